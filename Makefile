@@ -1,0 +1,43 @@
+# Two commands set everything up on a fresh machine: `make run` and `make test`.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := wavslm_core $(wildcard plugins/*/wavslm_*)
+export OMP_NUM_THREADS ?= 2
+
+.PHONY: run test check bench clean
+
+run: $(VENV)/.installed  ## Train a small WavSLM on embedded speech, let it speak, write a report
+	$(BIN)/wavslm-run recipes/wavslm_tiny.yaml
+
+test: check  ## Everything that CI runs: format, lint, types, tests
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope
+
+check: $(VENV)/.installed-dev  ## Format, lint and types only
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy $(PACKAGES)
+
+bench: $(VENV)/.installed-dev  ## Time every part beside the floor that this machine sets
+	$(BIN)/python -m tests.benchmarks
+
+clean:  ## Remove the environment and caches; runs/ stays
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# The build backend goes in first and is shared by every editable package, so none builds in isolation.
+$(VENV)/.backend: $(VENV)/bin/python constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt hatchling editables
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.backend requirements.txt pyproject.toml $(wildcard plugins/*/pyproject.toml)
+	$(BIN)/python -m pip install --quiet --no-build-isolation -r requirements.txt
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --no-build-isolation -r requirements-dev.txt
+	touch $@

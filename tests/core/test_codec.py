@@ -1,0 +1,119 @@
+"""The codec assembly: shapes, lengths, streaming, saving, bad input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from wavslm_core import Codec
+from wavslm_core.errors import AudioError, CheckpointError, StreamingError
+from wavslm_core.testing.fakes import fake_codec
+
+
+@pytest.fixture
+def waveform() -> torch.Tensor:
+    return torch.randn(2, 16000, generator=torch.Generator().manual_seed(0)) * 0.1
+
+
+def test_shapes(waveform: torch.Tensor) -> None:
+    codec = fake_codec()
+    tokens = codec.encode(waveform)
+    assert tokens.shape == (2, 50)
+    assert tokens.dtype == torch.int64
+    assert codec.dequantize(tokens).shape == (2, 50, 16)
+    assert codec.decode(tokens).shape == (2, 16000)
+    assert codec.facts.latency_ms == 80
+
+
+def test_padding_changes_nothing(waveform: torch.Tensor) -> None:
+    codec = fake_codec()
+    lengths = torch.tensor([16000, 9000])
+    batch = codec.encode(waveform, lengths=lengths)
+    alone = codec.encode(waveform[1:, :9000])
+    valid = int(codec.token_lengths(lengths)[1])
+    assert alone.shape[1] == valid
+    assert torch.equal(batch[1:, :valid], alone)
+    assert bool((batch[1, valid:] == 0).all())
+    padded = codec.reconstruct(waveform, lengths=lengths)
+    assert torch.allclose(padded[1, :9000], codec.reconstruct(waveform[1:, :9000])[0], atol=1e-6)
+
+
+def test_reconstruction_has_the_duration_of_the_input(waveform: torch.Tensor) -> None:
+    assert fake_codec().reconstruct(waveform[:, :15999]).shape == (2, 15999)
+
+
+@pytest.mark.parametrize("delay", [0, 200, 700])
+@pytest.mark.parametrize("chunks", [1, 2])
+def test_stream_equals_offline(waveform: torch.Tensor, delay: int, chunks: int) -> None:
+    codec = fake_codec(delay_samples=delay)
+    whole = waveform[:, : 12 * 1280]
+    stream = codec.stream(batch_size=2)
+    pieces = whole.split(1280 * chunks, dim=1)
+    tokens = [stream.encode(piece) for piece in pieces]
+    assert torch.equal(torch.cat(tokens, 1), codec.encode(whole))
+    audio = torch.cat([*(stream.decode(piece) for piece in tokens), stream.flush()], 1)[:, delay:]
+    assert torch.allclose(audio, codec.decode(torch.cat(tokens, 1)), atol=1e-5)
+
+
+def test_stream_refuses_part_of_a_chunk(waveform: torch.Tensor) -> None:
+    with pytest.raises(StreamingError, match=r"takes \(1, n·1280\) samples"):
+        fake_codec().stream().encode(waveform[:1, :1000])
+
+
+def test_save_and_load(tmp_path: Path, waveform: torch.Tensor) -> None:
+    codec = fake_codec()
+    codec.save(tmp_path / "codec")
+    loaded = Codec.load(tmp_path / "codec")
+    assert torch.equal(loaded.encode(waveform), codec.encode(waveform))
+    assert loaded.fingerprint() == codec.fingerprint()
+    codec.save(tmp_path / "codec")
+    assert [path.name for path in tmp_path.iterdir()] == ["codec"]
+
+
+def test_truncated_weights(tmp_path: Path) -> None:
+    fake_codec().save(tmp_path / "codec")
+    weights = tmp_path / "codec" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match="truncated or damaged"):
+        Codec.load(tmp_path / "codec")
+
+
+def test_weights_of_another_size(tmp_path: Path) -> None:
+    fake_codec(bits=5).save(tmp_path / "codec")
+    fake_codec(bits=6).save(tmp_path / "other")
+    (tmp_path / "other" / "model.safetensors").replace(tmp_path / "codec" / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"3 of another shape \(compress.weight is \[6, 16\], expected"):
+        Codec.load(tmp_path / "codec")
+
+
+@pytest.mark.parametrize("reference", ["nowhere", "./no/where/at/all"])
+def test_missing_folder(reference: str) -> None:
+    with pytest.raises(CheckpointError, match="no folder"):
+        Codec.load(reference)
+
+
+def test_unknown_format(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"format": "other"}')
+    with pytest.raises(CheckpointError, match="no known checkpoint format"):
+        Codec.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (torch.zeros(16000), "must be"),
+        (torch.zeros(1, 0), "no samples"),
+        (torch.full((1, 1600), torch.nan), "NaN"),
+        (torch.zeros(1, 1600, dtype=torch.int16), "float"),
+    ],
+)
+def test_bad_waveforms(bad: torch.Tensor, message: str) -> None:
+    with pytest.raises(AudioError, match=message):
+        fake_codec().encode(bad)
+
+
+def test_tokens_of_another_codec() -> None:
+    with pytest.raises(ValueError, match="another codec's tokens"):
+        fake_codec(bits=4).decode(torch.full((1, 4), 16))

@@ -1,0 +1,127 @@
+"""The language model assembly: scores, generation, streaming, saving."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+from wavslm_core import SpeechLM
+from wavslm_core.errors import AudioError, CheckpointError, PluginError
+from wavslm_core.testing.fakes import fake_codec, fake_speech_lm
+
+
+@pytest.fixture
+def tokens() -> torch.Tensor:
+    return torch.randint(0, 32, (3, 40), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("reads", ["features", "embedding"])
+def test_log_probs(tokens: torch.Tensor, reads: str) -> None:
+    model = fake_speech_lm(fake_codec(), reads=reads)
+    log_probs = model.log_probs(tokens)
+    assert log_probs.shape == tokens.shape
+    assert bool(log_probs[:, :4].isnan().all())
+    assert bool((log_probs[:, 4:] < 0).all())
+
+
+def test_padding_changes_no_score(tokens: torch.Tensor) -> None:
+    model = fake_speech_lm(fake_codec())
+    batch = model.log_probs(tokens, lengths=torch.tensor([40, 21, 3]))
+    assert torch.allclose(batch[1, 4:21], model.log_probs(tokens[1:2, :21])[0, 4:], atol=1e-5)
+    assert bool(batch[1, 21:].isnan().all())
+    assert bool(batch[2].isnan().all())
+
+
+def test_the_codec_is_neither_trained_nor_saved(tokens: torch.Tensor) -> None:
+    codec = fake_codec()
+    model = fake_speech_lm(codec)
+    model.train()
+    model.log_probs(tokens)[:, 4:].mean().neg().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert all(parameter.grad is None for parameter in codec.parameters())
+    assert not any("codec" in key or "quantizer" in key for key in model.state_dict())
+
+
+@pytest.mark.parametrize("new_tokens", [0, 1, 4, 10])
+def test_generate_gives_the_new_tokens_only(tokens: torch.Tensor, new_tokens: int) -> None:
+    new = fake_speech_lm(fake_codec()).generate(tokens, new_tokens=new_tokens, seed=1)
+    assert new.shape == (3, new_tokens)
+    assert new.dtype == torch.int64
+
+
+def test_a_row_does_not_depend_on_its_batch(tokens: torch.Tensor) -> None:
+    model = fake_speech_lm(fake_codec())
+    batch = model.generate(tokens, new_tokens=12, seed=5)
+    assert torch.equal(model.generate(tokens[2:], new_tokens=12, seed=7), batch[2:])
+    lengths = torch.tensor([40, 20, 20])
+    ragged = model.generate(tokens, new_tokens=12, seed=5, lengths=lengths)
+    assert torch.equal(ragged[0], batch[0])
+    assert torch.equal(ragged[2:], model.generate(tokens[2:, :20], new_tokens=12, seed=7))
+
+
+def test_generation_follows_the_scores(tokens: torch.Tensor) -> None:
+    """The distribution that a token is drawn from is the one that scores it."""
+    model = fake_speech_lm(fake_codec(bits=1), chunk_tokens=1)
+    prompt = tokens[:1, :8] % 2
+    draws = torch.cat([model.generate(prompt, new_tokens=1, seed=seed) for seed in range(400)])
+    scored = torch.cat([prompt, torch.ones(1, 1, dtype=torch.int64)], 1)
+    expected = model.log_probs(scored)[0, -1].exp().item()
+    assert abs(draws.float().mean().item() - expected) < 4 * (expected * (1 - expected) / 400) ** 0.5
+
+
+@pytest.mark.parametrize("delay", [0, 200, 3000])
+def test_stream_equals_generating_and_decoding(tokens: torch.Tensor, delay: int) -> None:
+    codec = fake_codec(delay_samples=delay)
+    model = fake_speech_lm(codec)
+    streamed = torch.cat(list(islice(model.stream(tokens, seed=3), 8)), 1)
+    new = model.generate(tokens, new_tokens=44, seed=3)
+    offline = model.decode_continuation(tokens, new)[:, : streamed.shape[1]]
+    assert streamed.shape[1] > 5000
+    assert torch.allclose(streamed, offline, atol=1e-5)
+
+
+def test_continue_speech_resamples_and_cuts(tokens: torch.Tensor) -> None:
+    model = fake_speech_lm(fake_codec())
+    waveform = torch.randn(2, 24000) * 0.1
+    audio = model.continue_speech(waveform, sample_rate=24000, seconds=0.5, seed=0)
+    assert audio.shape == (2, 8000)
+    with pytest.raises(AudioError, match="at least one chunk"):
+        model.continue_speech(waveform[:, :100], sample_rate=24000)
+
+
+def test_save_and_load(tmp_path: Path, tokens: torch.Tensor) -> None:
+    codec = fake_codec()
+    model = fake_speech_lm(codec)
+    model.save(tmp_path / "lm")
+    loaded = SpeechLM.load(tmp_path / "lm", codec=codec)
+    assert torch.equal(loaded.log_probs(tokens).nan_to_num(), model.log_probs(tokens).nan_to_num())
+    with pytest.raises(CheckpointError, match="models 32 codes, but the codec has 64"):
+        SpeechLM.load(tmp_path / "lm", codec=fake_codec(bits=6))
+    with pytest.raises(CheckpointError, match="names no codec"):
+        SpeechLM.load(tmp_path / "lm")
+
+
+def test_bad_prompts_and_samplers(tokens: torch.Tensor) -> None:
+    model = fake_speech_lm(fake_codec())
+    with pytest.raises(ValueError, match="Cut it to 36"):
+        model.generate(tokens[:, :39], new_tokens=4)
+    with pytest.raises(PluginError, match="Did you mean 'fake'"):
+        model.generate(tokens, new_tokens=4, sampler={"name": "fakes"})
+    with pytest.raises(PluginError, match="Its options are: name"):
+        model.generate(tokens, new_tokens=4, sampler={"name": "fake", "heat": 1})
+    with pytest.raises(ValueError, match="2 seeds were given for 3 rows"):
+        model.generate(tokens, new_tokens=4, seed=[1, 2])
+
+
+def test_a_folder_can_name_its_codec(tmp_path: Path, tokens: torch.Tensor) -> None:
+    codec = fake_codec()
+    model = fake_speech_lm(codec)
+    model.checkpoint_codec = "../codec"
+    codec.save(tmp_path / "run" / "codec")
+    model.save(tmp_path / "run" / "speech_lm")
+    for reference in (tmp_path / "run", tmp_path / "run" / "speech_lm"):
+        loaded = SpeechLM.load(reference)
+        assert torch.equal(loaded.codec.encode(torch.ones(1, 1280)), codec.encode(torch.ones(1, 1280)))

@@ -1,0 +1,28 @@
+"""wavslm: train, evaluate, run and change single-stream speech language models.
+
+`Codec`, `SpeechLM` and `Recipe` are imported when first used, so that `import wavslm_core` stays light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wavslm_core.codec import Codec
+    from wavslm_core.recipe import Recipe
+    from wavslm_core.speech_lm import SpeechLM
+
+__all__ = ["Codec", "Recipe", "SpeechLM"]
+
+_HOMES = {
+    "Codec": "wavslm_core.codec",
+    "Recipe": "wavslm_core.recipe",
+    "SpeechLM": "wavslm_core.speech_lm",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'wavslm_core' has no attribute '{name}'")

@@ -1,0 +1,202 @@
+"""The codec: encoder, quantizer and decoder put together. Waveform to one stream of tokens and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from wavslm_core import checkpoint_io
+from wavslm_core.codec_stream import CodecStream
+from wavslm_core.configs import PartConfig, Role
+from wavslm_core.errors import AudioError
+from wavslm_core.facts import CodecFacts, DecoderFacts, EncoderFacts, QuantizerFacts
+from wavslm_core.interfaces import CheckpointParts, Decoder, Encoder, Quantizer
+from wavslm_core.lengths import valid_mask
+from wavslm_core.part_folders import load_parts, save_parts
+from wavslm_core.plugins import load_registry
+
+CODEC_ROLES: tuple[Role, ...] = ("encoder", "quantizer", "decoder")
+
+
+class Codec(nn.Module):
+    """Encoder, quantizer and decoder. Frozen use is under `torch.no_grad`; training calls the parts.
+
+    Shapes: B batch, S samples, T tokens, D width. `lengths` counts valid samples (`encode`,
+    `reconstruct`) or tokens (`dequantize`, `decode`) of each item; padding never changes a valid result.
+    """
+
+    def __init__(self, encoder: Encoder[Any], quantizer: Quantizer[Any], decoder: Decoder[Any]) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.quantizer = quantizer
+        self.decoder = decoder
+        self.facts = CodecFacts(
+            encoder=cast(EncoderFacts, encoder.config.facts()),
+            quantizer=cast(QuantizerFacts, quantizer.config.facts()),
+            decoder=cast(DecoderFacts, decoder.config.facts()),
+        )
+
+    @classmethod
+    def from_configs(cls, configs: Mapping[Role, PartConfig]) -> Codec:
+        """Build a codec with random weights from resolved configs of its three roles."""
+        registry = load_registry()
+        return cls(*(registry.build(configs[role]) for role in CODEC_ROLES))
+
+    @classmethod
+    def load(cls, reference: str | Path, *, device: torch.device | str | None = None) -> Codec:
+        """Load a codec from a folder or a hub id, in our format or another registered one.
+
+        Raises: CheckpointError, PluginError.
+        """
+        parts = load_parts(reference, kind="codec")
+        with checkpoint_io.SkipInitialisation():
+            codec = cls.from_configs(parts.configs)
+        for role in CODEC_ROLES:
+            checkpoint_io.load_state(
+                getattr(codec, role), parts.states[role], source=f"the {role} in {reference}"
+            )
+        return codec.to(device or "cpu").eval()
+
+    def save(self, folder: str | Path) -> None:
+        """Save to a folder, in the official format where the parts are the official ones; all or nothing.
+
+        Raises: CheckpointError when it cannot be written.
+        """
+        modules = {role: getattr(self, role) for role in CODEC_ROLES}
+        save_parts(
+            Path(folder),
+            CheckpointParts(
+                configs={role: module.config for role, module in modules.items()},
+                states={role: module.state_dict() for role, module in modules.items()},
+            ),
+            kind="codec",
+        )
+
+    @property
+    def configs(self) -> dict[Role, PartConfig]:
+        return {role: getattr(self, role).config for role in CODEC_ROLES}
+
+    @property
+    def sample_rate_in(self) -> int:
+        """Hz of the waveforms that `encode` takes."""
+        return self.facts.sample_rate_in_hz
+
+    @property
+    def sample_rate_out(self) -> int:
+        """Hz of the waveforms that `decode` gives."""
+        return self.facts.sample_rate_out_hz
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return JSON values that tell this codec's tokens from another's."""
+        return {
+            "encoder": self.encoder.config.model_dump(mode="json"),
+            "quantizer": self.quantizer.config.model_dump(mode="json"),
+            "encoder_weights": checkpoint_io.weights_digest(self.encoder),
+            "quantizer_weights": checkpoint_io.weights_digest(self.quantizer),
+            "sample_rate_hz": self.sample_rate_in,
+            "vocab_size": self.facts.quantizer.vocab_size,
+        }
+
+    def token_lengths(self, sample_lengths: Tensor) -> Tensor:
+        """Return how many tokens `encode` gives for that many samples (any shape, int64)."""
+        return self.quantizer.token_lengths(self.encoder.frame_lengths(sample_lengths))
+
+    @torch.no_grad()
+    def encode(self, waveform_BS: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        """Map a waveform at `sample_rate_in` to tokens (B,T) int64; padded places hold 0.
+
+        Raises: AudioError for an empty, mis-shaped or non-finite waveform.
+        """
+        _check_waveform(waveform_BS, lengths)
+        features_BTD = self.encoder(waveform_BS, lengths_B=lengths)
+        frame_lengths = None if lengths is None else self.encoder.frame_lengths(lengths)
+        tokens_BT: Tensor = self.quantizer.encode(features_BTD, lengths_B=frame_lengths)
+        if frame_lengths is None:
+            return tokens_BT
+        token_lengths = self.quantizer.token_lengths(frame_lengths)
+        return tokens_BT.masked_fill(~valid_mask(token_lengths, tokens_BT.shape[1]), 0)
+
+    @torch.no_grad()
+    def dequantize(self, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        """Map tokens to the features (B,F,D) that a decoder and a language model read.
+
+        F = T · frames_per_token. Raises: ValueError for ids outside the codebook.
+        """
+        self.check_tokens(tokens_BT)
+        return self.quantizer.decode(tokens_BT, lengths_B=lengths)
+
+    @torch.no_grad()
+    def decode(self, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        """Map tokens to a waveform (B,S') at `sample_rate_out`, S' = T · samples per token."""
+        features_BTD = self.dequantize(tokens_BT, lengths=lengths)
+        frames = None if lengths is None else lengths * self.facts.quantizer.frames_per_token
+        return self.decoder(features_BTD, lengths_B=frames)
+
+    @torch.no_grad()
+    def reconstruct(self, waveform_BS: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        """Encode and decode: (B,S) at `sample_rate_in` to (B, ⌊S · out/in⌋) at `sample_rate_out`.
+
+        Cut, or continued by repeating the last sample, to the input's duration.
+        """
+        tokens_BT = self.encode(waveform_BS, lengths=lengths)
+        token_lengths = None if lengths is None else self.token_lengths(lengths)
+        decoded_BS = self.decode(tokens_BT, lengths=token_lengths)
+        size = waveform_BS.shape[1] * self.sample_rate_out // self.sample_rate_in
+        if token_lengths is None:
+            last = torch.tensor([decoded_BS.shape[1] - 1], device=decoded_BS.device)
+        else:
+            hop = self.facts.decoder.hop_samples * self.facts.quantizer.frames_per_token
+            last = token_lengths * hop - 1
+        index = torch.arange(size, device=decoded_BS.device).minimum(last.clamp(min=0)[:, None])
+        return decoded_BS.gather(1, index.expand(decoded_BS.shape[0], -1))
+
+    def stream(self, *, batch_size: int = 1) -> CodecStream:
+        """Start a stream whose `encode` and `decode` take one or more chunks at a time.
+
+        Raises: StreamingError when a part does not stream.
+        """
+        return CodecStream(self.encoder, self.quantizer, self.decoder, self.facts, batch_size=batch_size)
+
+    def for_inference(self, *, weights: str = "fp32") -> Codec:
+        """Return a copy of this codec with its linears packed for fast steps on this CPU.
+
+        `weights`: "fp32", "bf16" or "int8". Not for training; not for saving.
+        """
+        from wavslm_core.inference import packed_copy
+
+        return packed_copy(self, weights=weights)
+
+    def check_tokens(self, tokens_BT: Tensor) -> None:
+        """Raises: ValueError when tokens are not (B,T) integers inside the codebook."""
+        if tokens_BT.ndim != 2 or tokens_BT.is_floating_point():
+            raise ValueError(f"tokens must be (B,T) int64, got {list(tokens_BT.shape)} {tokens_BT.dtype}")
+        vocab_size = self.facts.quantizer.vocab_size
+        if not tokens_BT.numel():
+            return
+        low, high = (int(value) for value in tokens_BT.aminmax())
+        if low < 0 or high >= vocab_size:
+            raise ValueError(
+                f"token ids must lie in 0…{vocab_size - 1}, got {low}…{high}; are they another codec's tokens?"
+            )
+
+
+def _check_waveform(waveform_BS: Tensor, lengths: Tensor | None) -> None:
+    if waveform_BS.ndim != 2 or not waveform_BS.is_floating_point():
+        raise AudioError(
+            f"a waveform must be (B,S) float in [-1, 1], got {list(waveform_BS.shape)} "
+            f"{str(waveform_BS.dtype).removeprefix('torch.')}; for one item use waveform[None]"
+        )
+    if waveform_BS.shape[1] == 0 or (lengths is not None and bool((lengths <= 0).any())):
+        raise AudioError("a waveform has no samples; leave empty items out of the batch")
+    if lengths is not None and int(lengths.max()) > waveform_BS.shape[1]:
+        raise AudioError(
+            f"lengths go up to {int(lengths.max())}, but the waveform holds {waveform_BS.shape[1]} samples"
+        )
+    if not bool(torch.isfinite(waveform_BS.sum())):
+        bad = (~torch.isfinite(waveform_BS)).any(dim=1).nonzero().flatten().tolist()
+        if bad:
+            raise AudioError(f"the waveform holds NaN or infinite samples (items {bad}); leave them out")

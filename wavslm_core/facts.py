@@ -1,0 +1,150 @@
+"""Facts: what a part is, stated by its config without building a module and without importing torch.
+
+A frame is one encoder step, a token one code; a chunk is the smallest piece that a streaming part
+takes at once. `recipe.check()` compares these before a weight is read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import lcm
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderFacts:
+    """Waveform in, features out."""
+
+    sample_rate_hz: int
+    hop_samples: int
+    """Samples per frame."""
+    output_dim: int
+    chunk_frames: int = 1
+    """Frames that a streaming step takes at least; frames of one chunk see each other."""
+    window_frames: int | None = None
+    """Frames that a frame can see at most, itself included; None: all."""
+    causal: bool = False
+    """No frame depends on anything after the end of its chunk."""
+    streams: bool = False
+    """`step` is implemented and equals `forward`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizerFacts:
+    """Features in, one stream of integers out, and back to features."""
+
+    input_dim: int
+    output_dim: int
+    vocab_size: int
+    frames_per_token: int = 1
+    chunk_frames: int = 1
+    causal: bool = False
+    streams: bool = False
+
+    @property
+    def chunk_tokens(self) -> int:
+        return max(1, self.chunk_frames // self.frames_per_token)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderFacts:
+    """Features in, waveform out."""
+
+    input_dim: int
+    sample_rate_hz: int
+    hop_samples: int
+    """Output samples per frame."""
+    chunk_frames: int = 1
+    delay_samples: int = 0
+    """Samples by which streamed output lags behind `forward`; `flush` returns the rest."""
+    causal: bool = False
+    streams: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneFacts:
+    """Features or tokens in, hidden states out, both at the token rate."""
+
+    input: Literal["features", "embedding"]
+    """`features`: reads `Quantizer.decode(tokens)`; `embedding`: reads tokens, owns a table."""
+    input_dim: int
+    output_dim: int
+    chunk_tokens: int = 1
+    window_tokens: int | None = None
+    causal: bool = True
+    streams: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadFacts:
+    """Hidden states in, log-probabilities and proposals out."""
+
+    input_dim: int
+    vocab_size: int
+    chunk_tokens: int
+    """Tokens that one `propose` gives."""
+    exact_log_probs: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerFacts:
+    """Logits in, token ids out."""
+
+    greedy: bool = False
+
+
+PartFacts = EncoderFacts | QuantizerFacts | DecoderFacts | BackboneFacts | HeadFacts | SamplerFacts
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodecFacts:
+    """What follows from an encoder, a quantizer and a decoder taken together."""
+
+    encoder: EncoderFacts
+    quantizer: QuantizerFacts
+    decoder: DecoderFacts
+
+    @property
+    def sample_rate_in_hz(self) -> int:
+        return self.encoder.sample_rate_hz
+
+    @property
+    def sample_rate_out_hz(self) -> int:
+        return self.decoder.sample_rate_hz
+
+    @property
+    def token_rate_hz(self) -> float:
+        samples_per_token = self.encoder.hop_samples * self.quantizer.frames_per_token
+        return self.encoder.sample_rate_hz / samples_per_token
+
+    @property
+    def chunk_frames(self) -> int:
+        """Frames of the smallest chunk that all three parts can take."""
+        return lcm(
+            self.encoder.chunk_frames,
+            self.quantizer.chunk_frames,
+            self.quantizer.frames_per_token,
+            self.decoder.chunk_frames,
+        )
+
+    @property
+    def chunk_tokens(self) -> int:
+        return self.chunk_frames // self.quantizer.frames_per_token
+
+    @property
+    def chunk_samples_in(self) -> int:
+        return self.chunk_frames * self.encoder.hop_samples
+
+    @property
+    def chunk_samples_out(self) -> int:
+        return self.chunk_frames * self.decoder.hop_samples
+
+    @property
+    def latency_ms(self) -> float:
+        """Algorithmic latency: one chunk must be heard before it can be coded, plus decoder delay."""
+        chunk_s = self.chunk_samples_in / self.encoder.sample_rate_hz
+        return 1000 * (chunk_s + self.decoder.delay_samples / self.decoder.sample_rate_hz)
+
+    @property
+    def streams(self) -> bool:
+        return self.encoder.streams and self.quantizer.streams and self.decoder.streams

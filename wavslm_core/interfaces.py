@@ -1,0 +1,233 @@
+"""The six roles and the streaming contract. Everything swappable in a speech language model is here.
+
+    waveform (B,S) ─ Encoder ─► features (B,T,D) ─ Quantizer.encode ─► tokens (B,T)
+    tokens (B,T) ─ Quantizer.decode ─► features (B,T,D) ─┬─ Decoder ─► waveform (B,S')
+                                                         └─ Backbone ─► hidden (B,T,D) ─ Head ─► tokens (B,C)
+
+Suffixes name dimensions: B batch, S samples, T frames or tokens, D width, V vocabulary, C chunk, N rows.
+
+**Lengths.** `lengths_B` (int64) counts the valid samples, frames or tokens of each item; None means all.
+Padding never changes a valid result; what stands in padded places of an output means nothing.
+
+**Streaming.** `init_state(batch_size)` and `step(x, state) → (y, state)`. `x` is any number of whole
+chunks (`facts.chunk_frames`, `chunk_tokens` or the samples thereof). A state is a flat tuple of tensors
+whose shapes never change: ring caches with a write position, so memory and time per step are constant.
+A step may write into the state it was given: that state may not be used again. Steps over chunks,
+concatenated, equal `forward`. A part that cannot stream says `streams=False` in its facts.
+
+**Building.** A part is built as `Class(config)`, in fp32, on the device of `torch.device(...)` contexts
+(the meta device included), with random weights.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from torch import Tensor, nn
+
+from wavslm_core.configs import (
+    BackboneConfig,
+    DecoderConfig,
+    EncoderConfig,
+    FormatConfig,
+    HeadConfig,
+    PartConfig,
+    QuantizerConfig,
+    Role,
+    SamplerConfig,
+)
+from wavslm_core.errors import StreamingError
+
+State = tuple[Tensor, ...]
+
+ConfigT = TypeVar("ConfigT", bound=PartConfig)
+
+
+class Part(nn.Module, Generic[ConfigT]):
+    """Base of the roles that hold weights. `self.config` is frozen; facts come from it."""
+
+    def __init__(self, config: ConfigT) -> None:
+        super().__init__()
+        self.config: ConfigT = config
+
+    def no_streaming(self) -> StreamingError:
+        """Return the error that `step` raises in a part whose facts say `streams=False`."""
+        return StreamingError(
+            f"{self.config.role} '{getattr(self.config, 'name', '?')}' does not stream as configured: "
+            "use a causal configuration, or process whole waveforms"
+        )
+
+
+class Encoder(Part[ConfigT], ABC):
+    """Waveform at `facts.sample_rate_hz` to features. ConfigT: an `EncoderConfig`."""
+
+    @abstractmethod
+    def forward(self, waveform_BS: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
+        """Return features (B,T,D) with T = `frame_lengths(S)`."""
+
+    @abstractmethod
+    def frame_lengths(self, sample_lengths: Tensor) -> Tensor:
+        """Return how many frames `forward` gives for that many samples (any shape, int64)."""
+
+    def init_state(self, batch_size: int) -> State:
+        raise self.no_streaming()
+
+    def step(self, waveform_BS: Tensor, state: State) -> tuple[Tensor, State]:
+        """Return features (B, S / hop, D) for whole chunks of samples, and the next state."""
+        raise self.no_streaming()
+
+
+@dataclass
+class QuantizerOutput:
+    """What training needs from a quantizer in one pass."""
+
+    features_BTD: Tensor
+    """Reconstructed features; gradients pass straight through the codes."""
+    tokens_BT: Tensor
+    losses: dict[str, Tensor] = field(default_factory=dict)
+    """Named scalar losses of the quantizer's own (entropy, commitment), unweighted and over valid tokens."""
+
+
+class Quantizer(Part[ConfigT], ABC):
+    """Features to one stream of tokens and back; owns compressor, codes and decompressor."""
+
+    @abstractmethod
+    def encode(self, features_BTD: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
+        """Return tokens (B, ⌈T / frames_per_token⌉) int64; `lengths_B` counts frames."""
+
+    @abstractmethod
+    def decode(self, tokens_BT: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
+        """Return features (B, T·frames_per_token, D); `lengths_B` counts tokens."""
+
+    @abstractmethod
+    def forward(
+        self, features_BTD: Tensor, *, lengths_B: Tensor | None = None, bypass_codes: bool = False
+    ) -> QuantizerOutput:
+        """Encode and decode with gradients, for training.
+
+        `bypass_codes` leaves out the rounding to codes (not the bottleneck's width), for the
+        continuous warm-up that keeps a codebook from collapsing.
+        """
+
+    def token_lengths(self, frame_lengths: Tensor) -> Tensor:
+        """Return how many tokens `encode` gives for that many frames (any shape, int64)."""
+        factor: int = self.config.facts().frames_per_token  # type: ignore[union-attr]
+        return (frame_lengths + factor - 1) // factor
+
+    def init_encode_state(self, batch_size: int) -> State:
+        raise self.no_streaming()
+
+    def encode_step(self, features_BTD: Tensor, state: State) -> tuple[Tensor, State]:
+        raise self.no_streaming()
+
+    def init_decode_state(self, batch_size: int) -> State:
+        raise self.no_streaming()
+
+    def decode_step(self, tokens_BT: Tensor, state: State) -> tuple[Tensor, State]:
+        raise self.no_streaming()
+
+
+class Decoder(Part[ConfigT], ABC):
+    """Features to waveform at `facts.sample_rate_hz`.
+
+    `forward` is aligned with its input. Streamed output lags by `facts.delay_samples`: the steps,
+    then `flush`, concatenated and with the first `delay_samples` cut off, equal `forward`.
+    """
+
+    @abstractmethod
+    def forward(self, features_BTD: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
+        """Return the waveform (B, T·hop); `lengths_B` counts frames."""
+
+    def init_state(self, batch_size: int) -> State:
+        raise self.no_streaming()
+
+    def step(self, features_BTD: Tensor, state: State) -> tuple[Tensor, State]:
+        """Return the next T·hop samples (B, T·hop), delayed by `delay_samples`, and the next state."""
+        raise self.no_streaming()
+
+    def flush(self, state: State) -> Tensor:
+        """Return the last `delay_samples` samples (B, delay) after the last step."""
+        raise self.no_streaming()
+
+
+class Backbone(Part[ConfigT], ABC):
+    """Quantizer features (B,T,D) or tokens (B,T) int64, as its facts' `input` says, to hidden states."""
+
+    @abstractmethod
+    def forward(self, inputs: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
+        """Return hidden states (B,T,D); none depends on anything after the end of its chunk."""
+
+    def init_state(self, batch_size: int) -> State:
+        raise self.no_streaming()
+
+    def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        raise self.no_streaming()
+
+
+class Random(Protocol):
+    """Uniform numbers, one independent stream per row, so that a row never depends on its batch."""
+
+    def uniform(self, count: int) -> Tensor:
+        """Return the next `count` numbers of each row, (B, count) float32 in [0, 1)."""
+
+
+class Sampler(ABC):
+    """Turns logits into tokens. Has no weights and no state: the same input gives the same output."""
+
+    def __init__(self, config: SamplerConfig) -> None:
+        self.config = config
+
+    @abstractmethod
+    def sample(self, logits_NV: Tensor, uniform_N: Tensor) -> Tensor:
+        """Return token ids (N,) int64, each a function of its row of logits and its uniform number."""
+
+
+class Head(Part[ConfigT], ABC):
+    """Owns which hidden state predicts which token, and how."""
+
+    @abstractmethod
+    def log_probs(self, hidden_BTD: Tensor, tokens_BT: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
+        """Return log p(token | its past) in nats, (B,T) float32.
+
+        NaN where nothing predicts (the first chunk) and, with `lengths_B`, in padded places.
+        """
+
+    @abstractmethod
+    def propose(self, hidden_BCD: Tensor, sampler: Sampler, random: Random) -> Tensor:
+        """Return the next chunk of tokens (B,C), given the hidden states of the chunk before it."""
+
+
+@dataclass(frozen=True)
+class CheckpointParts:
+    """A folder of another project's format, read: configs by role, and each part's state dict."""
+
+    configs: dict[Role, PartConfig]
+    states: dict[Role, dict[str, Tensor]]
+    codec: str | None = None
+    """For language models: the codec that the folder names (hub id or path), if any."""
+
+
+class CheckpointFormat(ABC):
+    """Reads and writes the checkpoint folders of another project."""
+
+    def __init__(self, config: FormatConfig) -> None:
+        self.config = config
+
+    @abstractmethod
+    def read(self, folder: Path) -> CheckpointParts:
+        """Read configs and weights. Raises: CheckpointError."""
+
+    @abstractmethod
+    def write(self, folder: Path, parts: CheckpointParts) -> None:
+        """Write a folder that `read` and the other project read back."""
+
+
+__all__: Sequence[str] = [
+    "Backbone", "BackboneConfig", "CheckpointFormat", "CheckpointParts", "Decoder", "DecoderConfig",
+    "Encoder", "EncoderConfig", "Head", "HeadConfig", "Part", "Quantizer", "QuantizerConfig",
+    "QuantizerOutput", "Random", "Sampler", "State",
+]  # fmt: skip

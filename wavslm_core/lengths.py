@@ -1,0 +1,18 @@
+"""Lengths of padded batches: masks, and what padding must not touch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def valid_mask(lengths_B: Tensor, size: int) -> Tensor:
+    """Return (B, size) bool, True where a place holds something valid."""
+    return torch.arange(size, device=lengths_B.device) < lengths_B[:, None]
+
+
+def zero_padding(x_BTD: Tensor, lengths_B: Tensor | None) -> Tensor:
+    """Return (B,T,D) with zeros in padded places; the input itself when there are no lengths."""
+    if lengths_B is None:
+        return x_BTD
+    return x_BTD.masked_fill(~valid_mask(lengths_B, x_BTD.shape[1])[..., None], 0.0)

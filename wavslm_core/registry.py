@@ -1,0 +1,126 @@
+"""(role, name) → config class and a factory that imports the implementation when it is first built."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from wavslm_core.configs import ROLES, Config, Role
+from wavslm_core.errors import PluginError, did_you_mean, nearest
+
+KNOWN_PROVIDERS: dict[tuple[Role, str], str] = {
+    ("encoder", "wavlm"): "wavslm-wavlm",
+    ("backbone", "wavlm_upper"): "wavslm-wavlm",
+    ("quantizer", "focalcodec_stream"): "wavslm-focalcodec-stream",
+    ("decoder", "wavenext"): "wavslm-focalcodec-stream",
+    ("decoder", "vocos"): "wavslm-focalcodec-stream",
+    ("decoder", "istft"): "wavslm-focalcodec-stream",
+    ("head", "next_chunk"): "wavslm-next-chunk",
+    ("sampler", "top_p"): "wavslm-next-chunk",
+    ("sampler", "top_k"): "wavslm-next-chunk",
+    ("sampler", "min_p"): "wavslm-next-chunk",
+    ("sampler", "greedy"): "wavslm-next-chunk",
+    ("corpus", "tiny_speech"): "wavslm-tiny-speech",
+}
+"""Names of the reference plugins, so that a core without them can say what to install."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered implementation and where it came from."""
+
+    role: Role
+    name: str
+    config_class: type[Config]
+    target: str
+    """`package.module:Class`, imported at build time."""
+    distribution: str
+    version: str
+
+    def load(self) -> Any:
+        """Import and return the implementation class.
+
+        Raises: PluginError naming the distribution when the import fails.
+        """
+        module_name, _, attribute = self.target.partition(":")
+        try:
+            return getattr(importlib.import_module(module_name), attribute)
+        except Exception as error:
+            raise PluginError(
+                f"{self.role} '{self.name}' of {self.distribution} {self.version} cannot be imported "
+                f"from {self.target}: {type(error).__name__}: {error}. "
+                f"Reinstall it with: pip install --force-reinstall {self.distribution}"
+            ) from error
+
+
+class Registry:
+    """All registered implementations. Filled by `wavslm_core.plugins.load_registry()`."""
+
+    def __init__(self) -> None:
+        self._entries: dict[tuple[Role, str], Entry] = {}
+        self.load_errors: dict[str, BaseException] = {}
+        """Distribution → exception, for the plugins that failed to load."""
+
+    def add(self, *entries: Entry) -> None:
+        """Register entries, all or none.
+
+        Raises: PluginError when a name is taken by another implementation.
+        """
+        added: dict[tuple[Role, str], Entry] = {}
+        for entry in entries:
+            key = entry.role, entry.name
+            taken = self._entries.get(key) or added.get(key)
+            if taken is not None and (taken.target, taken.config_class) != (entry.target, entry.config_class):
+                raise PluginError(
+                    f"{entry.role} '{entry.name}' is registered twice: by {taken.distribution} "
+                    f"({taken.target}) and by {entry.distribution} ({entry.target}). "
+                    f"Uninstall one of them or restrict plugins with WAVSLM_PLUGINS."
+                )
+            added[key] = entry
+        self._entries.update(added)
+
+    def __iter__(self) -> Iterator[Entry]:
+        """Iterate over entries by role, then name."""
+        order = {role: index for index, role in enumerate(ROLES)}
+        return iter(sorted(self._entries.values(), key=lambda entry: (order[entry.role], entry.name)))
+
+    def names(self, role: Role) -> list[str]:
+        return [entry.name for entry in self if entry.role == role]
+
+    def config_classes(self, role: Role) -> list[type[Config]]:
+        return [entry.config_class for entry in self if entry.role == role]
+
+    def entry(self, role: Role, name: str) -> Entry:
+        """Return the entry of that role and name. Raises: PluginError saying what is installed."""
+        try:
+            return self._entries[role, name]
+        except KeyError:
+            raise PluginError(self.unknown(role, name)) from None
+
+    def unknown(self, role: Role, name: str) -> str:
+        """Return the message for a name that is not registered: what is, what is near, what to do."""
+        names = self.names(role)
+        providers = {known: dist for (kind, known), dist in KNOWN_PROVIDERS.items() if kind == role}
+        message = f"no {role} is called '{name}'."
+        if name not in providers:
+            message += did_you_mean(name, {*names, *providers})
+        message += f" Installed: {', '.join(names)}." if names else f" No {role} is installed."
+        near = name if name in providers else nearest(name, {*names, *providers})
+        provider = None if near in names else providers.get(near or "")
+        if provider is not None and provider not in self.load_errors:
+            message += f" '{near}' comes with {provider}: pip install {provider}"
+        for distribution, error in sorted(self.load_errors.items()):
+            source = (
+                f"'{near}' comes with {provider}, which"
+                if distribution == provider
+                else f"Plugin {distribution}"
+            )
+            message += f" ({source} failed to load: {type(error).__name__}: {error})"
+        return message
+
+    def build(self, config: Config, **context: Any) -> Any:
+        """Import the implementation of `config` and build it as `Class(config, **context)`."""
+        entry = self.entry(config.role, str(getattr(config, config.tag)))
+        return entry.load()(config, **context)

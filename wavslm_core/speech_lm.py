@@ -1,0 +1,319 @@
+"""The speech language model: codec, backbone, head and sampler put together. Tokens in, tokens out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from wavslm_core import checkpoint_io
+from wavslm_core.codec import Codec
+from wavslm_core.configs import PartConfig, Role, SamplerConfig
+from wavslm_core.errors import CheckpointError, PluginError
+from wavslm_core.facts import BackboneFacts, HeadFacts
+from wavslm_core.interfaces import Backbone, CheckpointParts, Head, Sampler
+from wavslm_core.part_folders import load_parts, save_parts
+from wavslm_core.plugins import load_registry
+from wavslm_core.random_rows import RowRandom, row_seeds
+from wavslm_core.speech_lm_stream import Continuation
+
+LANGUAGE_ROLES: tuple[Role, ...] = ("backbone", "head", "sampler")
+
+
+class SpeechLM(nn.Module):
+    """A language model over the tokens of a frozen codec.
+
+    Shapes: B batch, S samples, T tokens. The codec is used but not owned: its weights are neither in
+    `parameters()` nor in the saved folder.
+    """
+
+    def __init__(self, codec: Codec, backbone: Backbone[Any], head: Head[Any], sampler: Sampler) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.sampler = sampler
+        # In a tuple, so that nn.Module neither trains, moves nor saves the codec with the model.
+        self._codec = (codec.eval().requires_grad_(False),)
+        self.backbone_facts = cast(BackboneFacts, backbone.config.facts())
+        self.head_facts = cast(HeadFacts, head.config.facts())
+        self.checkpoint_codec: str | None = None
+
+    @classmethod
+    def from_configs(cls, codec: Codec, configs: Mapping[Role, PartConfig]) -> SpeechLM:
+        """Build a language model with random weights from resolved configs of its three roles."""
+        registry = load_registry()
+        return cls(codec, *(registry.build(configs[role]) for role in LANGUAGE_ROLES))
+
+    @classmethod
+    def load(
+        cls,
+        reference: str | Path,
+        *,
+        codec: Codec | None = None,
+        device: torch.device | str | None = None,
+    ) -> SpeechLM:
+        """Load a language model from a folder or a hub id, in our format or another registered one.
+
+        `codec` defaults to the one that the folder names. Raises: CheckpointError, PluginError.
+        """
+        parts = load_parts(reference, kind="speech_lm")
+        if codec is None:
+            if parts.codec is None:
+                raise CheckpointError(f"{reference} names no codec; load one and give it as codec=…")
+            codec = Codec.load(parts.codec, device=device)
+        with checkpoint_io.SkipInitialisation():
+            model = cls.from_configs(codec, parts.configs)
+        model.checkpoint_codec = parts.codec
+        model.check_codec(str(reference))
+        for role in LANGUAGE_ROLES[:2]:
+            checkpoint_io.load_state(
+                getattr(model, role), parts.states[role], source=f"the {role} in {reference}"
+            )
+        return model.to(device or "cpu").eval()
+
+    def save(self, folder: str | Path) -> None:
+        """Save to a folder, in the official format where the parts are the official ones; all or nothing.
+
+        Raises: CheckpointError when it cannot be written.
+        """
+        configs: dict[Role, PartConfig] = {
+            "backbone": self.backbone.config,
+            "head": self.head.config,
+            "sampler": self.sampler.config,
+        }
+        states: dict[Role, dict[str, Tensor]] = {
+            "backbone": self.backbone.state_dict(),
+            "head": self.head.state_dict(),
+        }
+        parts = CheckpointParts(configs, states, codec=self.checkpoint_codec)
+        save_parts(Path(folder), parts, kind="speech_lm", extra={"codec": self.checkpoint_codec})
+
+    @property
+    def codec(self) -> Codec:
+        return self._codec[0]
+
+    @property
+    def chunk_tokens(self) -> int:
+        """Tokens that one generation step gives."""
+        return self.head_facts.chunk_tokens
+
+    def check_codec(self, source: str) -> None:
+        """Raises: CheckpointError when the codec is not one that this model can read."""
+        vocab_size, quantizer = self.head_facts.vocab_size, self.codec.facts.quantizer
+        if vocab_size != quantizer.vocab_size:
+            raise CheckpointError(
+                f"{source} models {vocab_size} codes, but the codec has {quantizer.vocab_size}. "
+                "Give the codec that it was trained with"
+            )
+        if self.backbone_facts.input == "features" and self.backbone_facts.input_dim != quantizer.output_dim:
+            raise CheckpointError(
+                f"{source} reads features of width {self.backbone_facts.input_dim}, but the codec gives "
+                f"{quantizer.output_dim}. Give the codec that it was trained with"
+            )
+
+    def inputs(self, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        """Return what the backbone reads: the codec's features (B,T,D), or the tokens themselves."""
+        if self.backbone_facts.input == "embedding":
+            self.codec.check_tokens(tokens_BT)
+            return tokens_BT
+        return self.codec.dequantize(tokens_BT, lengths=lengths)
+
+    def log_probs(self, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        """Return log p(token | its past) in nats, (B,T) float32; differentiable.
+
+        NaN where nothing predicts (the first chunk) and, with `lengths`, in padded places.
+        """
+        hidden_BTD = self.backbone(self.inputs(tokens_BT, lengths=lengths), lengths_B=lengths)
+        return self.head.log_probs(hidden_BTD, tokens_BT, lengths_B=lengths)
+
+    def forward(self, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        """The same as `log_probs`, so that wrappers which call the module work."""
+        return self.log_probs(tokens_BT, lengths=lengths)
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        prompt_BT: Tensor,
+        *,
+        new_tokens: int,
+        sampler: Sampler | Mapping[str, Any] | None = None,
+        seed: int | Sequence[int] = 0,
+        lengths: Tensor | None = None,
+    ) -> Tensor:
+        """Continue prompts of whole chunks; return only the new tokens (B, new_tokens) int64.
+
+        Row r draws with seed + r (or its own seed), so it does not depend on the rest of its batch.
+        `lengths` counts each prompt's tokens. Raises: ValueError, PluginError, StreamingError.
+        """
+        seeds = row_seeds(seed, prompt_BT.shape[0])
+        if lengths is not None and bool((lengths != prompt_BT.shape[1]).any()):
+            new = prompt_BT.new_zeros(prompt_BT.shape[0], new_tokens)
+            for length in lengths.unique().tolist():
+                rows = (lengths == length).nonzero().flatten()
+                new[rows] = self.generate(
+                    prompt_BT[rows, :length],
+                    new_tokens=new_tokens,
+                    sampler=sampler,
+                    seed=[seeds[row] for row in rows.tolist()],
+                )
+            return new
+        continuation = self._continue(prompt_BT, sampler=sampler, seeds=seeds, speaks=False)
+        chunks = -(-new_tokens // self.chunk_tokens)
+        if chunks == 0:
+            return prompt_BT.new_zeros(prompt_BT.shape[0], 0)
+        pieces = [continuation.next_tokens() for _ in range(chunks)]
+        return torch.cat(pieces, dim=1)[:, :new_tokens]
+
+    def stream(
+        self,
+        prompt_BT: Tensor,
+        *,
+        sampler: Sampler | Mapping[str, Any] | None = None,
+        seed: int | Sequence[int] = 0,
+    ) -> Iterator[Tensor]:
+        """Speak on after a prompt: yield audio (B,S) chunk by chunk until the consumer stops.
+
+        What is yielded, concatenated, equals decoding prompt and continuation together and cutting the
+        prompt off; a decoder with a delay makes the first pieces shorter by that delay.
+        """
+        seeds = row_seeds(seed, prompt_BT.shape[0])
+        continuation = self._continue(prompt_BT, sampler=sampler, seeds=seeds, speaks=True)
+        while True:
+            audio_BS = continuation.next_audio()
+            if audio_BS.shape[1]:
+                yield audio_BS
+
+    @torch.inference_mode()
+    def continue_speech(
+        self,
+        waveform_BS: Tensor,
+        *,
+        sample_rate: int,
+        seconds: float = 3.0,
+        sampler: Sampler | Mapping[str, Any] | None = None,
+        seed: int | Sequence[int] = 0,
+        lengths: Tensor | None = None,
+    ) -> Tensor:
+        """Continue speech: (B,S) at `sample_rate` Hz to the new audio alone, at `codec.sample_rate_out`.
+
+        The prompt is cut to whole chunks. Raises: AudioError when it is shorter than one chunk.
+        """
+        prompts, prompt_lengths = self.encode_prompt(waveform_BS, sample_rate=sample_rate, lengths=lengths)
+        samples = round(seconds * self.codec.sample_rate_out)
+        per_token = self.codec.facts.decoder.hop_samples * self.codec.facts.quantizer.frames_per_token
+        new = self.generate(
+            prompts,
+            new_tokens=-(-samples // per_token),
+            sampler=sampler,
+            seed=seed,
+            lengths=prompt_lengths,
+        )
+        return self.decode_continuation(prompts, new, lengths=prompt_lengths)[:, :samples]
+
+    @torch.no_grad()
+    def encode_prompt(
+        self, waveform_BS: Tensor, *, sample_rate: int, lengths: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Resample and encode prompts; return tokens (B,T) and lengths (B,), both whole chunks.
+
+        Raises: AudioError when a prompt is shorter than one chunk.
+        """
+        from wavslm_core.data.audio import resample
+        from wavslm_core.errors import AudioError
+
+        rate = self.codec.sample_rate_in
+        samples = (
+            torch.full((waveform_BS.shape[0],), waveform_BS.shape[1], device=waveform_BS.device)
+            if lengths is None
+            else lengths
+        )
+        resampled = resample(waveform_BS, sample_rate, rate)
+        samples = (samples * rate // sample_rate).clamp(max=resampled.shape[1])
+        tokens_BT = self.codec.encode(resampled, lengths=samples)
+        lengths = self.codec.token_lengths(samples) // self.chunk_tokens * self.chunk_tokens
+        if bool((lengths == 0).any()):
+            chunk_ms = 1000 * self.chunk_tokens / self.codec.facts.token_rate_hz
+            raise AudioError(f"a prompt must be at least one chunk ({chunk_ms:.0f} ms) long")
+        return tokens_BT[:, : int(lengths.max())], lengths
+
+    @torch.no_grad()
+    def decode_continuation(
+        self, prompt_BT: Tensor, new_BT: Tensor, *, lengths: Tensor | None = None
+    ) -> Tensor:
+        """Decode prompt and continuation together and cut the prompt off: (B, new · samples per token)."""
+        per_token = self.codec.facts.decoder.hop_samples * self.codec.facts.quantizer.frames_per_token
+        size = new_BT.shape[1] * per_token
+        if lengths is None:
+            return (
+                self.codec.decode(torch.cat([prompt_BT, new_BT], dim=1))[:, -size:]
+                if size
+                else new_BT.float()
+            )
+        rows = [
+            self.decode_continuation(prompt_BT[row : row + 1, :length], new_BT[row : row + 1])
+            for row, length in enumerate(lengths.tolist())
+        ]
+        return torch.cat(rows)
+
+    def for_inference(self, *, weights: str = "fp32") -> SpeechLM:
+        """Return a copy with its linears packed for fast steps on this CPU.
+
+        `weights`: "fp32", "bf16" or "int8". Not for training; not for saving.
+        """
+        from wavslm_core.inference import packed_copy
+
+        codec = packed_copy(self.codec, weights=weights)
+        return SpeechLM(
+            codec,
+            packed_copy(self.backbone, weights=weights),
+            packed_copy(self.head, weights=weights),
+            self.sampler,
+        ).eval()
+
+    def make_sampler(self, sampler: Sampler | Mapping[str, Any] | None) -> Sampler:
+        """Return the given sampler, one built from `{"name": …}`, or the model's own.
+
+        Raises: PluginError for an unknown name or option.
+        """
+        if sampler is None:
+            return self.sampler
+        if isinstance(sampler, Sampler):
+            return sampler
+        from pydantic import ValidationError
+
+        registry = load_registry()
+        entry = registry.entry("sampler", str(sampler.get("name", "")))
+        try:
+            config = cast(SamplerConfig, entry.config_class.model_validate(dict(sampler)))
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(piece) for piece in first["loc"])
+            options = ", ".join(entry.config_class.model_fields)
+            raise PluginError(
+                f"sampler '{entry.name}': {field}: {first['msg']} (given: {first['input']!r}). "
+                f"Its options are: {options}"
+            ) from None
+        return cast(Sampler, registry.build(config))
+
+    def _continue(
+        self,
+        prompt_BT: Tensor,
+        *,
+        sampler: Sampler | Mapping[str, Any] | None,
+        seeds: Sequence[int],
+        speaks: bool,
+    ) -> Continuation:
+        self.codec.check_tokens(prompt_BT)
+        if prompt_BT.shape[1] == 0 or prompt_BT.shape[1] % self.chunk_tokens:
+            size, chunk = prompt_BT.shape[1], self.chunk_tokens
+            raise ValueError(
+                f"a prompt must be whole chunks of {chunk} tokens, at least one; got {size} tokens. "
+                f"Cut it to {size // chunk * chunk}"
+            )
+        random = RowRandom(seeds, device=prompt_BT.device)
+        return Continuation(
+            self.codec, self.backbone, self.head, self.make_sampler(sampler), random, prompt_BT, speaks=speaks
+        )

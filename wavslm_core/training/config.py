@@ -1,0 +1,64 @@
+"""How to train, for every stage that trains: one block of options with the same names everywhere."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from wavslm_core.configs import StageConfig
+
+
+class TrainingConfig(StageConfig):
+    """Options that every training stage has."""
+
+    steps: int = Field(gt=0)
+    """Optimizer steps."""
+    batch_size: int = Field(default=16, gt=0)
+    """Items per optimizer step and process, over all accumulated micro-batches."""
+    accumulate: int = Field(default=1, gt=0)
+    """Micro-batches per optimizer step; divides `batch_size`."""
+    lr: float = Field(default=1e-4, gt=0)
+    """Peak learning rate."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's decay rates of the first and second moment."""
+    weight_decay: float = Field(default=0.01, ge=0)
+    """AdamW's decoupled weight decay; vectors (biases, norms, scales) are never decayed."""
+    schedule: Literal["cosine", "plateau", "constant"] = "cosine"
+    """`plateau` multiplies the rate by 0.9 whenever the validation loss gains, relative to the one before,
+    less than 0.0025."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Steps over which the rate rises linearly from zero."""
+    min_lr_ratio: float = Field(default=0.0, ge=0, le=1)
+    """What is left of the peak rate at the end of a cosine schedule."""
+    clip_norm: float = Field(default=5.0, gt=0)
+    """Gradients are scaled down to this norm."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Autocast; `auto` is bf16 where the device computes it natively and fp32 elsewhere."""
+    validate_every: int = Field(default=500, gt=0)
+    """Steps between validations; one is always made at the end."""
+    checkpoint_every: int = Field(default=500, gt=0)
+    """Steps between checkpoints; one is always made at the end."""
+    keep_checkpoints: int = Field(default=2, gt=0)
+    """Checkpoints kept; older ones are deleted."""
+    log_every: int = Field(default=10, gt=0)
+    """Steps between lines in metrics.jsonl and TensorBoard."""
+    show_every: int = Field(default=1000, gt=0)
+    """Steps between spectrograms and audio in TensorBoard; made at the end too."""
+    select: Literal["last", "best"] = "last"
+    """Weights that the stage leaves behind: those after the last step, or those with the lowest validation
+    loss."""
+
+    @model_validator(mode="after")
+    def _accumulation_divides_batch(self) -> Self:
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"batch_size is {self.batch_size}, which accumulate ({self.accumulate}) does not divide; "
+                "choose a divisor"
+            )
+        return self
+
+    @property
+    def micro_batch_size(self) -> int:
+        """Items that pass through the model at once."""
+        return self.batch_size // self.accumulate
