@@ -1,0 +1,91 @@
+"""The codec: a streaming step part by part, and whole recordings of 10 s and 30 s."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from tests.benchmarks.machine import measure_machine, time_calls
+from tests.benchmarks.models import build_codec
+from tests.benchmarks.tables import print_table
+from wavslm_core import Codec
+from wavslm_core.interfaces import State
+
+STEPS = 40
+
+
+def run() -> None:
+    for size in ("small", "full"):
+        codec = build_codec(size)
+        rows = _steps(codec, "fp32, plain")
+        for weights in ("fp32", "bf16", "int8"):
+            rows += _steps(codec.for_inference(weights=weights), f"{weights}, packed")
+        print_table(
+            f"codec, {size}: one step of {codec.facts.chunk_samples_in / codec.sample_rate_in * 1000:.0f} ms",
+            ["part", "weights", "median ms", "p95 ms", "× real time", "floor ms"],
+            rows,
+        )
+        print_table(
+            f"codec, {size}: whole recordings",
+            ["what", "seconds", "takes s", "× real time"],
+            _recordings(codec),
+        )
+
+
+def weight_bytes(module: nn.Module) -> int:
+    """Return the bytes that a step must read at least."""
+    return sum(parameter.numel() * parameter.element_size() for parameter in module.parameters())
+
+
+@torch.inference_mode()
+def _steps(codec: Codec, weights: str) -> list[list[object]]:
+    facts = codec.facts
+    waveform = torch.randn(1, facts.chunk_samples_in) * 0.1
+    features = torch.randn(1, facts.chunk_frames, facts.encoder.output_dim)
+    tokens = torch.zeros(1, facts.chunk_tokens, dtype=torch.int64)
+    encoder, quantizer, decoder = codec.encoder, codec.quantizer, codec.decoder
+    parts: list[tuple[str, nn.Module, Callable[[Any, State], tuple[Any, State]], Any, State]] = [
+        ("encoder", encoder, encoder.step, waveform, encoder.init_state(1)),
+        ("quantizer, encode", quantizer, quantizer.encode_step, features, quantizer.init_encode_state(1)),
+        ("quantizer, decode", quantizer, quantizer.decode_step, tokens, quantizer.init_decode_state(1)),
+        ("decoder", decoder, decoder.step, features, decoder.init_state(1)),
+    ]
+    rows: list[list[object]] = []
+    chunk_s = facts.chunk_samples_in / codec.sample_rate_in
+    total = torch.zeros(STEPS)
+    for name, module, step, given, state in parts:
+        box = [state]
+
+        def call(step: Any = step, given: Any = given, box: list[State] = box) -> None:
+            _, box[0] = step(given, box[0])
+
+        durations = time_calls(call, repeats=STEPS, warm_up=3)
+        total += durations
+        floor = weight_bytes(module) / measure_machine().bytes_per_s if "plain" in weights else float("nan")
+        if name.startswith("quantizer"):
+            floor /= 2
+        rows.append([name, weights, *_summary(durations, chunk_s), 1000 * floor])
+    rows.append(["together", weights, *_summary(total, chunk_s), sum(float(str(row[-1])) for row in rows)])
+    return rows
+
+
+def _summary(durations: torch.Tensor, chunk_s: float) -> list[object]:
+    median, p95 = durations.median().item(), durations[int(0.95 * len(durations))].item()
+    return [1000 * median, 1000 * p95, chunk_s / median]
+
+
+@torch.inference_mode()
+def _recordings(codec: Codec) -> list[list[object]]:
+    rows: list[list[object]] = []
+    for seconds in (10, 30):
+        waveform = torch.randn(1, seconds * codec.sample_rate_in) * 0.1
+        tokens = codec.encode(waveform)
+        calls = {"encode": partial(codec.encode, waveform), "decode": partial(codec.decode, tokens)}
+        for name, call in calls.items():
+            taken = time_calls(call, repeats=3, warm_up=0).median().item()
+            rows.append([name, seconds, taken, seconds / taken])
+    return rows

@@ -1,0 +1,76 @@
+"""The language model: one chunk at a full window, with every kind of weights, and what fewer bits cost."""
+
+from __future__ import annotations
+
+import torch
+
+from tests.benchmarks.codec import weight_bytes
+from tests.benchmarks.machine import measure_machine, time_calls
+from tests.benchmarks.models import build_codec, build_speech_lm
+from tests.benchmarks.tables import print_table
+from wavslm_core import SpeechLM
+from wavslm_core.random_rows import RowRandom
+from wavslm_core.speech_lm_stream import Continuation
+
+CHUNKS = 30
+
+
+def run() -> None:
+    for size in ("small", "full"):
+        codec = build_codec(size)
+        model = build_speech_lm(size, codec)
+        window = model.backbone_facts.window_tokens or 512
+        prompt = torch.randint(0, codec.facts.quantizer.vocab_size, (1, window))
+        chunk_s = model.chunk_tokens / codec.facts.token_rate_hz
+        decompressor = weight_bytes(codec.quantizer) / 2
+        floor_s = (weight_bytes(model) + decompressor) / measure_machine().bytes_per_s
+        rows, scores = [], []
+        reference = _scores(model, prompt)
+        for weights in (None, "fp32", "bf16", "int8"):
+            name = "fp32, plain" if weights is None else f"{weights}, packed"
+            packed = model if weights is None else model.for_inference(weights=weights)
+            for speaks in (False, True):
+                durations = _chunks(packed, prompt, speaks=speaks)
+                median, p95 = durations.median().item(), durations[int(0.95 * CHUNKS)].item()
+                what = "tokens and audio" if speaks else "tokens"
+                floor = 1000 * floor_s if weights is None and not speaks else float("nan")
+                rows.append([what, name, 1000 * median, 1000 * p95, chunk_s / median, floor])
+            if weights is not None:
+                scores.append([name, *_agreement(_scores(packed, prompt), reference)])
+        print_table(
+            f"generation, {size}: one chunk of {1000 * chunk_s:.0f} ms at a window of {window} tokens",
+            ["what", "weights", "median ms", "p95 ms", "× real time", "floor ms"],
+            rows,
+        )
+        print_table(
+            f"generation, {size}: packed weights against plain fp32 (random weights)",
+            ["weights", "mean |Δ log p|", "max |Δ log p|", "greedy tokens kept %"],
+            scores,
+        )
+
+
+def _chunks(model: SpeechLM, prompt: torch.Tensor, *, speaks: bool) -> torch.Tensor:
+    sampler, random = model.make_sampler(None), RowRandom([0], device=torch.device("cpu"))
+    continuation = Continuation(
+        model.codec, model.backbone, model.head, sampler, random, prompt, speaks=speaks
+    )
+    call = continuation.next_audio if speaks else continuation.next_tokens
+    return time_calls(call, repeats=CHUNKS, warm_up=2)
+
+
+@torch.inference_mode()
+def _scores(model: SpeechLM, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return log-probabilities and the greedy proposal after every chunk."""
+    chunk = model.chunk_tokens
+    hidden = model.backbone(model.inputs(tokens)).unflatten(1, (-1, chunk)).flatten(0, 1)
+    random = RowRandom([0] * len(hidden), device=torch.device("cpu"))
+    proposed = model.head.propose(hidden, model.make_sampler({"name": "greedy"}), random)
+    return model.log_probs(tokens)[:, chunk:], proposed
+
+
+def _agreement(
+    given: tuple[torch.Tensor, torch.Tensor], reference: tuple[torch.Tensor, torch.Tensor]
+) -> list[object]:
+    difference = (given[0] - reference[0]).abs()
+    kept = (given[1] == reference[1]).float().mean().item()
+    return [difference.mean().item(), difference.max().item(), 100 * kept]

@@ -1,0 +1,59 @@
+"""What this machine can do at most: the floors that every benchmark is printed beside."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+
+
+def time_calls(call: Callable[[], object], *, repeats: int, warm_up: int = 1) -> torch.Tensor:
+    """Return the sorted durations of `repeats` calls in seconds."""
+    for _ in range(warm_up):
+        call()
+    durations = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        durations.append(time.perf_counter() - start)
+    return torch.tensor(durations).sort().values
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Measured, not looked up."""
+
+    threads: int
+    bytes_per_s: float
+    flops_per_s: float
+
+
+@cache
+def measure_machine() -> Machine:
+    """Measure reading bandwidth and the fp32 matrix rate, best of several."""
+    block = torch.ones(64 * 2**20)
+    reading = time_calls(block.sum, repeats=7)[0].item()
+    size = 2048
+    left, right = torch.randn(size, size), torch.randn(size, size)
+    multiplying = time_calls(lambda: left @ right, repeats=7)[0].item()
+    return Machine(
+        threads=torch.get_num_threads(),
+        bytes_per_s=block.numel() * 4 / reading,
+        flops_per_s=2 * size**3 / multiplying,
+    )
+
+
+def peak_memory_mb() -> float:
+    """Return the largest resident size that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def resident_memory_mb() -> float:
+    """Return the resident size of this process now (Linux)."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20

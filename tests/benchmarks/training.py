@@ -1,0 +1,67 @@
+"""A training step of the language model at 500 and 1500 tokens: time, peak memory, and the floor."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import torch
+
+from tests.benchmarks.machine import measure_machine, peak_memory_mb, resident_memory_mb, time_calls
+from tests.benchmarks.models import build_codec, build_speech_lm
+from tests.benchmarks.tables import print_table
+
+TOKENS = (500, 1500)
+
+
+def run() -> None:
+    rows: list[list[object]] = []
+    for size in ("small", "full"):
+        for tokens in TOKENS:
+            for precision in ("fp32", "bf16"):
+                # A process each, so that every peak is its own.
+                command = [sys.executable, "-m", "tests.benchmarks.training", size, str(tokens), precision]
+                command.append(str(torch.get_num_threads()))
+                result = json.loads(
+                    subprocess.run(command, check=True, capture_output=True, text=True).stdout
+                )
+                flops = 6 * result["parameters"] * tokens
+                floor = flops / measure_machine().flops_per_s if precision == "fp32" else float("nan")
+                rows.append(
+                    [size, tokens, precision, result["step_s"], floor, result["model_mb"], result["peak_mb"]]
+                )
+    print_table(
+        "training step, batch of 1, forward and backward and AdamW",
+        ["size", "tokens", "precision", "takes s", "floor s", "model MB", "peak MB"],
+        rows,
+    )
+
+
+def measure(size: str, tokens: int, precision: str) -> dict[str, float]:
+    """Time one training step and return it with this process's memory."""
+    model = build_speech_lm(size, build_codec(size)).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, foreach=False, fused=True)
+    batch = torch.randint(0, model.head_facts.vocab_size, (1, tokens))
+    model_mb = resident_memory_mb()
+
+    def step() -> None:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
+            loss = -model.log_probs(batch)[:, model.chunk_tokens :].mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad()
+
+    durations = time_calls(step, repeats=3 if size == "small" else 2)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return {
+        "step_s": durations[0].item(),
+        "peak_mb": peak_memory_mb(),
+        "model_mb": model_mb,
+        "parameters": parameters,
+    }
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(int(sys.argv[4]))
+    print(json.dumps(measure(sys.argv[1], int(sys.argv[2]), sys.argv[3])))
