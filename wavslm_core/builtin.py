@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+from wavslm_core.data.folder import FolderConfig
+from wavslm_core.evaluation.config import MelDistanceConfig, StoiConfig
 from wavslm_core.hookspecs import Register
 from wavslm_core.plugins import hookimpl
+from wavslm_core.stages.evaluate import EvaluateConfig
+from wavslm_core.stages.generate import GenerateConfig
+from wavslm_core.stages.report import ReportConfig
+from wavslm_core.stages.tokenize import TokenizeConfig
+from wavslm_core.stages.train_codec import TrainCodecConfig
+from wavslm_core.stages.train_lm import TrainLmConfig
 
 
 @hookimpl
 def register_stages(register: Register) -> None:
-    pass
+    register(TrainCodecConfig, "wavslm_core.stages.train_codec:TrainCodec")
+    register(TokenizeConfig, "wavslm_core.stages.tokenize:Tokenize")
+    register(TrainLmConfig, "wavslm_core.stages.train_lm:TrainLm")
+    register(EvaluateConfig, "wavslm_core.stages.evaluate:Evaluate")
+    register(GenerateConfig, "wavslm_core.stages.generate:Generate")
+    register(ReportConfig, "wavslm_core.stages.report:Report")
 
 
 @hookimpl
 def register_corpora(register: Register) -> None:
-    pass
+    register(FolderConfig, "wavslm_core.data.folder:Folder")
 
 
 @hookimpl
 def register_metrics(register: Register) -> None:
-    pass
+    register(MelDistanceConfig, "wavslm_core.evaluation.mel_distance:MelDistance")
+    register(StoiConfig, "wavslm_core.evaluation.stoi:Stoi")

@@ -144,10 +144,12 @@ class StageConfig(Config):
     """Roles that the recipe must have; a codec checkpoint counts as encoder, quantizer and decoder."""
     needs_streaming: ClassVar[tuple[Role, ...]] = ()
     """Roles that the stage runs chunk by chunk, when the recipe has them: their facts must say `streams`."""
-    needs_splits: ClassVar[tuple[str, ...]] = ()
-    """Splits that the recipe's `data:` block must have."""
     trains: ClassVar[tuple[Role, ...]] = ()
     """Roles whose weights the stage changes; plans estimate memory from it."""
+
+    def needed_splits(self) -> tuple[str, ...]:
+        """Return the splits that the recipe's `data:` block must have."""
+        return ()
 
 
 class MetricConfig(Config):

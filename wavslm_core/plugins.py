@@ -168,4 +168,4 @@ def _collect(
         name = config_class.registered_name()
     except TypeError as error:
         raise PluginError(f"{given}: {error}") from None
-    entries.append(Entry(role, name, config_class, target, plugin.distribution, plugin.version))
+    entries.append(Entry(role, name, config_class, target, plugin.distribution, plugin.version, plugin.name))

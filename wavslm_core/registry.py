@@ -38,6 +38,8 @@ class Entry:
     """`package.module:Class`, imported at build time."""
     distribution: str
     version: str
+    plugin: str = ""
+    """Name of the entry point that registered it."""
 
     def load(self) -> Any:
         """Import and return the implementation class.

@@ -119,7 +119,9 @@ class SpeechLM(nn.Module):
         if self.backbone_facts.input == "embedding":
             self.codec.check_tokens(tokens_BT)
             return tokens_BT
-        return self.codec.dequantize(tokens_BT, lengths=lengths)
+        # In full precision under autocast too: training must see the features that generation will see.
+        with torch.autocast(tokens_BT.device.type, enabled=False):
+            return self.codec.dequantize(tokens_BT, lengths=lengths)
 
     def log_probs(self, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         """Return log p(token | its past) in nats, (B,T) float32; differentiable.

@@ -133,7 +133,7 @@ class FakeBackbone(Backbone[FakeBackboneConfig]):
         return self.step(inputs, self.init_state(inputs.shape[0]))[0]
 
     def init_state(self, batch_size: int) -> State:
-        return (self.gru.weight_hh_l0.new_zeros(1, batch_size, self.config.dim),)
+        return (next(self.parameters()).new_zeros(1, batch_size, self.config.dim),)
 
     def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         hidden_BTD, last = self.gru(inputs if self.table is None else self.table(inputs), state[0])

@@ -1,0 +1,1 @@
+"""FocalCodec-Stream for wavslm: focal quantizer, three decoders, and the official folders."""

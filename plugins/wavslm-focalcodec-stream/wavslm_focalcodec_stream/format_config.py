@@ -1,0 +1,247 @@
+"""The official releases' `config.json`, read and written without torch.
+
+Configs of the encoder, backbone, head and sampler belong to other distributions: they are looked up in the
+registry, so that this one works without them until a folder needs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from wavslm_core.configs import FormatConfig, PartConfig, Role
+from wavslm_core.errors import CheckpointError, did_you_mean
+from wavslm_core.plugins import load_registry
+from wavslm_focalcodec_stream.config import CompressorOptions, DecompressorOptions
+from wavslm_focalcodec_stream.official_names import (
+    BACKBONE_KEYS,
+    CODEC_KEYS,
+    CODEC_NAMES,
+    COMPRESSOR_KEYS,
+    DECODER_KEYS,
+    DECODER_NAMES,
+    DECOMPRESSOR_KEYS,
+    ENCODER_KEYS,
+    HARMLESS_KEYS,
+    LANGUAGE_MODEL_KEYS,
+    QUANTIZER_KEYS,
+    known_document,
+)
+
+INITIALISATION_FIELDS = ("checkpoint", "first_layer")
+"""Say where weights came from at first; a folder that holds the weights no longer needs them."""
+
+
+class FocalCodecFormatConfig(FormatConfig):
+    """Folders of the official FocalCodec, FocalCodec-Stream and WavSLM releases."""
+
+    format: Literal["focalcodec"] = "focalcodec"
+
+    def holds(self, document: dict[str, Any]) -> Literal["codec", "speech_lm"] | None:
+        if "toks_per_step" in document or "codec_config" in document:
+            return "speech_lm"
+        return "codec" if document.keys() & set(CODEC_KEYS) else None
+
+    def part_configs(self, document: dict[str, Any]) -> dict[Role, PartConfig]:
+        """Return the parts' configs; keys that are left out keep the official constructors' defaults.
+
+        Raises: CheckpointError on keys, names or values that the official release does not have.
+        """
+        held = self.holds(document)
+        if held == "codec":
+            return _codec_parts(document)
+        if held == "speech_lm":
+            return _language_model_parts(document)
+        raise CheckpointError(
+            "this config.json is neither of a FocalCodec nor of a WavSLM folder: it has none of "
+            f"{', '.join([*CODEC_KEYS[:2], 'toks_per_step'])}. Give the folder of an official checkpoint"
+        )
+
+    def document(self, parts: dict[Role, PartConfig]) -> dict[str, Any] | None:
+        if parts.keys() == {"encoder", "quantizer", "decoder"}:
+            document = _codec_document(parts)
+        elif parts.keys() == {"backbone", "head", "sampler"}:
+            document = _language_model_document(parts)
+        else:
+            return None
+        if document is None:
+            return None
+        try:
+            read_back = self.part_configs(document)
+        except CheckpointError:
+            return None
+        # Only what reads back as the very same parts may be written: nothing is lost silently.
+        same = all(read_back[role] == _without_initialisation(config) for role, config in parts.items())
+        return document if same else None
+
+    def known_document(self, checkpoint: str) -> dict[str, Any] | None:
+        return known_document(checkpoint)
+
+
+def _codec_parts(document: dict[str, Any]) -> dict[Role, PartConfig]:
+    _refuse_unknown(document, CODEC_KEYS, "config.json")
+    for key, allowed in CODEC_NAMES.items():
+        name = document.get(key, allowed[0])
+        if name not in allowed:
+            raise CheckpointError(
+                f"{key} is '{name}'; this plugin reads {' or '.join(allowed)}."
+                f"{did_you_mean(str(name), allowed)} Use a release of the plugin that knows it"
+            )
+    encoder_options = _section(document, "encoder_config", ENCODER_KEYS)
+    compressor = _section(document, "compressor_config", COMPRESSOR_KEYS)
+    quantizer = _section(document, "quantizer_config", QUANTIZER_KEYS)
+    decompressor = _section(document, "decompressor_config", DECOMPRESSOR_KEYS)
+    decoder_name = DECODER_NAMES[document.get("decoder_name", CODEC_NAMES["decoder_name"][0])]
+    decoder = _section(document, "decoder_config", DECODER_KEYS[decoder_name])
+    causal = bool(compressor.pop("causal", False))
+    if bool(decompressor.pop("causal", False)) != causal:
+        raise CheckpointError(
+            "compressor_config and decompressor_config differ in `causal`: both must be causal or neither"
+        )
+    codebook_size = quantizer.get("codebook_size", 4096)
+    code_dims = (compressor.pop("output_dim", 12), decompressor.pop("input_dim", 12))
+    quantizer_config = _build(
+        "quantizer",
+        "focalcodec_stream",
+        {
+            "input_dim": compressor.pop("input_dim", 1024),
+            "output_dim": decompressor.pop("output_dim", 1024),
+            "codebook_size": codebook_size,
+            "causal": causal,
+            "compressor": compressor,
+            "decompressor": decompressor,
+        },
+    )
+    bits = codebook_size.bit_length() - 1
+    if code_dims != (bits, bits):
+        raise CheckpointError(
+            f"compressor_config.output_dim {code_dims[0]} and decompressor_config.input_dim {code_dims[1]} "
+            f"must both be {bits}, the logarithm of quantizer_config.codebook_size {codebook_size}"
+        )
+    encoder_config = _build("encoder", "wavlm", encoder_options)
+    encoder_facts = encoder_config.facts()
+    if "hop_length" in decoder:
+        decoder["hop_samples"] = decoder.pop("hop_length")
+    hop_samples = decoder.get("hop_samples", 480 if decoder_name == "wavenext" else 320)
+    frame_samples = prod(getattr(encoder_config, "strides", (320,)))
+    decoder.setdefault("input_dim", 1024)
+    decoder.setdefault("causal", False)
+    decoder["sample_rate_hz"] = hop_samples * getattr(encoder_facts, "sample_rate_hz", 16000) // frame_samples
+    return {
+        "encoder": encoder_config,
+        "quantizer": quantizer_config,
+        "decoder": _build("decoder", decoder_name, decoder),
+    }
+
+
+def _language_model_parts(document: dict[str, Any]) -> dict[Role, PartConfig]:
+    _refuse_unknown(document, LANGUAGE_MODEL_KEYS, "config.json")
+    if not document.get("causal", True):
+        raise CheckpointError("config.json says `causal: false`, but a language model must be causal")
+    options = {key: document[key] for key in BACKBONE_KEYS if key in document}
+    vocab_size = document.get("vocab_size", 4096)
+    dim = options.get("dim", 1024)
+    backbone = _build("backbone", "wavlm_upper", {**options, "input_dim": dim, "vocab_size": vocab_size})
+    head = _build(
+        "head",
+        "next_chunk",
+        {"input_dim": dim, "vocab_size": vocab_size, "chunk_tokens": document.get("toks_per_step", 4)},
+    )
+    return {"backbone": backbone, "head": head, "sampler": _build("sampler", "top_p", {})}
+
+
+def _codec_document(parts: Mapping[Role, PartConfig]) -> dict[str, Any] | None:
+    encoder, quantizer, decoder = (
+        parts[role].model_dump(mode="json") for role in ("encoder", "quantizer", "decoder")
+    )
+    decoder_names = {ours: theirs for theirs, ours in DECODER_NAMES.items()}
+    if (encoder["name"], quantizer["name"]) != ("wavlm", "focalcodec_stream"):
+        return None
+    if decoder["name"] not in decoder_names:
+        return None
+    bits = quantizer["codebook_size"].bit_length() - 1
+    causal = quantizer["causal"]
+    output_dim = quantizer["output_dim"] or quantizer["input_dim"]
+    options = {key: decoder[key] for key in DECODER_KEYS[decoder["name"]] if key in decoder}
+    return {
+        "encoder_name": "WavLM",
+        "encoder_config": {key: encoder[key] for key in ENCODER_KEYS if key in encoder},
+        "compressor_name": "FocalEncoder",
+        "compressor_config": {
+            "input_dim": quantizer["input_dim"],
+            "output_dim": bits,
+            "causal": causal,
+            **{key: quantizer["compressor"][key] for key in CompressorOptions.model_fields},
+        },
+        "quantizer_name": "BinarySphericalQuantizer",
+        "quantizer_config": {"codebook_size": quantizer["codebook_size"]},
+        "decompressor_name": "FocalDecoder",
+        "decompressor_config": {
+            "input_dim": bits,
+            "output_dim": output_dim,
+            "causal": causal,
+            **{key: quantizer["decompressor"][key] for key in DecompressorOptions.model_fields},
+        },
+        "decoder_name": decoder_names[decoder["name"]],
+        "decoder_config": {**options, "hop_length": decoder["hop_samples"]},
+    }
+
+
+def _language_model_document(parts: Mapping[Role, PartConfig]) -> dict[str, Any] | None:
+    backbone, head, sampler = (
+        parts[role].model_dump(mode="json") for role in ("backbone", "head", "sampler")
+    )
+    if (backbone["name"], head["name"], sampler["name"]) != ("wavlm_upper", "next_chunk", "top_p"):
+        return None
+    return {
+        "vocab_size": head["vocab_size"],
+        **{key: backbone[key] for key in BACKBONE_KEYS},
+        "causal": True,
+        "toks_per_step": head["chunk_tokens"],
+    }
+
+
+def _section(document: Mapping[str, Any], key: str, allowed: tuple[str, ...]) -> dict[str, Any]:
+    """Return a copy of one part's options, without those that change no number."""
+    section = document.get(key) or {}
+    if not isinstance(section, dict):
+        raise CheckpointError(f"{key} must be an object, not {type(section).__name__}")
+    _refuse_unknown(section, allowed, key)
+    return {name: value for name, value in section.items() if name not in HARMLESS_KEYS}
+
+
+def _refuse_unknown(given: Mapping[str, Any], allowed: tuple[str, ...], where: str) -> None:
+    unknown = [key for key in given if key not in allowed and key not in HARMLESS_KEYS]
+    if unknown:
+        raise CheckpointError(
+            f"{where} has {len(unknown)} unknown key{'s' if len(unknown) > 1 else ''}: {', '.join(unknown)}."
+            f"{did_you_mean(unknown[0], allowed)} Allowed: {', '.join(allowed)}. "
+            "The checkpoint may need a newer release of wavslm-focalcodec-stream"
+        )
+
+
+def _build(role: Role, name: str, options: Mapping[str, Any]) -> PartConfig:
+    config_class = load_registry().entry(role, name).config_class
+    try:
+        config = config_class.model_validate(dict(options))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join([role, *(str(piece) for piece in first["loc"])])
+        raise CheckpointError(
+            f"config.json does not describe a {role} '{name}': {where}: {first['msg']} "
+            f"(given: {first.get('input')!r}). Fetch or save it again"
+        ) from None
+    assert isinstance(config, PartConfig)
+    return config
+
+
+def _without_initialisation(config: PartConfig) -> PartConfig:
+    defaults = {
+        name: type(config).model_fields[name].default
+        for name in INITIALISATION_FIELDS
+        if name in type(config).model_fields
+    }
+    return config.model_copy(update=defaults)

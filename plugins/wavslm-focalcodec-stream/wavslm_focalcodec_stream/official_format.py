@@ -1,0 +1,144 @@
+"""Reads and writes the official folders: `model.safetensors`, or a `model.pt` of tensors and nothing else."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wavslm_core.checkpoint_io import (
+    WEIGHTS_FILE,
+    read_document,
+    read_weights,
+    write_document,
+    write_weights,
+)
+from wavslm_core.configs import Role
+from wavslm_core.errors import CheckpointError
+from wavslm_core.interfaces import CheckpointFormat, CheckpointParts
+from wavslm_focalcodec_stream.format_config import FocalCodecFormatConfig
+
+TORCH_FILE = "model.pt"
+CODEC_PREFIXES: dict[str, tuple[Role, str]] = {
+    "encoder.": ("encoder", ""),
+    "compressor.": ("quantizer", "compressor."),
+    "decompressor.": ("quantizer", "decompressor."),
+    "decoder.": ("decoder", ""),
+}
+"""Prefix of a key in the file → role, and prefix of the key in that part."""
+LANGUAGE_MODEL_PREFIXES: dict[str, tuple[Role, str]] = {
+    "encoder.": ("backbone", ""),
+    "head.": ("head", ""),
+}
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+class FocalCodecFormat(CheckpointFormat):
+    """Folders of the official FocalCodec, FocalCodec-Stream and WavSLM releases."""
+
+    config: FocalCodecFormatConfig
+
+    def read(self, folder: Path) -> CheckpointParts:
+        document = read_document(folder)
+        try:
+            configs = self.config.part_configs(document)
+        except CheckpointError as error:
+            raise CheckpointError(f"{folder}: {error}") from None
+        weights = fuse_projections(_read_any(folder))
+        if self.config.holds(document) == "codec":
+            return CheckpointParts(configs, _split(weights, CODEC_PREFIXES, folder))
+        states = _split(weights, LANGUAGE_MODEL_PREFIXES, folder)
+        return CheckpointParts(configs, states, codec=_codec_reference(document.get("codec_config"), folder))
+
+    def write(self, folder: Path, parts: CheckpointParts) -> None:
+        document = self.config.document(parts.configs)
+        if document is None:
+            raise CheckpointError(
+                f"the official format cannot hold these parts: {', '.join(_names(parts))}. "
+                "It holds wavlm, focalcodec_stream and wavenext or vocos; or wavlm_upper, next_chunk, top_p"
+            )
+        is_codec = self.config.holds(document) == "codec"
+        if not is_codec and parts.codec is not None:
+            document["codec_config"] = parts.codec
+        prefixes = CODEC_PREFIXES if is_codec else LANGUAGE_MODEL_PREFIXES
+        weights: dict[str, Tensor] = {}
+        for file_prefix, (role, part_prefix) in prefixes.items():
+            for key, value in parts.states[role].items():
+                if key.startswith(part_prefix):
+                    weights[file_prefix + key.removeprefix(part_prefix)] = value
+        write_document(folder, document)
+        write_weights(folder, weights)
+
+
+def fuse_projections(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights with the first release's q_proj, k_proj, v_proj joined into qkv_proj.
+
+    Raises: CheckpointError when one of the three is missing.
+    """
+    fused: dict[str, Tensor] = {}
+    for key, value in weights.items():
+        stem, separator, kind = key.rpartition("q_proj.")
+        if separator and stem.endswith("."):
+            triple = [f"{stem}{letter}_proj.{kind}" for letter in "qkv"]
+            missing = [name for name in triple if name not in weights]
+            if missing:
+                raise CheckpointError(f"the checkpoint has {key} but lacks {', '.join(missing)}")
+            fused[f"{stem}qkv_proj.{kind}"] = torch.cat([weights[name] for name in triple])
+        elif not re.search(r"\.[kv]_proj\.(weight|bias)$", key):
+            fused[key] = value
+    return fused
+
+
+def _read_any(folder: Path) -> dict[str, Tensor]:
+    if (folder / WEIGHTS_FILE).exists() or not (folder / TORCH_FILE).exists():
+        return read_weights(folder / WEIGHTS_FILE)
+    path = folder / TORCH_FILE
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"{path} is truncated, damaged or holds more than tensors ({reason}). Fetch it again"
+        ) from None
+    if isinstance(content, dict) and isinstance(content.get("model"), dict):
+        content = content["model"]
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise CheckpointError(f"{path} holds no state dict, that is, no mapping from keys to tensors")
+    return content
+
+
+def _split(
+    weights: dict[str, Tensor], prefixes: dict[str, tuple[Role, str]], folder: Path
+) -> dict[Role, dict[str, Tensor]]:
+    states: dict[Role, dict[str, Tensor]] = {role: {} for role, _ in prefixes.values()}
+    unexpected: list[str] = []
+    for key, value in weights.items():
+        found = next((prefix for prefix in prefixes if key.startswith(prefix)), None)
+        if found is None:
+            unexpected.append(key)
+            continue
+        role, part_prefix = prefixes[found]
+        states[role][part_prefix + key.removeprefix(found)] = value
+    if unexpected:
+        raise CheckpointError(
+            f"{folder} has {len(unexpected)} keys that belong to no part: {', '.join(unexpected[:3])}… "
+            f"Keys begin with {', '.join(prefixes)}"
+        )
+    return states
+
+
+def _codec_reference(given: Any, folder: Path) -> str | None:
+    """Return a hub id or path; None when the file holds something else, such as a remark."""
+    if not isinstance(given, str):
+        return None
+    if HUB_ID.fullmatch(given) or Path(given).is_dir():
+        return given
+    return str(folder / given) if (folder / given).is_dir() else None
+
+
+def _names(parts: CheckpointParts) -> list[str]:
+    return [f"{role} '{getattr(config, 'name', '?')}'" for role, config in parts.configs.items()]

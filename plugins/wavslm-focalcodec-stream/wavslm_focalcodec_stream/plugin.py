@@ -1,0 +1,28 @@
+"""Registers this distribution's parts; imports no torch."""
+
+from __future__ import annotations
+
+from wavslm_core.hookspecs import Register
+from wavslm_core.plugins import hookimpl
+from wavslm_focalcodec_stream.config import FocalCodecStreamConfig
+from wavslm_focalcodec_stream.decoder_config import IstftConfig, VocosConfig, WaveNeXtConfig
+from wavslm_focalcodec_stream.format_config import FocalCodecFormatConfig
+
+PACKAGE = "wavslm_focalcodec_stream"
+
+
+@hookimpl
+def register_quantizers(register: Register) -> None:
+    register(FocalCodecStreamConfig, f"{PACKAGE}.quantizer:FocalCodecStream")
+
+
+@hookimpl
+def register_decoders(register: Register) -> None:
+    register(WaveNeXtConfig, f"{PACKAGE}.wavenext:WaveNeXt")
+    register(VocosConfig, f"{PACKAGE}.vocos:Vocos")
+    register(IstftConfig, f"{PACKAGE}.istft:Istft")
+
+
+@hookimpl
+def register_formats(register: Register) -> None:
+    register(FocalCodecFormatConfig, f"{PACKAGE}.official_format:FocalCodecFormat")

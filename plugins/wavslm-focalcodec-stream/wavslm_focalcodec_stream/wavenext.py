@@ -1,0 +1,47 @@
+"""The decoder `wavenext`: ConvNeXt, then each frame's samples from one linear layer (Okamoto et al. 2023)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from wavslm_core.interfaces import Decoder, State
+from wavslm_focalcodec_stream.convnext import ConvNeXtBackbone
+from wavslm_focalcodec_stream.decoder_config import WaveNeXtConfig
+
+
+class WaveNeXtHead(nn.Module):
+    """(B,T,D) to (B, T·hop) within ±1."""
+
+    def __init__(self, dim: int, hop_samples: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(dim, hop_samples)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        return self.proj(x_BTD).flatten(1).clamp(-1.0, 1.0)
+
+
+class WaveNeXt(Decoder[WaveNeXtConfig]):
+    """Features (B,T,D) to a waveform (B, T·hop); causal ones see zeros before the first frame."""
+
+    def __init__(self, config: WaveNeXtConfig) -> None:
+        super().__init__(config)
+        self.backbone = ConvNeXtBackbone(config, causal=config.causal, left_padding="zeros")
+        self.head = WaveNeXtHead(config.dim, config.hop_samples)
+
+    def forward(self, features_BTD: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
+        return self.head(self.backbone(features_BTD, lengths_B=lengths_B))
+
+    def init_state(self, batch_size: int) -> State:
+        if not self.config.causal:
+            raise self.no_streaming()
+        return self.backbone.init_state(batch_size)
+
+    def step(self, features_BTD: Tensor, state: State) -> tuple[Tensor, State]:
+        if not self.config.causal:
+            raise self.no_streaming()
+        hidden_BTD, state = self.backbone.step(features_BTD, state)
+        return self.head(hidden_BTD), state
+
+    def flush(self, state: State) -> Tensor:
+        """Return (B,0): nothing is delayed."""
+        return state[0].new_zeros(state[0].shape[0], 0)

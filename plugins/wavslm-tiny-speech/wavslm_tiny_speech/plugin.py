@@ -1,0 +1,12 @@
+"""Entry point: registers the corpus."""
+
+from __future__ import annotations
+
+from wavslm_core.hookspecs import Register
+from wavslm_core.plugins import hookimpl
+from wavslm_tiny_speech.config import TinySpeechConfig
+
+
+@hookimpl
+def register_corpora(register: Register) -> None:
+    register(TinySpeechConfig, "wavslm_tiny_speech.corpus:TinySpeech")

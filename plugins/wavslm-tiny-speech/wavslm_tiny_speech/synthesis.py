@@ -1,0 +1,170 @@
+"""A whole split, synthesised into a cache folder: one flat file of 16-bit samples and an index.
+
+Utterance i is a pure function of (seed, split, i, voices): longer splits continue shorter ones. The folder
+is written beside its place and renamed, so it is whole or absent; runs that race for it make the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from random import Random
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from wavslm_core.data.atomic import unwritable
+from wavslm_core.data.progress import progress_bar
+from wavslm_tiny_speech.config import TinySpeechConfig
+from wavslm_tiny_speech.espeak import Espeak
+from wavslm_tiny_speech.recording import record
+from wavslm_tiny_speech.stories import tell
+from wavslm_tiny_speech.voices import Voice, voice
+
+SplitName = Literal["train", "valid"]
+
+AUDIO_FILE = "audio.i16"
+INDEX_FILE = "index.json"
+_SOURCES = ("words.py", "stories.py", "voices.py", "espeak.py", "recording.py", "synthesis.py")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One utterance of a split."""
+
+    start: int
+    samples: int
+    voice: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Synthesised:
+    """An opened cache folder."""
+
+    folder: Path
+    digest: str
+    """Changes whenever any sample does."""
+    lines: list[Line]
+    audio: npt.NDArray[np.int16]
+
+
+def script(config: TinySpeechConfig, split: SplitName, number: int) -> tuple[str, Voice]:
+    """Return what utterance `number` says and in which voice."""
+    held_out = split == "valid"
+    random = Random(f"{config.seed}/{split}/{number}")
+    count = config.valid_voices if held_out else config.voices
+    return tell(random, held_out=held_out), voice(random.randrange(count), held_out=held_out)
+
+
+@cache
+def generator_digest() -> str:
+    """Return 12 hex digits that change with the code that makes the speech and the synthesiser's version."""
+    digest = hashlib.sha256()
+    for name in _SOURCES:
+        digest.update((Path(__file__).parent / name).read_bytes())
+    with Espeak() as espeak:
+        digest.update(espeak.version().encode())
+    return digest.hexdigest()[:12]
+
+
+def request(config: TinySpeechConfig, split: SplitName) -> dict[str, Any]:
+    """Return everything that decides how a split sounds, as JSON values."""
+    return {
+        "split": split,
+        "minutes": config.minutes_of(split),
+        "voices": config.valid_voices if split == "valid" else config.voices,
+        "sample_rate_hz": config.sample_rate_hz,
+        "seed": config.seed,
+        "generator": generator_digest(),
+    }
+
+
+def synthesised(config: TinySpeechConfig, split: SplitName, *, cache_dir: Path) -> Synthesised:
+    """Open a split, making it first where the cache does not hold it. Raises: DataError."""
+    wanted = request(config, split)
+    key = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:12]
+    folder = cache_dir / f"tiny_speech-{split}-{key}"
+    found = _open(folder)
+    if found is None:
+        _make(config, split, folder)
+        found = _open(folder)
+        assert found is not None
+    return found
+
+
+def _open(folder: Path) -> Synthesised | None:
+    """Open a cache folder, or return None when it is absent or damaged."""
+    try:
+        index = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))
+        lines = [Line(**line) for line in index["lines"]]
+        total = lines[-1].start + lines[-1].samples
+        if (folder / AUDIO_FILE).stat().st_size != 2 * total:
+            return None
+        audio = np.memmap(folder / AUDIO_FILE, "<i2", mode="r", shape=(total,))
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return None
+    return Synthesised(folder, index["digest"], lines, audio)
+
+
+def _make(config: TinySpeechConfig, split: SplitName, folder: Path) -> None:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=".making-", dir=folder.parent))
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    try:
+        beside.chmod(0o755)
+        lines, digest = _speak(config, split, beside / AUDIO_FILE)
+        index = {"digest": digest, "lines": [asdict(line) for line in lines]}
+        (beside / INDEX_FILE).write_text(json.dumps(index, ensure_ascii=False), encoding="utf-8")
+        _put_in_place(beside, folder)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _put_in_place(beside: Path, folder: Path) -> None:
+    if folder.exists() and _open(folder) is None:
+        shutil.rmtree(folder)
+    try:
+        beside.rename(folder)
+    except OSError:
+        # Another process was faster; it made the same.
+        if _open(folder) is None:
+            raise
+
+
+def _speak(config: TinySpeechConfig, split: SplitName, file: Path) -> tuple[list[Line], str]:
+    """Write utterances until there are enough; return their index and the digest of the samples."""
+    wanted = round(60 * config.minutes_of(split) * config.sample_rate_hz)
+    lines: list[Line] = []
+    digest = hashlib.sha256()
+    start = 0
+    with (
+        Espeak() as espeak,
+        file.open("wb") as stream,
+        progress_bar(
+            f"Synthesising {split}", total=wanted / config.sample_rate_hz, unit="s speech"
+        ) as advance,
+    ):
+        while start < wanted:
+            text, speaker = script(config, split, len(lines))
+            samples = record(espeak, text, speaker, sample_rate_hz=config.sample_rate_hz)
+            encoded = samples.astype("<i2").tobytes()
+            stream.write(encoded)
+            digest.update(encoded)
+            lines.append(Line(start, len(samples), speaker.id, text))
+            start += len(samples)
+            advance(len(samples) / config.sample_rate_hz)
+        stream.flush()
+        os.fsync(stream.fileno())
+    return lines, digest.hexdigest()[:16]

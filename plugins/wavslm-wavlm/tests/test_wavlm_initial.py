@@ -1,0 +1,165 @@
+"""Initial weights: lower layers for an encoder, upper ones for a backbone; what does not fit is refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+from wavslm_wavlm.backbone import WavLMUpper
+from wavslm_wavlm.config import WavLMConfig, WavLMUpperConfig
+from wavslm_wavlm.encoder import WavLM
+from wavslm_wavlm.weights import load_wavlm
+
+from wavslm_core.checkpoint_io import SkipInitialisation
+from wavslm_core.errors import CheckpointError
+from wavslm_core.plugins import load_registry
+
+ENCODER = {
+    "hidden_dims": (24,) * 7,
+    "dim": 48,
+    "ffn_dim": 96,
+    "num_heads": 4,
+    "num_buckets": 40,
+    "max_distance": 80,
+    "num_layers": 2,
+    "conv_pos": 16,
+    "conv_pos_groups": 4,
+    "causal": True,
+}
+UPPER = {
+    "dim": 48,
+    "ffn_dim": 96,
+    "num_heads": 4,
+    "num_buckets": 40,
+    "max_distance": 80,
+    "num_layers": 2,
+    "first_layer": 3,
+    "input_dim": 48,
+    "vocab_size": 10,
+}
+
+
+@pytest.fixture(scope="module")
+def large(make_oracle: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("large")
+    make_oracle("large").save_pretrained(folder)
+    return str(folder)
+
+
+def test_encoder_starts_from_the_lower_layers(large: str) -> None:
+    whole = load_wavlm(large)
+    encoder = WavLM(WavLMConfig.model_validate(ENCODER | {"checkpoint": large, "causal": False})).eval()
+    waveform = torch.randn(1, 8000)
+    with torch.no_grad():
+        expected = whole.encoder.hidden_states(
+            whole.feature_proj(whole.norm(whole.feature_extractor(waveform)))
+        )
+        torch.testing.assert_close(encoder(waveform), list(expected)[2])
+    causal = WavLM(WavLMConfig.model_validate(ENCODER | {"checkpoint": large}))
+    assert torch.equal(causal.encoder.layers[1].attention.qkv_proj.weight, encoder.encoder.layers[1].attention.qkv_proj.weight)  # fmt: skip
+
+
+def test_lower_and_upper_layers_make_the_whole(large: str) -> None:
+    whole = load_wavlm(large)
+    upper = WavLMUpper(WavLMUpperConfig.model_validate(UPPER | {"checkpoint": large, "window_size": 60})).eval()
+    waveform = torch.randn(1, 320 * 4 + 80)
+    with torch.no_grad():
+        hidden = whole.hidden_states(waveform)
+        # Four frames are one chunk: the causal backbone then sees what the full context sees.
+        torch.testing.assert_close(upper(hidden[2]), hidden[4], atol=1e-4, rtol=0.0)
+
+
+def test_new_inputs_keep_their_random_weights(large: str) -> None:
+    for options in ({"input": "embedding"}, {"input_dim": 20}):
+        upper = WavLMUpper(WavLMUpperConfig.model_validate(UPPER | {"checkpoint": large} | options))
+        whole = load_wavlm(large)
+        assert torch.equal(upper.norm.weight, whole.encoder.norm.weight)  # type: ignore[union-attr]
+        assert torch.equal(upper.relative_embedding.weight, whole.encoder.relative_embedding.weight)
+
+
+def test_saved_models_do_not_ask_for_the_checkpoint() -> None:
+    encoder_config = WavLMConfig.model_validate(ENCODER | {"checkpoint": "/nowhere/at/all"})
+    upper_config = WavLMUpperConfig.model_validate(UPPER | {"checkpoint": "/nowhere/at/all"})
+    with SkipInitialisation():
+        WavLM(encoder_config)
+        WavLMUpper(upper_config)
+    with torch.device("meta"):
+        WavLM(encoder_config)
+        WavLMUpper(upper_config)
+    with pytest.raises(CheckpointError, match="no folder '/nowhere/at/all'"):
+        WavLM(encoder_config)
+
+
+def test_random_initialisation_is_not_disturbed_by_the_question(large: str) -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(3)
+    torch.manual_seed(3)
+    with torch.random.fork_rng():
+        WavLM(WavLMConfig.model_validate(ENCODER | {"checkpoint": large}))
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_layers": 5}, "has 4 layers, but layers 1 to 5"),
+        ({"num_heads": 8}, "num_heads is 4 there and 8 here"),
+        ({"layer_norm_first": False}, "layer_norm_first is True there and False here"),
+        ({"ffn_dim": 64}, "of another shape"),
+    ],
+)
+def test_encoder_that_does_not_fit(large: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        WavLM(WavLMConfig.model_validate(ENCODER | {"checkpoint": large} | options))
+
+
+def test_backbone_that_does_not_fit(large: str, make_oracle: Any, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="has 4 layers, but layers 4 to 5"):
+        WavLMUpper(WavLMUpperConfig.model_validate(UPPER | {"checkpoint": large, "first_layer": 4}))
+    make_oracle("base").save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="normalises after its layers"):
+        WavLMUpper(WavLMUpperConfig.model_validate(UPPER | {"checkpoint": str(tmp_path)}))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_heads": 5}, "num_heads 5 must divide dim 48"),
+        ({"kernel_sizes": (3, 3)}, "one value per convolution"),
+        ({"window_size": 3}, "a chunk has to fit into the window"),
+        ({"normalize_waveform": True}, "need the whole waveform"),
+        ({"output_layer": 3}, "output_layer 3 is above num_layers 2"),
+        ({"num_buckets": 7}, "num_buckets must be even"),
+        ({"conv_pos_groups": 5}, "conv_pos_groups 5 must divide dim 48"),
+        ({"strides": (5, 2, 2, 2, 2, 2, 0)}, "must be 1 or more"),
+    ],
+)
+def test_config_errors(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        WavLMConfig.model_validate(ENCODER | options)
+
+
+def test_facts_and_registration() -> None:
+    facts = WavLMConfig(causal=True).facts()
+    assert (facts.hop_samples, facts.chunk_frames, facts.window_frames, facts.streams) == (320, 4, 512, True)
+    facts = WavLMConfig().facts()
+    assert (facts.chunk_frames, facts.window_frames, facts.causal, facts.streams) == (1, None, False, False)
+    upper = WavLMUpperConfig(input="embedding", vocab_size=10).facts()
+    assert (upper.input, upper.chunk_tokens, upper.window_tokens, upper.causal) == ("embedding", 4, 512, True)
+    assert WavLMUpperConfig.links() == {
+        "input_dim": "quantizer.output_dim",
+        "vocab_size": "quantizer.vocab_size",
+    }
+    registry = load_registry()
+    assert registry.entry("encoder", "wavlm").load() is WavLM
+    assert registry.entry("backbone", "wavlm_upper").load() is WavLMUpper
+
+
+def test_configs_import_no_torch() -> None:
+    code = "import sys, wavslm_wavlm.plugin; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

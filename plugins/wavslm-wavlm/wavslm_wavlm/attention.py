@@ -1,0 +1,128 @@
+"""Attention with a gated relative position bias: whole sequences in blocks, streams over ring caches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from wavslm_core.interfaces import State
+from wavslm_wavlm.blocks import Plan
+from wavslm_wavlm.scores import attend
+
+
+@dataclass(frozen=True)
+class Ring:
+    """Where a step stands in the ring caches; computed once per step and shared by all layers."""
+
+    position: int
+    """Frames that came before this step."""
+    chunk: int
+    window: int
+    bias_HCN: Tensor
+    """Bias of a chunk against its window in order of time, the window twice in a row: (H, C, 2W). A ring is a
+    rotation of its window, so the bias in ring order is a slice of this and never computed."""
+
+    def slots(self, position: int) -> tuple[int, int]:
+        """Return where the chunk at `position` is written, and how many slots are filled afterwards."""
+        return position % self.window, min(position + self.chunk, self.window)
+
+    def bias(self, position: int) -> Tensor:
+        """Return the bias (H, C, filled) of the chunk at `position` against the ring's filled slots."""
+        end = position + self.chunk
+        if end <= self.window:
+            return self.bias_HCN[..., self.window - end : self.window]
+        start = self.window - end % self.window
+        return self.bias_HCN[..., start : start + self.window]
+
+
+class GatedAttention(nn.Module):
+    """Multi-head attention whose relative position bias is scaled by a gate that each query computes."""
+
+    state_tensors = 2
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv_proj = nn.Linear(dim, 3 * dim)
+        self.out_proj = nn.Linear(dim, dim)
+        self.gru_rel_pos_linear = nn.Linear(dim // num_heads, 8)
+        self.gru_rel_pos_const = nn.Parameter(torch.ones(1, num_heads, 1, 1))
+
+    def forward(self, x_BTD: Tensor, *, table_HQN: Tensor, plan: Plan) -> Tensor:
+        """Map (B,T,D) to (B,T,D)."""
+        queries, keys, values = self._heads(x_BTD)
+        gathered_BHTd = attend(
+            queries.contiguous(),
+            keys.contiguous(),
+            values.contiguous(),
+            gate_BHT1=self.gate(x_BTD),
+            table_HQN=table_HQN,
+            plan=plan,
+        )
+        output: Tensor = self.out_proj(gathered_BHTd.transpose(1, 2).flatten(2))
+        return output
+
+    def gate(self, x_BTD: Tensor) -> Tensor:
+        """Return the factor (B,H,T,1) fp32 on each query's position bias."""
+        x_BTHd = x_BTD.unflatten(-1, (self.num_heads, -1))
+        pairs_BTH2 = self.gru_rel_pos_linear(x_BTHd).float().unflatten(-1, (2, 4)).sum(-1).sigmoid()
+        first, second = pairs_BTH2.transpose(1, 2).unbind(-1)
+        gate_BHT = first * (second * self.gru_rel_pos_const[..., 0].float() - 1.0) + 2.0
+        return gate_BHT[..., None]
+
+    def init_state(self, batch_size: int, window: int) -> State:
+        """Return ring caches of keys (B,H,d,W) and values (B,H,W,d).
+
+        Keys lie transposed: a chunk's product with the ring then reads memory in order.
+        """
+        width = self.qkv_proj.in_features // self.num_heads
+        like = self.gru_rel_pos_const
+        return (
+            like.new_zeros(batch_size, self.num_heads, width, window),
+            like.new_zeros(batch_size, self.num_heads, window, width),
+        )
+
+    def step(self, x_BND: Tensor, state: State, ring: Ring) -> tuple[Tensor, State]:
+        """Map the next whole chunks (B, n·C, D) to (B, n·C, D), writing into the caches."""
+        keys_BHdW, values_BHWd = state
+        queries, keys, values = self._heads(x_BND)
+        gate_BHN1 = self.gate(x_BND)
+        outputs = []
+        for offset in range(0, x_BND.shape[1], ring.chunk):
+            chunk = slice(offset, offset + ring.chunk)
+            position = ring.position + offset
+            slot, filled = ring.slots(position)
+            head = min(ring.chunk, ring.window - slot)
+            for source, target in ((0, slot), (head, 0))[: 1 if head == ring.chunk else 2]:
+                count = head if source == 0 else ring.chunk - head
+                piece = slice(offset + source, offset + source + count)
+                keys_BHdW[..., target : target + count] = keys[:, :, piece].mT
+                values_BHWd[:, :, target : target + count] = values[:, :, piece]
+            outputs.append(
+                _attend_ring(
+                    queries[:, :, chunk],
+                    keys_BHdW[..., :filled],
+                    values_BHWd[:, :, :filled],
+                    gate_BHN1[:, :, chunk] * ring.bias(position),
+                )
+            )
+        gathered_BHNd = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
+        output: Tensor = self.out_proj(gathered_BHNd.transpose(1, 2).flatten(2))
+        return output, state
+
+    def _heads(self, x_BTD: Tensor) -> tuple[Tensor, ...]:
+        """Return queries, keys and values, each (B,H,T,d)."""
+        qkv: Tensor = self.qkv_proj(x_BTD)
+        return qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+
+
+def _attend_ring(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+    """Return softmax(q·k/√d + bias)·v for queries (B,H,C,d), keys (B,H,d,W), values (B,H,W,d)."""
+    batch, heads, _, width = queries.shape
+    scores = torch.baddbmm(
+        bias.flatten(0, 1), queries.flatten(0, 1), keys.flatten(0, 1), alpha=width**-0.5
+    )
+    gathered = torch.bmm(scores.softmax(-1), values.flatten(0, 1))
+    return gathered.unflatten(0, (batch, heads))

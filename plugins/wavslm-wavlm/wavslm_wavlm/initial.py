@@ -1,0 +1,116 @@
+"""Initial weights from a complete WavLM: its lower layers for an encoder, its upper ones for a backbone."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from wavslm_core.checkpoint_io import load_state
+from wavslm_core.errors import CheckpointError
+from wavslm_wavlm.config import WavLMConfig, WavLMUpperConfig
+
+if TYPE_CHECKING:
+    from wavslm_wavlm.backbone import WavLMUpper
+    from wavslm_wavlm.encoder import WavLM
+
+LAYER_KEY = re.compile(r"encoder\.layers\.(\d+)\.(.+)")
+ENCODER_STYLE = ("layer_norm_first", "front_end_norm", "kernel_sizes", "strides", "num_heads", "max_distance")
+BACKBONE_STYLE = ("num_heads", "max_distance")
+
+
+def wants_initial_weights() -> bool:
+    """Return whether a part that is being built should read its `checkpoint`.
+
+    Not on the meta device, and not while a saved model is loaded: its own weights follow, and the checkpoint
+    that it once started from may be gone. Core then makes random initialisation do nothing, which shows here.
+    """
+    probe = torch.zeros(1)
+    if probe.is_meta:
+        return False
+    return bool(probe.uniform_(1.0, 2.0, generator=torch.Generator(probe.device)).item() != 0.0)
+
+
+def load_initial_encoder(encoder: WavLM, reference: str) -> None:
+    """Fill an encoder from the lowest layers of a WavLM. Raises: CheckpointError when it does not fit."""
+    from wavslm_wavlm.weights import read_wavlm
+
+    checkpoint = read_wavlm(reference)
+    config = encoder.config
+    _check_style(config, checkpoint.config, ENCODER_STYLE, reference)
+    _check_layers(checkpoint.config.num_layers, 1, config.num_layers, reference)
+    state = {
+        key: value
+        for key, value in checkpoint.state.items()
+        if not _is_layer_from(key, config.num_layers)
+        and (encoder.encoder.norm is not None or not key.startswith("encoder.norm."))
+    }
+    load_state(encoder, state, source=reference)
+
+
+def load_initial_backbone(backbone: WavLMUpper, reference: str) -> None:
+    """Fill a backbone from layers `first_layer`… of a WavLM, its final norm and a copy of its bias table.
+
+    An input projection or embedding table keeps its random weights. Raises: CheckpointError.
+    """
+    from wavslm_wavlm.weights import read_wavlm
+
+    checkpoint = read_wavlm(reference)
+    config = backbone.config
+    if not checkpoint.config.layer_norm_first:
+        raise CheckpointError(
+            f"{reference} normalises after its layers (as WavLM-base does), wavlm_upper before them: "
+            "give a large WavLM, such as microsoft/wavlm-large"
+        )
+    _check_style(config, checkpoint.config, BACKBONE_STYLE, reference)
+    _check_layers(checkpoint.config.num_layers, config.first_layer, config.num_layers, reference)
+    state = {
+        key: value
+        for name, module in (("embedding", backbone.embedding), ("input_proj", backbone.input_proj))
+        if module is not None
+        for key, value in _prefixed(module, name).items()
+    }
+    first = config.first_layer - 1
+    for key, value in checkpoint.state.items():
+        match = LAYER_KEY.fullmatch(key)
+        if match is None:
+            if key.startswith(("encoder.norm.", "encoder.relative_embedding.")):
+                state[key.removeprefix("encoder.")] = value
+        elif first <= int(match[1]) < first + config.num_layers:
+            state[f"layers.{int(match[1]) - first}.{match[2]}"] = value
+    load_state(backbone, state, source=reference)
+
+
+def _prefixed(module: nn.Module, name: str) -> dict[str, Tensor]:
+    return {f"{name}.{key}": value for key, value in module.state_dict().items()}
+
+
+def _is_layer_from(key: str, index: int) -> bool:
+    match = LAYER_KEY.fullmatch(key)
+    return match is not None and int(match[1]) >= index
+
+
+def _check_style(
+    config: WavLMConfig | WavLMUpperConfig, given: WavLMConfig, fields: tuple[str, ...], reference: str
+) -> None:
+    """Refuse what shapes alone would not show."""
+    differing = [
+        f"{field} is {getattr(given, field)} there and {getattr(config, field)} here"
+        for field in fields
+        if getattr(given, field) != getattr(config, field)
+    ]
+    if differing:
+        raise CheckpointError(
+            f"{reference} does not fit {config.role} '{config.name}': {'; '.join(differing)}. "
+            "Set these options as in the checkpoint"
+        )
+
+
+def _check_layers(available: int, first: int, count: int, reference: str) -> None:
+    if first + count - 1 > available:
+        raise CheckpointError(
+            f"{reference} has {available} layers, but layers {first} to {first + count - 1} are asked for; "
+            "lower num_layers or first_layer"
+        )

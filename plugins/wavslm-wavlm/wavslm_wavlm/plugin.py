@@ -1,0 +1,17 @@
+"""What this distribution registers."""
+
+from __future__ import annotations
+
+from wavslm_core.hookspecs import Register
+from wavslm_core.plugins import hookimpl
+from wavslm_wavlm.config import WavLMConfig, WavLMUpperConfig
+
+
+@hookimpl
+def register_encoders(register: Register) -> None:
+    register(WavLMConfig, "wavslm_wavlm.encoder:WavLM")
+
+
+@hookimpl
+def register_backbones(register: Register) -> None:
+    register(WavLMUpperConfig, "wavslm_wavlm.backbone:WavLMUpper")

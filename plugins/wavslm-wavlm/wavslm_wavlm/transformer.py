@@ -1,0 +1,176 @@
+"""Transformer layers of WavLM, and the stack that runs them over whole sequences or as a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wavslm_core.errors import StreamingError
+from wavslm_core.interfaces import State
+from wavslm_core.streaming import StateReader, join_states, new_position
+from wavslm_wavlm.attention import GatedAttention, Ring
+from wavslm_wavlm.blocks import Plan, Reach, make_plan
+from wavslm_wavlm.config import WavLMConfig, WavLMUpperConfig
+from wavslm_wavlm.positions import bias_by_offset, bias_table
+
+
+class FeedForward(nn.Module):
+    """Linear, exact GELU, Linear."""
+
+    def __init__(self, dim: int, ffn_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.in_proj = nn.Linear(dim, ffn_dim)
+        self.out_proj = nn.Linear(ffn_dim, dim)
+        self.dropout = dropout
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        hidden = F.dropout(F.gelu(self.in_proj(x_BTD)), self.dropout, self.training)
+        output: Tensor = self.out_proj(hidden)
+        return output
+
+
+class PreNormLayer(nn.Module):
+    """x + attention(norm(x)), then x + feed_forward(norm(x)): WavLM-large, the codec, the language model."""
+
+    def __init__(self, dim: int, ffn_dim: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(dim)
+        self.attention = GatedAttention(dim, num_heads)
+        self.feed_forward_norm = nn.LayerNorm(dim)
+        self.feed_forward = FeedForward(dim, ffn_dim, dropout)
+        self.dropout = dropout
+
+    def forward(self, x_BTD: Tensor, *, table_HQN: Tensor, plan: Plan) -> Tensor:
+        """Map (B,T,D) to (B,T,D)."""
+        normed = self.attention_norm(x_BTD)
+        return self._finish(x_BTD, self.attention(normed, table_HQN=table_HQN, plan=plan))
+
+    def step(self, x_BND: Tensor, state: State, ring: Ring) -> tuple[Tensor, State]:
+        """Map the next whole chunks (B, n·C, D) to (B, n·C, D)."""
+        attended, state = self.attention.step(self.attention_norm(x_BND), state, ring)
+        return self._finish(x_BND, attended), state
+
+    def _finish(self, x_BTD: Tensor, attended_BTD: Tensor) -> Tensor:
+        x_BTD = x_BTD + F.dropout(attended_BTD, self.dropout, self.training)
+        added = self.feed_forward(self.feed_forward_norm(x_BTD))
+        return x_BTD + F.dropout(added, self.dropout, self.training)
+
+
+class PostNormLayer(PreNormLayer):
+    """norm(x + attention(x)), then norm(x + feed_forward(x)): WavLM-base."""
+
+    def forward(self, x_BTD: Tensor, *, table_HQN: Tensor, plan: Plan) -> Tensor:
+        return self._finish(x_BTD, self.attention(x_BTD, table_HQN=table_HQN, plan=plan))
+
+    def step(self, x_BND: Tensor, state: State, ring: Ring) -> tuple[Tensor, State]:
+        attended, state = self.attention.step(x_BND, state, ring)
+        return self._finish(x_BND, attended), state
+
+    def _finish(self, x_BTD: Tensor, attended_BTD: Tensor) -> Tensor:
+        x_BTD = self.attention_norm(x_BTD + F.dropout(attended_BTD, self.dropout, self.training))
+        added = F.dropout(self.feed_forward(x_BTD), self.dropout, self.training)
+        output: Tensor = self.feed_forward_norm(x_BTD + added)
+        return output
+
+
+def make_layers(config: WavLMConfig | WavLMUpperConfig) -> nn.ModuleList:
+    """Build the layers that the config describes."""
+    post_norm = isinstance(config, WavLMConfig) and not config.layer_norm_first
+    layer_class = PostNormLayer if post_norm else PreNormLayer
+    return nn.ModuleList(
+        layer_class(config.dim, config.ffn_dim, config.num_heads, config.dropout)
+        for _ in range(config.num_layers)
+    )
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Layers over one bias table. Holds no weights of its own, so that its owner decides their names.
+
+    Streaming state: keys and values of each layer, the bias of a chunk against its window, the position.
+    """
+
+    layers: Sequence[nn.Module]
+    relative_embedding: nn.Embedding
+    reach: Reach
+    max_distance: int
+
+    @property
+    def state_tensors(self) -> int:
+        return 2 * len(self.layers) + 2
+
+    def hidden_states(self, x_BTD: Tensor, *, lengths_B: Tensor | None = None) -> Iterator[Tensor]:
+        """Yield what each layer gives, (B,T,D), from the first to the last."""
+        batch, size, _ = x_BTD.shape
+        weight_NH = self.relative_embedding.weight.float()
+        num_buckets, heads = weight_NH.shape
+        lengths = [size] * batch if lengths_B is None else lengths_B.tolist()
+        plan = make_plan(self.reach, lengths=lengths, size=size, heads=heads, device=x_BTD.device)
+        table_HQN = bias_table(
+            weight_NH,
+            rows=plan.rows,
+            before=plan.before,
+            after=plan.after,
+            num_buckets=num_buckets,
+            max_distance=self.max_distance,
+        )
+        for layer in self.layers:
+            x_BTD = layer(x_BTD, table_HQN=table_HQN, plan=plan)
+            yield x_BTD
+
+    def forward(self, x_BTD: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
+        """Map (B,T,D) to what the last layer gives, (B,T,D)."""
+        for hidden_BTD in self.hidden_states(x_BTD, lengths_B=lengths_B):
+            x_BTD = hidden_BTD
+        return x_BTD
+
+    def init_state(self, batch_size: int) -> State:
+        """Return empty caches. Call it anew after the weights have changed."""
+        assert self.reach.window is not None
+        caches = [layer.attention.init_state(batch_size, self.reach.window) for layer in self.layers]
+        return join_states(*caches, (self._window_bias(self.reach.window), new_position()))
+
+    def _window_bias(self, window: int) -> Tensor:
+        """Return the bias (H, C, 2W) of a chunk against its window, which it ends, twice in a row."""
+        weight_NH = self.relative_embedding.weight.detach()
+        bias_HN = bias_by_offset(
+            weight_NH,
+            first=1 - window,
+            last=self.reach.chunk - 1,
+            num_buckets=weight_NH.shape[0],
+            max_distance=self.max_distance,
+        )
+        return bias_HN.unfold(1, window, 1).flip(1).repeat(1, 1, 2)
+
+    def step(self, x_BND: Tensor, state: State) -> tuple[Tensor, State]:
+        """Map the next whole chunks (B, n·C, D) to (B, n·C, D).
+
+        Raises: StreamingError for anything but whole chunks.
+        """
+        frames, chunk, window = x_BND.shape[1], self.reach.chunk, self.reach.window
+        assert window is not None
+        if frames == 0 or frames % chunk:
+            raise StreamingError(
+                f"a step takes whole chunks of {chunk} frames, got {frames}; collect more before the next step"
+            )
+        *_, bias_HCN, position = state
+        ring = Ring(int(position), chunk, window, bias_HCN)
+        reader = StateReader(state)
+        caches = []
+        for layer in self.layers:
+            x_BND, cache = layer.step(x_BND, reader.take(2), ring)
+            caches.append(cache)
+        return x_BND, join_states(*caches, (bias_HCN, position + frames))
+
+
+def make_stack(
+    config: WavLMConfig | WavLMUpperConfig, layers: Sequence[nn.Module], relative_embedding: nn.Embedding
+) -> Stack:
+    """Put layers and bias table together as the config says."""
+    causal = isinstance(config, WavLMUpperConfig) or config.causal
+    reach = Reach(config.lookahead_size + 1, config.window_size) if causal else Reach()
+    return Stack(layers, relative_embedding, reach, config.max_distance)
+

@@ -1,0 +1,173 @@
+"""The two commands: what they print, how they end, and that listing and checking import no torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+RECIPE = """
+name: one
+encoder: {name: fake, dim: 24}
+quantizer: {name: fake}
+decoder: {name: fake}
+backbone: {name: fake}
+head: {name: fake}
+data: {corpus: tone, minutes: 60}
+stages: [{run: count}, {run: learn, steps: 1000}]
+"""
+
+
+@pytest.fixture(autouse=True)
+def _recipe(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(RECIPE)
+
+
+def test_show_prints_what_loads_again(tmp_path: Path, command: Callable[..., Any]) -> None:
+    shown = command("main", "recipe", "show", "r.yaml", "seed=7")
+    assert shown.returncode == 0, shown.stderr
+    assert "input_dim: 24" in shown.stdout
+    (tmp_path / "again.yaml").write_text(shown.stdout)
+    assert command("main", "recipe", "show", "again.yaml").stdout == shown.stdout
+
+
+def test_check_says_what_follows_or_what_is_wrong(command: Callable[..., Any]) -> None:
+    fine = command("main", "recipe", "check", "r.yaml")
+    assert fine.returncode == 0, fine.stderr
+    assert "50 tokens a second of 32 codes, streams at 80 ms latency" in fine.stdout
+    wrong = command("main", "recipe", "check", "r.yaml", "head.chunk_tokns=3", "sede=1")
+    assert wrong.returncode == 2
+    assert [line.split(":")[0] for line in wrong.stderr.splitlines()] == ["error", "error"]
+    assert "Did you mean 'chunk_tokens'?" in wrong.stderr
+    assert wrong.stdout == ""
+
+
+def test_schema_describes_recipes(command: Callable[..., Any]) -> None:
+    schema = json.loads(command("main", "recipe", "schema").stdout)
+    assert schema["properties"]["seed"]["description"] == "Every random number of a run follows from it."
+    quantizers = schema["properties"]["quantizer"]["anyOf"][0]
+    assert set(quantizers["discriminator"]["mapping"]) == {"fake", "nested"}
+    assert schema["$defs"]["CountConfig"]["properties"]["steps"]["description"] == "How far to count."
+    assert "extends" in schema["properties"]
+
+
+def test_plugins_in_both_forms(command: Callable[..., Any]) -> None:
+    listed = {plugin["name"]: plugin for plugin in json.loads(command("main", "plugins", "--json").stdout)}
+    assert listed["example"]["distribution"] == "wavslm-example"
+    assert listed["example"]["roles"]["corpus"] == ["shelf", "tone"]
+    table = command("main", "plugins").stdout
+    assert "wavslm-example" in table
+    assert "corpus: shelf, tone" in table
+
+
+def test_a_broken_plugin_is_listed_and_takes_nothing_down(
+    tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    info = tmp_path / "path" / "broken-2.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 2.0\n")
+    (info / "entry_points.txt").write_text("[wavslm]\nbroken = broken_plugin\n")
+    (tmp_path / "path" / "broken_plugin.py").write_text("import sys\nsys.exit('no licence')\n")
+    from_example = Path(__file__).parents[1] / "plugin_path"
+    environment = {"PYTHONPATH": f"{tmp_path / 'path'}:{from_example}", "WAVSLM_PLUGINS": "example,broken"}
+    table = command("main", "plugins", **environment)
+    assert table.returncode == 0, table.stderr
+    assert "failed to load: SystemExit: no licence" in table.stdout
+    assert "corpus: shelf, tone" in table.stdout
+    wrong = command("main", "recipe", "check", "r.yaml", "sampler.name=nucleus", **environment)
+    assert "no sampler is called 'nucleus'" in wrong.stderr
+    assert "(Plugin broken failed to load: SystemExit: no licence)" in wrong.stderr
+
+
+def test_a_dry_run_prints_the_plan_and_leaves_nothing(tmp_path: Path, command: Callable[..., Any]) -> None:
+    done = command("run", "r.yaml", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    words = " ".join(done.stdout.split())
+    encoder = 320 * 24 + 24
+    assert f"encoder fake {encoder:,} sample_rate_hz 16000" in words
+    assert "train tone 1.00 180,000 360 kB" in words
+    assert "count steps 3, numbers 3" in words
+    assert "learn steps 1,000" in words
+    assert "50 tokens/s, 250 bit/s, chunk 4 tokens = 80 ms, 80 ms latency" in words
+    assert "run folder: runs/one-" in words
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_dry_run_of_a_part_that_cannot_be_built_says_so(command: Callable[..., Any]) -> None:
+    done = command("run", "r.yaml", "quantizer.name=nested", "backbone.input=embedding", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "cannot be built: PluginError: quantizer 'nested' of wavslm-example" in " ".join(
+        done.stdout.split()
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("run",), "Missing argument 'RECIPE'"),
+        (("run", "nowhere.yaml"), "error: there is no recipe 'nowhere.yaml'"),
+        (("run", "r.yaml", "--launcher", "slrum"), "no launcher is called 'slrum'"),
+        (("run", "r.yaml", "--nothing"), "No such option"),
+        (("main", "recipe", "chekc"), "No such command"),
+    ],
+)
+def test_wrong_commands_end_with_two(
+    command: Callable[..., Any], arguments: tuple[str, ...], said: str
+) -> None:
+    done = command(*arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_launcher_option_goes_over_the_recipe(command: Callable[..., Any]) -> None:
+    done = command("run", "r.yaml", "launch.process=child", "--launcher", "debug", "--dry-run")
+    assert "would run in this process" in done.stdout
+    done = command("run", "r.yaml", "launch.process=child", "--launcher", "local", "--dry-run")
+    assert "in a child process through submitit" in done.stdout
+
+
+def test_a_reader_that_leaves_early_is_no_error(example_environment: dict[str, str]) -> None:
+    wavslm = f"{sys.executable} -m wavslm_core.cli.main recipe schema"
+    shell = f"set -o pipefail; {wavslm} | head -c 1"
+    done = subprocess.run(["bash", "-c", shell], env=example_environment, capture_output=True, text=True)
+    assert done.stderr == ""
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["wavslm", "--help"],
+        ["wavslm", "--version"],
+        ["wavslm", "plugins"],
+        ["wavslm", "recipe", "check", "r.yaml"],
+        ["wavslm", "recipe", "show", "r.yaml"],
+        ["wavslm", "recipe", "schema"],
+        ["wavslm-run", "--help"],
+    ],
+)
+@pytest.mark.parametrize("plugins", ["example", None])
+def test_no_torch_without_need(
+    tmp_path: Path, example_environment: dict[str, str], arguments: list[str], plugins: str | None
+) -> None:
+    """With `plugins` None, everything that is really installed is loaded too."""
+    if plugins is None:
+        del example_environment["WAVSLM_PLUGINS"]
+    module = "run" if arguments[0] == "wavslm-run" else "main"
+    program = (
+        f"import sys; sys.argv = {arguments!r}\n"
+        f"from wavslm_core.cli.{module} import main\n"
+        "try:\n    main()\nexcept SystemExit as leaving:\n    assert not leaving.code, leaving.code\n"
+        "heavy = {'torch', 'torchaudio', 'transformers', 'matplotlib', 'scipy'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=example_environment, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from wavslm_core.data.audio_files import audio_info
+from wavslm_core.data.folder import Folder, FolderConfig
+from wavslm_core.errors import DataError
+
+SHARED = Path(os.environ.get("WAVSLM_SHARED", Path(__file__).resolve().parents[3] / "../shared"))
+
+
+def write(path: Path, seconds: float = 0.2, rate_hz: int = 16000) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, 0.1 * np.ones(round(seconds * rate_hz), np.float32), rate_hz)
+
+
+def open_folder(root: Path, cache: Path, **options: Any) -> Folder:
+    return Folder(FolderConfig(path=str(root), **options), cache_dir=cache)
+
+
+def ids(folder: Folder, split: str) -> list[str]:
+    return [utterance.id for utterance in folder.utterances(split)]
+
+
+def test_usual_subfolders_are_splits(tmp_path: Path) -> None:
+    root = tmp_path / "speech"
+    for name in (
+        "train/a/x.wav",
+        "train/y.flac",
+        "dev/z.ogg",
+        "test/w.mp3",
+        "train/notes.txt",
+        ".hidden/h.wav",
+    ):
+        if name.endswith(".txt"):
+            (root / name).write_text("not audio")
+        else:
+            write(root / name)
+    folder = open_folder(root, tmp_path / "cache")
+    assert ids(folder, "train") == ["train/a/x.wav", "train/y.flac"]
+    assert ids(folder, "valid") == ["dev/z.ogg"]
+    assert ids(folder, "test") == ["test/w.mp3"]
+    with pytest.raises(DataError, match="no split 'tset'"):
+        folder.utterances("tset")
+
+
+def test_a_flat_tree_is_divided_by_a_stable_hash(tmp_path: Path) -> None:
+    root = tmp_path / "speech"
+    for number in range(60):
+        write(root / f"{number:03d}.wav", 0.01)
+    folder = open_folder(root, tmp_path / "cache", valid_fraction=0.3)
+    train, valid = set(ids(folder, "train")), set(ids(folder, "valid"))
+    assert train | valid == {f"{number:03d}.wav" for number in range(60)}
+    assert not train & valid
+    assert 8 <= len(valid) <= 28
+    for number in range(60, 80):
+        write(root / f"{number:03d}.wav", 0.01)
+    grown = open_folder(root, tmp_path / "cache", valid_fraction=0.3)
+    assert train < set(ids(grown, "train"))
+    assert valid < set(ids(grown, "valid"))
+
+
+def test_speakers_are_never_divided(tmp_path: Path) -> None:
+    root = tmp_path / "speech"
+    for speaker in range(12):
+        for number in range(3):
+            write(root / f"{speaker}-{number}.wav", 0.01)
+            write(root / "by-folder" / f"s{speaker}" / f"{number}.wav", 0.01)
+    folder = open_folder(root, tmp_path / "cache", valid_fraction=0.4, speaker_separator="-")
+    train = {u.speaker for u in folder.utterances("train") if "/" not in u.id}
+    valid = {u.speaker for u in folder.utterances("valid") if "/" not in u.id}
+    assert train | valid == {str(speaker) for speaker in range(12)}
+    assert not train & valid
+    assert valid
+    nested = open_folder(root / "by-folder", tmp_path / "cache", valid_fraction=0.4, speaker_separator="/")
+    assert {u.speaker for u in nested.utterances("train")}.isdisjoint(
+        u.speaker for u in nested.utterances("valid")
+    )
+
+
+def test_bad_files_are_listed_not_fatal(tmp_path: Path) -> None:
+    root = tmp_path / "speech"
+    write(root / "good.wav")
+    (root / "empty.wav").write_bytes(b"")
+    (root / "text.flac").write_text("certainly not audio")
+    folder = open_folder(root, tmp_path / "cache", valid_fraction=1e-9)
+    assert ids(folder, "train") == ["good.wav"]
+    reasons = {item.id: item.reason for item in folder.rejected("train")}
+    assert set(reasons) == {"empty.wav", "text.flac"}
+    assert "is empty" in reasons["empty.wav"]
+
+
+def test_manifest_is_remembered_and_follows_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "speech"
+    for name in ("a.wav", "b.wav"):
+        write(root / name)
+    first = open_folder(root, tmp_path / "cache", valid_fraction=1e-9)
+    fingerprint = first.fingerprint("train")
+    read: list[str] = []
+
+    def counting(path: Path) -> Any:
+        read.append(path.name)
+        return audio_info(path)
+
+    monkeypatch.setattr("wavslm_core.data.manifest.audio_info", counting)
+    again = open_folder(root, tmp_path / "cache", valid_fraction=1e-9)
+    assert again.utterances("train") == first.utterances("train")
+    assert again.fingerprint("train") == fingerprint
+    assert read == []
+    write(root / "b.wav", 0.5)
+    write(root / "c.wav")
+    changed = open_folder(root, tmp_path / "cache", valid_fraction=1e-9)
+    assert [round(u.seconds, 3) for u in changed.utterances("train")] == [0.2, 0.5, 0.2]
+    assert sorted(read) == ["b.wav", "c.wav"]
+    assert changed.fingerprint("train") != fingerprint
+    (root / "a.wav").unlink()
+    assert ids(open_folder(root, tmp_path / "cache", valid_fraction=1e-9), "train") == ["b.wav", "c.wav"]
+
+
+def test_a_damaged_manifest_is_made_again(tmp_path: Path) -> None:
+    root = tmp_path / "speech"
+    write(root / "a.wav")
+    open_folder(root, tmp_path / "cache").fingerprint("train")
+    (cache_file,) = (tmp_path / "cache").glob("folder-*.jsonl")
+    whole = cache_file.read_text()
+    cache_file.write_text(whole[: len(whole) // 2])
+    open_folder(root, tmp_path / "cache").fingerprint("train")
+    assert cache_file.read_text() == whole
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "message"),
+    [
+        (lambda root: None, {}, "does not exist"),
+        (lambda root: root.write_text("x"), {}, "is a file"),
+        (lambda root: root.mkdir(), {}, "holds no WAV"),
+        (lambda root: write(root / "a.wav"), {"valid": "vaild"}, "no sub-folder 'vaild'"),
+    ],
+)
+def test_what_a_user_can_get_wrong(tmp_path: Path, make: Any, options: dict[str, str], message: str) -> None:
+    make(tmp_path / "speech")
+    with pytest.raises(DataError, match=message):
+        open_folder(tmp_path / "speech", tmp_path / "cache", **options).utterances("train")
+
+
+def test_loads_at_another_rate(tmp_path: Path) -> None:
+    root = tmp_path / "speech"
+    write(root / "a.wav", 1.0, 44100)
+    folder = open_folder(root, tmp_path / "cache", valid_fraction=1e-9)
+    (utterance,) = folder.utterances("train")
+    assert (utterance.samples, utterance.sample_rate_hz) == (44100, 44100)
+    assert len(folder.load(utterance, sample_rate_hz=16000)) == 16000
+    crop = folder.load_crop(utterance, start=15000, samples=4000, sample_rate_hz=16000)
+    assert len(crop) == 1000
+
+
+def test_real_speech(tmp_path: Path) -> None:
+    if not (SHARED / "speech").is_dir():
+        pytest.skip("no speech excerpts beside the repository (set WAVSLM_SHARED)")
+    folder = open_folder(SHARED / "speech", tmp_path / "cache", speaker_separator="-")
+    train, valid = folder.utterances("train"), folder.utterances("valid")
+    assert sum(u.seconds for u in train) / 60 == pytest.approx(52, abs=1)
+    assert len(valid) == 50
+    assert {u.speaker for u in train}.isdisjoint(u.speaker for u in valid)
+    assert float(folder.load(valid[0], sample_rate_hz=24000).abs().max()) > 0.05

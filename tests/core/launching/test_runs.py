@@ -1,0 +1,201 @@
+"""Runs as a user sees them: continue, skip, refuse, stop, and end in every way that a stage can end."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from wavslm_core.launching.run_folder import first_difference
+
+LAUNCHERS = ["launch.on=debug", "launch.process=this", "launch.process=child"]
+
+
+def recipe(folder: Path, stages: str) -> None:
+    (folder / "r.yaml").write_text(f"name: one\nstages: {stages}\n")
+
+
+def only_run(folder: Path) -> Path:
+    (run,) = [path for path in (folder / "runs").iterdir() if path.name.startswith("one-")]
+    return run
+
+
+def wait_for(path: Path, process: Any) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, f"{path} did not appear"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("launch", LAUNCHERS)
+def test_a_run_finishes_and_is_then_skipped(tmp_path: Path, command: Callable[..., Any], launch: str) -> None:
+    recipe(tmp_path, "[{run: count}, {run: count, steps: 2}]")
+    done = command("run", "r.yaml", launch)
+    assert done.returncode == 0, done.stderr
+    assert "stage count_2: finished in" in done.stdout
+    assert done.stderr == ""
+    run = only_run(tmp_path)
+    assert (run / "count.txt").read_text() == "0\n1\n2\n"
+    assert (run / "count_2.txt").read_text() == "0\n1\n"
+    stages = json.loads((run / "stages.json").read_text())
+    assert [entry["status"] for entry in stages.values()] == ["finished", "finished"]
+    saved = yaml.safe_load((run / "recipe.yaml").read_text())
+    assert saved["stages"][1] == {"run": "count", "steps": 2, "pause_s": 0.0, "deaf": False}
+    environment = json.loads((run / "environment.json").read_text())
+    assert environment["plugins"] == {"wavslm-core": "0.1.0", "wavslm-example": "1.0"}
+    assert environment["torch"]
+    again = command("run", "r.yaml", launch)
+    assert again.returncode == 0
+    assert again.stdout.count("finished before, skipped") == 2
+    assert (run / "count.txt").read_text() == "0\n1\n2\n"
+
+
+@pytest.mark.parametrize("launch", LAUNCHERS)
+@pytest.mark.parametrize(
+    ("how", "code", "said"),
+    [
+        ("mendable", 2, "error: the shelf is empty. Put something on it."),
+        ("disk", 2, "error: the disk is full while writing weights.bin."),
+        ("bug", 1, "RuntimeError: a wheel came off. This looks like a bug; run again with --traceback"),
+    ],
+)
+def test_errors_are_one_line_and_an_exit_code(
+    tmp_path: Path, command: Callable[..., Any], launch: str, how: str, code: int, said: str
+) -> None:
+    recipe(tmp_path, f"[{{run: count}}, {{run: break, how: {how}}}]")
+    done = command("run", "r.yaml", launch)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    run = only_run(tmp_path)
+    assert json.loads((run / "stages.json").read_text())["break"]["status"] == "failed"
+    assert "stage count: finished before" in command("run", "r.yaml", launch).stdout
+
+
+@pytest.mark.parametrize("launch", LAUNCHERS)
+def test_traceback_shows_where(tmp_path: Path, command: Callable[..., Any], launch: str) -> None:
+    recipe(tmp_path, "[{run: break, how: bug}]")
+    done = command("run", "r.yaml", "--traceback", launch)
+    assert done.returncode == 1
+    assert 'raise RuntimeError("a wheel came off")' in done.stderr
+
+
+def test_a_killed_child_is_reported(tmp_path: Path, command: Callable[..., Any]) -> None:
+    recipe(tmp_path, "[{run: break, how: killed}]")
+    done = command("run", "r.yaml", "launch.process=child")
+    assert done.returncode == 1
+    assert "the job ended without a result: it was killed (out of memory?) or crashed" in done.stderr
+
+
+@pytest.mark.parametrize("launch", LAUNCHERS)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_stops_safely_and_the_same_command_continues(
+    tmp_path: Path,
+    command: Callable[..., Any],
+    start: Callable[..., Any],
+    launch: str,
+    number: signal.Signals,
+) -> None:
+    recipe(tmp_path, "[{run: count, steps: 20, pause_s: 0.1}]")
+    process = start("run", "r.yaml", launch)
+    while not (tmp_path / "runs").exists():
+        time.sleep(0.02)
+    wait_for(only_run(tmp_path) / "count.txt", process)
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "stopping at the next safe point" in output + errors
+    assert f"interrupted during stage count; to continue: wavslm-run r.yaml {launch}" in errors
+    run = only_run(tmp_path)
+    counted = (run / "count.txt").read_text().split()
+    assert 0 < len(counted) < 20
+    assert json.loads((run / "stages.json").read_text())["count"]["status"] == "interrupted"
+    done = command("run", "r.yaml", launch)
+    assert done.returncode == 0, done.stderr
+    assert (run / "count.txt").read_text().split() == [str(step) for step in range(20)]
+
+
+@pytest.mark.parametrize("launch", LAUNCHERS)
+def test_the_second_signal_leaves_at_once(tmp_path: Path, start: Callable[..., Any], launch: str) -> None:
+    recipe(tmp_path, "[{run: count, steps: 1000, pause_s: 0.1, deaf: true}]")
+    process = start("run", "r.yaml", launch)
+    while not (tmp_path / "runs").exists():
+        time.sleep(0.02)
+    wait_for(only_run(tmp_path) / "count.txt", process)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert process.poll() is None, "the first one only asks"
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=10)
+    assert process.returncode == 130
+
+
+def test_a_killed_run_leaves_no_stale_lock(
+    tmp_path: Path, command: Callable[..., Any], start: Callable[..., Any]
+) -> None:
+    recipe(tmp_path, "[{run: count, steps: 12, pause_s: 0.1}]")
+    process = start("run", "r.yaml")
+    while not (tmp_path / "runs").exists():
+        time.sleep(0.02)
+    run = only_run(tmp_path)
+    wait_for(run / "count.txt", process)
+    second = command("run", "r.yaml")
+    assert second.returncode == 2
+    assert f"is in use by process {process.pid} on" in second.stderr
+    process.kill()
+    process.communicate()
+    done = command("run", "r.yaml")
+    assert done.returncode == 0, done.stderr
+    assert (run / "count.txt").read_text().split() == [str(step) for step in range(12)]
+
+
+def test_a_folder_of_another_recipe_is_refused(tmp_path: Path, command: Callable[..., Any]) -> None:
+    recipe(tmp_path, "[{run: count}]")
+    assert command("run", "r.yaml").returncode == 0
+    saved = only_run(tmp_path) / "recipe.yaml"
+    saved.write_text(saved.read_text().replace("steps: 3", "steps: 4"))
+    done = command("run", "r.yaml")
+    assert done.returncode == 2
+    assert "was edited: stages.0.steps is 4, but the recipe says 3. Delete the folder" in done.stderr
+    assert "steps: 4" in saved.read_text(), "what the user did stays"
+
+
+def test_damaged_stage_records_and_unwritable_folders(tmp_path: Path, command: Callable[..., Any]) -> None:
+    recipe(tmp_path, "[{run: count}]")
+    assert command("run", "r.yaml").returncode == 0
+    (only_run(tmp_path) / "stages.json").write_text('{"count"')
+    done = command("run", "r.yaml")
+    assert done.returncode == 2
+    assert "stages.json is damaged" in done.stderr
+    (tmp_path / "file").write_text("")
+    done = command("run", "r.yaml", "--runs-dir", "file")
+    assert done.returncode == 2
+    assert "cannot write" in done.stderr
+
+
+def test_a_device_that_is_not_there(tmp_path: Path, command: Callable[..., Any]) -> None:
+    recipe(tmp_path, "[{run: count}]")
+    done = command("run", "r.yaml", "launch.device=mps")
+    assert done.returncode == 2
+    assert "launch.device is mps, but PyTorch sees none here. Usable: cpu" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "said"),
+    [
+        ({"a": 1}, {"a": 1}, None),
+        ({"a": [1, {"b": 2}]}, {"a": [1, {"b": 3}]}, "a.1.b is 2, but the recipe says 3"),
+        ({}, {"a": 1}, "a is missing"),
+        ({"a": 1}, {}, "a is not part of the recipe"),
+        ({"a": [1]}, {"a": [1, 2]}, "a is [1], but the recipe says [1, 2]"),
+    ],
+)
+def test_differences_in_words(found: Any, wanted: Any, said: str | None) -> None:
+    assert first_difference(found, wanted) == said

@@ -1,0 +1,66 @@
+"""Stages that show how a run treats them: one that counts and continues, one that breaks in chosen ways."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import time
+from typing import Any, Literal
+
+from wavslm_core.configs import StageConfig
+from wavslm_core.errors import DataError
+from wavslm_core.recipe import Recipe
+from wavslm_core.stages.base import Interrupted, Stage, StageContext
+from wavslm_example.configs import LearnConfig
+
+
+class CountConfig(StageConfig):
+    """Count to `steps` in a file, continuing where it stopped."""
+
+    run: Literal["count"] = "count"
+    steps: int = 3
+    """How far to count."""
+    pause_s: float = 0.0
+    """Seconds per step."""
+    deaf: bool = False
+    """Do not listen to requests to stop."""
+
+
+class BreakConfig(StageConfig):
+    """Break."""
+
+    run: Literal["break"] = "break"
+    how: Literal["mendable", "bug", "disk", "killed"] = "mendable"
+    """In which way."""
+
+
+class Count(Stage[CountConfig]):
+    def run(self, context: StageContext) -> None:
+        path = context.run_dir / f"{context.stage_name}.txt"
+        done = len(path.read_text().split()) if path.exists() else 0
+        for step in range(done, self.config.steps):
+            with path.open("a") as file:
+                file.write(f"{step}\n")
+            time.sleep(self.config.pause_s)
+            if context.stop_requested() and not self.config.deaf:
+                raise Interrupted
+
+    def plan(self, recipe: Recipe) -> dict[str, Any]:
+        return {"numbers": self.config.steps}
+
+
+class Learn(Stage[LearnConfig]):
+    def run(self, context: StageContext) -> None:
+        context.run_dir.joinpath("learned.txt").write_text(str(context.device))
+
+
+class Break(Stage[BreakConfig]):
+    def run(self, context: StageContext) -> None:
+        if self.config.how == "mendable":
+            raise DataError("the shelf is empty. Put something on it.")
+        if self.config.how == "disk":
+            raise OSError(errno.ENOSPC, "No space left on device", "weights.bin")
+        if self.config.how == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise RuntimeError("a wheel came off")

@@ -1,0 +1,206 @@
+"""Linked numbers, and what must hold between parts and between parts and stages."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wavslm_core.errors import DataError, RecipeError
+from wavslm_core.recipe import Recipe
+from wavslm_core.registry import Registry
+
+FAKES: dict[str, Any] = {
+    role: {"name": "fake"} for role in ("encoder", "quantizer", "decoder", "backbone", "head")
+}
+
+
+def recipe(registry: Registry, **blocks: Any) -> Recipe:
+    given = {key: value for key, value in {**FAKES, **blocks}.items() if value is not None}
+    return Recipe.from_dict({"name": "one", **given}, registry=registry)
+
+
+def problems(registry: Registry, **blocks: Any) -> list[str]:
+    with pytest.raises(RecipeError) as caught:
+        recipe(registry, **blocks).check()
+    return [line.removeprefix("recipe: ") for line in str(caught.value).splitlines()]
+
+
+def test_changing_one_part_asks_for_no_edit_in_the_others(example_registry: Registry) -> None:
+    changed = recipe(
+        example_registry, encoder={"name": "fake", "dim": 40}, quantizer={"name": "fake", "bits": 7}
+    )
+    changed.check()
+    document = changed.to_dict()
+    assert document["quantizer"]["input_dim"] == document["decoder"]["input_dim"] == 40
+    assert document["backbone"]["input_dim"] == 40
+    assert document["head"]["vocab_size"] == document["backbone"]["vocab_size"] == 128
+    assert changed.codec_facts().token_rate_hz == 50
+    assert changed.resolve().resolve() == changed.resolve()
+
+
+def test_a_given_number_that_disagrees_is_told_once(example_registry: Registry) -> None:
+    assert problems(example_registry, head={"name": "fake", "vocab_size": 2048, "input_dim": 3}) == [
+        "head.input_dim is 3, but the backbone has output_dim 16. "
+        "Leave head.input_dim out to take it from the backbone.",
+        "head.vocab_size is 2048, but the quantizer has vocab_size 32. "
+        "Leave head.vocab_size out to take it from the quantizer.",
+    ]
+
+
+def test_a_missing_source_says_three_ways_out(example_registry: Registry) -> None:
+    lines = problems(
+        example_registry, quantizer=None, decoder=None, backbone={"name": "fake", "input_dim": 8}
+    )
+    assert lines == [
+        f"{field} is taken from quantizer.vocab_size, but the recipe has no quantizer. Add a `quantizer:` "
+        f"block, name a trained codec with `codec: {{checkpoint: …}}`, or give {field}."
+        for field in ("backbone.vocab_size", "head.vocab_size")
+    ]
+    backbone = {"name": "fake", "input_dim": 8, "vocab_size": 9}
+    head = {"name": "fake", "vocab_size": 9}
+    recipe(example_registry, encoder=None, quantizer=None, decoder=None, backbone=backbone, head=head).check()
+
+
+@pytest.mark.parametrize(
+    ("blocks", "said"),
+    [
+        (
+            {"decoder": {"name": "fake", "hop_samples": 160}},
+            "gives 50 frames a second (16000 Hz / 320 samples)",
+        ),
+        ({"quantizer": {"name": "nested"}}, "the quantizer is not causal"),
+        (
+            {"backbone": {"name": "chunked", "chunk_tokens": 4}, "head": {"name": "fake", "chunk_tokens": 6}},
+            "head.chunk_tokens is 6, but the backbone works in chunks of 4 tokens",
+        ),
+        ({"backbone": {"name": "chunked", "causal": False}}, "the backbone is not causal"),
+    ],
+)
+def test_parts_that_do_not_fit(example_registry: Registry, blocks: dict[str, Any], said: str) -> None:
+    lines = problems(example_registry, **blocks)
+    assert len(lines) == 1
+    assert said in lines[0]
+
+
+def test_a_backbone_with_a_table_of_its_own_may_follow_any_quantizer(example_registry: Registry) -> None:
+    recipe(
+        example_registry, quantizer={"name": "nested"}, backbone={"name": "fake", "input": "embedding"}
+    ).check()
+
+
+def test_stages_say_what_they_lack(example_registry: Registry) -> None:
+    lines = problems(example_registry, backbone=None, head=None, stages=[{"run": "count"}, {"run": "learn"}])
+    assert lines == [
+        "stages.1.learn needs backbone and head, which the recipe lacks. "
+        "Add `backbone: {name: …}` and `head: {name: …}`.",
+        "stages.1.learn needs speech, but the recipe has no `data:` block. Add `data: {corpus: …}`.",
+    ]
+    lines = problems(
+        example_registry,
+        backbone={"name": "chunked"},
+        stages=[{"run": "learn"}],
+        data={"train": {"corpus": "tone"}},
+    )
+    assert lines == [
+        "stages.0.learn runs chunk by chunk, but the backbone 'chunked' does not stream as configured. "
+        "Use a causal configuration of it.",
+        "stages.0.learn needs the split 'valid'. Add `valid: {corpus: …}` to the `data:` block.",
+    ]
+
+
+def test_data_by_split_and_for_all(example_registry: Registry) -> None:
+    one = recipe(example_registry, data={"corpus": "tone", "minutes": 3}).data
+    assert one is not None
+    assert one.corpus_for("test").model_dump() == {"corpus": "tone", "minutes": 3}
+    two = recipe(example_registry, data={"train": {"corpus": "shelf", "path": "x"}}).data
+    assert two is not None
+    assert two.corpus_for("train").registered_name() == "shelf"
+    with pytest.raises(DataError, match="no split 'valid', only train"):
+        two.corpus_for("valid")
+
+
+def codec_folder(folder: Path, document: dict[str, Any]) -> str:
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(document))
+    return str(folder)
+
+
+def with_codec(registry: Registry, checkpoint: str, **blocks: Any) -> Recipe:
+    codec = {"encoder": None, "quantizer": None, "decoder": None, "codec": {"checkpoint": checkpoint}}
+    return recipe(registry, **{**codec, **blocks})
+
+
+def test_a_codec_of_ours_gives_its_facts(tmp_path: Path, example_registry: Registry) -> None:
+    parts = {role: config.model_dump() for role, config in recipe(example_registry).part_configs().items()}
+    codec = {role: parts[role] for role in ("encoder", "quantizer", "decoder")}
+    codec["quantizer"]["bits"] = 6
+    document = {"format": "wavslm-codec", "version": 1, "parts": codec}
+    loaded = with_codec(example_registry, codec_folder(tmp_path / "codec", document))
+    loaded.check()
+    assert loaded.codec_facts().quantizer.vocab_size == 64
+    saved = loaded.to_dict()
+    assert "encoder" not in saved
+    assert saved["head"]["vocab_size"] == 64
+
+
+def test_codecs_of_other_formats_and_well_known_ids(tmp_path: Path, example_registry: Registry) -> None:
+    local = with_codec(example_registry, codec_folder(tmp_path / "codec", {"tiny": 12}))
+    assert local.part_configs()["backbone"].facts().input_dim == 12  # type: ignore[union-attr]
+    known = with_codec(example_registry, "example/tiny")
+    known.check()
+    assert known.codec_facts().encoder.output_dim == 24
+
+
+def test_a_hub_id_in_the_local_cache(
+    tmp_path: Path, example_registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    cached = tmp_path / "models--example--cached"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text("abc")
+    (cached / "snapshots" / "abc").mkdir(parents=True)
+    (cached / "snapshots" / "abc" / "config.json").write_text('{"tiny": 36}')
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.file_download.constants.HF_HUB_CACHE", str(tmp_path))
+    loaded = with_codec(example_registry, "example/cached")
+    assert loaded.codec_facts().encoder.output_dim == 36
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ({"tiny": 12, "speaks": True}, "holds a language model. Name the folder of a codec."),
+        ({"other": 1}, "is of no known codec format. Known: wavslm-codec, tiny."),
+        ({"format": "wavslm-codec", "version": 9, "parts": {}}, "is version 9 of the format"),
+        ({"format": "wavslm-codec", "version": 1, "parts": {}}, "lacks an encoder, a quantizer or a decoder"),
+        (
+            {
+                "format": "wavslm-codec",
+                "version": 1,
+                "parts": {"encoder": {"name": "wavlm"}, "quantizer": {}, "decoder": {}},
+            },
+            "'wavlm' comes with wavslm-wavlm: pip install wavslm-wavlm",
+        ),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_used(
+    tmp_path: Path, example_registry: Registry, document: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(RecipeError) as caught:
+        with_codec(example_registry, codec_folder(tmp_path / "codec", document)).check()
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith("recipe: codec.checkpoint: ")
+    assert said in line
+
+
+def test_a_checkpoint_that_is_nowhere_and_one_beside_blocks(example_registry: Registry) -> None:
+    for checkpoint, said in [("a/b", "download it first: hf download a/b"), ("./a/b", "Check the path.")]:
+        with pytest.raises(RecipeError) as caught:
+            with_codec(example_registry, checkpoint).check()
+        assert said in str(caught.value)
+    with pytest.raises(RecipeError, match="codec.checkpoint and the encoder block are both given"):
+        with_codec(example_registry, "example/tiny", encoder={"name": "fake"}).check()

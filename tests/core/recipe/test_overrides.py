@@ -1,0 +1,97 @@
+"""Overrides: where they go, what they start afresh, and what they may not do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wavslm_core.errors import RecipeError
+from wavslm_core.recipe import Recipe
+from wavslm_core.recipe.overrides import apply_overrides, parse_override
+from wavslm_core.registry import Registry
+
+DOCUMENT: dict[str, Any] = {
+    "name": "one",
+    "head": {"name": "fake"},
+    "sampler": {"name": "warm", "temperature": 2},
+    "data": {"corpus": "tone", "minutes": 3},
+    "stages": [{"run": "count", "steps": 3}, {"run": "learn"}, {"run": "count"}],
+}
+
+
+def applied(*texts: str) -> dict[str, Any]:
+    return apply_overrides(DOCUMENT, [parse_override(text) for text in texts])[0]
+
+
+@pytest.mark.parametrize(
+    ("texts", "key", "result"),
+    [
+        (["seed=3"], "seed", 3),
+        (["name=a=b"], "name", "a=b"),
+        (["head.chunk_tokens=8"], "head", {"name": "fake", "chunk_tokens": 8}),
+        (["head="], "head", None),
+        (["head={name: x, y: [1, 2]}"], "head", {"name": "x", "y": [1, 2]}),
+        (["encoder.name=fake", "encoder.dim=3"], "encoder", {"name": "fake", "dim": 3}),
+        (["sampler.name=fake"], "sampler", {"name": "fake"}),
+        (["sampler.name=warm"], "sampler", {"name": "warm", "temperature": 2}),
+        (["data.corpus=shelf", "data.path=x"], "data", {"corpus": "shelf", "path": "x"}),
+        (["data.path=x", "data.corpus=shelf"], "data", {"corpus": "shelf", "path": "x"}),
+        (["data.minutes=9"], "data", {"corpus": "tone", "minutes": 9}),
+        (
+            ["data.train.corpus=shelf", "data.train.path=x", "data.valid.corpus=tone"],
+            "data",
+            {"train": {"corpus": "shelf", "path": "x"}, "valid": {"corpus": "tone"}},
+        ),
+        (
+            ["stages.learn.steps=7"],
+            "stages",
+            [DOCUMENT["stages"][0], {"run": "learn", "steps": 7}, {"run": "count"}],
+        ),
+        (["stages.2.steps=7"], "stages", [*DOCUMENT["stages"][:2], {"run": "count", "steps": 7}]),
+        (["stages=[]"], "stages", []),
+    ],
+)
+def test_overrides_go_where_they_say(texts: list[str], key: str, result: object) -> None:
+    before = repr(DOCUMENT)
+    assert applied(*texts)[key] == result
+    assert repr(DOCUMENT) == before, "the document that was given must stay as it is"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("seed", "is no override"),
+        ("=3", "is no override"),
+        ("a..b=3", "is no override"),
+        ("name.x=3", "name is 'one', not a block"),
+        ("stages.lern.steps=3", "no entry of stages is called 'lern'. Did you mean 'learn'?"),
+        ("stages.count.steps=3", "2 entries called 'count'. Say which one: stages.0, stages.2."),
+        ("stages.3.steps=3", "stages has 3 entries, numbered from 0"),
+        ("stages.-1.steps=3", "numbered from 0"),
+        ("extends=x.yaml", "cannot be overridden"),
+        ("seed=[1", "override 'seed=[1': line 1"),
+    ],
+)
+def test_an_override_that_matches_nothing_says_so(text: str, said: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        applied(text)
+    assert said in str(caught.value)
+
+
+def test_a_wrong_override_is_named_instead_of_the_file(tmp_path: Path, example_registry: Registry) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("name: one\nhead: {name: fake}\nstages: [{run: count}]\nsede: 3\n")
+    texts = ["head.chunk_token=8", "stages.count.steps=many", "hed.chunk_tokens=4"]
+    with pytest.raises(RecipeError) as caught:
+        Recipe.load(path, texts, registry=example_registry)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 4
+    for said in [
+        "override 'head.chunk_token=8': head.fake.chunk_token: no such key. Did you mean 'chunk_tokens'?",
+        "override 'stages.count.steps=many': stages.0.count.steps: given 'many'; it should be a valid integer",
+        "override 'hed.chunk_tokens=4': hed: no such key. Did you mean 'head'?",
+        f"{path}: sede: no such key. Did you mean 'seed'?",
+    ]:
+        assert any(line.startswith(said) for line in lines), f"{said!r} not among {lines}"

@@ -1,0 +1,131 @@
+"""Stage evaluate: real numbers, on a run with a codec alone and on one with a language model."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from wavslm_core.data.token_store import TokenStore
+from wavslm_core.errors import DataError
+from wavslm_core.evaluation.language_scores import language_scores
+from wavslm_core.evaluation.likelihood import token_bits
+from wavslm_core.evaluation.reconstruction import score_reconstruction
+from wavslm_core.plugins import load_registry
+from wavslm_core.stages.base import Interrupted, StageContext
+from wavslm_core.stages.evaluate import Evaluate, EvaluateConfig
+
+
+def evaluated(context: StageContext, **options: Any) -> dict[str, Any]:
+    Evaluate(EvaluateConfig(**options)).run(context)
+    text = (context.run_dir / "results" / "evaluate.json").read_text(encoding="utf-8")
+    assert "NaN" not in text
+    document: dict[str, Any] = json.loads(text)
+    return document
+
+
+def test_codec_alone(codec_only: StageContext) -> None:
+    results = evaluated(codec_only, utterances=4)
+    assert "language_model" not in results
+    codec = results["codec"]
+    assert codec["utterances"] == 4
+    assert codec["metrics"]["mel_distance"]["mean"] > 0
+    assert 0 <= codec["metrics"]["stoi"]["mean"] < 1
+    assert codec["metrics"]["stoi"]["interval"] >= 0
+    assert set(codec["metrics"]["mel_distance"]["by_speaker"]) == {"anna", "ben"}
+    assert set(codec["codebook"]) == {"valid"}
+    assert 0 < codec["codebook"]["valid"]["used"] <= codec["vocab_size"] == 32
+
+
+def test_batching_changes_no_score(codec_only: StageContext) -> None:
+    pytest.importorskip("pystoi")
+    codec, split = codec_only.codec(), codec_only.split("valid")
+    from wavslm_core.evaluation.metric_choice import metric_configs
+
+    metrics = {
+        config.registered_name(): load_registry().build(config)
+        for config in metric_configs(["mel_distance", "stoi"])
+    }
+    indices = [0, 2, 3, 5]
+    together = score_reconstruction(codec, split, indices, metrics, batch_seconds=60)
+    alone = score_reconstruction(codec, split, indices, metrics, batch_seconds=0.001)
+    for name in metrics:
+        np.testing.assert_allclose(together[name], alone[name], rtol=1e-4)
+
+
+def test_language_model(with_model: StageContext) -> None:
+    language = evaluated(with_model, metrics=["mel_distance"])["language_model"]
+    store = TokenStore.open(with_model.tokens_dir / "valid")
+    chunk = language["chunk_tokens"]
+    assert chunk == 4
+    assert language["tokens"] == int((store.lengths - chunk).clip(min=0).sum())
+    assert len(language["bits_by_place"]) == chunk
+    assert set(language["by_speaker"]) == {"anna", "ben"}
+    assert language["bits_per_second"] == pytest.approx(50 * language["bits_per_token"])
+    names = [mark["name"] for mark in language["baselines"]]
+    assert names == ["unigram", "bigram", "trigram", "bigram, same context", "trigram, same context"]
+    # An untrained model knows less than the token counts do.
+    assert all(mark["bits_per_token"] < language["bits_per_token"] for mark in language["baselines"])
+
+
+def test_bits_are_the_models_own(with_model: StageContext) -> None:
+    """Padding, batching and the change of base, against one utterance scored by hand."""
+    speech_lm = with_model.speech_lm()
+    store = TokenStore.open(with_model.tokens_dir / "valid")
+    utterances = [store.tokens(index) for index in range(len(store))]
+    bits = token_bits(speech_lm, utterances, batch_tokens=300)
+    for tokens, found in zip(utterances, bits, strict=True):
+        with torch.no_grad():
+            expected = -speech_lm.log_probs(torch.from_numpy(tokens)[None])[0].numpy() / math.log(2)
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_baseline_tokens_bound_what_is_counted(with_model: StageContext) -> None:
+    speech_lm = with_model.speech_lm()
+    some = language_scores(speech_lm, with_model, split="valid", baseline_tokens=300, batch_tokens=4096)
+    none = language_scores(speech_lm, with_model, split="valid", baseline_tokens=0, batch_tokens=4096)
+    assert 0 < some["baseline_tokens"] <= 300
+    assert none["baselines"] == []
+    assert none["bits_per_token"] == some["bits_per_token"]
+
+
+def test_tokens_of_another_codec_are_refused(with_model: StageContext) -> None:
+    from wavslm_core.testing.fakes import fake_codec
+
+    torch.manual_seed(9)
+    fake_codec().save(with_model.codec_dir)
+    with pytest.raises(DataError, match="stale"):
+        evaluated(with_model, metrics=["mel_distance"])
+
+
+def test_missing_tokens_name_the_stage(codec_only: StageContext) -> None:
+    from wavslm_core.testing.fakes import fake_speech_lm
+
+    fake_speech_lm(codec_only.codec()).save(codec_only.speech_lm_dir)
+    with pytest.raises(DataError, match="run: tokenize"):
+        evaluated(codec_only, metrics=[])
+
+
+def test_stop_is_heeded(codec_only: StageContext) -> None:
+    codec_only.stop_requested = lambda: True
+    with pytest.raises(Interrupted):
+        evaluated(codec_only, metrics=["mel_distance"])
+    assert not (codec_only.run_dir / "results" / "evaluate.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [
+        (["stoy"], "Did you mean 'stoi'"),
+        ([{"name": "stoi", "extendet": True}], "extended"),
+        ([{"name": "mel_distance", "mel_bands": 0}], "greater than 0"),
+        (["stoi", "stoi"], "twice"),
+    ],
+)
+def test_wrong_metrics_are_named(recipe: object, metrics: list[Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        EvaluateConfig(metrics=tuple(metrics))

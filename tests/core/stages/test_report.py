@@ -1,0 +1,100 @@
+"""Stage report: one file, nothing fetched from anywhere, sections only for what there is."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+from wavslm_core.stages.base import StageContext
+from wavslm_core.stages.evaluate import Evaluate, EvaluateConfig
+from wavslm_core.stages.generate import Generate, GenerateConfig
+from wavslm_core.stages.report import Report, ReportConfig
+
+VOID = {"meta", "img", "br", "hr", "link", "input", "source"}
+
+
+class Outline(HTMLParser):
+    """Checks nesting and collects what the tests ask about."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.headings: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "h2":
+            self.headings.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def report(context: StageContext, *, samples: int = 4) -> str:
+    Report(ReportConfig(samples=samples)).run(context)
+    return (context.run_dir / "report.html").read_text(encoding="utf-8")
+
+
+def check_self_contained(text: str) -> None:
+    for attributes in (attributes for _, attributes in Outline(text).tags):
+        for name in ("src", "href", "xlink:href", "poster", "srcset"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("data:", "#")), value
+    assert "@import" not in text
+    assert not re.search(r"url\((?!#)", text)
+    assert "<script" not in text
+
+
+def test_whole_run(with_model: StageContext) -> None:
+    Evaluate(EvaluateConfig()).run(with_model)
+    Generate(GenerateConfig(prompts=2, prompt_seconds=1.0, new_seconds=0.5, continuations=2)).run(with_model)
+    text = report(with_model)
+    check_self_contained(text)
+    outline = Outline(text)
+    assert outline.headings == ["Listen", "Scores", "Learning", "Codebook", "How it was made"]
+    # Original, reconstruction and two continuations of each of two prompts.
+    assert len(outline.all("audio")) == len(outline.all("img")) == 8
+    assert all(image["alt"] for image in outline.all("img"))
+    assert all(player["aria-label"] for player in outline.all("audio"))
+    assert len(outline.all("svg")) >= 3
+    assert "trigram, same context" in text
+    assert "name: fake" in text
+    fewer = report(with_model, samples=1)
+    assert len(Outline(fewer).all("audio")) == 4
+    assert "1 more in the run" in fewer
+
+
+def test_codec_alone(codec_only: StageContext) -> None:
+    Evaluate(EvaluateConfig(utterances=2, metrics=("mel_distance",))).run(codec_only)
+    text = report(codec_only)
+    check_self_contained(text)
+    assert Outline(text).headings == ["Scores", "Codebook", "How it was made"]
+    assert "Bits per token" not in text
+
+
+def test_empty_run(codec_only: StageContext) -> None:
+    assert Outline(report(codec_only)).headings == ["How it was made"]
+
+
+def test_what_comes_from_a_run_is_escaped(with_model: StageContext) -> None:
+    import json
+
+    Generate(GenerateConfig(prompts=1, prompt_seconds=1.0, new_seconds=0.5, continuations=1)).run(with_model)
+    sample = next((with_model.run_dir / "samples").glob("*/sample.json"))
+    document = json.loads(sample.read_text(encoding="utf-8"))
+    document["id"] = '"><script>alert(1)</script>'
+    sample.write_text(json.dumps(document), encoding="utf-8")
+    check_self_contained(report(with_model))

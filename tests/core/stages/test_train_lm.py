@@ -1,0 +1,194 @@
+"""`train_lm` in a run: from audio files over `tokenize` to a model that loads and speaks."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from wavslm_core.configs import Config
+from wavslm_core.data.folder import FolderConfig
+from wavslm_core.errors import CheckpointError, DataError
+from wavslm_core.plugins import load_registry
+from wavslm_core.recipe import Recipe
+from wavslm_core.registry import Entry, Registry
+from wavslm_core.speech_lm import SpeechLM
+from wavslm_core.stages.base import Interrupted, StageContext
+from wavslm_core.stages.tokenize import Tokenize, TokenizeConfig
+from wavslm_core.stages.train_lm import TrainLm, TrainLmConfig
+from wavslm_core.testing.fakes import fake_codec, register_fakes
+
+SMALL = {
+    "steps": 40,
+    "batch_size": 4,
+    "lr": 1e-2,
+    "crop_tokens": 32,
+    "validate_every": 10,
+    "checkpoint_every": 10,
+    "show_every": 40,
+    "warmup_steps": 2,
+}
+
+
+def core_entry(config_class: type[Config], target: str) -> Entry:
+    return Entry(config_class.role, config_class.registered_name(), config_class, target, "core", "test")
+
+
+def small_registry() -> Registry:
+    """What these recipes name; the parts and the corpus also where stages look them up."""
+    folder = core_entry(FolderConfig, "wavslm_core.data.folder:Folder")
+    if "folder" not in load_registry().names("corpus"):
+        load_registry().add(folder)
+    register_fakes()
+    registry = Registry()
+    register_fakes(registry)
+    registry.add(folder)
+    registry.add(core_entry(TokenizeConfig, "wavslm_core.stages.tokenize:Tokenize"))
+    registry.add(core_entry(TrainLmConfig, "wavslm_core.stages.train_lm:TrainLm"))
+    return registry
+
+
+def make_recipe(audio: Path, **train_lm: Any) -> Recipe:
+    parts = {
+        role: {"name": "fake"} for role in ("encoder", "quantizer", "decoder", "backbone", "head", "sampler")
+    }
+    document = {
+        "name": "small",
+        **parts,
+        "data": {"corpus": "folder", "path": str(audio)},
+        "stages": [{"run": "tokenize"}, {"run": "train_lm", **SMALL, **train_lm}],
+    }
+    return Recipe.from_dict(document, registry=small_registry()).resolve()
+
+
+@pytest.fixture(scope="module")
+def audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sweeps that repeat: the fake codec's tokens of them can be foreseen."""
+    folder = tmp_path_factory.mktemp("audio")
+    random = np.random.default_rng(0)
+    for split, files in (("train", 12), ("valid", 4)):
+        (folder / split).mkdir()
+        for number in range(files):
+            seconds = np.arange(int(16000 * random.uniform(0.8, 2.0))) / 16000
+            tone = 0.5 * np.sin(2 * np.pi * 40 * seconds**2 * random.uniform(1, 3))
+            soundfile.write(folder / split / f"{number}.wav", tone, 16000)
+    return folder
+
+
+def start_run(audio: Path, run_dir: Path, **options: Any) -> StageContext:
+    recipe = make_recipe(audio, **options)
+    context = StageContext(recipe=recipe, run_dir=run_dir)
+    if not context.codec_dir.exists():
+        torch.manual_seed(1)
+        fake_codec().save(context.codec_dir)
+        tokenize = recipe.stages[0]
+        assert isinstance(tokenize, TokenizeConfig)
+        Tokenize(tokenize).run(context)
+    return context
+
+
+def stop_after(steps: int) -> Callable[[], bool]:
+    asked = count()
+    return lambda: next(asked) >= steps
+
+
+def train_lm_of(recipe: Recipe) -> TrainLm:
+    config = recipe.stages[1]
+    assert isinstance(config, TrainLmConfig)
+    return TrainLm(config)
+
+
+def train(context: StageContext) -> dict[str, Any]:
+    train_lm_of(context.recipe).run(context)
+    return json.loads((context.run_dir / "results/train_lm.json").read_text())
+
+
+def test_trains_saves_and_reports(audio: Path, tmp_path: Path) -> None:
+    context = start_run(audio, tmp_path)
+    result = train(context)
+    model = context.speech_lm()
+    assert result["steps"] == 40
+    assert result["parameters"] == sum(p.numel() for p in model.parameters())
+    assert result["valid"]["bits_per_token"] < 0.8 * 5
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    valid = {line["step"]: line["loss"] for line in lines if line["split"] == "valid"}
+    assert result["selected_step"] == min(valid, key=lambda step: valid[step])
+    assert result["valid"]["loss"] == pytest.approx(min(valid.values()))
+    assert {"bits_at_1", "bits_at_4", "gap_bits", "train_bits_per_token"} <= set(result["valid"])
+    new = model.generate(torch.zeros(1, 8, dtype=torch.int64), new_tokens=10, seed=0)
+    assert new.shape == (1, 10)
+    assert not any("codec" in path.name for path in context.speech_lm_dir.iterdir())
+
+
+def test_shows_speech_in_tensorboard(audio: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    context = start_run(audio, tmp_path, steps=2)
+    train(context)
+    events = EventAccumulator(str(tmp_path / "tensorboard/train_lm"))
+    events.Reload()
+    assert set(events.Tags()["audio"]) == {"reconstruction", "continuation"}
+    assert events.Tags()["images"] == ["spectrograms"]
+    assert {"train/loss", "train/tokens_per_s", "valid/bits_per_token"} <= set(events.Tags()["scalars"])
+
+
+def test_stopped_and_started_again_gives_the_same_model(audio: Path, tmp_path: Path) -> None:
+    whole = start_run(audio, tmp_path / "whole")
+    train(whole)
+    stopped = start_run(audio, tmp_path / "stopped")
+    for steps in (13, 11):
+        stopped.stop_requested = stop_after(steps)
+        with pytest.raises(Interrupted):
+            train(stopped)
+        assert not stopped.speech_lm_dir.exists()
+    stopped.stop_requested = lambda: False
+    train(stopped)
+    ours, theirs = stopped.speech_lm().state_dict(), whole.speech_lm().state_dict()
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_starts_from_given_weights(audio: Path, tmp_path: Path) -> None:
+    first = start_run(audio, tmp_path / "first", steps=5)
+    train(first)
+    context = start_run(audio, tmp_path / "second", steps=5, init=str(first.speech_lm_dir))
+    model = train_lm_of(context.recipe).build_model(context.codec(), context)
+    assert isinstance(model, SpeechLM)
+    trained = first.speech_lm().state_dict()
+    assert all(torch.equal(value, trained[key]) for key, value in model.state_dict().items())
+
+
+def test_missing_initial_weights_are_named(audio: Path, tmp_path: Path) -> None:
+    context = start_run(audio, tmp_path, init=str(tmp_path / "nowhere"))
+    with pytest.raises(CheckpointError, match="nowhere"):
+        train(context)
+
+
+def test_tokens_of_another_codec_are_refused(audio: Path, tmp_path: Path) -> None:
+    context = start_run(audio, tmp_path)
+    torch.manual_seed(2)
+    fake_codec().save(context.codec_dir)
+    with pytest.raises(DataError, match=r"stale.*codec\.\w+_weights"):
+        train(context)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_plan_names_the_work(audio: Path) -> None:
+    recipe = make_recipe(audio, control="shuffled_tokens")
+    plan = train_lm_of(recipe).plan(recipe)
+    assert plan["steps"] == 40
+    assert plan["tokens at most"] == 40 * 4 * 32
+    assert plan["control"] == "shuffled_tokens"
+
+
+def test_the_stage_is_listed_without_torch() -> None:
+    code = "import sys, wavslm_core.stages.train_lm; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

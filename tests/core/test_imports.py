@@ -1,0 +1,81 @@
+"""Arrows point down, core imports no plugin, and what lists and checks imports no torch."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CORE = Path(__file__).parents[2] / "wavslm_core"
+PLUGINS = Path(__file__).parents[2] / "plugins"
+LIGHT = [
+    "wavslm_core",
+    "wavslm_core.recipe",
+    "wavslm_core.plugins",
+    "wavslm_core.builtin",
+    "wavslm_core.launching.runner",
+]
+LAYERS = ["cli", "launching", "stages"]
+"""From the top; nothing below a layer imports it. Of launching, recipes know the config."""
+
+
+def imported(path: Path) -> set[str]:
+    """Return every module that a file imports, anywhere in it but under TYPE_CHECKING."""
+    tree = ast.parse(path.read_text())
+    skipped = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return names
+
+
+def test_core_imports_no_plugin() -> None:
+    packages = {path.name for path in PLUGINS.glob("*/wavslm_*") if path.is_dir()}
+    assert len(packages) >= 4
+    for path in CORE.rglob("*.py"):
+        found = {name for name in imported(path) if name.split(".")[0] in packages}
+        assert not found, f"{path} imports {found}"
+
+
+def test_plugins_do_not_import_commands_or_launchers() -> None:
+    for path in PLUGINS.glob("*/wavslm_*/**/*.py"):
+        found = {
+            name for name in imported(path) if name.startswith(("wavslm_core.cli", "wavslm_core.launching"))
+        }
+        assert not found, f"{path} imports {found}"
+
+
+@pytest.mark.parametrize("index", range(len(LAYERS)))
+def test_arrows_point_down(index: int) -> None:
+    upper = LAYERS[index]
+    above = {"builtin.py", *(f"{layer}/" for layer in LAYERS[: index + 1])}
+    for path in CORE.rglob("*.py"):
+        inside = path.relative_to(CORE).as_posix()
+        if inside.startswith(tuple(above)):
+            continue
+        found = {
+            name
+            for name in imported(path)
+            if name.startswith(f"wavslm_core.{upper}")
+            and name not in ("wavslm_core.launching.config", "wavslm_core.stages.base")
+        }
+        assert not found, f"{path} imports {found}, which is above it"
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_light_modules_import_no_torch(module: str) -> None:
+    program = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0

@@ -1,0 +1,104 @@
+"""Pictures: what is drawn is where it should be, and nothing global changes."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import torch
+from matplotlib.image import imread
+
+from wavslm_core.plotting import (
+    codebook_figure,
+    curve_figure,
+    png_bytes,
+    spectrogram_card,
+    spectrogram_figure,
+    svg_text,
+)
+
+
+def pixels(png: bytes) -> np.ndarray:
+    return np.asarray(imread(io.BytesIO(png), format="png"))
+
+
+def test_a_tone_is_bright_at_its_frequency() -> None:
+    rate_hz = 16000
+    tone_S = torch.sin(2 * torch.pi * 2000 * torch.arange(rate_hz) / rate_hz)
+    figure = spectrogram_figure({"tone": (tone_S, rate_hz)}, boundary_s=0.5)
+    image = figure.axes[0].images[0]
+    levels = np.asarray(image.get_array())
+    middle = levels[:, levels.shape[1] // 2]
+    left, right, low_khz, high_khz = image.get_extent()
+    assert (left, right, low_khz, high_khz) == (0.0, 1.0, 0.0, 8.0)
+    assert middle.argmax() / (len(middle) - 1) * high_khz == pytest.approx(2.0, abs=0.05)
+    assert middle.max() == pytest.approx(0.0, abs=0.5)
+    assert middle.min() == pytest.approx(-80.0)
+    assert [np.asarray(line.get_xdata())[0] for line in figure.axes[0].lines] == [0.5]
+
+
+def test_boundaries_only_where_they_are_named() -> None:
+    waveform_S = torch.randn(8000)
+    figure = spectrogram_figure({"a": (waveform_S, 16000), "b": (waveform_S, 16000)}, boundary_s={"b": 0.25})
+    assert [len(axis.lines) for axis in figure.axes[:2]] == [0, 1]
+
+
+def test_a_card_shows_the_same_picture() -> None:
+    waveform_S = torch.randn(8000)
+    card = spectrogram_card(waveform_S, 16000, boundary_s=0.2)
+    figure = spectrogram_figure({"x": (waveform_S, 16000)}, boundary_s=0.2)
+    for found in (card, figure):
+        assert tuple(found.axes[0].images[0].get_extent()) == (0.0, 0.5, 0.0, 8.0)
+        assert len(found.axes[0].lines) == 1
+    levels = [np.asarray(found.axes[0].images[0].get_array()) for found in (card, figure)]
+    np.testing.assert_array_equal(levels[0], levels[1])
+
+
+@pytest.mark.parametrize("waveform_S", [torch.zeros(16000), torch.zeros(1), torch.randn(40)])
+def test_silent_and_very_short_sound(waveform_S: torch.Tensor) -> None:
+    image = pixels(png_bytes(spectrogram_figure({"x": (waveform_S, 16000)})))
+    assert image.shape[2] == 4
+
+
+def test_curves_with_gaps_and_marks() -> None:
+    x = list(range(200))
+    y = [float("nan") if step % 7 == 0 else 1 / (step + 1) for step in x]
+    figure = curve_figure({"train": (x, y), "valid": ([0, 199], [1.0, 0.5])}, marks={"unigram": 0.7})
+    legend = figure.axes[0].get_legend()
+    assert legend is not None
+    labels = [text.get_text() for text in legend.get_texts()]
+    assert labels == ["train", "valid", "unigram"]
+    smooth = np.asarray(figure.axes[0].lines[1].get_ydata())
+    assert np.isfinite(smooth).all()
+    assert smooth[100] == pytest.approx(np.nanmean(y[97:104]), rel=0.05)
+
+
+def test_codebook_curve_leaves_out_unused_codes() -> None:
+    figure = codebook_figure([(1, 0.5), (2, 0.5), (64, 0.0)], vocab_size=64)
+    assert np.asarray(figure.axes[0].lines[0].get_xdata()).tolist() == [1, 2]
+    assert np.asarray(figure.axes[0].lines[1].get_ydata())[0] == 1 / 64
+
+
+def test_svg_is_text_that_stands_alone() -> None:
+    before = mpl.rcParams["svg.fonttype"]
+    text = svg_text(curve_figure({"a": ([0, 1], [1, 2])}, title="A curve"))
+    assert text.startswith("<svg")
+    assert text.rstrip().endswith("</svg>")
+    assert ">A curve</text>" in text
+    assert mpl.rcParams["svg.fonttype"] == before
+
+
+def test_pictures_are_reproducible_and_pyplot_stays_out() -> None:
+    script = (
+        "import sys, torch\n"
+        "from wavslm_core.plotting import png_bytes, spectrogram_figure\n"
+        "assert 'matplotlib' not in sys.modules\n"
+        "draw = lambda: png_bytes(spectrogram_figure({'x': (torch.arange(4000) % 40 / 40, 16000)}))\n"
+        "assert draw() == draw()\n"
+        "assert 'matplotlib.pyplot' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

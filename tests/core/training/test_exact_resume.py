@@ -1,0 +1,79 @@
+"""Real processes, killed at the worst moments, end with the weights of an undisturbed one, bit by bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals"),
+]
+
+SCRIPT = Path(__file__).with_name("tiny_job.py")
+STEPS = 60
+
+
+def start(run_dir: Path, **options: Any) -> subprocess.Popen[bytes]:
+    command = [sys.executable, str(SCRIPT), str(run_dir), json.dumps({"steps": STEPS, **options})]
+    return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())})
+
+
+def steps_logged(run_dir: Path) -> list[int]:
+    path = run_dir / "metrics.jsonl"
+    if not path.exists():
+        return []
+    lines = path.read_text().splitlines(keepends=True)
+    return [json.loads(line)["step"] for line in lines if line.endswith("\n")]
+
+
+def wait_for_step(run_dir: Path, step: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 120
+    while max(steps_logged(run_dir), default=0) < step:
+        assert process.poll() is None, "the job ended before it could be killed"
+        assert time.monotonic() < deadline, "the job made no progress"
+        time.sleep(0.01)
+
+
+def test_killed_runs_end_bit_equal(tiny_job: ModuleType, tmp_path: Path) -> None:
+    whole, _ = tiny_job.train(tmp_path / "whole", steps=STEPS)
+    run_dir = tmp_path / "killed"
+
+    killed = start(run_dir, seconds_per_step=0.02)
+    wait_for_step(run_dir, 18, killed)
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+
+    # Each file costs two syncs, its own and its folder's: an odd one finds a file written but not renamed.
+    died_writing = start(run_dir, die_at_sync=5)
+    assert died_writing.wait() == -signal.SIGKILL
+    assert list((run_dir / "checkpoints/tiny").glob(".*.tmp"))
+
+    interrupted = start(run_dir, seconds_per_step=0.02)
+    wait_for_step(run_dir, max(steps_logged(run_dir)) + 6, interrupted)
+    interrupted.send_signal(signal.SIGINT)
+    assert interrupted.wait() == 130
+
+    assert start(run_dir).wait() == 0
+    assert not list((run_dir / "checkpoints/tiny").glob(".*.tmp"))
+    final = torch.load(run_dir / "final.pt", weights_only=True)
+    for name, module in whole.modules.items():
+        for key, value in module.state_dict().items():
+            assert torch.equal(value, final[name][key]), f"{name}.{key}"
+
+    seen = [(line["split"], line["step"]) for line in map(json.loads, (run_dir / "metrics.jsonl").open())]
+    assert len(seen) == len(set(seen))
+    expected = [
+        (line["split"], line["step"]) for line in map(json.loads, (tmp_path / "whole/metrics.jsonl").open())
+    ]
+    assert seen == expected

@@ -1,0 +1,95 @@
+"""Metrics and TensorBoard events: readable, never twice, whole after a kill."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from matplotlib.figure import Figure
+from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from wavslm_core.training.progress import TrainingProgress, spell_seconds
+from wavslm_core.training.tracking import METRICS_FILE, Tracker, read_metrics
+
+
+def events(run_dir: Path, stage: str) -> EventAccumulator:
+    accumulator = EventAccumulator(str(run_dir / "tensorboard" / stage))
+    accumulator.Reload()
+    return accumulator
+
+
+def test_writes_scalars_audio_and_figures(tmp_path: Path) -> None:
+    figure = Figure(figsize=(2, 1))
+    figure.subplots().plot([0, 1])
+    with Tracker(tmp_path, "train_lm") as tracker:
+        tracker.scalars("train", 10, {"loss": torch.tensor(2.5), "lr": 1e-4})
+        tracker.scalars("valid", 10, {"loss": math.nan})
+        tracker.audio("speech", torch.linspace(-2, 2, 1600), 16000, 10)
+        tracker.figure("spectrogram", figure, 10)
+    first, second = (json.loads(line) for line in (tmp_path / METRICS_FILE).read_text().splitlines())
+    assert {key: first[key] for key in ("stage", "step", "split", "loss", "lr")} == {
+        "stage": "train_lm",
+        "step": 10,
+        "split": "train",
+        "loss": 2.5,
+        "lr": 1e-4,
+    }
+    assert second["loss"] is None
+    found = events(tmp_path, "train_lm")
+    assert [event.value for event in found.Scalars("train/loss")] == [2.5]
+    assert found.Audio("speech")[0].sample_rate == 16000
+    image = found.Images("spectrogram")[0]
+    assert (image.width, image.height) == (200, 100)
+
+
+def test_a_resume_cuts_back_its_own_stage_only(tmp_path: Path) -> None:
+    with Tracker(tmp_path, "tokenize") as tracker:
+        tracker.scalars("train", 99, {"loss": 0.0})
+    with Tracker(tmp_path, "train_lm") as tracker:
+        for step in (10, 20, 30):
+            tracker.scalars("train", step, {"loss": float(step)})
+    with (tmp_path / METRICS_FILE).open("a") as file:
+        file.write('{"stage": "train_lm", "step": 4')
+    with Tracker(tmp_path, "train_lm", start_step=20) as tracker:
+        tracker.scalars("train", 30, {"loss": 31.0})
+    lines = [(line["stage"], line["step"], line["loss"]) for line in read_metrics(tmp_path / METRICS_FILE)]
+    assert lines == [
+        ("tokenize", 99, 0.0),
+        ("train_lm", 10, 10.0),
+        ("train_lm", 20, 20.0),
+        ("train_lm", 30, 31.0),
+    ]
+    scalars = events(tmp_path, "train_lm").Scalars("train/loss")
+    assert [(event.step, event.value) for event in scalars] == [(10, 10.0), (20, 20.0), (30, 31.0)]
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (65, "1:05"), (3723, "1:02:03")])
+def test_time_left_is_spelt(seconds: float, text: str) -> None:
+    assert spell_seconds(seconds) == text
+
+
+def test_plain_lines_without_a_terminal() -> None:
+    output = io.StringIO()
+    with TrainingProgress("train_lm", steps=3, console=Console(file=output)) as progress:
+        for step in (1, 2, 3):
+            progress.update(step, loss=1.25)
+        progress.note("done [1/1]")
+    lines = output.getvalue().splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("train_lm: step 3/3  loss 1.2500  ")
+    assert lines[0].endswith("0:00 left")
+    assert lines[1] == "train_lm: done [1/1]"
+
+
+def test_a_bar_on_a_terminal() -> None:
+    output = io.StringIO()
+    console = Console(file=output, force_terminal=True, width=120)
+    with TrainingProgress("train_lm", steps=3, start_step=1, console=console) as progress:
+        progress.update(3, loss=1.25)
+    assert "3/3" in output.getvalue()
+    assert "loss 1.2500" in output.getvalue()

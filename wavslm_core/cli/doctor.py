@@ -1,0 +1,72 @@
+"""`wavslm doctor`: is this machine ready, and does a recipe learn?"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def doctor(
+    recipe: Annotated[Path | None, typer.Argument(help="A recipe to try out.", show_default=False)] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to it.", show_default=False)
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps on the one batch.")] = 60,
+    runs_dir: Annotated[Path, typer.Option(help="Where runs will be; corpora are cached there.")] = Path("runs"),
+) -> None:
+    """Report on the environment, devices, plugins and disk; with a recipe, overfit one batch of it.
+
+    A model that cannot learn one batch by heart will not learn anything. Leaves with exit code 2 when
+    something is wrong.
+    """
+    healthy = _report_environment(runs_dir)
+    if recipe is not None:
+        from wavslm_core.stages.overfitting import overfit
+        from wavslm_core.recipe import Recipe
+
+        loaded = Recipe.load(recipe, overrides or [])
+        loaded.check()
+        for outcome in overfit(loaded, steps=steps, runs_dir=runs_dir):
+            verdict = "learns" if outcome.learns else "DOES NOT LEARN"
+            typer.echo(
+                f"{outcome.what:<12}{verdict}: {outcome.unit} {outcome.first:.3f} → {outcome.last:.3f} "
+                f"on one batch in {steps} steps ({outcome.seconds:.1f} s)"
+            )
+            healthy = healthy and outcome.learns
+    if not healthy:
+        raise typer.Exit(2)
+
+
+def _report_environment(runs_dir: Path) -> bool:
+    import soundfile
+    import torch
+
+    from wavslm_core.plugins import load
+
+    _line("python", f"{sys.version.split()[0]} on {sys.platform}")
+    _line("torch", f"{torch.__version__}, {torch.get_num_threads()} threads")
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    _line("GPUs", ", ".join(names) or "none; runs use the CPU")
+    _line("audio", f"libsndfile {soundfile.__libsndfile_version__}")
+    existing = next(path for path in (runs_dir.absolute(), *runs_dir.absolute().parents) if path.exists())
+    free_gb = shutil.disk_usage(existing).free / 1e9
+    _line("disk", f"{free_gb:.1f} GB free for {runs_dir}" + ("" if free_gb > 1 else ": TOO LITTLE for a run"))
+    healthy = free_gb > 1
+    for plugin in load().plugins:
+        state = "ok" if plugin.error is None else f"FAILED: {type(plugin.error).__name__}: {plugin.error}"
+        _line("plugin", f"{plugin.distribution} {plugin.version}: {state}")
+        healthy = healthy and plugin.error is None
+    return healthy
+
+
+def _line(what: str, text: str) -> None:
+    typer.echo(f"{what:<12}{text}")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command()(doctor)

@@ -1,0 +1,64 @@
+"""From exceptions to exit codes: what a user can mend is one line and 2, a stop is 130, a bug is 1."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Callable
+
+from wavslm_core.errors import WavslmError
+
+EXIT_BUG, EXIT_MENDABLE, EXIT_INTERRUPTED = 1, 2, 130
+TRACEBACK = "--traceback"
+
+
+def guarded(command: Callable[[list[str]], object]) -> int:
+    """Run a command with the program's arguments and return its exit code.
+
+    `--traceback` may stand anywhere among them.
+    """
+    arguments = sys.argv[1:]
+    show_traceback = TRACEBACK in arguments
+    try:
+        command([argument for argument in arguments if argument != TRACEBACK])
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough; Python must not complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if show_traceback:
+            # A job that ran elsewhere brings its own traceback along (`JobCrashed.details`).
+            _say(getattr(error, "details", "") or "".join(traceback.format_exception(error)))
+        return _explain(error, show_traceback)
+    return 0
+
+
+def _explain(error: Exception, shown: bool) -> int:
+    """Print one line for each thing that is wrong and return the exit code."""
+    if isinstance(error, WavslmError):
+        for line in str(error).splitlines():
+            _say(f"error: {line}")
+        return EXIT_MENDABLE
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        place = f" while writing {error.filename}" if error.filename else ""
+        _say(f"error: the disk is full{place}. What was saved before is kept; free some space and run again")
+        return EXIT_MENDABLE
+    details = getattr(error, "details", None)
+    hint = (
+        "" if shown or details == "" else f" This looks like a bug; run again with {TRACEBACK} to see where."
+    )
+    message = " ".join(str(error).split()) or "no message"
+    named = message if details is not None else f"{type(error).__name__}: {message}"
+    _say(f"error: {named.removesuffix('.')}.{hint}")
+    return EXIT_BUG
+
+
+def _say(text: str) -> None:
+    print(text.rstrip("\n"), file=sys.stderr, flush=True)

@@ -1,0 +1,73 @@
+"""`wavslm recipe show|check|schema`: look at recipes without running them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from wavslm_core.recipe import Recipe
+
+RecipePath = Annotated[Path, typer.Argument(help="A recipe: a YAML file.", metavar="RECIPE")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(help="Changes to it, such as seed=1.", metavar="[KEY=VALUE]...", show_default=False),
+]
+
+
+def show(recipe: RecipePath, overrides: Overrides = None) -> None:
+    """Print the resolved recipe as YAML: everything that it extends, every default, every linked number."""
+    from wavslm_core.recipe import Recipe
+    from wavslm_core.recipe.yaml_files import dump_yaml
+
+    typer.echo(dump_yaml(Recipe.load(recipe, overrides or []).to_dict()), nl=False)
+
+
+def check(recipe: RecipePath, overrides: Overrides = None) -> None:
+    """Check that a recipe is valid and its parts fit; list every problem otherwise."""
+    from wavslm_core.recipe import Recipe
+
+    loaded = Recipe.load(recipe, overrides or [])
+    loaded.check()
+    typer.echo(f"{recipe}: ok")
+    for line in _facts(loaded):
+        typer.echo(f"  {line}")
+
+
+def schema() -> None:
+    """Print the JSON schema of recipes made of what is installed, for editors."""
+    from wavslm_core.plugins import load_registry
+    from wavslm_core.recipe.building import recipe_schema
+
+    typer.echo(json.dumps(recipe_schema(load_registry()), indent=2))
+
+
+def _facts(recipe: Recipe) -> list[str]:
+    """Return what follows from the parts, in a few lines."""
+    parts = recipe.part_configs()
+    lines = (
+        [", ".join(f"{role} {config.registered_name()}" for role, config in parts.items())] if parts else []
+    )
+    if {"encoder", "quantizer", "decoder"} <= parts.keys():
+        facts = recipe.codec_facts()
+        streaming = f"streams at {facts.latency_ms:g} ms latency" if facts.streams else "does not stream"
+        lines.append(
+            f"codec: {facts.sample_rate_in_hz} Hz in, {facts.sample_rate_out_hz} Hz out, "
+            f"{facts.token_rate_hz:g} tokens a second of {facts.quantizer.vocab_size} codes, {streaming}"
+        )
+    if recipe.stages:
+        lines.append(f"stages: {', '.join(stage.registered_name() for stage in recipe.stages)}")
+    lines.append(f"run: {recipe.name}-{recipe.digest()}")
+    return lines
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    group = typer.Typer(help="Show, check or describe recipes.", no_args_is_help=True, rich_markup_mode=None)
+    group.command()(show)
+    group.command()(check)
+    group.command()(schema)
+    app.add_typer(group, name="recipe")

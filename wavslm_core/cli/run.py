@@ -1,0 +1,83 @@
+"""The command `wavslm-run`: run a recipe, continue it, or print what it would do."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wavslm_core.cli.guard import EXIT_INTERRUPTED, guarded
+
+
+def run(
+    recipe: Annotated[Path, typer.Argument(help="A recipe: a YAML file.", metavar="RECIPE")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Changes to it, such as seed=1, stages.train_lm.steps=100 or data.corpus=folder.",
+            metavar="[KEY=VALUE]...",
+            show_default=False,
+        ),
+    ] = None,
+    launcher: Annotated[
+        str | None, typer.Option(help="Where to run: local or debug. Default: the recipe's `launch.on`.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved plan and leave.")] = False,
+    runs_dir: Annotated[Path, typer.Option(help="Holds a folder for each run.")] = Path("runs"),
+    traceback: Annotated[bool, typer.Option("--traceback", help="Show where an error arose.")] = False,
+) -> None:
+    """Run a recipe. The same command again continues where it stopped.
+
+    Results are in RUNS_DIR/NAME-DIGEST. Ctrl-C saves and leaves; once more leaves at once.
+    """
+    from wavslm_core.launching.base import launcher_for
+    from wavslm_core.launching.run_folder import prepare_run_folder, run_folder
+    from wavslm_core.recipe import Recipe
+
+    changes = [*(overrides or []), *([f"launch.on={launcher}"] if launcher else [])]
+    loaded = Recipe.load(recipe, changes)
+    loaded.check()
+    launching = launcher_for(loaded.launch)
+    if dry_run:
+        from wavslm_core.cli.plan_tables import print_plan
+        from wavslm_core.recipe.plan import make_plan
+
+        folder = run_folder(loaded, runs_dir)
+        print_plan(make_plan(loaded), loaded, folder=folder, where=launching.where())
+        return
+    folder = prepare_run_folder(loaded, runs_dir)
+    typer.echo(f"run folder: {folder}")
+    began = time.monotonic()
+    outcome = launching.launch(folder, typer.echo)
+    if outcome.status == "interrupted":
+        during = f" during stage {outcome.stage}" if outcome.stage else ""
+        typer.echo(f"interrupted{during}; to continue: {shlex.join(_command())}", err=True)
+        raise typer.Exit(EXIT_INTERRUPTED)
+    typer.echo(f"finished in {time.monotonic() - began:.1f} s")
+    report = folder / "report.html"
+    if report.exists():
+        typer.echo(f"report: {report}")
+
+
+def _command() -> list[str]:
+    return ["wavslm-run", *sys.argv[1:]]
+
+
+def build_app() -> typer.Typer:
+    """Return the command."""
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command()(run)
+    return app
+
+
+def main() -> None:
+    """Entry point."""
+    sys.exit(guarded(lambda arguments: build_app()(arguments, prog_name="wavslm-run")))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Audio files, corpora, token stores and the stateless order of batches."""

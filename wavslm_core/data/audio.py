@@ -1,0 +1,161 @@
+"""Waveforms as tensors: reading, writing and resampling. The one module that imports torchaudio.
+
+`torchaudio` wheels from PyPI are CUDA builds. Beside a CPU-only torch their compiled extension does not
+load and `import torchaudio` fails, although all that is used here is plain Python. `load_torchaudio()` then
+imports it with the extension marked as unavailable. Libraries that import torchaudio themselves
+(transformers does) must be imported after it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from fractions import Fraction
+from functools import cache, lru_cache
+from math import ceil
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wavslm_core.data.atomic import replacing
+from wavslm_core.data.audio_files import check_finite, read_samples
+from wavslm_core.errors import AudioError
+
+LARGEST_RATIO_TERM = 2000
+"""Bound on the terms of a resampling ratio: the kernel grows with their product. A ratio with larger terms
+is replaced by the nearest allowed one, off by less than a quarter of a millionth."""
+_LOWPASS_FILTER_WIDTH = 6
+_ROLLOFF = 0.99
+
+
+@cache
+def load_torchaudio() -> ModuleType:
+    """Import torchaudio, without its compiled extension where that cannot be loaded."""
+    try:
+        import torchaudio
+    except OSError:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "torchaudio"]:
+            del sys.modules[name]
+        sys.modules["torchaudio._extension"] = _extension_stand_in()
+        import torchaudio
+    return torchaudio
+
+
+def _extension_stand_in() -> ModuleType:
+    """Return a `torchaudio._extension` that says that nothing compiled is available."""
+
+    def fail_if_no_align(function: Callable[..., Any]) -> Callable[..., Any]:
+        def unavailable(*_: Any, **__: Any) -> Any:
+            raise RuntimeError(
+                f"{function.__name__} needs torchaudio's compiled extension, which did not load"
+            )
+
+        return unavailable
+
+    module: Any = ModuleType("torchaudio._extension")
+    module._IS_TORCHAUDIO_EXT_AVAILABLE = False
+    module._IS_ALIGN_AVAILABLE = False
+    module.fail_if_no_align = fail_if_no_align
+    return module
+
+
+def read_audio(path: str | Path, *, sample_rate_hz: int | None = None) -> Tensor:
+    """Return a file's waveform (S,) float32 in [-1, 1], mono, at `sample_rate_hz` (default: its own rate).
+
+    Raises: AudioError for anything that is not a whole, finite, non-empty audio file.
+    """
+    samples, own_rate_hz = read_samples(Path(path))
+    waveform_S = torch.from_numpy(samples)
+    if sample_rate_hz is None or sample_rate_hz == own_rate_hz:
+        return waveform_S
+    return resample(waveform_S, own_rate_hz, sample_rate_hz)
+
+
+def read_crop(path: str | Path, *, start: int, samples: int, sample_rate_hz: int, own_rate_hz: int) -> Tensor:
+    """Return `read_audio(path, sample_rate_hz=…)[start : start + samples]`, decoding little more than that.
+
+    `own_rate_hz` is the file's rate; `start` and `samples` count samples at `sample_rate_hz`. A crop beyond
+    the end comes back shorter. Raises: AudioError as `read_audio`, and for a crop that lies wholly beyond
+    the end.
+    """
+    from wavslm_core.data.audio_files import audio_info
+
+    file = Path(path)
+    ratio = _ratio(own_rate_hz, sample_rate_hz)
+    step = ratio.denominator
+    # The filter looks this far to either side, in samples of the file; start on a whole step of the ratio so
+    # that the phases of the crop are those of the whole file.
+    reach = 0 if ratio == 1 else ceil(_LOWPASS_FILTER_WIDTH / (min(1.0, float(ratio)) * _ROLLOFF)) + step
+    first = max(0, int(start / ratio) - reach) // step * step
+    last = min(audio_info(file).samples, ceil((start + samples) / ratio) + reach)
+    part, _ = read_samples(file, start=first, samples=last - first)
+    resampled = torch.from_numpy(part)
+    if ratio != 1:
+        resampled = resample(resampled, own_rate_hz, sample_rate_hz)
+    offset = start - first // step * ratio.numerator
+    return resampled[offset : offset + samples]
+
+
+def write_audio(path: str | Path, waveform_S: Tensor, sample_rate_hz: int) -> None:
+    """Write a waveform (S,) as 16-bit WAV or FLAC, by the suffix; atomic; values beyond ±1 are clipped.
+
+    Raises: AudioError for an empty, non-finite or wrongly shaped waveform and for other suffixes; DataError
+    when the file cannot be written.
+    """
+    import soundfile
+
+    file = Path(path)
+    if file.suffix.lower() not in {".wav", ".flac"}:
+        raise AudioError(f"cannot write audio to {file}: '{file.suffix}' given, allowed are .wav and .flac")
+    if waveform_S.ndim != 1 or waveform_S.numel() == 0:
+        raise AudioError(
+            f"cannot write a waveform of shape {tuple(waveform_S.shape)}: one channel (S,), S > 0"
+        )
+    samples = waveform_S.detach().to("cpu", torch.float32).numpy()
+    check_finite(samples, source=f"the waveform for {file}")
+    with replacing(file) as beside:
+        try:
+            soundfile.write(str(beside), samples.clip(-1.0, 1.0), sample_rate_hz, subtype="PCM_16")
+        except soundfile.SoundFileError as error:
+            raise OSError(f"{error}") from error
+
+
+def resampled_length(samples: int, from_hz: int, to_hz: int) -> int:
+    """Return how many samples `resample` gives for that many."""
+    return -(-samples * to_hz // from_hz)
+
+
+def resample(waveform: Tensor, from_hz: int, to_hz: int) -> Tensor:
+    """Resample (..., S) to (..., ⌈S · to / from⌉) with a windowed sinc; any two rates, kernels are cached."""
+    if from_hz <= 0 or to_hz <= 0:
+        raise AudioError(f"cannot resample from {from_hz} Hz to {to_hz} Hz: both rates must be positive")
+    if from_hz == to_hz:
+        return waveform
+    ratio = _ratio(from_hz, to_hz)
+    resampled = _resampler(ratio.denominator, ratio.numerator, waveform.device)(waveform)
+    length = resampled_length(waveform.shape[-1], from_hz, to_hz)
+    if resampled.shape[-1] < length:
+        return torch.nn.functional.pad(resampled, (0, length - resampled.shape[-1]))
+    return resampled[..., :length]
+
+
+def _ratio(from_hz: int, to_hz: int) -> Fraction:
+    """Return to/from in lowest terms, or the nearest ratio whose terms stay bounded."""
+    exact = Fraction(to_hz, from_hz)
+    if max(exact.numerator, exact.denominator) <= LARGEST_RATIO_TERM:
+        return exact
+    if exact > 1:
+        return 1 / (1 / exact).limit_denominator(LARGEST_RATIO_TERM)
+    return exact.limit_denominator(LARGEST_RATIO_TERM)
+
+
+@lru_cache(maxsize=32)
+def _resampler(from_term: int, to_term: int, device: torch.device) -> torch.nn.Module:
+    transforms = load_torchaudio().transforms
+    transform: torch.nn.Module = transforms.Resample(
+        from_term, to_term, lowpass_filter_width=_LOWPASS_FILTER_WIDTH, rolloff=_ROLLOFF
+    )
+    return transform.to(device)

@@ -1,0 +1,150 @@
+"""Audio files as numpy arrays: WAV, FLAC, OGG and MP3 through libsndfile, with one clear line on bad input.
+
+Free of torch, so that a corpus can be scanned without it. libsndfile reads on without a word when a WAV or
+OGG file was cut off; both are recognised here by what their containers announce.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from wavslm_core.errors import AudioError
+
+AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3"})
+LOUDEST_SENSIBLE = 8.0
+"""Peaks above this are not overshoot but integers stored as floats."""
+_OGG_TAIL_BYTES = 65_536 + 282
+"""A whole OGG page at its largest: the last page starts within this many bytes of the end."""
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What the header of an audio file says."""
+
+    samples: int
+    sample_rate_hz: int
+    channels: int
+
+
+def audio_info(path: Path) -> AudioInfo:
+    """Read the header of an audio file.
+
+    Raises: AudioError when the file is missing, empty, not audio, cut off, or holds no samples.
+    """
+    import soundfile
+
+    _check_present(path)
+    try:
+        info = soundfile.info(str(path))
+    except (soundfile.SoundFileError, TypeError, OSError) as error:
+        raise _not_audio(path, error) from error
+    _check_whole(path, info.format)
+    if info.frames <= 0:
+        raise AudioError(f"{path} holds no samples; leave it out or record it again")
+    return AudioInfo(int(info.frames), int(info.samplerate), int(info.channels))
+
+
+def read_samples(
+    path: Path, *, start: int = 0, samples: int | None = None
+) -> tuple[npt.NDArray[np.float32], int]:
+    """Return the mono waveform (S,) in [-1, 1] and its sampling rate in Hz; channels are averaged.
+
+    `start` and `samples` select a part in samples of the file's own rate; only that part is decoded where
+    the format can seek. Raises: AudioError as `audio_info`, and for parts beyond the end and values that
+    are not audio.
+    """
+    import soundfile
+
+    info = audio_info(path)
+    wanted = info.samples - start if samples is None else samples
+    if start < 0 or wanted <= 0 or start + wanted > info.samples:
+        raise AudioError(
+            f"{path} has {info.samples} samples, but {wanted} from sample {start} on were asked for; "
+            "ask for a part that lies inside the file"
+        )
+    try:
+        frames_SC, sample_rate_hz = soundfile.read(
+            str(path), start=start, frames=wanted, dtype="float32", always_2d=True
+        )
+    except (soundfile.SoundFileError, OSError) as error:
+        raise _not_audio(path, error) from error
+    if len(frames_SC) < wanted:
+        raise _cut_off(path, f"its header says {start + wanted} samples, {start + len(frames_SC)} are there")
+    waveform_S = frames_SC[:, 0] if info.channels == 1 else frames_SC.mean(axis=1, dtype=np.float32)
+    check_finite(waveform_S, source=str(path))
+    peak = float(np.abs(waveform_S).max())
+    if peak > LOUDEST_SENSIBLE:
+        raise AudioError(f"{path} reaches {peak:.4g}, audio lies within ±1; divide it by its full scale")
+    return np.clip(waveform_S, -1.0, 1.0), int(sample_rate_hz)
+
+
+def check_finite(waveform_S: npt.NDArray[np.float32], *, source: str) -> None:
+    """Raise AudioError when a waveform holds NaN or infinite values."""
+    finite = np.isfinite(waveform_S)
+    if not finite.all():
+        first, count = int(np.argmin(finite)), int((~finite).sum())
+        raise AudioError(
+            f"{source} holds {count} NaN or infinite samples, the first at sample {first}; "
+            "repair it or leave it out"
+        )
+
+
+def _check_present(path: Path) -> None:
+    if not path.exists():
+        raise AudioError(f"{path} does not exist; check the path")
+    if not path.is_file():
+        raise AudioError(f"{path} is not a file; name one audio file (WAV, FLAC, OGG or MP3)")
+    if path.stat().st_size == 0:
+        raise AudioError(f"{path} is empty (0 bytes); copy it again or leave it out")
+
+
+def _not_audio(path: Path, error: Exception) -> AudioError:
+    reason = str(getattr(error, "error_string", error)).strip().rstrip(".")
+    return AudioError(
+        f"{path} cannot be read as audio ({reason}); allowed are whole WAV, FLAC, OGG and MP3 files"
+    )
+
+
+def _cut_off(path: Path, detail: str) -> AudioError:
+    return AudioError(f"{path} is cut off: {detail}; copy it again or leave it out")
+
+
+def _check_whole(path: Path, container: str) -> None:
+    """Raise AudioError when a WAV or OGG file ends before its container says it does."""
+    with path.open("rb") as file:
+        if container in {"WAV", "WAVEX"}:
+            missing = _missing_wav_bytes(file)
+            if missing > 0:
+                raise _cut_off(path, f"{missing} bytes of its samples are missing")
+        elif container == "OGG" and not _ogg_ends(file):
+            raise _cut_off(path, "its last page does not end the stream")
+
+
+def _missing_wav_bytes(file: BinaryIO) -> int:
+    """Return by how many bytes the `data` chunk of a RIFF file is longer than the file."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    byte_order = "little" if file.read(12)[:4] == b"RIFF" else "big"
+    while len(header := file.read(8)) == 8:
+        length = int.from_bytes(header[4:], byte_order)  # type: ignore[arg-type]
+        if header[:4] == b"data":
+            # Programs that write to a pipe cannot know the length and announce the largest one.
+            unknown = length >= 0x7FFFFFFF - 0xFFFF
+            return 0 if unknown else file.tell() + length - size
+        file.seek(length + length % 2, os.SEEK_CUR)
+    return 0
+
+
+def _ogg_ends(file: BinaryIO) -> bool:
+    """Return whether the last page of an OGG file carries the end-of-stream flag."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _OGG_TAIL_BYTES))
+    tail = file.read()
+    page = tail.rfind(b"OggS")
+    return page >= 0 and len(tail) > page + 5 and bool(tail[page + 5] & 0x04)

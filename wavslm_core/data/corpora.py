@@ -1,0 +1,115 @@
+"""Corpora: named splits of utterances with durations, and their waveforms on demand."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wavslm_core.configs import CorpusConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from wavslm_core.recipe import DataConfig
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One recording. `id` is unique within its corpus and stable between runs."""
+
+    id: str
+    samples: int
+    """Length in samples at `sample_rate_hz`."""
+    sample_rate_hz: int
+    speaker: str | None = None
+    text: str | None = None
+
+    @property
+    def seconds(self) -> float:
+        return self.samples / self.sample_rate_hz
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A file that was left out, and why."""
+
+    id: str
+    reason: str
+
+
+class Corpus(ABC):
+    """Where speech comes from. Built as `Class(config, cache_dir=…)`."""
+
+    def __init__(self, config: CorpusConfig, *, cache_dir: Path) -> None:
+        self.config = config
+        self.cache_dir = cache_dir
+
+    @abstractmethod
+    def utterances(self, split: str) -> Sequence[Utterance]:
+        """Return a split's utterances in a fixed order. Splits: "train", "valid" and, if any, "test".
+
+        Raises: DataError for a split that the corpus does not have.
+        """
+
+    @abstractmethod
+    def load(self, utterance: Utterance, *, sample_rate_hz: int) -> Tensor:
+        """Return the waveform (S,) float32 in [-1, 1], mono, resampled. Raises: AudioError."""
+
+    def load_crop(self, utterance: Utterance, *, start: int, samples: int, sample_rate_hz: int) -> Tensor:
+        """Return `load(…)[start : start + samples]`; corpora that can, decode only that part.
+
+        Positions count samples at `sample_rate_hz`. Raises: AudioError.
+        """
+        return self.load(utterance, sample_rate_hz=sample_rate_hz)[start : start + samples]
+
+    def rejected(self, split: str) -> Sequence[Rejected]:
+        """Return files that were left out of a split when its manifest was made."""
+        return ()
+
+    @abstractmethod
+    def fingerprint(self, split: str) -> dict[str, Any]:
+        """Return JSON values that change whenever the split's audio changes."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split of a corpus, opened."""
+
+    corpus: Corpus
+    name: str
+    utterances: Sequence[Utterance]
+
+    def load(self, index: int, *, sample_rate_hz: int) -> Tensor:
+        """Return the waveform (S,) of utterance `index`."""
+        return self.corpus.load(self.utterances[index], sample_rate_hz=sample_rate_hz)
+
+    def load_crop(self, index: int, *, start: int, samples: int, sample_rate_hz: int) -> Tensor:
+        """Return samples `start` to `start + samples` (fewer at the end) of utterance `index`."""
+        utterance = self.utterances[index]
+        return self.corpus.load_crop(utterance, start=start, samples=samples, sample_rate_hz=sample_rate_hz)
+
+    @property
+    def seconds(self) -> float:
+        return sum(utterance.seconds for utterance in self.utterances)
+
+
+def open_split(data: DataConfig, name: str, *, cache_dir: Path) -> Split:
+    """Open a split of a recipe's `data:` block.
+
+    Raises: DataError when the recipe or the corpus has no such split, or it is empty.
+    """
+    from wavslm_core.errors import DataError
+    from wavslm_core.plugins import load_registry
+
+    config = data.corpus_for(name)
+    corpus: Corpus = load_registry().build(config, cache_dir=cache_dir)
+    utterances = corpus.utterances(name)
+    if not utterances:
+        raise DataError(
+            f"split '{name}' of corpus '{config.registered_name()}' has no usable audio. "
+            "Check the `data:` block of the recipe."
+        )
+    return Split(corpus, name, utterances)

@@ -1,0 +1,220 @@
+"""A split as tokens: flat memory-mapped shards, an index, and a fingerprint of what made them.
+
+    store.json                 fingerprint, vocabulary, counts; written last: without it a store is unfinished
+    tokens-00000.bin …         tokens of whole utterances in order, 2 bytes each (4 above 65536 codes)
+    bounds.bin                 int64: where each shard starts in the flat stream, and its end
+    offsets.bin                int64: where each utterance starts in the flat stream, and its end
+    ids.txt, id_offsets.bin    the utterances' ids, one a line, and int64 byte offsets of the lines
+    rejected.jsonl             what was left out, and why
+
+Everything is memory-mapped when it is first touched, so that neither opening nor seeking depends on how many
+tokens there are; opening asks the file system for the size of each shard once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wavslm_core.errors import DataError
+
+STORE_FILE = "store.json"
+BOUNDS_FILE = "bounds.bin"
+OFFSETS_FILE = "offsets.bin"
+IDS_FILE = "ids.txt"
+ID_OFFSETS_FILE = "id_offsets.bin"
+REJECTED_FILE = "rejected.jsonl"
+FORMAT_VERSION = 1
+
+IntArray = npt.NDArray[np.int64]
+
+
+def shard_file(number: int) -> str:
+    return f"tokens-{number:05d}.bin"
+
+
+def token_dtype(vocab_size: int) -> np.dtype[Any]:
+    """Return the smallest little-endian number type that holds every token."""
+    return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
+
+
+def token_fingerprint(codec: dict[str, Any], corpus: dict[str, Any]) -> dict[str, Any]:
+    """Return the fingerprint of `Codec.fingerprint()` applied to `Corpus.fingerprint(split)`."""
+    return {"codec": codec, "corpus": corpus}
+
+
+def check_fingerprint(folder: Path, *, found: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Raise DataError naming the first field in which two fingerprints differ."""
+    for field, wanted, present in _differences(expected, found, ""):
+        raise DataError(
+            f"the tokens in {folder} are stale: they were made with {field} = {_short(present)}, now it is "
+            f"{_short(wanted)}. Delete that folder to make them again, or use another run folder"
+        )
+
+
+def _differences(expected: Any, found: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(expected, dict) and isinstance(found, dict):
+        for key in [*expected, *(key for key in found if key not in expected)]:
+            below = f"{path}.{key}" if path else str(key)
+            yield from _differences(expected.get(key), found.get(key), below)
+    elif expected != found:
+        yield path, expected, found
+
+
+def _short(value: Any, most: int = 60) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return a JSON object of a store. Raises: DataError when it is missing or damaged."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(
+            f"{path.parent} holds no finished token store; run the stage `tokenize` first"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is damaged ({error}); delete {path.parent} to tokenise again") from None
+    if not isinstance(document, dict):
+        raise DataError(f"{path} is damaged; delete {path.parent} to tokenise again")
+    return document
+
+
+@dataclass(frozen=True)
+class Ids(Sequence[str]):
+    """The utterances' ids, read one by one from a memory map."""
+
+    text: npt.NDArray[np.uint8]
+    offsets: IntArray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        position = range(len(self))[index]
+        line = self.text[self.offsets[position] : self.offsets[position + 1]].tobytes()
+        return line.decode("utf-8").removesuffix("\n")
+
+
+class TokenStore:
+    """A finished token store. Positions count tokens in the flat stream of all utterances."""
+
+    def __init__(self, folder: Path, document: dict[str, Any]) -> None:
+        self.folder = folder
+        self.fingerprint: dict[str, Any] = document["fingerprint"]
+        self.vocab_size: int = document["vocab_size"]
+        self.total_tokens: int = document["tokens"]
+        self.token_rate_hz: float = document["token_rate_hz"]
+        self.align: int = document["align"]
+        """Every utterance is a whole number of this many tokens."""
+        self.seconds: float = document["seconds"]
+        """Duration of the audio that was encoded."""
+        self._utterances: int = document["utterances"]
+        self._dtype = token_dtype(self.vocab_size)
+        self._bounds = self._map(BOUNDS_FILE, np.dtype("<i8"), document["shards"] + 1)
+        self._shards: dict[int, npt.NDArray[Any]] = {}
+        self._check_shards()
+
+    @classmethod
+    def open(cls, folder: str | Path, *, expect: dict[str, Any] | None = None) -> TokenStore:
+        """Open a finished store.
+
+        Raises: DataError when it is missing, unfinished, truncated, or was not made with `expect`, a
+        `token_fingerprint(…)`.
+        """
+        place = Path(folder)
+        document = read_json(place / STORE_FILE)
+        if document.get("format") != FORMAT_VERSION:
+            raise DataError(
+                f"{place} is a token store of format {document.get('format')}, this version reads "
+                f"{FORMAT_VERSION}; delete it to tokenise again"
+            )
+        if expect is not None:
+            check_fingerprint(place, found=document["fingerprint"], expected=expect)
+        return cls(place, document)
+
+    def _map(self, name: str, dtype: np.dtype[Any], count: int) -> npt.NDArray[Any]:
+        path = self.folder / name
+        size = path.stat().st_size if path.exists() else -1
+        if size != count * dtype.itemsize:
+            raise DataError(
+                f"{path} is truncated or missing: {max(size, 0)} bytes found, "
+                f"{count * dtype.itemsize} expected; delete {self.folder} to tokenise again"
+            )
+        # An empty file cannot be mapped.
+        return np.memmap(path, dtype, mode="r", shape=(count,)) if count else np.zeros(0, dtype)
+
+    def _check_shards(self) -> None:
+        sizes = {path.name: path.stat().st_size for path in self.folder.glob("tokens-*.bin")}
+        for number, count in enumerate(np.diff(self._bounds)):
+            found, expected = sizes.get(shard_file(number), 0), int(count) * self._dtype.itemsize
+            if found != expected:
+                raise DataError(
+                    f"{self.folder / shard_file(number)} is truncated or missing: {found} bytes found, "
+                    f"{expected} expected; delete {self.folder} to tokenise again"
+                )
+
+    def _shard(self, number: int) -> npt.NDArray[Any]:
+        if number not in self._shards:
+            count = int(self._bounds[number + 1] - self._bounds[number])
+            self._shards[number] = self._map(shard_file(number), self._dtype, count)
+        return self._shards[number]
+
+    @cached_property
+    def _offsets(self) -> IntArray:
+        return self._map(OFFSETS_FILE, np.dtype("<i8"), self._utterances + 1)
+
+    @cached_property
+    def ids(self) -> Ids:
+        """The utterances' ids, in order."""
+        offsets = self._map(ID_OFFSETS_FILE, np.dtype("<i8"), self._utterances + 1)
+        return Ids(self._map(IDS_FILE, np.dtype("u1"), int(offsets[-1])), offsets)
+
+    @property
+    def lengths(self) -> IntArray:
+        """Tokens of each utterance."""
+        return np.diff(self._offsets)
+
+    def __len__(self) -> int:
+        return self._utterances
+
+    def tokens(self, index: int) -> IntArray:
+        """Return the tokens (T,) of one utterance."""
+        position = range(self._utterances)[index]
+        start, end = int(self._offsets[position]), int(self._offsets[position + 1])
+        return self.window(start, end - start)
+
+    def window(self, offset: int, length: int) -> IntArray:
+        """Return tokens (length,) of the flat stream from `offset` on. Raises: DataError outside it."""
+        end = offset + length
+        if offset < 0 or length < 0 or end > self.total_tokens:
+            raise DataError(
+                f"{self.folder} holds {self.total_tokens} tokens, {length} from {offset} on were asked for"
+            )
+        window = np.empty(length, np.int64)
+        number = int(np.searchsorted(self._bounds, offset, side="right")) - 1
+        done = 0
+        while done < length:
+            start = offset + done - int(self._bounds[number])
+            piece = self._shard(number)[start : start + length - done]
+            window[done : done + len(piece)] = piece
+            done += len(piece)
+            number += 1
+        return window
+
+    def counts(self) -> IntArray:
+        """Return how often each token occurs, (V,)."""
+        counts = np.zeros(self.vocab_size, np.int64)
+        for number in range(len(self._bounds) - 1):
+            counts += np.bincount(self._shard(number), minlength=self.vocab_size)
+        return counts

@@ -1,0 +1,185 @@
+"""Writes a token store shard by shard; what is finished stays finished, whatever happens in between.
+
+The caller plans shards as a pure function of the utterance list and asks which are missing. A shard is its
+tokens, then a small record; the record is written last. When all are there, `finish` joins the records into
+the store's index.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from wavslm_core.data.atomic import replacing, write_json
+from wavslm_core.data.corpora import Rejected, Utterance
+from wavslm_core.data.token_store import (
+    BOUNDS_FILE,
+    FORMAT_VERSION,
+    ID_OFFSETS_FILE,
+    IDS_FILE,
+    OFFSETS_FILE,
+    REJECTED_FILE,
+    STORE_FILE,
+    TokenStore,
+    check_fingerprint,
+    read_json,
+    shard_file,
+    token_dtype,
+)
+from wavslm_core.errors import DataError
+
+PLAN_FILE = "plan.json"
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """What a finished shard holds."""
+
+    ids: list[str]
+    lengths: list[int]
+    rejected: list[Rejected]
+    audio_seconds: float
+    """Duration of what was encoded."""
+    work_seconds: float
+    """Time that it took."""
+
+
+def plan_shards(utterances: Sequence[Utterance], *, shard_minutes: float) -> list[range]:
+    """Return consecutive ranges of utterances, each the shortest that lasts `shard_minutes`."""
+    shards: list[range] = []
+    start, seconds = 0, 0.0
+    for index, utterance in enumerate(utterances):
+        seconds += utterance.seconds
+        if seconds >= shard_minutes * 60:
+            shards.append(range(start, index + 1))
+            start, seconds = index + 1, 0.0
+    if start < len(utterances):
+        shards.append(range(start, len(utterances)))
+    return shards
+
+
+def plan_digest(utterances: Sequence[Utterance], shards: Sequence[range]) -> str:
+    """Return 16 hex digits that change when any shard would hold something else."""
+    digest = hashlib.sha256()
+    for utterance in utterances:
+        digest.update(f"{utterance.id}\0{utterance.samples}\0{utterance.sample_rate_hz}\n".encode())
+    digest.update(json.dumps([len(shard) for shard in shards]).encode())
+    return digest.hexdigest()[:16]
+
+
+class TokenWriter:
+    """Fills a folder with the shards of one plan."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        fingerprint: dict[str, Any],
+        plan: str,
+        shards: int,
+        vocab_size: int,
+        token_rate_hz: float,
+        align: int,
+    ) -> None:
+        """Start or continue a store. Raises: DataError when the folder was begun for something else."""
+        self.folder = folder
+        self.shards = shards
+        self.vocab_size = vocab_size
+        self._about = {
+            "format": FORMAT_VERSION,
+            "fingerprint": fingerprint,
+            "vocab_size": vocab_size,
+            "token_rate_hz": token_rate_hz,
+            "align": align,
+            "shards": shards,
+        }
+        begun = {"fingerprint": fingerprint, "shards": {"count": shards, "plan": plan}, "align": align}
+        if (folder / PLAN_FILE).exists():
+            check_fingerprint(folder, found=read_json(folder / PLAN_FILE), expected=begun)
+        else:
+            write_json(folder / PLAN_FILE, begun)
+
+    @property
+    def finished(self) -> bool:
+        return (self.folder / STORE_FILE).exists()
+
+    def missing(self) -> list[int]:
+        """Return the numbers of the shards that still have to be written."""
+        return [number for number in range(self.shards) if not self._record_file(number).exists()]
+
+    def _record_file(self, number: int) -> Path:
+        return self.folder / "records" / f"{number:05d}.json"
+
+    def write(self, number: int, tokens: Sequence[npt.NDArray[np.int64]], record: ShardRecord) -> None:
+        """Write one shard, all or nothing. Raises: DataError when tokens do not fit or the disk is full."""
+        if [len(item) for item in tokens] != record.lengths or len(record.ids) != len(tokens):
+            raise ValueError("the record of a shard must match its tokens")
+        flat = np.concatenate([np.zeros(0, np.int64), *tokens])
+        if flat.size and not (flat.min() >= 0 and flat.max() < self.vocab_size):
+            raise DataError(
+                f"the codec gave tokens from {flat.min()} to {flat.max()}, its vocabulary has "
+                f"{self.vocab_size}; the quantizer's facts are wrong"
+            )
+        with replacing(self.folder / shard_file(number)) as beside:
+            flat.astype(token_dtype(self.vocab_size)).tofile(beside)
+        write_json(self._record_file(number), asdict(record))
+
+    def _record(self, number: int) -> ShardRecord:
+        document = read_json(self._record_file(number))
+        document["rejected"] = [Rejected(**item) for item in document["rejected"]]
+        return ShardRecord(**document)
+
+    def finish(self, *, also_rejected: Sequence[Rejected] = ()) -> TokenStore:
+        """Join the shards' records into the index and open the store; `also_rejected` is listed first."""
+        missing = self.missing()
+        if missing:
+            raise ValueError(f"shards {missing} are not written yet")
+        if not self.finished:
+            totals = self._write_index(also_rejected)
+            write_json(self.folder / STORE_FILE, self._about | totals)
+        return TokenStore.open(self.folder)
+
+    def _write_index(self, also_rejected: Sequence[Rejected]) -> dict[str, float]:
+        with ExitStack() as stack:
+            streams = {
+                name: stack.enter_context((stack.enter_context(replacing(self.folder / name))).open("wb"))
+                for name in (BOUNDS_FILE, OFFSETS_FILE, IDS_FILE, ID_OFFSETS_FILE, REJECTED_FILE)
+            }
+            utterances, tokens, id_bytes, left_out = 0, 0, 0, 0
+            audio_seconds, work_seconds = 0.0, 0.0
+            for name in (BOUNDS_FILE, OFFSETS_FILE, ID_OFFSETS_FILE):
+                np.zeros(1, "<i8").tofile(streams[name])
+            for number in range(self.shards):
+                record = self._record(number)
+                ids = [f"{name}\n".encode() for name in record.ids]
+                offsets = tokens + np.cumsum(record.lengths, dtype="<i8")
+                streams[OFFSETS_FILE].write(offsets.astype("<i8").tobytes())
+                id_offsets = id_bytes + np.cumsum([len(name) for name in ids], dtype="<i8")
+                streams[ID_OFFSETS_FILE].write(id_offsets.astype("<i8").tobytes())
+                streams[IDS_FILE].write(b"".join(ids))
+                rejected = [*(also_rejected if number == 0 else ()), *record.rejected]
+                for item in rejected:
+                    line = json.dumps(asdict(item), ensure_ascii=False)
+                    streams[REJECTED_FILE].write(f"{line}\n".encode())
+                utterances += len(ids)
+                tokens += sum(record.lengths)
+                id_bytes += sum(map(len, ids))
+                left_out += len(rejected)
+                audio_seconds += record.audio_seconds
+                work_seconds += record.work_seconds
+                streams[BOUNDS_FILE].write(np.array([tokens], "<i8").tobytes())
+        return {
+            "utterances": utterances,
+            "tokens": tokens,
+            "rejected": left_out,
+            "seconds": audio_seconds,
+            "work_seconds": work_seconds,
+        }

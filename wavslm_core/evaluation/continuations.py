@@ -1,0 +1,188 @@
+"""Speech continued: the same prompt spoken on several times, and everything to hear and see of it on disk."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wavslm_core.checkpoint_io import write_folder
+from wavslm_core.data.atomic import write_json
+from wavslm_core.data.audio import write_audio
+from wavslm_core.errors import AudioError
+from wavslm_core.evaluation.reconstruction import reconstruct
+from wavslm_core.plotting import png_bytes, spectrogram_figure
+from wavslm_core.speech_lm import SpeechLM
+
+SAMPLE_FILE = "sample.json"
+
+
+@dataclass(frozen=True)
+class Continuations:
+    """N continuations of one prompt, all at `sample_rate_hz`, the rate of the codec's output."""
+
+    prompt_tokens_T: Tensor
+    """Whole chunks."""
+    new_tokens_NT: Tensor
+    spoken: list[Tensor]
+    """Prompt and continuation decoded together, so that there is no seam: N waveforms (S,)."""
+    prompt_samples: int
+    """Where the continuation starts in each."""
+    sample_rate_hz: int
+
+    @property
+    def new(self) -> list[Tensor]:
+        """The continuations alone: N waveforms (S',)."""
+        return [waveform_S[self.prompt_samples :] for waveform_S in self.spoken]
+
+    @property
+    def prompt_seconds(self) -> float:
+        return self.prompt_samples / self.sample_rate_hz
+
+
+@torch.no_grad()
+def continue_waveform(
+    speech_lm: SpeechLM,
+    prompt_S: Tensor,
+    *,
+    sample_rate_hz: int,
+    seconds: float,
+    count: int = 1,
+    seed: int = 0,
+    sampler: Mapping[str, Any] | None = None,
+) -> Continuations:
+    """Continue a prompt (S,) `count` times by `seconds`; continuation n draws with seed + n.
+
+    The prompt is cut to whole chunks. Raises: AudioError when it is shorter than one chunk or not one
+    channel; PluginError for an unknown sampler or option.
+    """
+    if prompt_S.ndim != 1:
+        raise AudioError(f"a prompt is one waveform (S,), got {list(prompt_S.shape)}: mix its channels down")
+    codec = speech_lm.codec
+    device = next(speech_lm.parameters()).device
+    prompt_BT, _ = speech_lm.encode_prompt(prompt_S[None].to(device), sample_rate=sample_rate_hz)
+    samples_per_token = codec.facts.decoder.hop_samples * codec.facts.quantizer.frames_per_token
+    new_samples = round(seconds * codec.sample_rate_out)
+    prompts_NT = prompt_BT.expand(count, -1)
+    new_NT = speech_lm.generate(
+        prompts_NT, new_tokens=-(-new_samples // samples_per_token), sampler=sampler, seed=seed
+    )
+    prompt_samples = prompt_BT.shape[1] * samples_per_token
+    decoded_NS = codec.decode(torch.cat([prompts_NT, new_NT], dim=1))[:, : prompt_samples + new_samples]
+    return Continuations(
+        prompt_tokens_T=prompt_BT[0].cpu(),
+        new_tokens_NT=new_NT.cpu(),
+        spoken=list(decoded_NS.cpu()),
+        prompt_samples=prompt_samples,
+        sample_rate_hz=codec.sample_rate_out,
+    )
+
+
+def write_sample(
+    folder: Path,
+    continuations: Continuations,
+    *,
+    original_S: Tensor,
+    reconstruction_S: Tensor,
+    prompt_S: Tensor,
+    details: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write `original.wav`, `prompt.wav`, `reconstruction.wav`, `continuation_<n>.wav`, `spectrograms.png`.
+
+    All waveforms are at the continuations' rate; each continuation starts with its prompt, whose end
+    `sample.json` tells together with `details`. A folder that was there is replaced as a whole.
+    Returns what `sample.json` holds. Raises: CheckpointError when it cannot be written.
+    """
+    rate_hz = continuations.sample_rate_hz
+    audio = {"original": original_S, "prompt": prompt_S, "reconstruction": reconstruction_S}
+    spoken = {f"continuation_{n}": waveform_S for n, waveform_S in enumerate(continuations.spoken)}
+    document = {
+        **details,
+        "sample_rate_hz": rate_hz,
+        "prompt_seconds": continuations.prompt_seconds,
+        "files": [f"{name}.wav" for name in (*audio, *spoken)],
+        "prompt_tokens": continuations.prompt_tokens_T.tolist(),
+        "new_tokens": continuations.new_tokens_NT.tolist(),
+    }
+    shown = {"original": original_S, "reconstruction": reconstruction_S, **spoken}
+
+    def fill(temporary: Path) -> None:
+        for name, waveform_S in {**audio, **spoken}.items():
+            write_audio(temporary / f"{name}.wav", waveform_S, rate_hz)
+        figure = spectrogram_figure(
+            {readable(name): (waveform_S, rate_hz) for name, waveform_S in shown.items()},
+            boundary_s={readable(name): continuations.prompt_seconds for name in spoken},
+        )
+        (temporary / "spectrograms.png").write_bytes(png_bytes(figure))
+        write_json(temporary / SAMPLE_FILE, document)
+
+    write_folder(folder, fill)
+    return document
+
+
+def readable(name: str) -> str:
+    """Return "continuation 1" for "continuation_0": people count from one."""
+    stem, _, number = name.rpartition("_")
+    return f"{stem} {int(number) + 1}" if stem and number.isdigit() else name
+
+
+def folder_name(place: int, utterance_id: str) -> str:
+    """Return a file-system-safe name that keeps the order and tells the utterance."""
+    bare = re.sub(r"\.(wav|flac|ogg|mp3)$", "", utterance_id, flags=re.IGNORECASE)
+    safe = re.sub(r"[^A-Za-z0-9-]+", "_", bare).strip("_")
+    return f"{place:02d}_{safe[-60:]}" if safe else f"{place:02d}"
+
+
+def continue_all(
+    speech_lm: SpeechLM,
+    prompts: Sequence[tuple[str, Tensor]],
+    *,
+    output: Path,
+    sample_rate_hz: int,
+    prompt_seconds: float,
+    seconds: float,
+    count: int,
+    seed: int = 0,
+    sampler: Mapping[str, Any] | None = None,
+    before_each: Callable[[], None] = lambda: None,
+) -> list[dict[str, Any]]:
+    """Continue recordings, (id, waveform (S,) at `sample_rate_hz`), and write one folder each below `output`.
+
+    `sample_rate_hz` is the codec's input rate. A prompt is a recording's first `prompt_seconds`; its original
+    and reconstruction go on for as long as the continuation does. Recording p, continuation n draws with
+    seed + p · count + n. Returns each folder's `sample.json` with its `folder`.
+    """
+    from wavslm_core.data.audio import resample
+
+    codec = speech_lm.codec
+    documents = []
+    for place, (name, waveform_S) in enumerate(prompts):
+        before_each()
+        prompt_S = waveform_S[: round(prompt_seconds * sample_rate_hz)]
+        original_S = waveform_S[: round((prompt_seconds + seconds) * sample_rate_hz)]
+        continuations = continue_waveform(
+            speech_lm,
+            prompt_S,
+            sample_rate_hz=sample_rate_hz,
+            seconds=seconds,
+            count=count,
+            seed=seed + place * count,
+            sampler=sampler,
+        )
+        folder = output / folder_name(place, name)
+        details = {"id": name, "seed": seed + place * count, "sampler": dict(sampler) if sampler else None}
+        document = write_sample(
+            folder,
+            continuations,
+            original_S=resample(original_S, sample_rate_hz, codec.sample_rate_out),
+            prompt_S=resample(prompt_S, sample_rate_hz, codec.sample_rate_out),
+            reconstruction_S=reconstruct(codec, [original_S])[0],
+            details=details,
+        )
+        documents.append({"folder": folder.name, **document})
+    return documents

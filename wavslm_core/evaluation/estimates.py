@@ -1,0 +1,75 @@
+"""Means with an honest width: 95% intervals over utterances, which are what was drawn at random."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+_NORMAL_95 = 1.96
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean and half the width of its 95% interval; NaN where there is too little to tell."""
+
+    mean: float
+    interval: float
+    count: int
+    """Utterances that went into it."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def mean_estimate(values: ArrayLike) -> Estimate:
+    """Return the mean of one value per utterance, NaNs left out."""
+    values_N = np.asarray(values, dtype=np.float64)
+    values_N = values_N[~np.isnan(values_N)]
+    return ratio_estimate(values_N, np.ones_like(values_N))
+
+
+def ratio_estimate(sums: ArrayLike, counts: ArrayLike) -> Estimate:
+    """Return Σ sums / Σ counts for one pair per utterance, such as bits and tokens.
+
+    The interval is that of the linearised ratio: tokens of one utterance are not independent of each other.
+    """
+    sums_N, counts_N = np.asarray(sums, dtype=np.float64), np.asarray(counts, dtype=np.float64)
+    sums_N, counts_N = sums_N[counts_N > 0], counts_N[counts_N > 0]
+    count = sums_N.size
+    if count == 0:
+        return Estimate(math.nan, math.nan, 0)
+    mean = float(sums_N.sum() / counts_N.sum())
+    if count == 1:
+        return Estimate(mean, math.nan, 1)
+    residuals_N = (sums_N - mean * counts_N) / counts_N.mean()
+    deviation = float(np.sqrt(np.square(residuals_N).sum() / (count - 1)))
+    return Estimate(mean, _NORMAL_95 * deviation / math.sqrt(count), count)
+
+
+def by_speaker(speakers: Sequence[str | None], sums: ArrayLike, counts: ArrayLike) -> dict[str, Estimate]:
+    """Return one estimate per speaker; nothing when fewer than two speakers are known."""
+    sums_N, counts_N = np.asarray(sums, dtype=np.float64), np.asarray(counts, dtype=np.float64)
+    names = sorted({speaker for speaker in speakers if speaker is not None})
+    if len(names) < 2:
+        return {}
+    found = {}
+    for name in names:
+        chosen_N = np.array([speaker == name for speaker in speakers])
+        found[name] = ratio_estimate(sums_N[chosen_N], counts_N[chosen_N])
+    return found
+
+
+def json_value(value: Any) -> Any:
+    """Return the value with everything that is not finite replaced by None: JSON has no word for it."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): json_value(item) for key, item in value.items()}
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return [json_value(item) for item in value]
+    return value

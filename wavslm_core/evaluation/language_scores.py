@@ -1,0 +1,100 @@
+"""The language model in `results/evaluate.json`: bits per token, by place and speaker, and the marks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wavslm_core.errors import DataError
+from wavslm_core.evaluation.estimates import by_speaker, ratio_estimate
+from wavslm_core.evaluation.likelihood import token_bits
+from wavslm_core.evaluation.ngrams import TokenSequences, mean_by_place, score_baselines
+
+if TYPE_CHECKING:
+    from wavslm_core.data.token_store import TokenStore
+    from wavslm_core.speech_lm import SpeechLM
+    from wavslm_core.stages.base import StageContext
+
+
+def stage_speech_lm(context: StageContext, reference: str | None) -> SpeechLM:
+    """Return the language model that a stage names (folder or hub id), else the one that the run trained."""
+    from wavslm_core.speech_lm import SpeechLM
+
+    if reference is None:
+        return context.speech_lm()
+    return SpeechLM.load(reference, codec=context.codec(), device=context.device)
+
+
+def language_scores(
+    speech_lm: SpeechLM, context: StageContext, *, split: str, baseline_tokens: int, batch_tokens: int
+) -> dict[str, Any]:
+    """Score the split's token store with the language model and with n-grams counted on `train`'s.
+
+    `baseline_tokens` bounds the training tokens that are counted (whole utterances from the start); 0: no
+    n-grams. Raises: DataError when the split has no token store, a stale one, or nothing in it is long
+    enough; Interrupted.
+    """
+    store = _store(context, split, speech_lm)
+    utterances = [store.tokens(index) for index in range(len(store))]
+    bits = token_bits(speech_lm, utterances, batch_tokens=batch_tokens, stop_requested=context.stop_requested)
+    sequences = TokenSequences.join(utterances)
+    bits_N = np.concatenate(bits)
+    predicted_N = ~np.isnan(bits_N)
+    chunk = speech_lm.chunk_tokens
+    if not predicted_N.any():
+        raise DataError(
+            f"no token of split '{split}' can be predicted: its longest utterance has "
+            f"{max(map(len, utterances))} tokens, the model predicts from {chunk} on. Use longer recordings"
+        )
+    sums = [float(np.nansum(values)) for values in bits]
+    counts = [int(np.count_nonzero(~np.isnan(values))) for values in bits]
+    estimate = ratio_estimate(sums, counts)
+    scores: dict[str, Any] = {
+        "split": split,
+        "utterances": len(utterances),
+        "tokens": int(predicted_N.sum()),
+        "chunk_tokens": chunk,
+        "bits_per_token": estimate.mean,
+        "interval": estimate.interval,
+        "bits_per_second": estimate.mean * speech_lm.codec.facts.token_rate_hz,
+        "bits_by_place": mean_by_place(bits_N, sequences.positions_N, chunk_tokens=chunk),
+        "by_speaker": {
+            speaker: found.to_dict()
+            for speaker, found in by_speaker(_speakers(context, split, store), sums, counts).items()
+        },
+        "baselines": [],
+    }
+    if baseline_tokens and (context.tokens_dir / "train").exists():
+        train = _store(context, "train", speech_lm)
+        within = int(np.searchsorted(np.cumsum(train.lengths), baseline_tokens, side="right"))
+        counted = TokenSequences.join(train.tokens(index) for index in range(max(1, within)))
+        found = score_baselines(
+            counted,
+            sequences,
+            predicted_N=predicted_N,
+            vocab_size=store.vocab_size,
+            chunk_tokens=chunk,
+        )
+        scores["baseline_tokens"] = counted.tokens_N.size
+        scores["baselines"] = [vars(score) for score in found]
+    return scores
+
+
+def _store(context: StageContext, name: str, speech_lm: SpeechLM) -> TokenStore:
+    from wavslm_core.data.token_store import TokenStore, token_fingerprint
+
+    folder = context.tokens_dir / name
+    if not folder.exists():
+        raise DataError(
+            f"stage 'evaluate' needs the tokens of split '{name}', but {folder} does not exist. "
+            "Put `- {run: tokenize}` before this stage"
+        )
+    corpus = context.split(name).corpus.fingerprint(name)
+    return TokenStore.open(folder, expect=token_fingerprint(speech_lm.codec.fingerprint(), corpus))
+
+
+def _speakers(context: StageContext, split: str, store: TokenStore) -> list[str | None]:
+    """Return each stored utterance's speaker, None where the corpus does not tell."""
+    known = {utterance.id: utterance.speaker for utterance in context.split(split).utterances}
+    return [known.get(name) for name in store.ids]

@@ -1,0 +1,1 @@
+"""Where a recipe runs: launchers behind one interface, and the run folder that they share."""

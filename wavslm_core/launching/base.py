@@ -1,0 +1,60 @@
+"""The interface of launchers: each runs the stages of a run folder somewhere, and says how that ended."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, Literal, TypeVar
+
+from wavslm_core.launching.config import LaunchConfig
+
+LaunchConfigT = TypeVar("LaunchConfigT", bound=LaunchConfig)
+
+Say = Callable[[str], None]
+"""Shows one line to the person who started the run."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended, when it did not end in an error."""
+
+    status: Literal["finished", "interrupted"]
+    stage: str | None = None
+    """Where it was interrupted."""
+
+
+class JobCrashed(Exception):
+    """The job of a launcher ended in a way that nobody foresaw. `details` holds its traceback or log."""
+
+    def __init__(self, message: str, details: str = "") -> None:
+        super().__init__(message)
+        self.details = details
+
+
+class Launcher(ABC, Generic[LaunchConfigT]):
+    """Runs the stages of a run folder. Built as `Class(config)`."""
+
+    def __init__(self, config: LaunchConfigT) -> None:
+        self.config = config
+
+    @abstractmethod
+    def launch(self, run_dir: Path, say: Say) -> Outcome:
+        """Run all unfinished stages of `run_dir/recipe.yaml`, or hand them to whoever will.
+
+        Raises: WavslmError for what a user can mend, JobCrashed for the rest when it happened elsewhere.
+        """
+
+    @abstractmethod
+    def where(self) -> str:
+        """Return where the stages would run, for plans."""
+
+
+def launcher_for(config: LaunchConfig) -> Launcher[LaunchConfig]:
+    """Return the launcher of a `launch:` block."""
+    from wavslm_core.launching.debug import DebugLauncher
+    from wavslm_core.launching.local import LocalLauncher
+
+    launchers: dict[str, type[Launcher[LaunchConfig]]] = {"debug": DebugLauncher, "local": LocalLauncher}
+    return launchers[config.registered_name()](config)

@@ -1,0 +1,74 @@
+"""The folder of a run: `<runs-dir>/<name>-<digest>/`, named by what it computes, so that the same command
+again finds it and continues there.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from wavslm_core.data.atomic import replacing, write_json
+from wavslm_core.errors import RecipeError
+from wavslm_core.launching.environment import describe_environment
+from wavslm_core.recipe import Recipe
+from wavslm_core.recipe.yaml_files import dump_yaml, read_yaml
+from wavslm_core.registry import Registry
+
+RECIPE_FILE = "recipe.yaml"
+ENVIRONMENT_FILE = "environment.json"
+
+
+def run_folder(recipe: Recipe, runs_dir: Path) -> Path:
+    """Return where a recipe's run lives."""
+    return runs_dir / f"{recipe.name}-{recipe.digest()}"
+
+
+def prepare_run_folder(recipe: Recipe, runs_dir: Path) -> Path:
+    """Make the folder, or check that it holds this very recipe, and write recipe and environment into it.
+
+    Raises: RecipeError when it holds another recipe, DataError when it cannot be written.
+    """
+    folder = run_folder(recipe, runs_dir)
+    saved = folder / RECIPE_FILE
+    if saved.exists():
+        found, wanted = read_yaml(saved), recipe.to_dict()
+        found.pop("launch", None)
+        del wanted["launch"]
+        difference = first_difference(found, wanted)
+        if difference is not None:
+            raise RecipeError(
+                f"{saved} was edited: {difference}. Delete the folder to start afresh, undo the edit, "
+                "or put the change into your own recipe, which gives it a folder of its own."
+            )
+    with replacing(saved) as beside:
+        beside.write_text(dump_yaml(recipe.to_dict()), encoding="utf-8")
+    write_json(folder / ENVIRONMENT_FILE, describe_environment())
+    return folder
+
+
+def saved_recipe(folder: Path, *, registry: Registry | None = None) -> Recipe:
+    """Return the resolved recipe of a run folder. Raises: RecipeError."""
+    path = folder / RECIPE_FILE
+    return Recipe.from_dict(read_yaml(path), source=str(path), registry=registry).resolve()
+
+
+def first_difference(found: Any, wanted: Any, where: str = "") -> str | None:
+    """Return where two documents differ first, in words, or None when they are equal."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for key in [*wanted, *(key for key in found if key not in wanted)]:
+            place = f"{where}.{key}" if where else str(key)
+            if key not in found:
+                return f"{place} is missing"
+            if key not in wanted:
+                return f"{place} is not part of the recipe"
+            inner = first_difference(found[key], wanted[key], place)
+            if inner is not None:
+                return inner
+        return None
+    if isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
+        inners = (
+            first_difference(*pair, f"{where}.{index}")
+            for index, pair in enumerate(zip(found, wanted, strict=True))
+        )
+        return next((inner for inner in inners if inner is not None), None)
+    return None if found == wanted else f"{where} is {found!r}, but the recipe says {wanted!r}"

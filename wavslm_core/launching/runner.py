@@ -1,0 +1,123 @@
+"""Runs the stages of a run folder in order: finished ones are skipped, the interrupted one continues."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wavslm_core.configs import StageConfig
+from wavslm_core.data.atomic import write_json
+from wavslm_core.errors import WavslmError
+from wavslm_core.launching.base import Outcome, Say
+from wavslm_core.launching.lock import RunLock
+from wavslm_core.launching.run_folder import saved_recipe
+from wavslm_core.launching.signals import StopRequest
+from wavslm_core.recipe import Recipe
+from wavslm_core.registry import Registry
+from wavslm_core.stages.base import Interrupted, Stage, StageContext
+
+if TYPE_CHECKING:
+    import torch
+
+STAGES_FILE = "stages.json"
+
+
+def run_stages(run_dir: Path, say: Say, *, registry: Registry | None = None) -> Outcome:
+    """Run every unfinished stage of `run_dir/recipe.yaml`; `stages.json` records which are done.
+
+    Raises: WavslmError, and whatever a stage raises.
+    """
+    with RunLock(run_dir), StopRequest() as stop:
+        recipe = saved_recipe(run_dir, registry=registry)
+        record = _StageRecord(run_dir / STAGES_FILE)
+        for name, config in named_stages(recipe):
+            if record.finished(name):
+                say(f"stage {name}: finished before, skipped")
+                continue
+            if stop():
+                return Outcome("interrupted", name)
+            say(f"stage {name}: running")
+            began = time.monotonic()
+            record.begin(name)
+            stage: Stage[Any] = recipe.registry.build(config)
+            context = StageContext(
+                recipe=recipe,
+                run_dir=run_dir,
+                device=choose_device(recipe.launch.device),
+                stop_requested=stop,
+                stage_name=name,
+            )
+            try:
+                stage.run(context)
+            except Interrupted:
+                record.end(name, "interrupted", time.monotonic() - began)
+                return Outcome("interrupted", name)
+            except Exception:
+                # A full disk may be why the stage failed; its own message is the one to show.
+                with suppress(WavslmError):
+                    record.end(name, "failed", time.monotonic() - began)
+                raise
+            record.end(name, "finished", time.monotonic() - began)
+            say(f"stage {name}: finished in {time.monotonic() - began:.1f} s")
+    return Outcome("finished")
+
+
+def named_stages(recipe: Recipe) -> list[tuple[str, StageConfig]]:
+    """Return the stages with names that are unique in the recipe: `evaluate`, `evaluate_2`, …"""
+    count: Counter[str] = Counter()
+    named = []
+    for config in recipe.stages:
+        run = config.registered_name()
+        count[run] += 1
+        named.append((run if count[run] == 1 else f"{run}_{count[run]}", config))
+    return named
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device that `launch.device` means here. Raises: WavslmError when there is none such."""
+    import torch
+
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        name = next(device for device in ("cuda", "mps", "cpu") if available[device])
+    if not available[name]:
+        there = ", ".join(device for device, usable in available.items() if usable)
+        raise WavslmError(f"launch.device is {name}, but PyTorch sees none here. Usable: {there}, or auto.")
+    return torch.device(name)
+
+
+class _StageRecord:
+    """`stages.json`: stage → status, when it began first, and the seconds that all attempts took."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.entries: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            self.entries = {}
+        except ValueError as error:
+            raise WavslmError(
+                f"{path} is damaged ({error}). Delete it: stages then run again and keep what they find done."
+            ) from None
+
+    def finished(self, name: str) -> bool:
+        return bool(self.entries.get(name, {}).get("status") == "finished")
+
+    def begin(self, name: str) -> None:
+        entry = self.entries.setdefault(name, {"started": _now(), "seconds": 0.0})
+        entry["status"] = "running"
+        write_json(self.path, self.entries)
+
+    def end(self, name: str, status: str, seconds: float) -> None:
+        entry = self.entries[name]
+        entry.update(status=status, ended=_now(), seconds=round(entry["seconds"] + seconds, 3))
+        write_json(self.path, self.entries)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,216 @@
+"""Pictures of sound and of training: spectrograms, curves, code frequencies.
+
+Figures are built without pyplot, so nothing global changes and threads do not meet. matplotlib is imported
+inside: `import wavslm_core.plotting` stays light. `ink` is the colour of axes and text.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from torch import Tensor
+
+Curve = tuple[Sequence[float], Sequence[float]]
+COLOURS = ("#2f7ed8", "#e07b39", "#3a9d5d", "#b04a8f", "#8a7a2f", "#5a6acf")
+"""Told apart on white and on black, and by people who confuse red and green."""
+_DYNAMIC_RANGE_DB = 80.0
+_SMALLEST_POWER = 1e-12
+
+
+def spectrogram_figure(
+    waveforms: Mapping[str, tuple[Tensor, int]],
+    *,
+    boundary_s: float | Mapping[str, float] | None = None,
+    width_in: float = 8.0,
+    ink: str = "black",
+) -> Figure:
+    """Draw spectrograms one below the other on one time scale: title → (waveform (S,), sample rate in Hz).
+
+    Levels are in dB below the loudest point of each. `boundary_s` marks a time, such as the end of the
+    prompt, in all of them or in those that are named.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width_in, 0.6 + 1.9 * len(waveforms)), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(len(waveforms), 1, sharex=True)) if waveforms else np.array([])
+    longest_s = max((waveform.shape[-1] / rate for waveform, rate in waveforms.values()), default=0.0)
+    image: Any = None
+    for axis, (title, (waveform_S, rate_hz)) in zip(axes, waveforms.items(), strict=True):
+        mark_s = boundary_s.get(title) if isinstance(boundary_s, Mapping) else boundary_s
+        image = _draw_spectrogram(axis, waveform_S, rate_hz, mark_s=mark_s, ink=ink)
+        axis.set_title(title, fontsize=10, loc="left", color=ink)
+        axis.set_xlim(0.0, longest_s)
+    if image is not None:
+        axes[-1].set_xlabel("time (s)", color=ink)
+        bar = figure.colorbar(image, ax=list(axes), pad=0.01, aspect=15 * len(axes))
+        bar.set_label("dB", color=ink)
+        _tint(bar.ax, ink)
+    return figure
+
+
+def spectrogram_card(
+    waveform_S: Tensor,
+    sample_rate_hz: int,
+    *,
+    boundary_s: float | None = None,
+    width_in: float = 4.8,
+    ink: str = "black",
+) -> Figure:
+    """Draw one small spectrogram with axes and nothing else: much faster than `spectrogram_figure`."""
+    from matplotlib.figure import Figure
+
+    height_in = 0.42 * width_in
+    figure = Figure(figsize=(width_in, height_in))
+    left, bottom = 0.42 / width_in, 0.44 / height_in
+    axis = figure.add_axes((left, bottom, 0.985 - left, 0.97 - bottom))
+    _draw_spectrogram(axis, waveform_S, sample_rate_hz, mark_s=boundary_s, ink=ink)
+    axis.set_xlabel("time (s)", color=ink, fontsize=8, labelpad=1)
+    return figure
+
+
+def curve_figure(
+    curves: Mapping[str, Curve],
+    *,
+    title: str = "",
+    x_label: str = "step",
+    y_label: str = "",
+    marks: Mapping[str, float] | None = None,
+    log_x: bool = False,
+    log_y: bool = False,
+    width_in: float = 6.0,
+    ink: str = "black",
+) -> Figure:
+    """Draw curves, label → (x, y), and horizontal lines to compare with, label → y.
+
+    A noisy curve of many points is drawn faintly, its running mean over it. NaNs are gaps.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width_in, 0.55 * width_in), layout="constrained")
+    axis = figure.subplots()
+    for place, (label, (x, y)) in enumerate(curves.items()):
+        colour = COLOURS[place % len(COLOURS)]
+        x_N, y_N = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+        if x_N.size > 60:
+            axis.plot(x_N, y_N, color=colour, alpha=0.25, linewidth=0.8)
+            axis.plot(x_N, _running_mean(y_N), color=colour, linewidth=1.8, label=label)
+        else:
+            marker = "o" if x_N.size <= 30 else None
+            axis.plot(x_N, y_N, color=colour, linewidth=1.8, marker=marker, markersize=3.5, label=label)
+    for place, (label, y_mark) in enumerate((marks or {}).items()):
+        colour = COLOURS[(len(curves) + place) % len(COLOURS)]
+        axis.axhline(y_mark, color=colour, linestyle=("--", "-.", ":")[place % 3], linewidth=1.2, label=label)
+    if log_x:
+        axis.set_xscale("log")
+    if log_y:
+        axis.set_yscale("log")
+    axis.set_title(title, fontsize=11, loc="left", color=ink)
+    axis.set_xlabel(x_label, color=ink)
+    axis.set_ylabel(y_label, color=ink)
+    axis.grid(True, color=ink, alpha=0.15, linewidth=0.6)
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
+    if len(curves) + len(marks or {}) > 1:
+        axis.legend(frameon=False, fontsize=9, labelcolor=ink)
+    _tint(axis, ink)
+    return figure
+
+
+def codebook_figure(
+    rank_curve: Sequence[tuple[int, float]], *, vocab_size: int, width_in: float = 6.0, ink: str = "black"
+) -> Figure:
+    """Draw code frequencies, most frequent first, beside those of a codebook in perfectly even use."""
+    used = [(rank, share) for rank, share in rank_curve if share > 0]
+    return curve_figure(
+        {"codes, sorted": ([rank for rank, _ in used], [share for _, share in used])},
+        marks={"even use": 1.0 / vocab_size},
+        x_label=f"rank among {vocab_size} codes",
+        y_label="share of tokens",
+        log_x=True,
+        log_y=True,
+        width_in=width_in,
+        ink=ink,
+    )
+
+
+def png_bytes(figure: Figure, *, dpi: int = 110, transparent: bool = False) -> bytes:
+    """Return the figure as a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, transparent=transparent)
+    return buffer.getvalue()
+
+
+def svg_text(figure: Figure) -> str:
+    """Return the figure as an `<svg>` element with real text and no ground, for inlining in HTML."""
+    import matplotlib
+
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "wavslm"}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _draw_spectrogram(axis: Any, waveform_S: Tensor, rate_hz: int, *, mark_s: float | None, ink: str) -> Any:
+    """Draw into `axis`; return the image, for a colour bar."""
+    seconds = waveform_S.shape[-1] / rate_hz
+    image = axis.imshow(
+        _levels_db(waveform_S, rate_hz),
+        origin="lower",
+        aspect="auto",
+        extent=(0.0, seconds, 0.0, rate_hz / 2000),
+        vmin=-_DYNAMIC_RANGE_DB,
+        vmax=0.0,
+        cmap="magma",
+        interpolation="bilinear",
+    )
+    axis.set_ylabel("kHz", color=ink, fontsize=8, labelpad=1)
+    if mark_s is not None and mark_s < seconds:
+        axis.axvline(mark_s, color="white", linestyle="--", linewidth=1.2)
+    _tint(axis, ink)
+    return image
+
+
+def _levels_db(waveform_S: Tensor, rate_hz: int) -> np.ndarray:
+    """Return (bins, frames) in dB below the loudest point, floored at the dynamic range."""
+    import torch
+
+    window_samples = max(32, round(0.025 * rate_hz))
+    samples_S = waveform_S.detach().float().cpu().reshape(-1)
+    samples_S = torch.nn.functional.pad(samples_S, (window_samples, window_samples))
+    spectrum_KF = torch.stft(
+        samples_S,
+        2 * window_samples,
+        hop_length=max(1, round(0.005 * rate_hz)),
+        win_length=window_samples,
+        window=torch.hann_window(window_samples),
+        center=False,
+        return_complex=True,
+    )
+    power_KF = spectrum_KF.abs().square()
+    loudest = power_KF.max().clamp(min=_SMALLEST_POWER)
+    floor = 10 ** (-_DYNAMIC_RANGE_DB / 10)
+    levels: np.ndarray = (10 * (power_KF / loudest).clamp(min=floor).log10()).numpy()
+    return levels
+
+
+def _running_mean(y_N: np.ndarray) -> np.ndarray:
+    """Return centred means over a thirtieth of the curve, gaps left out."""
+    width = max(3, y_N.size // 30) | 1
+    kernel = np.ones(width)
+    known_N = ~np.isnan(y_N)
+    sums_N = np.convolve(np.where(known_N, y_N, 0.0), kernel, mode="same")
+    counts_N = np.convolve(known_N.astype(float), kernel, mode="same")
+    return np.divide(sums_N, counts_N, out=np.full(y_N.shape, np.nan), where=counts_N > 0)
+
+
+def _tint(axis: Any, ink: str) -> None:
+    axis.tick_params(colors=ink, labelsize=8)
+    for spine in axis.spines.values():
+        spine.set_edgecolor(ink)

@@ -1,0 +1,9 @@
+"""Recipes: what a run is made of and what it does, checked before a weight is read. Imports no torch."""
+
+from __future__ import annotations
+
+from wavslm_core.recipe.data import DataConfig
+from wavslm_core.recipe.loading import config_from_dict
+from wavslm_core.recipe.model import CodecCheckpoint, Recipe
+
+__all__ = ["CodecCheckpoint", "DataConfig", "Recipe", "config_from_dict"]

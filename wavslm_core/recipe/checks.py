@@ -1,0 +1,120 @@
+"""What must hold between parts, and between parts and stages. Compares facts; loads nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+from wavslm_core.configs import Role
+from wavslm_core.facts import BackboneFacts, DecoderFacts, EncoderFacts, HeadFacts, QuantizerFacts
+from wavslm_core.recipe.links import CODEC_ROLES, Links, link_recipe, raise_problems
+from wavslm_core.recipe.model import Recipe
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """See `Recipe.check`."""
+    links = link_recipe(recipe)
+    problems = [*links.unfilled, *links.conflicts]
+    for check in (_widths, _rates, _language_model):
+        problems += check(links)
+    problems += _stages(recipe, links)
+    raise_problems(recipe, list(dict.fromkeys(problems)))
+
+
+def _widths(links: Links) -> Iterator[str]:
+    """Neighbours agree on the width of what passes between them, and on the vocabulary."""
+    pairs: list[tuple[Role, str, Role, str]] = [
+        ("quantizer", "input_dim", "encoder", "output_dim"),
+        ("decoder", "input_dim", "quantizer", "output_dim"),
+        ("head", "input_dim", "backbone", "output_dim"),
+        ("head", "vocab_size", "quantizer", "vocab_size"),
+    ]
+    backbone = links.facts.get("backbone")
+    if isinstance(backbone, BackboneFacts) and backbone.input == "features":
+        pairs.append(("backbone", "input_dim", "quantizer", "output_dim"))
+    for role, fact, source, source_fact in pairs:
+        if role not in links.facts or source not in links.facts:
+            continue
+        if (role, f"{source}.{source_fact}") in links.checked:
+            continue
+        given = getattr(links.facts[role], fact)
+        expected = getattr(links.facts[source], source_fact)
+        if given != expected:
+            yield (
+                f"the {role} has {fact} {given}, but the {source} has {source_fact} {expected}. "
+                f"Change one of the two blocks so that they agree."
+            )
+
+
+def _rates(links: Links) -> Iterator[str]:
+    """A frame lasts as long for the decoder as for the encoder."""
+    encoder = cast("EncoderFacts | None", links.facts.get("encoder"))
+    decoder = cast("DecoderFacts | None", links.facts.get("decoder"))
+    if encoder is None or decoder is None:
+        return
+    if encoder.sample_rate_hz * decoder.hop_samples != decoder.sample_rate_hz * encoder.hop_samples:
+        hop = decoder.sample_rate_hz * encoder.hop_samples / encoder.sample_rate_hz
+        yield (
+            f"the encoder gives {encoder.sample_rate_hz / encoder.hop_samples:g} frames a second "
+            f"({encoder.sample_rate_hz} Hz / {encoder.hop_samples} samples), but the decoder takes "
+            f"{decoder.sample_rate_hz / decoder.hop_samples:g} ({decoder.sample_rate_hz} Hz / "
+            f"{decoder.hop_samples} samples). At {decoder.sample_rate_hz} Hz its hop has to be {hop:g}."
+        )
+
+
+def _language_model(links: Links) -> Iterator[str]:
+    """Chunks fit into each other, and nothing that the language model reads knows the future."""
+    quantizer = cast("QuantizerFacts | None", links.facts.get("quantizer"))
+    backbone = cast("BackboneFacts | None", links.facts.get("backbone"))
+    head = cast("HeadFacts | None", links.facts.get("head"))
+    if backbone is None:
+        return
+    if not backbone.causal:
+        yield "the backbone is not causal, so it would see the tokens that it must predict. Make it causal."
+    reads_features = backbone.input == "features" and quantizer is not None
+    if reads_features and quantizer is not None and not quantizer.causal:
+        yield (
+            "the backbone reads the quantizer's features, but the quantizer is not causal: its features at "
+            "a token depend on later tokens. Use a causal quantizer, or a backbone with `input: embedding`."
+        )
+    if head is None:
+        return
+    if head.chunk_tokens % backbone.chunk_tokens:
+        yield _chunks(head.chunk_tokens, "backbone", backbone.chunk_tokens)
+    if reads_features and quantizer is not None and head.chunk_tokens % quantizer.chunk_tokens:
+        yield _chunks(head.chunk_tokens, "quantizer", quantizer.chunk_tokens)
+
+
+def _chunks(head_tokens: int, role: Role, tokens: int) -> str:
+    return (
+        f"head.chunk_tokens is {head_tokens}, but the {role} works in chunks of {tokens} tokens, inside "
+        f"which it sees everything. Give the head a multiple of {tokens}."
+    )
+
+
+def _stages(recipe: Recipe, links: Links) -> Iterator[str]:
+    """Every stage has the parts and the data that it needs."""
+    present = set(links.parts) | ({*CODEC_ROLES} if recipe.codec is not None else set())
+    for index, stage in enumerate(recipe.stages):
+        where = f"stages.{index}.{stage.registered_name()}"
+        absent = [role for role in stage.needs if role not in present]
+        if absent:
+            blocks = " and ".join(f"`{role}: {{name: …}}`" for role in absent)
+            hint = f"Add {blocks}"
+            if set(absent) <= {*CODEC_ROLES} and not set(stage.trains) & {*CODEC_ROLES}:
+                hint += " or name a trained codec with `codec: {checkpoint: …}`"
+            yield f"{where} needs {' and '.join(absent)}, which the recipe lacks. {hint}."
+        for role in stage.needs_streaming:
+            facts = links.facts.get(role)
+            if facts is not None and not getattr(facts, "streams", True):
+                name = links.parts[role].registered_name()
+                yield (
+                    f"{where} runs chunk by chunk, but the {role} '{name}' does not stream as configured. "
+                    f"Use a causal configuration of it."
+                )
+        for split in stage.needed_splits():
+            if recipe.data is None:
+                yield f"{where} needs speech, but the recipe has no `data:` block. Add `data: {{corpus: …}}`."
+                break
+            if not recipe.data.has(split):
+                yield f"{where} needs the split '{split}'. Add `{split}: {{corpus: …}}` to the `data:` block."

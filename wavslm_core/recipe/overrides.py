@@ -1,0 +1,120 @@
+"""Overrides from the command line: `backbone.layers=4`, `stages.train_lm.steps=100`, `data.corpus=folder`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from wavslm_core.errors import RecipeError, did_you_mean
+from wavslm_core.recipe.merging import DISCRIMINATORS, merged
+from wavslm_core.recipe.yaml_files import parse_yaml
+
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Override:
+    """One `key=value` argument."""
+
+    text: str
+    keys: tuple[str, ...]
+    value: Any
+
+
+def parse_override(text: str) -> Override:
+    """Return the override that an argument stands for. Raises: RecipeError."""
+    key, separator, value = text.partition("=")
+    keys = tuple(key.strip().split("."))
+    if not separator or not all(keys):
+        raise RecipeError(
+            f"the argument '{text}' is no override. Write key=value with dots between keys, "
+            "such as stages.train_lm.steps=100."
+        )
+    if keys[0] == "extends":
+        raise RecipeError("`extends` cannot be overridden. Give that recipe's path instead.")
+    return Override(text, keys, parse_yaml(value, source=f"override '{text}'"))
+
+
+def apply_overrides(
+    document: dict[str, Any], overrides: Sequence[Override]
+) -> tuple[dict[str, Any], dict[Path, str]]:
+    """Return the document with the overrides applied, and where each one went.
+
+    What says which kind a block is goes first, whatever the order of the arguments, so that the values for
+    the new kind are kept. Raises: RecipeError for an override that matches nothing.
+    """
+    result = copy.deepcopy(document)
+    places: dict[Path, str] = {}
+    for override in sorted(overrides, key=_is_value):
+        places[_apply(result, override)] = override.text
+    return result, places
+
+
+def _is_value(override: Override) -> bool:
+    return not (len(override.keys) > 1 and override.keys[-1] in DISCRIMINATORS)
+
+
+def _apply(document: dict[str, Any], override: Override) -> Path:
+    *parents, last = override.keys
+    place: list[str | int] = []
+    block: Any = document
+    for key in parents:
+        step = _step(block, key, place, override)
+        if isinstance(block, dict) and block.get(step) is None:
+            if not place and key == "data":
+                block[step] = {}
+            elif place == ["data"] and "corpus" in block:
+                # One corpus served all splits; now each split names its own.
+                block.clear()
+            block[step] = {}
+        place.append(step)
+        block = block[step]
+    step = _step(block, last, place, override)
+    if isinstance(block, dict) and last in DISCRIMINATORS and place:
+        fresh = {last: override.value}
+        was = dict(block)
+        block.clear()
+        block.update(merged({"data": was}, {"data": fresh})["data"])
+    else:
+        block[step] = override.value
+    return (*place, step)
+
+
+def _step(block: Any, key: str, place: list[str | int], override: Override) -> str | int:
+    """Return the key or index that one dotted piece means inside `block`."""
+    if isinstance(block, dict):
+        return key
+    where = ".".join(map(str, place))
+    if not isinstance(block, list):
+        raise RecipeError(
+            f"override '{override.text}': {where} is {block!r}, not a block, so nothing in it can be set."
+        )
+    if key.lstrip("-").isdigit():
+        index = int(key)
+        if not 0 <= index < len(block):
+            raise RecipeError(
+                f"override '{override.text}': {where} has {len(block)} entries, numbered from 0."
+            )
+        return index
+    names = [_name(entry) for entry in block]
+    matches = [index for index, name in enumerate(names) if name == key]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise RecipeError(
+            f"override '{override.text}': {where} has {len(matches)} entries called '{key}'. "
+            f"Say which one: {', '.join(f'{where}.{index}' for index in matches)}."
+        )
+    known = [name for name in names if name]
+    raise RecipeError(
+        f"override '{override.text}': no entry of {where} is called '{key}'.{did_you_mean(key, known)} "
+        + (f"There are: {', '.join(known)}." if known else "It has no entries that have names.")
+    )
+
+
+def _name(entry: Any) -> str:
+    if not isinstance(entry, dict):
+        return ""
+    return next((str(entry[key]) for key in DISCRIMINATORS if entry.get(key) is not None), "")

@@ -1,0 +1,158 @@
+"""Stage `evaluate`: what is the codec worth, what is the language model worth, and next to which marks."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from wavslm_core.configs import Role, StageConfig
+from wavslm_core.evaluation.metric_choice import MetricChoice, metric_configs
+from wavslm_core.stages.base import Stage, StageContext
+
+if TYPE_CHECKING:
+    from wavslm_core.codec import Codec
+    from wavslm_core.recipe import Recipe
+
+
+class EvaluateConfig(StageConfig):
+    """Score reconstruction with audio metrics, and the language model in bits per token beside n-grams."""
+
+    needs: ClassVar[tuple[Role, ...]] = ("encoder", "quantizer", "decoder")
+
+    run: Literal["evaluate"] = "evaluate"
+    split: str = "valid"
+    """Split to score on."""
+    metrics: tuple[MetricChoice, ...] = ("mel_distance", "stoi")
+    """Metrics of reconstruction: names, or `{name: …, option: …}`."""
+    utterances: int | None = Field(default=64, gt=0)
+    """Utterances to reconstruct, spread evenly over the split; null: all. The language model scores all."""
+    baseline_tokens: int = Field(default=20_000_000, ge=0)
+    """Training tokens on which n-grams are counted, to be scored beside the language model; 0: no n-grams."""
+    speech_lm: str | None = None
+    """Folder or hub id of a language model to score instead of the one that this run trained."""
+    batch_seconds: float = Field(default=60.0, gt=0)
+    """Audio in one padded batch."""
+    batch_tokens: int = Field(default=4096, gt=0)
+    """Tokens in one padded batch of the language model."""
+
+    @field_validator("metrics")
+    @classmethod
+    def _known_metrics(cls, metrics: tuple[MetricChoice, ...]) -> tuple[MetricChoice, ...]:
+        metric_configs(metrics)
+        return metrics
+
+    def needed_splits(self) -> tuple[str, ...]:
+        return (self.split,)
+
+
+class Evaluate(Stage[EvaluateConfig]):
+    """Leaves `results/evaluate.json` with a `codec` and, once there is one, a `language_model` part."""
+
+    def run(self, context: StageContext) -> None:
+        from wavslm_core.data.atomic import write_json
+        from wavslm_core.evaluation.estimates import json_value
+        from wavslm_core.evaluation.language_scores import language_scores, stage_speech_lm
+
+        started = time.monotonic()
+        metrics = self._metrics()
+        codec = context.codec()
+        results: dict[str, Any] = {
+            "split": self.config.split,
+            "codec": self._codec_scores(context, codec, metrics),
+        }
+        if self.config.speech_lm is not None or context.speech_lm_dir.exists():
+            results["language_model"] = language_scores(
+                stage_speech_lm(context, self.config.speech_lm),
+                context,
+                split=self.config.split,
+                baseline_tokens=self.config.baseline_tokens,
+                batch_tokens=self.config.batch_tokens,
+            )
+        results["seconds"] = time.monotonic() - started
+        write_json(context.run_dir / "results" / "evaluate.json", json_value(results))
+
+    def _metrics(self) -> dict[str, Any]:
+        """Build every metric first, so that a missing package shows before any work is done."""
+        from wavslm_core.plugins import load_registry
+
+        registry = load_registry()
+        return {
+            config.registered_name(): registry.build(config) for config in metric_configs(self.config.metrics)
+        }
+
+    def _codec_scores(self, context: StageContext, codec: Codec, metrics: dict[str, Any]) -> dict[str, Any]:
+        from wavslm_core.evaluation.batching import spread
+        from wavslm_core.evaluation.estimates import by_speaker, mean_estimate
+        from wavslm_core.evaluation.reconstruction import score_reconstruction
+
+        split = context.split(self.config.split)
+        indices = spread(len(split.utterances), self.config.utterances)
+        values = score_reconstruction(
+            codec,
+            split,
+            indices,
+            metrics,
+            batch_seconds=self.config.batch_seconds,
+            stop_requested=context.stop_requested,
+        )
+        speakers = [split.utterances[index].speaker for index in indices]
+        scores: dict[str, Any] = {}
+        for name, metric in metrics.items():
+            known = [float(value == value) for value in values[name]]
+            sums = [value if value == value else 0.0 for value in values[name]]
+            scores[name] = {
+                "title": metric.title,
+                "unit": metric.unit,
+                "better": metric.better,
+                **mean_estimate(values[name]).to_dict(),
+                "by_speaker": {
+                    speaker: estimate.to_dict()
+                    for speaker, estimate in by_speaker(speakers, sums, known).items()
+                },
+            }
+        return {
+            "utterances": len(indices),
+            "seconds": sum(split.utterances[index].seconds for index in indices),
+            "token_rate_hz": codec.facts.token_rate_hz,
+            "vocab_size": codec.facts.quantizer.vocab_size,
+            "sample_rate_out_hz": codec.sample_rate_out,
+            "latency_ms": codec.facts.latency_ms,
+            "metrics": scores,
+            "codebook": self._codebook(context, codec, indices),
+        }
+
+    def _codebook(self, context: StageContext, codec: Codec, indices: list[int]) -> dict[str, Any]:
+        """Count codes in the token stores; without any, in the utterances that were reconstructed."""
+        from wavslm_core.data.token_store import TokenStore
+        from wavslm_core.evaluation.codebook import codebook_use, count_codes
+        from wavslm_core.evaluation.reconstruction import encode_utterances
+
+        found: dict[str, Any] = {}
+        for name in dict.fromkeys(("train", self.config.split)):
+            if (context.tokens_dir / name).exists():
+                found[name] = codebook_use(TokenStore.open(context.tokens_dir / name).counts()).to_dict()
+        if self.config.split not in found:
+            tokens = encode_utterances(
+                codec,
+                context.split(self.config.split),
+                indices,
+                batch_seconds=self.config.batch_seconds,
+                stop_requested=context.stop_requested,
+            )
+            counts_V = count_codes(tokens, vocab_size=codec.facts.quantizer.vocab_size)
+            found[self.config.split] = codebook_use(counts_V).to_dict()
+        return found
+
+    def plan(self, recipe: Recipe) -> dict[str, Any]:
+        from importlib.util import find_spec
+
+        names = [config.registered_name() for config in metric_configs(self.config.metrics)]
+        missing = "stoi" in names and find_spec("pystoi") is None
+        note = " (stoi needs: pip install 'wavslm-core[metrics]')" if missing else ""
+        return {
+            "split": self.config.split,
+            "utterances": self.config.utterances or "all",
+            "metrics": ", ".join(names) + note,
+        }

@@ -1,0 +1,120 @@
+"""Stage `generate`: the language model speaks on after prompts from a split or from files."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from wavslm_core.configs import Role, StageConfig
+from wavslm_core.errors import DataError
+from wavslm_core.stages.base import Interrupted, Stage, StageContext
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from wavslm_core.recipe import Recipe
+
+
+class GenerateConfig(StageConfig):
+    """Continue prompts; write what was said, what the codec makes of it, and how the model goes on."""
+
+    needs: ClassVar[tuple[Role, ...]] = ("encoder", "quantizer", "decoder")
+    needs_streaming: ClassVar[tuple[Role, ...]] = ("quantizer", "backbone")
+
+    run: Literal["generate"] = "generate"
+    prompts: Annotated[int, Field(gt=0)] | tuple[str, ...] = 4
+    """How many prompts to take from the split, spread evenly over it, or a list of audio files."""
+    split: str = "valid"
+    """Split that the prompts come from."""
+    prompt_seconds: float = Field(default=2.0, gt=0)
+    """The first part of each recording, which the model is given."""
+    new_seconds: float = Field(default=4.0, gt=0)
+    """How long the model speaks on."""
+    continuations: int = Field(default=2, gt=0)
+    """Continuations per prompt, each with its own seed."""
+    seed: int | None = None
+    """Seed of the first continuation; the others count on from it. Default: the recipe's."""
+    sampler: dict[str, Any] | None = None
+    """Sampler for this stage, such as `{name: top_p, p: 0.9}`. Default: the recipe's."""
+    speech_lm: str | None = None
+    """Folder or hub id of a language model to use instead of the one that this run trained."""
+
+    def needed_splits(self) -> tuple[str, ...]:
+        return (self.split,) if isinstance(self.prompts, int) else ()
+
+
+class Generate(Stage[GenerateConfig]):
+    """Leaves `samples/<prompt>/` with WAVs, a picture and `sample.json`, and `results/generate.json`."""
+
+    def run(self, context: StageContext) -> None:
+        from wavslm_core.data.atomic import write_json
+        from wavslm_core.evaluation.continuations import continue_all
+        from wavslm_core.evaluation.language_scores import stage_speech_lm
+
+        config = self.config
+        speech_lm = stage_speech_lm(context, config.speech_lm)
+        speech_lm.make_sampler(config.sampler)
+        rate_hz = speech_lm.codec.sample_rate_in
+        prompts = self._prompts(context, rate_hz)
+
+        def check_stop() -> None:
+            if context.stop_requested():
+                raise Interrupted("generate stopped; the same command starts its samples again")
+
+        started = time.monotonic()
+        documents = continue_all(
+            speech_lm,
+            prompts,
+            output=context.run_dir / "samples",
+            sample_rate_hz=rate_hz,
+            prompt_seconds=config.prompt_seconds,
+            seconds=config.new_seconds,
+            count=config.continuations,
+            seed=context.recipe.seed if config.seed is None else config.seed,
+            sampler=config.sampler,
+            before_each=check_stop,
+        )
+        elapsed_s = time.monotonic() - started
+        spoken_s = config.new_seconds * config.continuations * len(documents)
+        samples = [
+            {key: document[key] for key in ("folder", "id", "seed", "prompt_seconds", "files")}
+            for document in documents
+        ]
+        results = {"samples": samples, "seconds": elapsed_s, "times_real_time": spoken_s / elapsed_s}
+        write_json(context.run_dir / "results" / "generate.json", results)
+
+    def _prompts(self, context: StageContext, rate_hz: int) -> list[tuple[str, Tensor]]:
+        """Return (id, waveform (S,)) at the codec's input rate."""
+        from wavslm_core.data.audio import read_audio
+        from wavslm_core.evaluation.batching import spread
+
+        if not isinstance(self.config.prompts, int):
+            files = [Path(name).expanduser() for name in self.config.prompts]
+            missing = [str(file) for file in files if not file.is_file()]
+            if missing:
+                raise DataError(
+                    f"prompts that do not exist: {', '.join(missing)}. Correct `prompts` of stage generate"
+                )
+            return [(file.stem, read_audio(file, sample_rate_hz=rate_hz)) for file in files]
+        split = context.split(self.config.split)
+        order = range(len(split.utterances))
+        wanted_s = self.config.prompt_seconds + self.config.new_seconds
+        # Recordings that last beyond their prompt show how the speaker really went on.
+        long = [index for index in order if split.utterances[index].seconds >= wanted_s]
+        if len(long) < self.config.prompts:
+            by_length = sorted(order, key=lambda index: -split.utterances[index].seconds)
+            long = sorted(by_length[: self.config.prompts])
+        chosen = [long[place] for place in spread(len(long), self.config.prompts)]
+        return [(split.utterances[index].id, split.load(index, sample_rate_hz=rate_hz)) for index in chosen]
+
+    def plan(self, recipe: Recipe) -> dict[str, Any]:
+        prompts = self.config.prompts
+        count = prompts if isinstance(prompts, int) else len(prompts)
+        return {
+            "prompts": count,
+            "continuations": count * self.config.continuations,
+            "seconds of speech": count * self.config.continuations * self.config.new_seconds,
+        }

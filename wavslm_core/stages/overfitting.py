@@ -1,0 +1,136 @@
+"""Overfit one batch of a recipe: the quickest way to see whether its parts can learn at all.
+
+Not a stage itself: it borrows models and batches from the recipe's training stages.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wavslm_core.errors import RecipeError
+from wavslm_core.stages.base import StageContext
+from wavslm_core.stages.train_codec import TrainCodec, TrainCodecConfig
+from wavslm_core.stages.train_lm import TrainLm, TrainLmConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from wavslm_core.codec import Codec
+    from wavslm_core.recipe import Recipe
+
+UTTERANCES = 4
+SECONDS = 3.0
+REMAINING = 0.8
+"""What may be left of the first loss at most. A model that can learn falls below it within 60 steps; one that
+cannot stays near 1."""
+
+
+@dataclass(frozen=True)
+class Overfitting:
+    """What became of one batch."""
+
+    what: str
+    unit: str
+    first: float
+    last: float
+    seconds: float
+
+    @property
+    def learns(self) -> bool:
+        """False, too, when the loss became non-finite."""
+        return self.last < REMAINING * self.first
+
+
+def overfit(recipe: Recipe, *, steps: int, runs_dir: Path) -> Iterator[Overfitting]:
+    """Overfit one batch with every training stage of a recipe that is known to the core.
+
+    Corpora are cached below `runs_dir`; nothing else is written. Raises: RecipeError when no stage trains.
+    """
+    context = StageContext(recipe=recipe, run_dir=runs_dir / recipe.name)
+    codec: Codec | None = None
+    found = False
+    for config in recipe.stages:
+        if isinstance(config, TrainCodecConfig):
+            found = True
+            stage = TrainCodec(config)
+            codec = stage.build_codec(context)
+            task = stage.build_task(codec, context)
+            # The first step through codes: what comes before is a warm-up.
+            step = config.continuous_steps
+            yield _descend(
+                "codec", "loss", task.modules.values(), lambda: task.loss(step, 0).loss, config.lr, steps
+            )
+        elif isinstance(config, TrainLmConfig):
+            found = True
+            codec = codec or _codec(context)
+            yield _language_model(TrainLm(config), codec, context, steps)
+    if not found:
+        raise RecipeError(f"recipe '{recipe.name}' has no train_codec or train_lm stage, so nothing can learn")
+
+
+def _codec(context: StageContext) -> Codec:
+    """Return the recipe's checkpoint; random weights do as well, for tokens to learn by heart."""
+    from wavslm_core.codec import Codec
+
+    if context.recipe.codec is not None:
+        return Codec.load(context.recipe.codec.checkpoint)
+    return Codec.from_configs(context.recipe.part_configs())
+
+
+def _language_model(stage: TrainLm, codec: Codec, context: StageContext, steps: int) -> Overfitting:
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
+    codec.eval().requires_grad_(False)
+    model = stage.build_model(codec, context)
+    split = context.split("train")
+    waveforms = [
+        split.load(index, sample_rate_hz=codec.sample_rate_in)[: round(SECONDS * codec.sample_rate_in)]
+        for index in range(min(UTTERANCES, len(split.utterances)))
+    ]
+    lengths = torch.tensor([waveform.numel() for waveform in waveforms])
+    tokens_BT = codec.encode(pad_sequence(waveforms, batch_first=True), lengths=lengths)
+    token_lengths = codec.token_lengths(lengths)
+
+    def bits() -> Tensor:
+        log_probs_BT = model.log_probs(tokens_BT, lengths=token_lengths)
+        return -log_probs_BT[~log_probs_BT.isnan()].mean() / math.log(2)
+
+    return _descend("LM", "bits per token", [model], bits, stage.config.lr, steps)
+
+
+def _descend(
+    what: str,
+    unit: str,
+    modules: Iterable[nn.Module],
+    loss: Callable[[], Any],
+    lr: float,
+    steps: int,
+) -> Overfitting:
+    import torch
+
+    from wavslm_core.data.progress import progress_bar
+
+    began = time.monotonic()
+    parameters = [p for module in modules for p in module.train().parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=lr)
+    first = last = math.nan
+    with progress_bar(f"overfit {what}", total=steps, unit="steps") as advance:
+        for step in range(steps + 1):
+            torch.manual_seed(0)
+            value = loss()
+            last = value.item()
+            if step == 0:
+                first = last
+            if step < steps:
+                optimizer.zero_grad()
+                value.backward()
+                torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+                optimizer.step()
+                advance(1)
+    return Overfitting(what, unit, first, last, time.monotonic() - began)

@@ -1,0 +1,30 @@
+"""Stage `report`: everything about the run in one `report.html` that opens anywhere."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from wavslm_core.configs import StageConfig
+from wavslm_core.stages.base import Stage, StageContext
+
+
+class ReportConfig(StageConfig):
+    """Write `report.html`: scores, curves, sound, codes, recipe and environment, all inside one file."""
+
+    run: Literal["report"] = "report"
+    samples: int = Field(default=4, ge=0)
+    """Prompts shown with players and spectrograms; each takes about a megabyte."""
+
+
+class Report(Stage[ReportConfig]):
+    """Reads only what earlier stages left in the run folder; what is missing is left out."""
+
+    def run(self, context: StageContext) -> None:
+        from wavslm_core.data.atomic import replacing
+        from wavslm_core.evaluation.report.build import build_report
+
+        html = build_report(context.run_dir, context.recipe, samples_shown=self.config.samples)
+        with replacing(context.run_dir / "report.html") as beside:
+            beside.write_text(html, encoding="utf-8")

@@ -1,0 +1,229 @@
+"""Stage `tokenize`: encode every split with the codec, once, into token stores that training reads.
+
+Utterances are encoded in padded batches of similar length; padding never changes a token. Only whole chunks
+are kept, so that a window which starts at a multiple of the chunk is in phase with how its audio was coded.
+Shards are finished one at a time: after an interruption only the one under way is done again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from wavslm_core.configs import StageConfig
+from wavslm_core.data.corpora import Rejected, Split
+from wavslm_core.errors import AudioError
+from wavslm_core.stages.base import Interrupted, Stage, StageContext
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from torch import Tensor
+
+    from wavslm_core.codec import Codec
+    from wavslm_core.data.token_store import TokenStore
+    from wavslm_core.data.token_writer import ShardRecord
+    from wavslm_core.recipe import Recipe
+
+    Loaded = Tensor | Rejected
+
+
+class TokenizeConfig(StageConfig):
+    """Encode the splits into token stores."""
+
+    run: Literal["tokenize"] = "tokenize"
+    splits: tuple[str, ...] = Field(default=("train", "valid"), min_length=1)
+    """Splits to encode."""
+    batch_seconds: float = Field(default=120.0, gt=0)
+    """Audio encoded at once, padding included; a longer utterance is encoded alone."""
+    shard_minutes: float = Field(default=30.0, gt=0)
+    """Audio per shard: what an interruption costs at most. Take a day or so for thousands of hours."""
+
+
+class Tokenize(Stage[TokenizeConfig]):
+    """See `TokenizeConfig`."""
+
+    def run(self, context: StageContext) -> None:
+        from wavslm_core.data.atomic import write_json
+
+        codec = context.codec()
+        results = {name: self._split(context, codec, context.split(name)) for name in self.config.splits}
+        write_json(context.run_dir / "results" / f"{self.config.run}.json", {"splits": results})
+
+    def _split(self, context: StageContext, codec: Codec, split: Split) -> dict[str, Any]:
+        from wavslm_core.data.progress import progress_bar
+        from wavslm_core.data.token_store import token_fingerprint
+        from wavslm_core.data.token_writer import TokenWriter, plan_digest, plan_shards
+
+        shards = plan_shards(split.utterances, shard_minutes=self.config.shard_minutes)
+        writer = TokenWriter(
+            context.tokens_dir / split.name,
+            fingerprint=token_fingerprint(codec.fingerprint(), split.corpus.fingerprint(split.name)),
+            plan=plan_digest(split.utterances, shards),
+            shards=len(shards),
+            vocab_size=codec.facts.quantizer.vocab_size,
+            token_rate_hz=codec.facts.token_rate_hz,
+            align=codec.facts.chunk_tokens,
+        )
+        missing = writer.missing()
+        total = sum(split.utterances[i].seconds for number in missing for i in shards[number])
+        with progress_bar(f"Tokenising {split.name}", total=total, unit="s audio") as advance:
+            for number in missing:
+                tokens, record = self._shard(context, codec, split, shards[number], advance)
+                writer.write(number, tokens, record)
+        store = writer.finish(also_rejected=split.corpus.rejected(split.name))
+        return _summary(store)
+
+    def _shard(
+        self,
+        context: StageContext,
+        codec: Codec,
+        split: Split,
+        members: range,
+        advance: Callable[[float], None],
+    ) -> tuple[list[npt.NDArray[np.int64]], ShardRecord]:
+        """Encode one shard; tokens come back in the order of the corpus."""
+        from wavslm_core.data.token_writer import ShardRecord
+
+        started = time.monotonic()
+        tokens: dict[int, npt.NDArray[np.int64]] = {}
+        rejected: dict[int, Rejected] = {}
+        batches = _batches(split, members, batch_seconds=self.config.batch_seconds)
+        for batch, waveforms in _loaded(codec, split, batches):
+            if context.stop_requested():
+                raise Interrupted(f"stopped while tokenising {split.name}; finished shards are kept")
+            usable = [
+                (index, item)
+                for index, item in zip(batch, waveforms, strict=True)
+                if not isinstance(item, Rejected)
+            ]
+            rejected |= {
+                index: item
+                for index, item in zip(batch, waveforms, strict=True)
+                if isinstance(item, Rejected)
+            }
+            if usable:
+                encoded = _encode(codec, [waveform for _, waveform in usable], context)
+                tokens |= dict(zip((index for index, _ in usable), encoded, strict=True))
+            advance(sum(split.utterances[index].seconds for index in batch))
+        order = sorted(tokens)
+        record = ShardRecord(
+            ids=[split.utterances[index].id for index in order],
+            lengths=[len(tokens[index]) for index in order],
+            rejected=[rejected[index] for index in sorted(rejected)],
+            audio_seconds=sum(split.utterances[index].seconds for index in order),
+            work_seconds=time.monotonic() - started,
+        )
+        return [tokens[index] for index in order], record
+
+    def plan(self, recipe: Recipe) -> dict[str, Any]:
+        from wavslm_core.data.token_store import token_dtype
+
+        facts = recipe.codec_facts()
+        bytes_per_token = token_dtype(facts.quantizer.vocab_size).itemsize
+        plan: dict[str, Any] = {"tokens per second": facts.token_rate_hz, "bytes per token": bytes_per_token}
+        for split in self.config.splits:
+            corpus = recipe.data.corpus_for(split) if recipe.data is not None else None
+            seconds = corpus.expected_seconds(split) if corpus is not None else None
+            if seconds is not None:
+                tokens = round(seconds * facts.token_rate_hz)
+                plan |= {f"{split} tokens": tokens, f"{split} bytes": tokens * bytes_per_token}
+            else:
+                plan[f"{split} tokens"] = "known once the corpus is scanned"
+        return plan
+
+
+def _batches(split: Split, members: range, *, batch_seconds: float) -> list[list[int]]:
+    """Group utterances of similar length so that each padded batch stays within the budget."""
+    batches: list[list[int]] = []
+    for index in sorted(members, key=lambda index: split.utterances[index].seconds):
+        # In ascending order the newest is the longest: it sets the padded length.
+        padded = split.utterances[index].seconds * (len(batches[-1]) + 1) if batches else 0.0
+        if batches and padded <= batch_seconds:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches
+
+
+def _loaded(codec: Codec, split: Split, batches: list[list[int]]) -> Iterator[tuple[list[int], list[Loaded]]]:
+    """Yield each batch with its waveforms, reading the next one while the caller encodes."""
+    from wavslm_core.data.audio import load_torchaudio
+
+    # Imported here once: readers run in a thread of their own.
+    load_torchaudio()
+
+    def read(batch: list[int]) -> list[Loaded]:
+        return [_load(codec, split, index) for index in batch]
+
+    with ThreadPoolExecutor(1) as reader:
+        upcoming = reader.submit(read, batches[0]) if batches else None
+        for number, batch in enumerate(batches):
+            assert upcoming is not None
+            waveforms = upcoming.result()
+            if number + 1 < len(batches):
+                upcoming = reader.submit(read, batches[number + 1])
+            yield batch, waveforms
+
+
+def _load(codec: Codec, split: Split, index: int) -> Loaded:
+    """Return a waveform (S,), or why it is left out."""
+    import torch
+
+    utterance_id = split.utterances[index].id
+    try:
+        waveform_S = split.load(index, sample_rate_hz=codec.sample_rate_in)
+    except AudioError as error:
+        return Rejected(utterance_id, str(error))
+    if not bool(torch.isfinite(waveform_S).all()):
+        return Rejected(utterance_id, "holds NaN or infinite samples")
+    tokens = int(codec.token_lengths(torch.tensor([len(waveform_S)]))[0]) if len(waveform_S) else 0
+    if tokens < codec.facts.chunk_tokens:
+        seconds = len(waveform_S) / codec.sample_rate_in
+        return Rejected(
+            utterance_id,
+            f"is too short: {seconds:.3f} s give {tokens} tokens, a chunk has {codec.facts.chunk_tokens}",
+        )
+    return waveform_S
+
+
+def _encode(codec: Codec, waveforms: Sequence[Tensor], context: StageContext) -> list[npt.NDArray[np.int64]]:
+    """Return the tokens of each waveform, whole chunks only."""
+    import torch
+
+    lengths_B = torch.tensor([len(waveform) for waveform in waveforms])
+    waveform_BS = torch.nn.utils.rnn.pad_sequence(list(waveforms), batch_first=True)
+    with torch.inference_mode():
+        tokens_BT = codec.encode(waveform_BS.to(context.device), lengths=lengths_B.to(context.device)).cpu()
+    chunk = codec.facts.chunk_tokens
+    kept = codec.token_lengths(lengths_B) // chunk * chunk
+    return [tokens[: int(count)].numpy() for tokens, count in zip(tokens_BT, kept, strict=True)]
+
+
+def _summary(store: TokenStore) -> dict[str, Any]:
+    """Return what the report shows of a split."""
+    import numpy as np
+
+    from wavslm_core.data.token_store import STORE_FILE, read_json
+
+    document = read_json(store.folder / STORE_FILE)
+    counts = store.counts()
+    probabilities = counts[counts > 0] / max(1, counts.sum())
+    work_seconds = document["work_seconds"]
+    return {
+        "utterances": len(store),
+        "rejected": document["rejected"],
+        "hours": store.seconds / 3600,
+        "tokens": store.total_tokens,
+        "tokens_per_second": store.token_rate_hz,
+        "vocab_size": store.vocab_size,
+        "codes_used": int((counts > 0).sum()),
+        "codebook_usage": float((counts > 0).mean()),
+        "entropy_bits": float(-(probabilities * np.log2(probabilities)).sum()),
+        "work_seconds": work_seconds,
+        "times_real_time": store.seconds / work_seconds if work_seconds > 0 else None,
+    }

@@ -1,0 +1,125 @@
+"""`train_lm`: the speech language model on the tokens that `tokenize` left, under the frozen codec."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from wavslm_core.stages.base import Stage, StageContext
+from wavslm_core.training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from wavslm_core.codec import Codec
+    from wavslm_core.data.token_store import TokenStore
+    from wavslm_core.recipe import Recipe
+    from wavslm_core.speech_lm import SpeechLM
+
+
+class TrainLmConfig(TrainingConfig):
+    """Train backbone and head to predict the next chunk of tokens; the codec stays as it is."""
+
+    run: Literal["train_lm"] = "train_lm"
+    crop_tokens: int = Field(default=512, gt=0)
+    """Tokens of an utterance that one training item holds at most; a multiple of the head's chunk."""
+    init: str | None = None
+    """Folder or hub id of a language model to start from; none: random weights, or what the backbone's
+    config says."""
+    valid_utterances: int | None = Field(default=None, gt=0)
+    """Validation utterances that are scored, evenly spread; none: all."""
+    control: Literal["none", "shuffled_tokens"] = "none"
+    """`shuffled_tokens` permutes the tokens of each training batch: a control that can learn how frequent
+    tokens are and nothing else. Validation is the same for both."""
+    select: Literal["last", "best"] = "best"
+    """Weights that the stage leaves behind: those after the last step, or those with the lowest validation
+    loss."""
+
+
+class TrainLm(Stage[TrainLmConfig]):
+    """Leaves the model in `<run>/speech_lm` and its numbers in `<run>/results/train_lm.json`."""
+
+    def run(self, context: StageContext) -> None:
+        from wavslm_core.data.atomic import write_json
+        from wavslm_core.training.lm_task import BatchOptions, LanguageModelTask
+        from wavslm_core.training.loop import fit
+
+        config = self.config
+        stage = context.stage_name or config.run
+        codec = context.codec()
+        model = self.build_model(codec, context)
+        task = LanguageModelTask(
+            model,
+            open_store(codec, context, "train"),
+            open_store(codec, context, "valid"),
+            options=BatchOptions(
+                crop_tokens=config.crop_tokens,
+                micro_batch_size=config.micro_batch_size,
+                accumulate=config.accumulate,
+                seed=context.recipe.seed,
+                rank=context.rank,
+                world_size=context.world_size,
+                control=config.control,
+            ),
+            valid_utterances=config.valid_utterances,
+        )
+        state = fit(task, config, context, stage=stage)
+        if context.rank > 0:
+            return
+        model.save(context.speech_lm_dir)
+        is_best = state.selected_step == state.best_step
+        result = {
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "steps": state.step,
+            "tokens": state.tokens,
+            "seconds": round(state.seconds, 3),
+            "tokens_per_s": round(state.tokens / max(state.seconds, 1e-9), 1),
+            "skipped_steps": state.skipped,
+            "control": config.control,
+            "selected_step": state.selected_step,
+            "valid": state.best_valid if is_best else state.valid,
+            "valid_last": state.valid,
+        }
+        write_json(context.run_dir / "results" / f"{stage}.json", result)
+
+    def build_model(self, codec: Codec, context: StageContext) -> SpeechLM:
+        """Return the model to start from, in which every random weight follows from the recipe's seed."""
+        from wavslm_core.checkpoint_io import load_state
+        from wavslm_core.speech_lm import SpeechLM
+        from wavslm_core.training.randomness import seed_torch
+
+        seed_torch(context.recipe.seed, "init", self.config.run)
+        model = SpeechLM.from_configs(codec, context.recipe.part_configs())
+        if context.codec_dir.exists():
+            model.checkpoint_codec = os.path.relpath(context.codec_dir, context.speech_lm_dir)
+        elif context.recipe.codec is not None:
+            model.checkpoint_codec = context.recipe.codec.checkpoint
+        if self.config.init is not None:
+            initial = SpeechLM.load(self.config.init, codec=codec)
+            load_state(
+                model.backbone, initial.backbone.state_dict(), source=f"backbone in {self.config.init}"
+            )
+            load_state(model.head, initial.head.state_dict(), source=f"head in {self.config.init}")
+        return model.to(context.device)
+
+    def plan(self, recipe: Recipe) -> dict[str, Any]:
+        config = self.config
+        tokens = config.steps * config.batch_size * config.crop_tokens
+        plan: dict[str, Any] = {
+            "steps": config.steps,
+            "batch": f"{config.batch_size} × {config.crop_tokens} tokens",
+            "tokens at most": tokens,
+            "keeps": f"{config.select} weights",
+        }
+        if config.control != "none":
+            plan["control"] = config.control
+        return plan
+
+
+def open_store(codec: Codec, context: StageContext, split: str) -> TokenStore:
+    """Open a split's tokens. Raises: DataError when they are missing or of another codec or corpus."""
+    from wavslm_core.data.token_store import TokenStore, token_fingerprint
+
+    corpus = context.split(split).corpus
+    expected = token_fingerprint(codec.fingerprint(), corpus.fingerprint(split))
+    return TokenStore.open(context.tokens_dir / split, expect=expected)

@@ -1,0 +1,256 @@
+"""The codec's task: waveforms through encoder, quantizer and decoder, for any three that fit together.
+
+Trained from scratch through rounded codes, a codec soon uses a handful of them: nothing but noise reaches
+the encoder while the decoder does not listen. So training starts with `continuous_steps` in which latents
+pass the bottleneck unrounded, with the quantizer's own losses (an entropy loss above all) already spreading
+them; then codes are switched on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from wavslm_core.codec import CODEC_ROLES, Codec
+from wavslm_core.configs import Role
+from wavslm_core.data.batches import Crop, CropOrder
+from wavslm_core.data.corpora import Split
+from wavslm_core.errors import DataError, RecipeError
+from wavslm_core.evaluation.batching import length_batches, spread
+from wavslm_core.evaluation.codebook import codebook_use, count_codes
+from wavslm_core.evaluation.metrics import Metric
+from wavslm_core.interfaces import QuantizerOutput
+from wavslm_core.lengths import valid_mask, zero_padding
+from wavslm_core.training.losses import MelLoss, feature_distance
+from wavslm_core.training.task import LossOutput, Task
+from wavslm_core.training.tracking import Tracker
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodecOptions:
+    """What a step sees and what it is judged by; see `TrainCodecConfig` for each."""
+
+    crop_seconds: float
+    micro_batch_size: int
+    seed: int
+    accumulate: int = 1
+    rank: int = 0
+    world_size: int = 1
+    continuous_steps: int = 0
+    spectral_weight: float = 1.0
+    feature_weight: float = 0.0
+    quantizer_weights: Mapping[str, float] = field(default_factory=dict)
+    spectral_windows: Sequence[int] = (512, 1024, 2048)
+    spectral_floor: float = 2e-5
+    frozen: Sequence[Role] = ()
+
+
+class CodecTask(Task):
+    """Mel distance of the reconstruction, and what else `options` weigh in."""
+
+    def __init__(
+        self,
+        codec: Codec,
+        train: Split,
+        valid: Split,
+        *,
+        options: CodecOptions,
+        metrics: Mapping[str, Metric[Any]] | None = None,
+        valid_utterances: int | None = None,
+    ) -> None:
+        """`valid_utterances`: how many to validate on, evenly spread; None: all."""
+        self.codec = codec
+        self.train = train
+        self.valid = valid
+        self.options = options
+        self.metrics = dict(metrics or {})
+        self.rate_in, self.rate_out = codec.sample_rate_in, codec.sample_rate_out
+        for role in options.frozen:
+            getattr(codec, role).requires_grad_(False)
+        # Crops start where both rates have a sample, and are whole chunks.
+        self.unit_in = self.rate_in // math.gcd(self.rate_in, self.rate_out)
+        self.unit_out = self.rate_out // math.gcd(self.rate_in, self.rate_out)
+        chunk = codec.facts.chunk_samples_in
+        self.crop_samples = max(1, round(options.crop_seconds * self.rate_in / chunk)) * chunk
+        self._order = CropOrder(
+            [math.ceil(u.seconds * self.rate_in / self.unit_in) for u in train.utterances],
+            crop=-(-self.crop_samples // self.unit_in),
+            seed=options.seed,
+        )
+        self._valid_ids = spread(len(valid.utterances), valid_utterances)
+        self.spectral = MelLoss(
+            self.rate_out, window_samples=options.spectral_windows, floor=options.spectral_floor
+        ).to(self.device)
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """The parts that are trained; frozen ones stay in eval mode and out of checkpoints."""
+        return {role: getattr(self.codec, role) for role in CODEC_ROLES if role not in self.options.frozen}
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.codec.parameters()).device
+
+    def crops(self, step: int, micro_batch: int) -> list[Crop]:
+        """Return a micro-batch's crops; `start` counts samples at the codec's input rate."""
+        options = self.options
+        crops = self._order.crops(
+            step * options.accumulate + micro_batch,
+            batch_size=options.micro_batch_size,
+            rank=options.rank,
+            world_size=options.world_size,
+        )
+        return [Crop(crop.utterance, crop.start * self.unit_in) for crop in crops]
+
+    def loss(self, step: int, micro_batch: int) -> LossOutput:
+        crops = self.crops(step, micro_batch)
+        waveform_BS, lengths_B = self._padded([self._load(crop, self.rate_in) for crop in crops])
+        target_BS = waveform_BS
+        if self.rate_out != self.rate_in:
+            target_BS, _ = self._padded([self._load(crop, self.rate_out) for crop in crops])
+        bypass_codes = step < self.options.continuous_steps
+        features_BTD, quantized, estimate_BS = self._pass(waveform_BS, lengths_B, bypass_codes=bypass_codes)
+        size = min(target_BS.shape[1], estimate_BS.shape[1])
+        out_lengths_B = lengths_B * self.rate_out // self.rate_in
+        # Silence on both sides where an item is padded, so that padding costs nothing.
+        estimate_BS = zero_padding(estimate_BS[:, :size, None], out_lengths_B)[..., 0]
+        frame_lengths_B = self.codec.encoder.frame_lengths(lengths_B)
+        parts = {
+            "spectral": self.spectral(estimate_BS, target_BS[:, :size]),
+            "feature": feature_distance(
+                quantized.features_BTD, features_BTD, valid_mask(frame_lengths_B, features_BTD.shape[1])
+            ),
+            **quantized.losses,
+        }
+        tokens_N = quantized.tokens_BT[
+            valid_mask(self.codec.quantizer.token_lengths(frame_lengths_B), quantized.tokens_BT.shape[1])
+        ]
+        return LossOutput(
+            self._weighted(parts),
+            metrics={name: value.detach() for name, value in parts.items()} | self._batch_use(tokens_N),
+            tokens=tokens_N.numel(),
+            description=", ".join(
+                f"{self.train.utterances[crop.utterance].id}@{crop.start / self.rate_in:.2f}s"
+                for crop in crops
+            ),
+        )
+
+    def _pass(
+        self, waveform_BS: Tensor, lengths_B: Tensor, *, bypass_codes: bool
+    ) -> tuple[Tensor, QuantizerOutput, Tensor]:
+        """Return features (B,T,D), what the quantizer makes of them, and the waveform (B,S')."""
+        codec = self.codec
+        frame_lengths_B = codec.encoder.frame_lengths(lengths_B)
+        features_BTD = codec.encoder(waveform_BS, lengths_B=lengths_B)
+        quantized = codec.quantizer(features_BTD, lengths_B=frame_lengths_B, bypass_codes=bypass_codes)
+        return features_BTD, quantized, codec.decoder(quantized.features_BTD, lengths_B=frame_lengths_B)
+
+    def _weighted(self, parts: Mapping[str, Tensor]) -> Tensor:
+        """Return the weighted sum. Raises: RecipeError for a weight on a loss that does not exist."""
+        options = self.options
+        weights = {
+            "spectral": options.spectral_weight,
+            "feature": options.feature_weight,
+            **options.quantizer_weights,
+        }
+        unknown = [name for name in options.quantizer_weights if name not in parts]
+        if unknown:
+            known = [name for name in parts if name not in ("spectral", "feature")]
+            raise RecipeError(
+                f"train_codec.quantizer_weights names {', '.join(unknown)}, but the quantizer's losses are: "
+                f"{', '.join(known) or 'none'}. Use one of these names or leave the weight out"
+            )
+        return torch.stack([weight * parts[name] for name, weight in weights.items() if weight]).sum()
+
+    def _batch_use(self, tokens_N: Tensor) -> dict[str, float | Tensor]:
+        """Return how many codes a batch uses, and their entropy in bits."""
+        counts_V = torch.bincount(tokens_N, minlength=self.codec.facts.quantizer.vocab_size)
+        shares_V = counts_V / counts_V.sum()
+        return {
+            "codes_in_batch": (counts_V > 0).sum(),
+            "code_entropy_bits_in_batch": -torch.special.xlogy(shares_V, shares_V).sum() / math.log(2),
+        }
+
+    def validate(self) -> dict[str, float]:
+        """Return the spectral loss through codes (`loss`), codebook use, and the metrics that were asked for.
+
+        Codes are on whatever the step: it is the codec as it would be shipped now.
+        """
+        durations = [self.valid.utterances[index].seconds for index in self._valid_ids]
+        budget = round(1000 * self.options.micro_batch_size * self.options.crop_seconds)
+        tokens: list[Any] = []
+        spectral: list[float] = []
+        values: dict[str, list[float]] = {name: [] for name in self.metrics}
+        for batch in length_batches([round(1000 * seconds) for seconds in durations], budget=budget):
+            indices = [self._valid_ids[place] for place in batch]
+            waveforms = [self.valid.load(index, sample_rate_hz=self.rate_in) for index in indices]
+            waveform_BS, lengths_B = self._padded(waveforms)
+            tokens_BT = self.codec.encode(waveform_BS, lengths=lengths_B)
+            token_lengths_B = self.codec.token_lengths(lengths_B)
+            decoded_BS = self.codec.decode(tokens_BT, lengths=token_lengths_B).float()
+            for row, index in enumerate(indices):
+                tokens.append(tokens_BT[row, : int(token_lengths_B[row])].cpu().numpy())
+                reference_S = waveforms[row]
+                if self.rate_out != self.rate_in:
+                    reference_S = self.valid.load(index, sample_rate_hz=self.rate_out)
+                size = min(len(reference_S), decoded_BS.shape[1])
+                reference_S = reference_S[:size].to(self.device)
+                estimate_S = decoded_BS[row, :size]
+                spectral.append(float(self.spectral(estimate_S[None], reference_S[None])))
+                for name, metric in self.metrics.items():
+                    values[name].append(metric.compute(reference_S, estimate_S, sample_rate_hz=self.rate_out))
+        use = codebook_use(count_codes(tokens, vocab_size=self.codec.facts.quantizer.vocab_size))
+        return {
+            "loss": sum(spectral) / len(spectral),
+            "codes_used": float(use.used),
+            "codebook_usage": use.used_fraction,
+            "code_entropy_bits": use.entropy_bits,
+            **{name: _mean_defined(found) for name, found in values.items()},
+        }
+
+    def show(self, tracker: Tracker, step: int) -> None:
+        """Log a validation utterance and its reconstruction."""
+        from wavslm_core.plotting import spectrogram_figure
+
+        index = self._valid_ids[0]
+        waveform_S = self.valid.load(index, sample_rate_hz=self.rate_in)
+        rebuilt_S = self.codec.reconstruct(waveform_S[None].to(self.device))[0].float().cpu()
+        tracker.audio("original", waveform_S, self.rate_in, step)
+        tracker.audio("reconstruction", rebuilt_S, self.rate_out, step)
+        figure = spectrogram_figure(
+            {"original": (waveform_S, self.rate_in), "reconstruction": (rebuilt_S, self.rate_out)}
+        )
+        tracker.figure("spectrograms", figure, step)
+
+    def _load(self, crop: Crop, sample_rate_hz: int) -> Tensor:
+        """Return a training crop (S,) at a rate."""
+        ratio = (self.unit_out if sample_rate_hz == self.rate_out else self.unit_in) / self.unit_in
+        waveform_S = self.train.load_crop(
+            crop.utterance,
+            start=round(crop.start * ratio),
+            samples=round(self.crop_samples * ratio),
+            sample_rate_hz=sample_rate_hz,
+        )
+        if not len(waveform_S):
+            raise DataError(
+                f"utterance {self.train.utterances[crop.utterance].id} is shorter than its manifest says. "
+                "Was the file replaced? Delete the manifests in the runs' .cache folder"
+            )
+        return waveform_S
+
+    def _padded(self, waveforms: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return (B,S) padded with zeros, and lengths (B,), on the codec's device."""
+        lengths_B = torch.tensor([len(waveform_S) for waveform_S in waveforms])
+        return pad_sequence(list(waveforms), batch_first=True).to(self.device), lengths_B.to(self.device)
+
+
+def _mean_defined(values: Sequence[float]) -> float:
+    """Return the mean of the values that are numbers: some metrics say NaN to very short recordings."""
+    defined = [value for value in values if not math.isnan(value)]
+    return sum(defined) / len(defined) if defined else math.nan

@@ -1,0 +1,230 @@
+"""The language model's task: predict the tokens of a store, under a frozen codec.
+
+A training item is a crop of one utterance that starts on a chunk's edge; a shorter utterance is taken whole.
+Crops never cross utterances: nothing can be predicted across such an edge, scoring and generation begin at
+an utterance's start too, and there are no begin or end tokens that could mark it (the paper has none). The
+features of a crop are computed as if the stream began there, so no token outside of it matters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from wavslm_core.data.batches import Crop, CropOrder
+from wavslm_core.data.token_store import TokenStore
+from wavslm_core.errors import DataError
+from wavslm_core.evaluation.batching import length_batches, spread
+from wavslm_core.lengths import valid_mask
+from wavslm_core.speech_lm import SpeechLM
+from wavslm_core.training.task import LossOutput, Task
+from wavslm_core.training.tracking import Tracker
+
+Control = Literal["none", "shuffled_tokens"]
+IntArray = npt.NDArray[np.int64]
+
+GAP_UTTERANCES = 32
+"""Training utterances that are scored whole like validation ones, so that the gap between the two is due to
+over-fitting alone and not to dropout or crops."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchOptions:
+    """Which tokens a step sees."""
+
+    crop_tokens: int
+    micro_batch_size: int
+    seed: int
+    accumulate: int = 1
+    rank: int = 0
+    world_size: int = 1
+    control: Control = "none"
+
+
+class LanguageModelTask(Task):
+    """Mean −log p, in nats, of the tokens that the head predicts."""
+
+    def __init__(
+        self,
+        model: SpeechLM,
+        train: TokenStore,
+        valid: TokenStore,
+        *,
+        options: BatchOptions,
+        valid_utterances: int | None = None,
+    ) -> None:
+        """`valid_utterances`: how many to score, evenly spread; None: all.
+
+        Raises: DataError when crops are no whole chunks, or no utterance is long enough to predict anything.
+        """
+        self.model = model
+        self.train = train
+        self.valid = valid
+        self.options = options
+        self.chunk = chunk = model.chunk_tokens
+        # A crop must be in phase with how its tokens were coded as well as with how they are predicted.
+        self.align = align = math.lcm(chunk, model.codec.facts.chunk_tokens)
+        if options.crop_tokens % align or options.crop_tokens < 2 * chunk:
+            raise DataError(
+                f"crop_tokens is {options.crop_tokens}, but must be a multiple of {align} (whole chunks of "
+                f"head and codec) and at least {2 * chunk}: nothing predicts the head's first chunk"
+            )
+        self._train_lengths = train.lengths
+        self._valid_lengths = valid.lengths
+        self._train_ids = self._long_enough(train, self._train_lengths)
+        valid_ids = self._long_enough(valid, self._valid_lengths)
+        self._valid_ids = valid_ids[spread(len(valid_ids), valid_utterances)]
+        self._gap_ids = self._train_ids[spread(len(self._train_ids), GAP_UTTERANCES)]
+        # Counted in chunks, so that every crop starts on a chunk's edge.
+        self._order = CropOrder(
+            -(-self._train_lengths[self._train_ids] // align),
+            crop=options.crop_tokens // align,
+            seed=options.seed,
+        )
+
+    def _long_enough(self, store: TokenStore, lengths: IntArray) -> IntArray:
+        """Return the indices of utterances in which at least one token is predicted."""
+        found: IntArray = np.flatnonzero(lengths > self.chunk)
+        if not len(found):
+            raise DataError(
+                f"no utterance in {store.folder} is longer than one chunk of {self.chunk} tokens, so "
+                "there is nothing to predict. Use longer recordings"
+            )
+        return found
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        return {"backbone": self.model.backbone, "head": self.model.head}
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def crops(self, step: int, micro_batch: int) -> list[Crop]:
+        """Return a micro-batch's crops; `utterance` is an index into the store, `start` counts tokens."""
+        options = self.options
+        crops = self._order.crops(
+            step * options.accumulate + micro_batch,
+            batch_size=options.micro_batch_size,
+            rank=options.rank,
+            world_size=options.world_size,
+        )
+        return [Crop(int(self._train_ids[crop.utterance]), crop.start * self.align) for crop in crops]
+
+    def loss(self, step: int, micro_batch: int) -> LossOutput:
+        crops = self.crops(step, micro_batch)
+        limit = self.options.crop_tokens
+        rows = [self.train.tokens(crop.utterance)[crop.start : crop.start + limit] for crop in crops]
+        tokens_BT, lengths_B = self._padded(rows)
+        if self.options.control == "shuffled_tokens":
+            tokens_BT = shuffle_valid(tokens_BT, lengths_B)
+        log_probs_BT = self.model(tokens_BT, lengths=lengths_B)
+        # Picked by place and not by "is a number", so that a NaN out of the model reaches the loop's guard.
+        loss = -log_probs_BT[self._predicted(tokens_BT, lengths_B)].mean()
+        return LossOutput(
+            loss,
+            metrics={"bits_per_token": loss.detach() / math.log(2)},
+            tokens=sum(len(row) for row in rows),
+            description=", ".join(f"{self.train.ids[crop.utterance]}@{crop.start}" for crop in crops),
+        )
+
+    def validate(self) -> dict[str, float]:
+        """Return nats (`loss`) and bits per token over whole validation utterances.
+
+        `bits_at_1` … `bits_at_C`: by place inside the chunk. `train_bits_per_token`: whole training
+        utterances, scored alike; `gap_bits`: validation minus that.
+        """
+        valid = self._score(self.valid, self._valid_ids, self._valid_lengths)
+        train = self._score(self.train, self._gap_ids, self._train_lengths)
+        bits = valid.mean_bits
+        places = {f"bits_at_{place + 1}": mean for place, mean in enumerate(valid.mean_bits_by_place)}
+        return {
+            "loss": bits * math.log(2),
+            "bits_per_token": bits,
+            **places,
+            "train_bits_per_token": train.mean_bits,
+            "gap_bits": bits - train.mean_bits,
+        }
+
+    def show(self, tracker: Tracker, step: int) -> None:
+        """Log a validation utterance, and its first half continued by the model's own sampler."""
+        from wavslm_core.plotting import spectrogram_figure
+
+        tokens_1T = torch.from_numpy(self.valid.tokens(int(self._valid_ids[0])))[None].to(self.device)
+        size = min(self.options.crop_tokens, tokens_1T.shape[1])
+        prompt_1T = tokens_1T[:, : max(1, size // 2 // self.chunk) * self.chunk]
+        new_1T = self.model.generate(prompt_1T, new_tokens=prompt_1T.shape[1], seed=self.options.seed)
+        codec = self.model.codec
+        rate = codec.sample_rate_out
+        original_S = codec.decode(tokens_1T[:, :size])[0]
+        continued_S = codec.decode(torch.cat([prompt_1T, new_1T], dim=1))[0]
+        tracker.audio("reconstruction", original_S, rate, step)
+        tracker.audio("continuation", continued_S, rate, step)
+        figure = spectrogram_figure(
+            {
+                "reconstruction": (original_S.cpu(), rate),
+                "continued from the middle": (continued_S.cpu(), rate),
+            }
+        )
+        tracker.figure("spectrograms", figure, step)
+
+    def _padded(self, rows: Sequence[IntArray]) -> tuple[Tensor, Tensor]:
+        """Return tokens (B,T) padded with zeros, and lengths (B,), on the model's device."""
+        tokens_BT = pad_sequence([torch.from_numpy(row) for row in rows], batch_first=True)
+        lengths_B = torch.tensor([len(row) for row in rows])
+        return tokens_BT.to(self.device), lengths_B.to(self.device)
+
+    def _predicted(self, tokens_BT: Tensor, lengths_B: Tensor) -> Tensor:
+        """Return (B,T) bool: valid places after the first chunk."""
+        predicted_BT = valid_mask(lengths_B, tokens_BT.shape[1])
+        predicted_BT[:, : self.chunk] = False
+        return predicted_BT
+
+    def _score(self, store: TokenStore, indices: IntArray, lengths: IntArray) -> _Score:
+        """Score whole utterances in padded batches no larger than a training batch."""
+        score = _Score(np.zeros(self.chunk), np.zeros(self.chunk))
+        budget = self.options.micro_batch_size * self.options.crop_tokens
+        for batch in length_batches(lengths[indices], budget=budget):
+            tokens_BT, lengths_B = self._padded([store.tokens(int(indices[place])) for place in batch])
+            log_probs_BT = self.model(tokens_BT, lengths=lengths_B).cpu().double()
+            predicted_BT = self._predicted(tokens_BT, lengths_B).cpu()
+            bits_BT = torch.where(predicted_BT, -log_probs_BT / math.log(2), 0.0)
+            for place in range(self.chunk):
+                score.bits_C[place] += float(bits_BT[:, place :: self.chunk].sum())
+                score.count_C[place] += int(predicted_BT[:, place :: self.chunk].sum())
+        return score
+
+
+@dataclass
+class _Score:
+    """Sums by place inside the chunk, (C,)."""
+
+    bits_C: npt.NDArray[np.float64]
+    count_C: npt.NDArray[np.float64]
+
+    @property
+    def mean_bits(self) -> float:
+        return float(self.bits_C.sum() / self.count_C.sum())
+
+    @property
+    def mean_bits_by_place(self) -> list[float]:
+        """NaN where utterances are too short for a place to be predicted."""
+        with np.errstate(invalid="ignore"):
+            return [float(mean) for mean in self.bits_C / self.count_C]
+
+
+def shuffle_valid(tokens_BT: Tensor, lengths_B: Tensor) -> Tensor:
+    """Permute all valid tokens of a batch among each other, with torch's global CPU generator."""
+    valid_BT = valid_mask(lengths_B, tokens_BT.shape[1])
+    flat = tokens_BT[valid_BT]
+    shuffled_BT = tokens_BT.clone()
+    shuffled_BT[valid_BT] = flat[torch.randperm(flat.numel()).to(flat.device)]
+    return shuffled_BT

@@ -1,0 +1,236 @@
+"""The training loop, for every stage that trains. Reads top to bottom.
+
+A killed run, started again, ends with the weights that it would have had: each step is a pure function of
+the weights, the optimizer's state, the seed and the step's number, and the first two are in the checkpoint.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from wavslm_core.errors import CheckpointError
+from wavslm_core.stages.base import Interrupted, StageContext
+from wavslm_core.training.checkpoints import Checkpoints, load_modules
+from wavslm_core.training.config import TrainingConfig
+from wavslm_core.training.guard import NonFiniteGuard
+from wavslm_core.training.optimizers import build_optimizer, clip_gradients, set_learning_rate
+from wavslm_core.training.precision import autocast
+from wavslm_core.training.progress import TrainingProgress
+from wavslm_core.training.randomness import seed_torch
+from wavslm_core.training.schedules import Schedule, build_schedule
+from wavslm_core.training.state import TrainState
+from wavslm_core.training.task import LossOutput, Task
+from wavslm_core.training.tracking import Tracker
+
+logger = logging.getLogger(__name__)
+
+
+def fit(task: Task, config: TrainingConfig, context: StageContext, *, stage: str) -> TrainState:
+    """Train `task` for `config.steps` steps, continuing from `<run>/checkpoints/<stage>` if there is any.
+
+    Afterwards `task.modules` hold the weights that `config.select` asks for.
+    Raises: Interrupted, after a checkpoint, once the run was asked to stop; TrainingError when losses stay
+    non-finite; CheckpointError when nothing can be read or written.
+    """
+    return _Fit(task, config, context, stage).run()
+
+
+@dataclass
+class _Step:
+    """What one optimizer step has to tell."""
+
+    loss: float
+    gradient_norm: float
+    lr: float
+    outputs: list[LossOutput]
+
+
+class _Fit:
+    def __init__(self, task: Task, config: TrainingConfig, context: StageContext, stage: str) -> None:
+        self.task = task
+        self.config = config
+        self.context = context
+        self.stage = stage
+        self.seed = context.recipe.seed
+        self.optimizer = build_optimizer(task.parameter_groups(), config)
+        self.schedule: Schedule = build_schedule(config)
+        self.checkpoints = Checkpoints(context.run_dir / "checkpoints" / stage, keep=config.keep_checkpoints)
+        self.state = TrainState()
+        self.guard = NonFiniteGuard()
+        self.saved_step = 0
+        self.logged_at = time.monotonic()
+        self.tokens_since_log = 0
+
+    def run(self) -> TrainState:
+        config, context = self.config, self.context
+        self.restore()
+        start_step = self.state.step
+        with (
+            Tracker(context.run_dir, self.stage, start_step=start_step) as tracker,
+            TrainingProgress(self.stage, steps=config.steps, start_step=start_step) as progress,
+        ):
+            if start_step:
+                progress.note(f"continuing from step {start_step}")
+            while True:
+                if context.stop_requested():
+                    self.save(tracker)
+                    raise Interrupted(f"{self.stage} stopped at step {self.state.step} of {config.steps}")
+                if self.is_due(config.validate_every) and self.state.validated_step < self.state.step:
+                    self.validate(tracker, progress)
+                if self.is_due(config.show_every) and self.state.shown_step < self.state.step:
+                    self.show(tracker)
+                if self.is_due(config.checkpoint_every):
+                    self.save(tracker)
+                if self.state.step >= config.steps:
+                    break
+                step = self.train_step()
+                progress.update(self.state.step, loss=step.loss)
+                if self.is_due(config.log_every):
+                    self.log(step, tracker)
+        self.select()
+        return self.state
+
+    def is_due(self, every: int) -> bool:
+        return self.state.due(every, steps=self.config.steps)
+
+    def train_step(self) -> _Step:
+        """Make one optimizer step; leave the weights alone when loss or gradient is not finite."""
+        config, state = self.config, self.state
+        started = time.monotonic()
+        for module in self.task.modules.values():
+            module.train()
+        lr = set_learning_rate(self.optimizer, self.schedule.factor(state.step))
+        self.optimizer.zero_grad(set_to_none=True)
+        outputs = []
+        for micro_batch in range(config.accumulate):
+            seed_torch(self.seed, "train", state.step, micro_batch, self.context.rank)
+            with autocast(config.precision, self.context.device):
+                output = self.task.loss(state.step, micro_batch)
+            (output.loss / config.accumulate).backward()
+            output.loss = output.loss.detach()
+            outputs.append(output)
+        norm = clip_gradients(self.optimizer, config.clip_norm)
+        # One transfer, so that a GPU is waited for once a step.
+        mean_loss = torch.stack([output.loss.float() for output in outputs]).mean()
+        loss, gradient_norm = torch.stack([mean_loss, norm.to(mean_loss)]).tolist()
+        if math.isfinite(loss) and math.isfinite(gradient_norm):
+            self.optimizer.step()
+            self.guard.passed()
+            state.loss_sum += loss
+            state.loss_count += 1
+        else:
+            batch = "; ".join(output.description for output in outputs if output.description)
+            self.guard.skipped(state.step + 1, loss=loss, gradient_norm=gradient_norm, batch=batch)
+        state.step += 1
+        tokens = sum(output.tokens for output in outputs)
+        state.tokens += tokens
+        self.tokens_since_log += tokens
+        state.seconds += time.monotonic() - started
+        return _Step(loss, gradient_norm, lr, outputs)
+
+    def log(self, step: _Step, tracker: Tracker) -> None:
+        """Log the mean loss since the last line, and of this step everything else."""
+        state = self.state
+        now = time.monotonic()
+        values = {name: 0.0 for output in step.outputs for name in output.metrics}
+        for output in step.outputs:
+            for name, value in output.metrics.items():
+                values[name] += float(value) / len(step.outputs)
+        values |= {
+            "loss": state.loss_sum / state.loss_count if state.loss_count else math.nan,
+            "lr": step.lr,
+            "gradient_norm": step.gradient_norm,
+            "tokens_per_s": self.tokens_since_log / max(now - self.logged_at, 1e-9),
+            "skipped_steps": float(self.guard.total),
+        }
+        tracker.scalars("train", state.step, values)
+        state.loss_sum, state.loss_count = 0.0, 0
+        self.logged_at, self.tokens_since_log = now, 0
+
+    def validate(self, tracker: Tracker, progress: TrainingProgress) -> None:
+        with self.not_training("validate"), autocast(self.config.precision, self.context.device):
+            valid = {name: float(value) for name, value in self.task.validate().items()}
+        tracker.scalars("valid", self.state.step, valid)
+        self.schedule.observe(valid["loss"])
+        is_best = self.state.observe(valid)
+        suffix = " (best so far)" if is_best else ""
+        progress.note(f"step {self.state.step}  validation loss {valid['loss']:.4f}{suffix}")
+        if is_best and self.config.select == "best":
+            self.checkpoints.save_best(self.state.step, self.module_states())
+
+    def show(self, tracker: Tracker) -> None:
+        # No autocast: what is shown comes from the model as it is shipped.
+        with self.not_training("show"):
+            self.task.show(tracker, self.state.step)
+        self.state.shown_step = self.state.step
+
+    @contextmanager
+    def not_training(self, purpose: str) -> Iterator[None]:
+        """Switch to eval mode without gradients, and do not count the time as training."""
+        started = time.monotonic()
+        seed_torch(self.seed, purpose, self.state.step, self.context.rank)
+        for module in self.task.modules.values():
+            module.eval()
+        with torch.no_grad():
+            yield
+        self.logged_at += time.monotonic() - started
+
+    def module_states(self) -> dict[str, dict[str, torch.Tensor]]:
+        return {name: module.state_dict() for name, module in self.task.modules.items()}
+
+    def save(self, tracker: Tracker) -> None:
+        """Write a checkpoint of this step, unless there is one."""
+        if self.saved_step == self.state.step:
+            return
+        tracker.flush()
+        self.state.skipped, self.state.skipped_in_a_row = self.guard.total, self.guard.in_a_row
+        content = {
+            "state": self.state.state_dict(),
+            "modules": self.module_states(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+        }
+        self.checkpoints.save(self.state.step, content)
+        self.saved_step = self.state.step
+
+    def restore(self) -> None:
+        """Continue from the newest checkpoint that can be read, if there is any."""
+        content = self.checkpoints.latest()
+        if content is None:
+            return
+        source = f"the checkpoint in {self.checkpoints.folder}"
+        try:
+            self.state = TrainState.from_state_dict(content["state"])
+            load_modules(self.task.modules, content["modules"], source=source)
+            self.optimizer.load_state_dict(content["optimizer"])
+            self.schedule.load_state_dict(content["schedule"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{source} belongs to other options or another version ({error}). "
+                "Delete that folder to start this stage again, or restore the recipe it was made with"
+            ) from error
+        self.guard = NonFiniteGuard(total=self.state.skipped, in_a_row=self.state.skipped_in_a_row)
+        self.saved_step = self.state.step
+
+    def select(self) -> None:
+        """Put the weights that the config asks for into the modules."""
+        state = self.state
+        state.selected_step = state.step
+        if self.config.select == "best" and state.best_step is not None and state.best_step != state.step:
+            try:
+                best = self.checkpoints.read_best(state.best_step)
+            except CheckpointError as error:
+                logger.warning("%s; keeping the weights of the last step instead of the best", error)
+            else:
+                source = f"the best weights in {self.checkpoints.folder}"
+                load_modules(self.task.modules, best, source=source)
+                state.selected_step = state.best_step
+        for module in self.task.modules.values():
+            module.eval()

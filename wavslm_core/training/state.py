@@ -1,0 +1,54 @@
+"""Where a training run stands: everything but the weights that a checkpoint must hold."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+
+@dataclass
+class TrainState:
+    """Counts optimizer steps that are done."""
+
+    step: int = 0
+    validated_step: int = 0
+    """Step of the last validation: one that is due but did not happen yet is made after a resume."""
+    shown_step: int = 0
+    valid: dict[str, float] = field(default_factory=dict)
+    """Scalars of the last validation."""
+    best_step: int | None = None
+    best_valid: dict[str, float] = field(default_factory=dict)
+    """Scalars of the validation with the lowest loss."""
+    selected_step: int = 0
+    """Step whose weights the stage left behind; set at the end."""
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+    loss_sum: float = 0.0
+    """Sum of the losses since the last logged line, over `loss_count` steps."""
+    loss_count: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    """Time spent in training steps, in all processes that worked on the run."""
+
+    def due(self, every: int, *, steps: int) -> bool:
+        """Return whether something that happens every so many steps, and after the last, is due."""
+        return self.step > 0 and (self.step % every == 0 or self.step == steps)
+
+    def observe(self, valid: dict[str, float]) -> bool:
+        """Take note of a validation; return whether it is the best so far."""
+        self.valid = valid
+        self.validated_step = self.step
+        # Written so that a NaN loss is never the best.
+        if self.best_step is not None and not valid["loss"] < self.best_valid["loss"]:
+            return False
+        if valid["loss"] != valid["loss"]:
+            return False
+        self.best_step, self.best_valid = self.step, valid
+        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_state_dict(cls, state: dict[str, Any]) -> Self:
+        return cls(**state)

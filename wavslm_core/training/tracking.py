@@ -1,0 +1,158 @@
+"""Where numbers, pictures and audio go: `metrics.jsonl` for programs, TensorBoard for people.
+
+Both are cut back when a stage resumes, so that no step stands in them twice.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wavslm_core.errors import WavslmError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+METRICS_FILE = "metrics.jsonl"
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a metrics file; a last line cut short by a kill is left out."""
+    if not path.exists():
+        return []
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            continue
+    return lines
+
+
+def cut_metrics(path: Path, *, stage: str, step: int) -> None:
+    """Drop the stage's lines from after `step`, and lines that are not whole; all or nothing."""
+    if not path.exists():
+        return
+    kept = [line for line in read_metrics(path) if line.get("stage") != stage or line["step"] <= step]
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class Tracker:
+    """Writes what a stage has to tell. Steps count optimizer steps that are done.
+
+    `start_step`: what was written after that step by an earlier, killed process is dropped.
+    Raises (everywhere): WavslmError when the disk is full or the folder is not writable.
+    """
+
+    def __init__(self, run_dir: Path, stage: str, *, start_step: int = 0) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.stage = stage
+        self.metrics_path = run_dir / METRICS_FILE
+        with self._writing():
+            run_dir.mkdir(parents=True, exist_ok=True)
+            cut_metrics(self.metrics_path, stage=stage, step=start_step)
+            self._metrics = self.metrics_path.open("a", encoding="utf-8")
+            self._writer: Any = SummaryWriter(str(run_dir / "tensorboard" / stage), purge_step=start_step + 1)
+
+    def scalars(self, split: str, step: int, values: Mapping[str, float | Tensor]) -> None:
+        """Write one line of `metrics.jsonl` and one TensorBoard point per value.
+
+        Values that are not finite become null in the file: JSON has no word for them.
+        """
+        numbers = {name: float(value) for name, value in values.items()}
+        line: dict[str, Any] = {
+            "stage": self.stage,
+            "step": step,
+            "time": round(time.time(), 3),
+            "split": split,
+        }
+        line |= {name: number if math.isfinite(number) else None for name, number in numbers.items()}
+        with self._writing():
+            self._metrics.write(json.dumps(line) + "\n")
+            self._metrics.flush()
+            for name, number in numbers.items():
+                self._writer.add_scalar(f"{split}/{name}", number, step)
+
+    def audio(self, tag: str, waveform_S: Tensor, sample_rate_hz: int, step: int) -> None:
+        """Write a waveform (S,) in [-1, 1]."""
+        waveform = waveform_S.detach().float().cpu().clamp(-1, 1)
+        with self._writing():
+            self._writer.add_audio(tag, waveform[None], step, sample_rate=sample_rate_hz)
+
+    def figure(self, tag: str, figure: Figure, step: int) -> None:
+        """Write a matplotlib figure, drawn without pyplot and its global list of figures."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+        with self._writing():
+            self._writer.add_image(tag, torch.from_numpy(pixels.copy()), step, dataformats="HWC")
+
+    def flush(self) -> None:
+        """Hand everything to the system, so that a kill from now on loses nothing."""
+        with self._writing():
+            self._writer.flush()
+
+    def close(self) -> None:
+        with self._writing():
+            self._metrics.close()
+            self._writer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            self.close()
+        except WavslmError:
+            # What made the block fail says more than what followed from it.
+            if error is None:
+                raise
+
+    def _writing(self) -> _Writing:
+        return _Writing(self.metrics_path.parent)
+
+
+class _Writing:
+    """Turns the system's errors while writing logs into one clear line."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if isinstance(error, OSError):
+            raise WavslmError(
+                f"metrics and TensorBoard events cannot be written to {self.folder}: "
+                f"{error.strerror or error}. Checkpoints are kept; free some space or mend the folder, "
+                "then run the same command again"
+            ) from error
