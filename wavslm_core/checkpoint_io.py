@@ -170,6 +170,21 @@ class SkipInitialisation(TorchFunctionMode):
     """Context in which modules leave their weights uninitialised: they are about to be loaded."""
 
     _SKIPPED = frozenset({torch.Tensor.uniform_, torch.Tensor.normal_})
+    _depth = 0
+
+    @classmethod
+    def active(cls) -> bool:
+        """Return whether weights are about to be loaded, so that a part need not fetch its initial ones."""
+        return cls._depth > 0
+
+    def __enter__(self) -> SkipInitialisation:
+        SkipInitialisation._depth += 1
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        SkipInitialisation._depth -= 1
+        super().__exit__(*error)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in self._SKIPPED:

@@ -180,7 +180,7 @@ class Codec(nn.Module):
         low, high = (int(value) for value in tokens_BT.aminmax())
         if low < 0 or high >= vocab_size:
             raise ValueError(
-                f"token ids must lie in 0…{vocab_size - 1}, got {low}…{high}; are they another codec's tokens?"
+                f"token ids must lie in 0…{vocab_size - 1}, got {low}…{high}: another codec's tokens?"
             )
 
 

@@ -34,6 +34,7 @@ class OneDnnLinear(nn.Module):
 
     def __init__(self, weight_NK: Tensor, bias_N: Tensor | None, *, dtype: torch.dtype) -> None:
         super().__init__()
+        self.out_features, self.in_features = weight_NK.shape
         self.dtype = dtype
         self.packed = torch.ops.mkldnn._reorder_linear_weight(weight_NK.detach().to(dtype), ROWS_HINT)
         self.bias = None if bias_N is None else bias_N.detach().to(dtype)
@@ -50,6 +51,7 @@ class Int8Linear(nn.Module):
 
     def __init__(self, weight_NK: Tensor, bias_N: Tensor | None) -> None:
         super().__init__()
+        self.out_features, self.in_features = weight_NK.shape
         weight = weight_NK.detach().float()
         scales = weight.abs().amax(dim=1).clamp(min=1e-12) / 127
         zeros = torch.zeros(len(scales), dtype=torch.int64)

@@ -94,7 +94,7 @@ def _read_ours(folder: Path, document: dict[str, Any]) -> CheckpointParts:
         role, _, name = key.partition(".")
         if role not in states:
             raise CheckpointError(f"{folder} holds the key {key}, which belongs to none of its parts")
-        states[role][name] = value  # type: ignore[index]
+        states[role][name] = value
     return CheckpointParts(configs, states, codec=document.get("codec"))
 
 

@@ -44,14 +44,14 @@ class Continuation:
             # The last samples that the delayed decoder gives still belong to the prompt.
             self._to_drop = codec.facts.decoder.delay_samples
             chunk = head.config.facts().chunk_tokens
-            self._audio_BS = self._read(prompt_BT)[:, :0]
-            self._hidden_BCD = self._hidden_BCD[:, -chunk:]
+            hidden_BTD, audio_BS = self._read(prompt_BT)
+            self._hidden_BCD, self._audio_BS = hidden_BTD[:, -chunk:], audio_BS[:, :0]
 
     @torch.inference_mode()
     def next_tokens(self) -> Tensor:
         """Propose the next chunk (B,C) and read it back in."""
         tokens_BC = self._head.propose(self._hidden_BCD, self._sampler, self._random)
-        self._audio_BS = self._read(tokens_BC)
+        self._hidden_BCD, self._audio_BS = self._read(tokens_BC)
         return tokens_BC
 
     def next_audio(self) -> Tensor:
@@ -61,8 +61,8 @@ class Continuation:
         self._to_drop -= dropped
         return self._audio_BS[:, dropped:]
 
-    def _read(self, tokens_BT: Tensor) -> Tensor:
-        """Advance every state over these tokens; return their audio, (B,0) unless speaking."""
+    def _read(self, tokens_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """Advance every state over these tokens; return hidden states and audio, (B,0) unless speaking."""
         inputs = tokens_BT
         audio_BS = torch.zeros(tokens_BT.shape[0], 0, device=tokens_BT.device)
         if self._reads_features or self._speaks:
@@ -71,5 +71,5 @@ class Continuation:
                 audio_BS, self._decoder_state = self._codec.decoder.step(features, self._decoder_state)
             if self._reads_features:
                 inputs = features
-        self._hidden_BCD, self._backbone_state = self._backbone.step(inputs, self._backbone_state)
-        return audio_BS
+        hidden_BTD, self._backbone_state = self._backbone.step(inputs, self._backbone_state)
+        return hidden_BTD, audio_BS

@@ -3,29 +3,46 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import distributions
 from pathlib import Path
-from subprocess import PIPE, Popen, run
-from sys import executable
-from typing import Any
+from subprocess import PIPE, Popen
 
 import pytest
 
-from wavslm_core.plugins import load_from
+from wavslm_core import plugins
+from wavslm_core.plugins import Loaded
 from wavslm_core.registry import Registry
 
 EXAMPLE_PATH = Path(__file__).parent / "plugin_path"
 
 
+@dataclass(frozen=True)
+class Done:
+    """A command that has ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
 @pytest.fixture
-def example_registry(monkeypatch: pytest.MonkeyPatch) -> Registry:
-    """A registry of the example distribution alone."""
+def example_loaded(monkeypatch: pytest.MonkeyPatch) -> Loaded:
+    """The example distribution, loaded alone."""
     monkeypatch.syspath_prepend(str(EXAMPLE_PATH))
     points = [point for dist in distributions(path=[str(EXAMPLE_PATH)]) for point in dist.entry_points]
-    loaded = load_from(points)
+    loaded = plugins.load_from(points)
     assert not loaded.registry.load_errors
-    return loaded.registry
+    return loaded
+
+
+@pytest.fixture
+def example_registry(example_loaded: Loaded) -> Registry:
+    """A registry of the example distribution alone."""
+    return example_loaded.registry
 
 
 @pytest.fixture
@@ -41,29 +58,39 @@ def example_environment() -> dict[str, str]:
 
 
 @pytest.fixture
-def command(example_environment: dict[str, str], tmp_path: Path) -> Callable[..., Any]:
-    """Run `python -m wavslm_core.cli.<name> arguments…` in a fresh folder, to its end."""
+def command(
+    example_loaded: Loaded,
+    example_environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> Callable[..., Done]:
+    """Call the entry point of `wavslm_core.cli.<name>` with arguments, in a fresh folder."""
+    monkeypatch.setattr(plugins, "load", lambda: example_loaded)
+    monkeypatch.chdir(tmp_path)
+    for key in ("PYTHONPATH", "WAVSLM_PLUGINS", "COLUMNS"):
+        monkeypatch.setenv(key, example_environment[key])
 
-    def call(name: str, *arguments: str, **environment: str) -> Any:
-        return run(
-            [executable, "-m", f"wavslm_core.cli.{name}", *arguments],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env={**example_environment, **environment},
-            timeout=120,
-        )
+    def call(name: str, *arguments: str) -> Done:
+        program = {"run": "wavslm-run", "main": "wavslm"}[name]
+        monkeypatch.setattr(sys, "argv", [program, *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as leaving:
+            import_module(f"wavslm_core.cli.{name}").main()
+        captured = capsys.readouterr()
+        assert isinstance(leaving.value.code, int)
+        return Done(leaving.value.code, captured.out, captured.err)
 
     return call
 
 
 @pytest.fixture
-def start(example_environment: dict[str, str], tmp_path: Path) -> Callable[..., Any]:
+def start(example_environment: dict[str, str], tmp_path: Path) -> Callable[..., Popen[str]]:
     """Start `python -m wavslm_core.cli.<name> arguments…` in a fresh folder, without waiting."""
 
-    def call(name: str, *arguments: str) -> Any:
+    def call(name: str, *arguments: str) -> Popen[str]:
         return Popen(
-            [executable, "-m", f"wavslm_core.cli.{name}", *arguments],
+            [sys.executable, "-m", f"wavslm_core.cli.{name}", *arguments],
             stdout=PIPE,
             stderr=PIPE,
             text=True,

@@ -106,7 +106,7 @@ def test_strict_loading_raises(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_same_entry_point_twice_is_one_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
     point = plugin(monkeypatch, register_encoders=encoders)
-    assert len(load_from([point, EntryPoint(*point)]).plugins) == 1  # type: ignore[misc]
+    assert len(load_from([point, EntryPoint(point.name, point.value, point.group)]).plugins) == 1
     with pytest.raises(PluginError, match="the plugin name 'sample' is claimed by"):
         load_from([point, EntryPoint("sample", "another_module", "wavslm")])
 
@@ -118,7 +118,7 @@ def test_plugins_can_be_restricted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WAVSLM_PLUGINS", "")
     assert [loaded.name for loaded in load_from(points).plugins] == ["core"]
     monkeypatch.setenv("WAVSLM_PLUGINS", "too")
-    with pytest.raises(PluginError, match="'too', which is not installed. Did you mean 'two'?"):
+    with pytest.raises(PluginError, match="'too', which is not installed"):
         load_from(points)
 
 

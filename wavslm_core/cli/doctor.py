@@ -25,8 +25,8 @@ def doctor(
     """
     healthy = _report_environment(runs_dir)
     if recipe is not None:
-        from wavslm_core.stages.overfitting import overfit
         from wavslm_core.recipe import Recipe
+        from wavslm_core.stages.overfitting import overfit
 
         loaded = Recipe.load(recipe, overrides or [])
         loaded.check()

@@ -15,7 +15,8 @@ import typer
 from wavslm_core import cli
 from wavslm_core.cli.guard import guarded
 
-NOT_VERBS = {"main", "run"}
+NOT_VERBS = {"main", "run", "guard", "inputs", "plan_tables"}
+"""Modules that have no `register`; not importing them keeps `--help` quick."""
 
 
 def build_app() -> typer.Typer:
@@ -36,13 +37,19 @@ def build_app() -> typer.Typer:
     return app
 
 
-def _options(
-    show_version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
-    traceback: Annotated[bool, typer.Option("--traceback", help="Show where an error arose.")] = False,
-) -> None:
-    if show_version:
+def _version(wanted: bool) -> None:
+    if wanted:
         typer.echo(f"wavslm-core {version('wavslm-core')}")
         raise typer.Exit
+
+
+def _options(
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=_version)
+    ] = False,
+    traceback: Annotated[bool, typer.Option("--traceback", help="Show where an error arose.")] = False,
+) -> None:
+    """Take the options that every verb has."""
 
 
 def main() -> None:

@@ -65,9 +65,10 @@ def _codec(plan: Plan) -> list[str]:
     if plan.codec is not None:
         codec = plan.codec
         streaming = f"{codec.latency_ms:g} ms latency" if codec.streams else "does not stream"
+        chunk_ms = 1000 * codec.chunk_tokens / codec.token_rate_hz
         lines.append(
             f"codec: {codec.token_rate_hz:g} tokens/s, {plan.bits_per_second:.0f} bit/s, "
-            f"chunk {codec.chunk_tokens} tokens = {1000 * codec.chunk_tokens / codec.token_rate_hz:g} ms, {streaming}"
+            f"chunk {codec.chunk_tokens} tokens = {chunk_ms:g} ms, {streaming}"
         )
     if plan.codec is not None and plan.head_chunk_tokens is not None:
         chunk_ms = 1000 * plan.head_chunk_tokens / plan.codec.token_rate_hz

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from wavslm_core.plugins import load
+from wavslm_core import plugins
 
 LIBRARIES = ("torch", "torchaudio", "numpy", "pydantic", "safetensors", "submitit")
 
@@ -26,7 +26,7 @@ def describe_environment() -> dict[str, Any]:
         "host": platform.node(),
         "command": sys.argv,
         "libraries": {name: library_version(name) for name in LIBRARIES},
-        "plugins": {plugin.distribution: plugin.version for plugin in load().plugins},
+        "plugins": {plugin.distribution: plugin.version for plugin in plugins.load().plugins},
         "git_commit": git_commit(Path(__file__).parent),
     }
 

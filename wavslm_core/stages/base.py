@@ -77,6 +77,11 @@ class StageContext:
         """Open a split ("train", "valid", …) of the recipe's data."""
         from wavslm_core.data.corpora import open_split
 
+        if self.recipe.data is None:
+            raise WavslmError(
+                f"stage '{self.stage_name}' needs speech, but the recipe has no `data:` block. "
+                "Add one, for instance `data: {corpus: folder, path: …}`"
+            )
         return open_split(self.recipe.data, name, cache_dir=self.cache_dir)
 
     def codec(self) -> Codec:

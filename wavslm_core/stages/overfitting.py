@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from wavslm_core.codec import Codec
     from wavslm_core.recipe import Recipe
+    from wavslm_core.training.task import Task
 
 UTTERANCES = 4
 SECONDS = 3.0
@@ -63,14 +65,20 @@ def overfit(recipe: Recipe, *, steps: int, runs_dir: Path) -> Iterator[Overfitti
             # The first step through codes: what comes before is a warm-up.
             step = config.continuous_steps
             yield _descend(
-                "codec", "loss", task.modules.values(), lambda: task.loss(step, 0).loss, config.lr, steps
+                "codec", "loss", task.modules.values(), partial(_loss, task, step), config.lr, steps
             )
         elif isinstance(config, TrainLmConfig):
             found = True
             codec = codec or _codec(context)
             yield _language_model(TrainLm(config), codec, context, steps)
     if not found:
-        raise RecipeError(f"recipe '{recipe.name}' has no train_codec or train_lm stage, so nothing can learn")
+        raise RecipeError(
+            f"recipe '{recipe.name}' has no stage train_codec or train_lm, so nothing to try. Add one"
+        )
+
+
+def _loss(task: Task, step: int) -> Tensor:
+    return task.loss(step, 0).loss
 
 
 def _codec(context: StageContext) -> Codec:

@@ -62,3 +62,10 @@ def test_entropy_of_many_codes_is_cheap() -> None:
     latents = F.normalize(torch.randn(4000, 16), dim=-1)
     loss = entropy_loss(latents, inverse_temperature=100.0, group_bits=8)
     assert -16 * math.log(2) < float(loss) < 0
+
+
+def test_entropy_is_the_same_under_autocast() -> None:
+    latents = F.normalize(torch.randn(200, 10), dim=-1)
+    expected = entropy_loss(latents, inverse_temperature=100.0, group_bits=8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(entropy_loss(latents, inverse_temperature=100.0, group_bits=8), expected)

@@ -59,7 +59,9 @@ def entropy_loss(latents_NK: Tensor, *, inverse_temperature: float, group_bits: 
         width = on_NG.shape[-1]
         codes_C = torch.arange(1 << width, device=latents_NK.device)
         table_CG = ((codes_C[:, None] >> torch.arange(width, device=latents_NK.device)) & 1).float()
-        usage_C = (on_NG @ table_CG.T + off_NG @ (1 - table_CG).T).exp().mean(dim=0)
+        # Log-probabilities go down to hundreds: bf16 products of them would mean nothing.
+        with torch.autocast(latents_NK.device.type, enabled=False):
+            usage_C = (on_NG @ table_CG.T + off_NG @ (1 - table_CG).T).exp().mean(dim=0)
         batch = batch - torch.special.xlogy(usage_C, usage_C.clamp(min=1e-12)).sum()
     return per_latent - batch
 

@@ -10,11 +10,8 @@ from collections.abc import Mapping
 from math import prod
 from typing import Any, Literal
 
-from pydantic import ValidationError
-
 from wavslm_core.configs import FormatConfig, PartConfig, Role
 from wavslm_core.errors import CheckpointError, did_you_mean
-from wavslm_core.plugins import load_registry
 from wavslm_focalcodec_stream.config import CompressorOptions, DecompressorOptions
 from wavslm_focalcodec_stream.official_names import (
     BACKBONE_KEYS,
@@ -25,11 +22,11 @@ from wavslm_focalcodec_stream.official_names import (
     DECODER_NAMES,
     DECOMPRESSOR_KEYS,
     ENCODER_KEYS,
-    HARMLESS_KEYS,
     LANGUAGE_MODEL_KEYS,
     QUANTIZER_KEYS,
     known_document,
 )
+from wavslm_focalcodec_stream.official_options import build, refuse_unknown, section
 
 INITIALISATION_FIELDS = ("checkpoint", "first_layer")
 """Say where weights came from at first; a folder that holds the weights no longer needs them."""
@@ -82,7 +79,7 @@ class FocalCodecFormatConfig(FormatConfig):
 
 
 def _codec_parts(document: dict[str, Any]) -> dict[Role, PartConfig]:
-    _refuse_unknown(document, CODEC_KEYS, "config.json")
+    refuse_unknown(document, CODEC_KEYS, "config.json")
     for key, allowed in CODEC_NAMES.items():
         name = document.get(key, allowed[0])
         if name not in allowed:
@@ -90,12 +87,12 @@ def _codec_parts(document: dict[str, Any]) -> dict[Role, PartConfig]:
                 f"{key} is '{name}'; this plugin reads {' or '.join(allowed)}."
                 f"{did_you_mean(str(name), allowed)} Use a release of the plugin that knows it"
             )
-    encoder_options = _section(document, "encoder_config", ENCODER_KEYS)
-    compressor = _section(document, "compressor_config", COMPRESSOR_KEYS)
-    quantizer = _section(document, "quantizer_config", QUANTIZER_KEYS)
-    decompressor = _section(document, "decompressor_config", DECOMPRESSOR_KEYS)
+    encoder_options = section(document, "encoder_config", ENCODER_KEYS)
+    compressor = section(document, "compressor_config", COMPRESSOR_KEYS)
+    quantizer = section(document, "quantizer_config", QUANTIZER_KEYS)
+    decompressor = section(document, "decompressor_config", DECOMPRESSOR_KEYS)
     decoder_name = DECODER_NAMES[document.get("decoder_name", CODEC_NAMES["decoder_name"][0])]
-    decoder = _section(document, "decoder_config", DECODER_KEYS[decoder_name])
+    decoder = section(document, "decoder_config", DECODER_KEYS[decoder_name])
     causal = bool(compressor.pop("causal", False))
     if bool(decompressor.pop("causal", False)) != causal:
         raise CheckpointError(
@@ -103,7 +100,7 @@ def _codec_parts(document: dict[str, Any]) -> dict[Role, PartConfig]:
         )
     codebook_size = quantizer.get("codebook_size", 4096)
     code_dims = (compressor.pop("output_dim", 12), decompressor.pop("input_dim", 12))
-    quantizer_config = _build(
+    quantizer_config = build(
         "quantizer",
         "focalcodec_stream",
         {
@@ -121,7 +118,7 @@ def _codec_parts(document: dict[str, Any]) -> dict[Role, PartConfig]:
             f"compressor_config.output_dim {code_dims[0]} and decompressor_config.input_dim {code_dims[1]} "
             f"must both be {bits}, the logarithm of quantizer_config.codebook_size {codebook_size}"
         )
-    encoder_config = _build("encoder", "wavlm", encoder_options)
+    encoder_config = build("encoder", "wavlm", encoder_options)
     encoder_facts = encoder_config.facts()
     if "hop_length" in decoder:
         decoder["hop_samples"] = decoder.pop("hop_length")
@@ -133,24 +130,24 @@ def _codec_parts(document: dict[str, Any]) -> dict[Role, PartConfig]:
     return {
         "encoder": encoder_config,
         "quantizer": quantizer_config,
-        "decoder": _build("decoder", decoder_name, decoder),
+        "decoder": build("decoder", decoder_name, decoder),
     }
 
 
 def _language_model_parts(document: dict[str, Any]) -> dict[Role, PartConfig]:
-    _refuse_unknown(document, LANGUAGE_MODEL_KEYS, "config.json")
+    refuse_unknown(document, LANGUAGE_MODEL_KEYS, "config.json")
     if not document.get("causal", True):
         raise CheckpointError("config.json says `causal: false`, but a language model must be causal")
     options = {key: document[key] for key in BACKBONE_KEYS if key in document}
     vocab_size = document.get("vocab_size", 4096)
     dim = options.get("dim", 1024)
-    backbone = _build("backbone", "wavlm_upper", {**options, "input_dim": dim, "vocab_size": vocab_size})
-    head = _build(
+    backbone = build("backbone", "wavlm_upper", {**options, "input_dim": dim, "vocab_size": vocab_size})
+    head = build(
         "head",
         "next_chunk",
         {"input_dim": dim, "vocab_size": vocab_size, "chunk_tokens": document.get("toks_per_step", 4)},
     )
-    return {"backbone": backbone, "head": head, "sampler": _build("sampler", "top_p", {})}
+    return {"backbone": backbone, "head": head, "sampler": build("sampler", "top_p", {})}
 
 
 def _codec_document(parts: Mapping[Role, PartConfig]) -> dict[str, Any] | None:
@@ -202,40 +199,6 @@ def _language_model_document(parts: Mapping[Role, PartConfig]) -> dict[str, Any]
         "causal": True,
         "toks_per_step": head["chunk_tokens"],
     }
-
-
-def _section(document: Mapping[str, Any], key: str, allowed: tuple[str, ...]) -> dict[str, Any]:
-    """Return a copy of one part's options, without those that change no number."""
-    section = document.get(key) or {}
-    if not isinstance(section, dict):
-        raise CheckpointError(f"{key} must be an object, not {type(section).__name__}")
-    _refuse_unknown(section, allowed, key)
-    return {name: value for name, value in section.items() if name not in HARMLESS_KEYS}
-
-
-def _refuse_unknown(given: Mapping[str, Any], allowed: tuple[str, ...], where: str) -> None:
-    unknown = [key for key in given if key not in allowed and key not in HARMLESS_KEYS]
-    if unknown:
-        raise CheckpointError(
-            f"{where} has {len(unknown)} unknown key{'s' if len(unknown) > 1 else ''}: {', '.join(unknown)}."
-            f"{did_you_mean(unknown[0], allowed)} Allowed: {', '.join(allowed)}. "
-            "The checkpoint may need a newer release of wavslm-focalcodec-stream"
-        )
-
-
-def _build(role: Role, name: str, options: Mapping[str, Any]) -> PartConfig:
-    config_class = load_registry().entry(role, name).config_class
-    try:
-        config = config_class.model_validate(dict(options))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join([role, *(str(piece) for piece in first["loc"])])
-        raise CheckpointError(
-            f"config.json does not describe a {role} '{name}': {where}: {first['msg']} "
-            f"(given: {first.get('input')!r}). Fetch or save it again"
-        ) from None
-    assert isinstance(config, PartConfig)
-    return config
 
 
 def _without_initialisation(config: PartConfig) -> PartConfig:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+
 from wavslm_wavlm import blocks
 from wavslm_wavlm.blocks import Reach, make_plan
 from wavslm_wavlm.positions import bias_by_offset, bias_table
@@ -23,10 +24,9 @@ CASES = [
 ]
 
 
-def naive(
-    queries: Tensor, keys: Tensor, values: Tensor, gate: Tensor, weight: Tensor, reach: Reach, lengths: list[int]
-) -> Tensor:
+def naive(x: list[Tensor], reach: Reach, lengths: list[int]) -> Tensor:
     """The definition, one item at a time, with every score and the complete mask."""
+    queries, keys, values, gate, weight = x
     outputs = torch.zeros_like(queries)
     for item, length in enumerate(lengths):
         i = torch.arange(length)[:, None]
@@ -34,7 +34,7 @@ def naive(
         bias = bias_by_offset(
             weight, first=1 - length, last=length - 1, num_buckets=BUCKETS, max_distance=MAX_DISTANCE
         )[:, j - i + length - 1]
-        q, k, v = (x[item, :, :length] for x in (queries, keys, values))
+        q, k, v = (tensor[item, :, :length] for tensor in (queries, keys, values))
         scores = q @ k.mT / WIDTH**0.5 + gate[item, :, :length] * bias
         if reach.window is not None:
             end = ((i + reach.chunk) // reach.chunk * reach.chunk).clamp(max=length)
@@ -78,7 +78,7 @@ def test_equals_full_mask(
     valid = (torch.arange(size) < torch.tensor(lengths)[:, None])[:, None, :, None]
     weights = torch.randn(len(lengths), HEADS, size, WIDTH) * valid
 
-    expected = naive(*x, reach, lengths)  # type: ignore[arg-type]
+    expected = naive(x, reach, lengths)
     expected_gradients = torch.autograd.grad((expected * weights).sum(), x)
     found = blockwise(x, reach, lengths)
     gradients = torch.autograd.grad((found * weights).sum(), x)
@@ -96,7 +96,8 @@ def test_bf16_stays_close_to_fp32() -> None:
     found = blockwise(half, Reach(4, 24), [100, 90])
     found.float().square().sum().backward()
     assert found.dtype == torch.bfloat16
-    assert half[0].grad is not None and half[0].grad.isfinite().all()
+    assert half[0].grad is not None
+    assert half[0].grad.isfinite().all()
     torch.testing.assert_close(found.float()[:, :, :88], exact[:, :, :88], atol=0.05, rtol=0.05)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from wavslm_wavlm.backbone import WavLMUpper
 from wavslm_wavlm.config import WavLMConfig, WavLMUpperConfig
 from wavslm_wavlm.encoder import WavLM
@@ -43,7 +44,9 @@ def test_encoder_items_equal_items_alone(style: str) -> None:
 @torch.no_grad()
 def test_backbone_items_equal_items_alone(fill: float) -> None:
     torch.manual_seed(0)
-    backbone = WavLMUpper(WavLMUpperConfig.model_validate({"window_size": 12, "input_dim": 32} | SMALL)).eval()
+    backbone = WavLMUpper(
+        WavLMUpperConfig.model_validate({"window_size": 12, "input_dim": 32} | SMALL)
+    ).eval()
     lengths = [70, 3, 33, 64]
     features = torch.randn(4, 70, 32)
     for item, length in enumerate(lengths):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+
 from wavslm_wavlm.backbone import WavLMUpper
 from wavslm_wavlm.config import WavLMConfig, WavLMUpperConfig
 from wavslm_wavlm.encoder import WavLM

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from wavslm_wavlm.positions import bias_by_offset, bias_table, relative_buckets
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
-from wavslm_wavlm.backbone import WavLMUpper
-from wavslm_wavlm.config import WavLMConfig, WavLMUpperConfig
-from wavslm_wavlm.encoder import WavLM
 
 from wavslm_core.errors import StreamingError
 from wavslm_core.interfaces import State
+from wavslm_wavlm.backbone import WavLMUpper
+from wavslm_wavlm.config import WavLMConfig, WavLMUpperConfig
+from wavslm_wavlm.encoder import WavLM
 
 SMALL = {"dim": 32, "ffn_dim": 48, "num_heads": 4, "num_buckets": 20, "max_distance": 40, "num_layers": 3}
 
@@ -157,7 +157,8 @@ def test_gradients_reach_every_parameter() -> None:
         module.train()
         module(inputs).square().mean().backward()
         for name, parameter in module.named_parameters():
-            assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
+            assert parameter.grad is not None, name
+            assert parameter.grad.abs().max() > 0, name
 
 
 def test_dropout_only_in_training() -> None:

@@ -1,4 +1,4 @@
-"""Against `transformers.WavLMModel` with random weights: every layer, and every way its weights are stored."""
+"""Against a random `transformers.WavLMModel`: every layer, and every way its weights are stored."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from wavslm_core.errors import CheckpointError
 from wavslm_wavlm.encoder import WavLM, normalize
 from wavslm_wavlm.original_format import conv_layers
 from wavslm_wavlm.weights import fuse_qkv, load_wavlm, read_wavlm
-
-from wavslm_core.errors import CheckpointError
 
 STYLE_NAMES = ["base", "large"]
 LENGTHS = [16000, 9777, 12345, 3000]
 
 
 def hidden_of(oracle: Any, waveform: Tensor) -> list[Tensor]:
+    """The input of the first layer, what each layer gives, the last one as the model returns it."""
     with torch.no_grad():
-        return list(oracle(waveform, output_hidden_states=True).hidden_states)
+        output = oracle(waveform, output_hidden_states=True)
+    return [*output.hidden_states[:-1], output.last_hidden_state]
 
 
 def compare(model: WavLM, oracle: Any, waveform: Tensor) -> None:
@@ -40,7 +42,9 @@ def waveform() -> Tensor:
     return torch.randn(len(LENGTHS), 16000)
 
 
-@pytest.mark.parametrize("options", [{}, {"conv_bias": True, "num_conv_pos_embeddings": 9}], ids=["usual", "odd"])
+@pytest.mark.parametrize(
+    "options", [{}, {"conv_bias": True, "num_conv_pos_embeddings": 9}], ids=["usual", "odd"]
+)
 @pytest.mark.parametrize("style", STYLE_NAMES)
 def test_every_layer(
     make_oracle: Any, style: str, options: dict[str, Any], waveform: Tensor, tmp_path: Path
@@ -190,7 +194,9 @@ def test_what_is_wrong_is_named(make_oracle: Any, tmp_path: Path) -> None:
     removed = "encoder.layers.1.final_layer_norm.weight"
     changed = {key: value for key, value in state.items() if key != removed}
     save_file(changed | {"surprise": torch.zeros(1), "masked_spec_embed": torch.zeros(48)}, path)
-    with pytest.raises(CheckpointError, match=r"1 missing .*layers\.1\.feed_forward_norm\.weight.*1 unexpected .*surprise"):
+    with pytest.raises(
+        CheckpointError, match=r"1 missing .*layers\.1\.feed_forward_norm\.weight.*1 unexpected .*surprise"
+    ):
         load_wavlm(tmp_path)
     save_file(state | {"feature_projection.projection.weight": torch.zeros(48, 7)}, path)
     with pytest.raises(CheckpointError, match=r"1 of another shape \(feature_proj\.weight is \[48, 7\]"):

@@ -121,8 +121,6 @@ class GatedAttention(nn.Module):
 def _attend_ring(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
     """Return softmax(q·k/√d + bias)·v for queries (B,H,C,d), keys (B,H,d,W), values (B,H,W,d)."""
     batch, heads, _, width = queries.shape
-    scores = torch.baddbmm(
-        bias.flatten(0, 1), queries.flatten(0, 1), keys.flatten(0, 1), alpha=width**-0.5
-    )
+    scores = torch.baddbmm(bias.flatten(0, 1), queries.flatten(0, 1), keys.flatten(0, 1), alpha=width**-0.5)
     gathered = torch.bmm(scores.softmax(-1), values.flatten(0, 1))
     return gathered.unflatten(0, (batch, heads))

@@ -1,10 +1,10 @@
 """Which keys each block of queries reads, worked out once per forward pass and shared by all layers.
 
-Queries are processed in blocks of a few dozen, each against only the keys that its window reaches, so time and
-memory grow linearly with length. Short batches of few heads go through in one group of items; large ones in
-several, so that a block's scores stay in the processor's cache.
+Queries are processed in blocks of a few dozen, each against only the keys that its window reaches: time
+and memory grow linearly with length. Short batches of few heads go through in one group of items; large
+ones in several, so that a block's scores stay in the processor's cache.
 
-Query i of a chunk of C sees keys start ≤ j < end with end = min(⌊(i+C)/C⌋·C, length), start = max(0, end − W).
+Query i sees keys start ≤ j < end with end = min(⌊(i+C)/C⌋·C, length) and start = max(0, end − W).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every block of a pass. `before` and `after` are the reach of the bias table around a block's first row."""
+    """Every block of a pass. `before` and `after`: how far bias tables reach around a block's first row."""
 
     blocks: tuple[Block, ...]
     rows: int
@@ -54,9 +54,7 @@ class Plan:
     after: int
 
 
-def make_plan(
-    reach: Reach, *, lengths: Sequence[int], size: int, heads: int, device: torch.device
-) -> Plan:
+def make_plan(reach: Reach, *, lengths: Sequence[int], size: int, heads: int, device: torch.device) -> Plan:
     """Plan attention over a padded batch of `len(lengths)` items of `size` places."""
     rows = min(size, max(1, BLOCK_ROWS // reach.chunk) * reach.chunk)
     before, after = (size, size) if reach.window is None else (reach.window, rows)

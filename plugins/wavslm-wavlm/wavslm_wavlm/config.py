@@ -1,12 +1,11 @@
-"""What a WavLM encoder and a WavLM-shaped backbone can be told; names and defaults as in the official release."""
+"""What WavLM as an encoder and as a backbone can be told; names and defaults as in the official release."""
 
 from __future__ import annotations
 
 from math import prod
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
-from typing_extensions import Self
 
 from wavslm_core.configs import BackboneConfig, EncoderConfig, linked
 from wavslm_core.facts import BackboneFacts, EncoderFacts
@@ -175,7 +174,8 @@ def _check_heads(dim: int, num_heads: int) -> None:
 def _check_buckets(num_buckets: int, max_distance: int) -> None:
     if num_buckets % 2 or max_distance <= num_buckets // 4:
         raise ValueError(
-            f"num_buckets must be even and max_distance above a quarter of it, got {num_buckets} and {max_distance}"
+            "num_buckets must be even and max_distance above a quarter of it, "
+            f"got {num_buckets} and {max_distance}"
         )
 
 

@@ -38,7 +38,7 @@ class Transformer(nn.Module):
 
     def stack(self, count: int) -> Stack:
         """Return the lowest `count` layers with their bias table."""
-        return make_stack(self.config, list(self.layers)[:count], self.relative_embedding)
+        return make_stack(self.config, self.layers, self.relative_embedding, count=count)
 
     def hidden_states(self, x_BTD: Tensor, *, lengths_B: Tensor | None = None) -> Iterator[Tensor]:
         """Yield the input of the first layer, then what each layer gives; a final norm is in the last."""
@@ -110,9 +110,7 @@ class WavLM(Encoder[WavLMConfig]):
 
     def init_state(self, batch_size: int) -> State:
         self._check_streams()
-        return join_states(
-            self.feature_extractor.init_state(batch_size), self.encoder.init_state(batch_size)
-        )
+        return join_states(self.feature_extractor.init_state(batch_size), self.encoder.init_state(batch_size))
 
     @torch.no_grad()
     def step(self, waveform_BS: Tensor, state: State) -> tuple[Tensor, State]:

@@ -12,7 +12,7 @@ from wavslm_wavlm.config import WavLMConfig
 from wavslm_wavlm.convolution import ConvBlock, TimeNorm
 
 FEW_FRAMES = 32
-"""Up to this many frames, the positional convolution is one product with the weights as they lie in memory."""
+"""Up to this many frames, the positional convolution is a product with the weights as they lie in memory."""
 
 
 class FeatureExtractor(nn.Module):
@@ -111,7 +111,7 @@ class PositionalEmbedding(nn.Module):
         if position.item() == 0:
             cache = x_BDN[..., :1].expand(-1, -1, self.conv.context)
         joined = torch.cat([cache, x_BDN], dim=-1)
-        # A convolution call lays out its weights anew each time, which costs more than the sum over few frames.
+        # A convolution call lays out its weights anew each time, which costs more than the sum itself.
         groups, (kernel,) = self.conv.groups, self.conv.kernel_size
         rows = joined.unflatten(1, (groups, -1)).unfold(-1, kernel, 1).permute(1, 0, 3, 2, 4)
         matrices = self.conv.weight.unflatten(0, (groups, -1)).flatten(2)

@@ -1,4 +1,4 @@
-"""The transformers library's WavLM folders: `config.json` beside `model.safetensors` or `pytorch_model.bin`."""
+"""WavLM folders of the transformers library: `config.json` beside safetensors or a `pytorch_model.bin`."""
 
 from __future__ import annotations
 
@@ -58,10 +58,11 @@ def config_from(folder: Path) -> WavLMConfig:
             "give a folder or hub id such as microsoft/wavlm-large"
         )
     activations = {document.get(key, "gelu") for key in ("hidden_act", "feat_extract_activation")}
-    if activations != {"gelu"} or document.get("layer_norm_eps", 1e-5) != 1e-5 or document.get("add_adapter"):
+    eps, adapter = document.get("layer_norm_eps", 1e-5), bool(document.get("add_adapter"))
+    if activations != {"gelu"} or eps != 1e-5 or adapter:
         raise CheckpointError(
-            f"{folder} has activations {sorted(activations)}, layer_norm_eps {document.get('layer_norm_eps', 1e-5)} "
-            f"and add_adapter {bool(document.get('add_adapter'))}; only gelu, 1e-05 and no adapter are supported"
+            f"{folder} has activations {sorted(activations)}, layer_norm_eps {eps}, add_adapter {adapter}; "
+            "only gelu, 1e-05 and no adapter are supported"
         )
     sizes = {key: tuple(document.get(key, default)) for key, default in CONV_DEFAULTS.items()}
     front_end_norm = document.get("feat_extract_norm", "group")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from wavslm_core.checkpoint_io import load_state
+from wavslm_core.checkpoint_io import SkipInitialisation, load_state
 from wavslm_core.errors import CheckpointError
 from wavslm_wavlm.config import WavLMConfig, WavLMUpperConfig
 
@@ -25,12 +25,9 @@ def wants_initial_weights() -> bool:
     """Return whether a part that is being built should read its `checkpoint`.
 
     Not on the meta device, and not while a saved model is loaded: its own weights follow, and the checkpoint
-    that it once started from may be gone. Core then makes random initialisation do nothing, which shows here.
+    that it once started from may be gone.
     """
-    probe = torch.zeros(1)
-    if probe.is_meta:
-        return False
-    return bool(probe.uniform_(1.0, 2.0, generator=torch.Generator(probe.device)).item() != 0.0)
+    return not (torch.zeros(()).is_meta or SkipInitialisation.active())
 
 
 def load_initial_encoder(encoder: WavLM, reference: str) -> None:

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 def relative_buckets(offsets: Tensor, *, num_buckets: int, max_distance: int) -> Tensor:
     """Return the bucket of each key − query offset (any shape, int64).
 
-    Half of the buckets are for keys after the query. Within a half, short distances have a bucket each, longer
-    ones share logarithmically wider buckets, and all from `max_distance` on share the last (as in T5).
+    Half of the buckets are for keys after the query. Within a half, short distances have a bucket each,
+    longer ones share logarithmically wider buckets, and all from `max_distance` on share the last (as in T5).
     """
     half = num_buckets // 2
     exact = half // 2

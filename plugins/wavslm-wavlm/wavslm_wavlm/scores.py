@@ -1,7 +1,7 @@
 """Attention over planned blocks, forward and backward, without keeping or growing anything.
 
-scores = q·k/√d + gate · bias. A block's scores live in one buffer that all blocks of a call reuse; the backward
-pass computes them again instead of storing them, which costs one matrix product in five and saves
+scores = q·k/√d + gate · bias. A block's scores live in one buffer that all blocks of a call reuse; the
+backward pass computes them again instead of storing them, which costs one matrix product in five and saves
 B·H·T·W floats per layer. Products run in the dtype of q; scores, softmax and bias gradients in fp32.
 """
 
@@ -17,13 +17,21 @@ from wavslm_wavlm.blocks import Block, Plan
 
 
 def attend(
-    queries_BHTd: Tensor, keys_BHTd: Tensor, values_BHTd: Tensor, *, gate_BHT1: Tensor, table_HQN: Tensor, plan: Plan
+    queries_BHTd: Tensor,
+    keys_BHTd: Tensor,
+    values_BHTd: Tensor,
+    *,
+    gate_BHT1: Tensor,
+    table_HQN: Tensor,
+    plan: Plan,
 ) -> Tensor:
     """Return what each query gathers, (B,H,T,d); padded places hold finite numbers.
 
     `table_HQN` comes from `positions.bias_table` with the plan's rows, before and after.
     """
-    result: Tensor = _Attend.apply(queries_BHTd, keys_BHTd, values_BHTd, gate_BHT1, table_HQN, plan)
+    result: Tensor = _Attend.apply(  # type: ignore[no-untyped-call]
+        queries_BHTd, keys_BHTd, values_BHTd, gate_BHT1, table_HQN, plan
+    )
     return result
 
 
@@ -37,7 +45,12 @@ class _Buffers:
         self._heads = heads
 
     def view(self, block: Block) -> Tensor:
-        shape = (block.last - block.first, self._heads, block.stop - block.start, block.key_stop - block.key_start)
+        shape = (
+            block.last - block.first,
+            self._heads,
+            block.stop - block.start,
+            block.key_stop - block.key_start,
+        )
         count = shape[0] * shape[1] * shape[2] * shape[3]
         return self._memory[:count].view(shape)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -93,7 +94,7 @@ class Stack:
     Streaming state: keys and values of each layer, the bias of a chunk against its window, the position.
     """
 
-    layers: Sequence[nn.Module]
+    layers: Sequence[PreNormLayer]
     relative_embedding: nn.Embedding
     reach: Reach
     max_distance: int
@@ -154,7 +155,8 @@ class Stack:
         assert window is not None
         if frames == 0 or frames % chunk:
             raise StreamingError(
-                f"a step takes whole chunks of {chunk} frames, got {frames}; collect more before the next step"
+                f"a step takes whole chunks of {chunk} frames, got {frames}; "
+                "collect more before the next step"
             )
         *_, bias_HCN, position = state
         ring = Ring(int(position), chunk, window, bias_HCN)
@@ -167,10 +169,14 @@ class Stack:
 
 
 def make_stack(
-    config: WavLMConfig | WavLMUpperConfig, layers: Sequence[nn.Module], relative_embedding: nn.Embedding
+    config: WavLMConfig | WavLMUpperConfig,
+    layers: nn.ModuleList,
+    relative_embedding: nn.Embedding,
+    *,
+    count: int | None = None,
 ) -> Stack:
-    """Put layers and bias table together as the config says."""
+    """Put the lowest `count` layers (all by default) and the bias table together as the config says."""
     causal = isinstance(config, WavLMUpperConfig) or config.causal
     reach = Reach(config.lookahead_size + 1, config.window_size) if causal else Reach()
-    return Stack(layers, relative_embedding, reach, config.max_distance)
-
+    chosen = cast(list[PreNormLayer], list(layers)[:count])
+    return Stack(chosen, relative_embedding, reach, config.max_distance)

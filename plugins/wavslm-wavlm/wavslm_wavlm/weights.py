@@ -132,7 +132,7 @@ def _renamed(
 
 
 def _without_weight_norm(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Multiply out the positional convolution's weight, stored as direction and one length per kernel place."""
+    """Multiply out the positional convolution's weight, kept as directions and a length per kernel place."""
     prefix = "encoder.positional_embedding.conv.weight"
     length, direction = state.pop(f"{prefix}_g", None), state.pop(f"{prefix}_v", None)
     if length is not None and direction is not None:

@@ -202,5 +202,5 @@ def test_a_checkpoint_that_is_nowhere_and_one_beside_blocks(example_registry: Re
         with pytest.raises(RecipeError) as caught:
             with_codec(example_registry, checkpoint).check()
         assert said in str(caught.value)
-    with pytest.raises(RecipeError, match="codec.checkpoint and the encoder block are both given"):
+    with pytest.raises(RecipeError, match=r"codec\.checkpoint and the encoder block are both given"):
         with_codec(example_registry, "example/tiny", encoder={"name": "fake"}).check()

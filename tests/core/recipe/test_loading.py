@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -222,11 +223,12 @@ def test_one_block_by_itself(example_registry: Registry) -> None:
         "sampler", {"name": "warm", "temperature": 2}, where="s", registry=example_registry
     )
     assert config.model_dump() == {"name": "warm", "temperature": 2.0}
-    for document, said in [
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({"name": "wram"}, "s: no sampler is called 'wram'. Did you mean 'warm'?"),
         ({"temperature": 1}, "s: given {'temperature': 1}, but a block such as {name: fake} is needed"),
         ({"name": "warm", "temp": 1}, "s.warm.temp: no such key. Did you mean 'temperature'?"),
-    ]:
+    ]
+    for document, said in wrong:
         with pytest.raises(RecipeError) as caught:
             config_from_dict("sampler", document, where="s", registry=example_registry)
         assert said in str(caught.value)

@@ -19,6 +19,7 @@ DOCUMENT: dict[str, Any] = {
     "data": {"corpus": "tone", "minutes": 3},
     "stages": [{"run": "count", "steps": 3}, {"run": "learn"}, {"run": "count"}],
 }
+STAGES = DOCUMENT["stages"]
 
 
 def applied(*texts: str) -> dict[str, Any]:
@@ -47,9 +48,9 @@ def applied(*texts: str) -> dict[str, Any]:
         (
             ["stages.learn.steps=7"],
             "stages",
-            [DOCUMENT["stages"][0], {"run": "learn", "steps": 7}, {"run": "count"}],
+            [STAGES[0], {"run": "learn", "steps": 7}, STAGES[2]],
         ),
-        (["stages.2.steps=7"], "stages", [*DOCUMENT["stages"][:2], {"run": "count", "steps": 7}]),
+        (["stages.2.steps=7"], "stages", [*STAGES[:2], {"run": "count", "steps": 7}]),
         (["stages=[]"], "stages", []),
     ],
 )
@@ -80,7 +81,7 @@ def test_an_override_that_matches_nothing_says_so(text: str, said: str) -> None:
     assert said in str(caught.value)
 
 
-def test_a_wrong_override_is_named_instead_of_the_file(tmp_path: Path, example_registry: Registry) -> None:
+def test_a_wrong_override_is_named(tmp_path: Path, example_registry: Registry) -> None:
     path = tmp_path / "r.yaml"
     path.write_text("name: one\nhead: {name: fake}\nstages: [{run: count}]\nsede: 3\n")
     texts = ["head.chunk_token=8", "stages.count.steps=many", "hed.chunk_tokens=4"]
@@ -90,7 +91,7 @@ def test_a_wrong_override_is_named_instead_of_the_file(tmp_path: Path, example_r
     assert len(lines) == 4
     for said in [
         "override 'head.chunk_token=8': head.fake.chunk_token: no such key. Did you mean 'chunk_tokens'?",
-        "override 'stages.count.steps=many': stages.0.count.steps: given 'many'; it should be a valid integer",
+        "override 'stages.count.steps=many': stages.0.count.steps: given 'many'; it should be a valid int",
         "override 'hed.chunk_tokens=4': hed: no such key. Did you mean 'head'?",
         f"{path}: sede: no such key. Did you mean 'seed'?",
     ]:

@@ -1,0 +1,206 @@
+"""Stage train_codec: any codec learns, what is frozen stays, padding costs nothing, mistakes are named."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from wavslm_core.codec import Codec
+from wavslm_core.data.audio import resample
+from wavslm_core.errors import RecipeError
+from wavslm_core.interfaces import QuantizerOutput
+from wavslm_core.plugins import load_registry
+from wavslm_core.recipe import Recipe
+from wavslm_core.stages.base import Interrupted, StageContext
+from wavslm_core.stages.train_codec import TrainCodec, TrainCodecConfig
+from wavslm_core.training.codec_task import CodecOptions, CodecTask
+from wavslm_core.training.tracking import read_metrics
+
+OPTIONS: dict[str, Any] = {
+    "steps": 40,
+    "batch_size": 4,
+    "lr": 5e-3,
+    "crop_seconds": 0.5,
+    "continuous_steps": 20,
+    "spectral_floor": 1e-3,
+    "quantizer_weights": {"commitment": 0.1},
+    "validate_every": 20,
+    "checkpoint_every": 20,
+    "log_every": 10,
+    "show_every": 40,
+    "spectral_windows": [256, 512],
+    "metrics": ["mel_distance"],
+    "precision": "fp32",
+}
+
+
+@pytest.fixture
+def context(recipe: Recipe, tmp_path: Path) -> StageContext:
+    return StageContext(recipe=recipe, run_dir=tmp_path / "run", stage_name="train_codec")
+
+
+def train(context: StageContext, **options: Any) -> dict[str, Any]:
+    TrainCodec(TrainCodecConfig(**{**OPTIONS, **options})).run(context)
+    results: dict[str, Any] = json.loads((context.run_dir / "results" / "train_codec.json").read_text())
+    return results
+
+
+def task_of(context: StageContext, codec: Codec | None = None, **options: Any) -> CodecTask:
+    stage = TrainCodec(TrainCodecConfig(**{**OPTIONS, **options}))
+    return stage.build_task(codec or stage.build_codec(context), context)
+
+
+def test_a_codec_of_any_parts_learns(context: StageContext) -> None:
+    torch.manual_seed(123)
+    untrained = task_of(context).validate()
+    results = train(context)
+    assert results["valid"]["loss"] < 0.85 * untrained["loss"]
+    assert results["valid"]["mel_distance"] < untrained["mel_distance"]
+    assert 1 < results["valid"]["codes_used"] <= 32
+    assert 0 < results["valid"]["code_entropy_bits"] <= 5
+    lines = read_metrics(context.run_dir / "metrics.jsonl")
+    assert {line["split"] for line in lines} == {"train", "valid"}
+    assert {"spectral", "feature", "commitment", "codes_in_batch"} <= set(lines[0])
+
+
+def test_the_codec_that_was_validated_is_the_one_that_is_saved(context: StageContext) -> None:
+    results = train(context)
+    again = task_of(context, context.codec()).validate()
+    assert again["loss"] == pytest.approx(results["valid"]["loss"], rel=1e-5)
+
+
+def test_interrupted_and_continued_it_ends_alike(recipe: Recipe, tmp_path: Path) -> None:
+    whole = StageContext(recipe=recipe, run_dir=tmp_path / "whole", stage_name="train_codec")
+    train(whole)
+    polls = iter([False] * 25 + [True])
+    broken = StageContext(
+        recipe=recipe,
+        run_dir=tmp_path / "broken",
+        stage_name="train_codec",
+        stop_requested=lambda: next(polls, False),
+    )
+    with pytest.raises(Interrupted):
+        train(broken)
+    assert not broken.codec_dir.exists()
+    train(broken)
+    expected = whole.codec().state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in broken.codec().state_dict().items())
+
+
+def test_codes_are_off_first_and_on_then(context: StageContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = task_of(context)
+    seen: list[bool] = []
+    forward = task.codec.quantizer.forward
+
+    def spy(
+        features_BTD: Tensor, *, lengths_B: Tensor | None = None, bypass_codes: bool = False
+    ) -> QuantizerOutput:
+        seen.append(bypass_codes)
+        return forward(features_BTD, lengths_B=lengths_B, bypass_codes=bypass_codes)
+
+    monkeypatch.setattr(task.codec.quantizer, "forward", spy)
+    for step in (0, 19, 20, 39):
+        task.loss(step, 0)
+    assert seen == [True, True, False, False]
+
+
+def test_frozen_parts_stay(context: StageContext) -> None:
+    stage = TrainCodec(TrainCodecConfig(**{**OPTIONS, "freeze": ["encoder"]}))
+    before = stage.build_codec(context).state_dict()
+    train(context, freeze=["encoder"], steps=21)
+    after = context.codec().state_dict()
+    changed = {name.partition(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"quantizer", "decoder"}
+
+
+def test_starts_from_the_recipes_checkpoint(context: StageContext, tmp_path: Path) -> None:
+    train(context)
+    trained = task_of(context, context.codec()).validate()
+    document = context.recipe.to_dict()
+    for role in ("encoder", "quantizer", "decoder"):
+        del document[role]
+    document["codec"] = {"checkpoint": str(context.codec_dir)}
+    finetuning = replace(context, recipe=Recipe.from_dict(document).resolve(), run_dir=tmp_path / "next")
+    assert task_of(finetuning).validate()["loss"] == pytest.approx(trained["loss"], rel=1e-5)
+
+
+def test_padding_costs_nothing(context: StageContext) -> None:
+    """Mean × size is a sum: an utterance padded with silence has the sum of the one that stands alone."""
+    alone = task_of(context, batch_size=1, crop_seconds=30.0, spectral_windows=[512])
+    crop = alone.crops(0, 0)[0]
+    waveform_S = alone.train.load(crop.utterance, sample_rate_hz=16000)
+    hop = 512 // 4
+    longer = 40 * 320 + len(waveform_S) // 320 * 320
+    sums = []
+    for size in (len(waveform_S), longer):
+        padded_BS = torch.nn.functional.pad(waveform_S, (0, size - len(waveform_S)))[None]
+        alone._padded = lambda _, x=padded_BS: (x, torch.tensor([len(waveform_S)]))  # type: ignore[method-assign]
+        spectral = alone.loss(0, 0).metrics["spectral"]
+        sums.append(float(spectral) * (1 + size // hop))
+    assert sums[1] == pytest.approx(sums[0], rel=1e-2)
+
+
+def test_crops_of_both_rates_hold_the_same_sound(context: StageContext) -> None:
+    pytest.importorskip("wavslm_focalcodec_stream")
+    registry = load_registry()
+    wavenext = registry.entry("decoder", "wavenext").config_class.model_validate(
+        {"name": "wavenext", "input_dim": 16, "dim": 16, "ffn_dim": 16, "num_layers": 1, "causal": True}
+    )
+    fakes = TrainCodec(TrainCodecConfig(**OPTIONS)).build_codec(context)
+    codec = Codec(fakes.encoder, fakes.quantizer, registry.build(wavenext))
+    task = task_of(context, codec)
+    assert (task.rate_in, task.rate_out) == (16000, 24000)
+    for crop in task.crops(3, 0):
+        at_16k, at_24k = task._load(crop, 16000), task._load(crop, 24000)
+        assert len(at_24k) == len(at_16k) * 3 // 2
+        inner = slice(200, -200)
+        error = (resample(at_24k, 24000, 16000) - at_16k)[inner].square().mean()
+        assert error < 2e-3 * at_16k[inner].square().mean()
+    loss = task.loss(0, 0).loss
+    loss.backward()
+    assert torch.isfinite(loss)
+
+
+def test_ranks_together_take_the_global_batch(context: StageContext) -> None:
+    codec = TrainCodec(TrainCodecConfig(**OPTIONS)).build_codec(context)
+    train_split, valid_split = context.split("train"), context.split("valid")
+
+    def crops(**options: Any) -> list[Any]:
+        task = CodecTask(
+            codec,
+            train_split,
+            valid_split,
+            options=CodecOptions(crop_seconds=0.5, seed=3, **options),
+        )
+        return task.crops(2, 0)
+
+    whole = crops(micro_batch_size=4)
+    parts = [crops(micro_batch_size=2, rank=rank, world_size=2) for rank in (0, 1)]
+    assert parts[0] + parts[1] == whole
+
+
+def test_weight_of_an_unknown_loss_names_the_known_ones(context: StageContext) -> None:
+    with pytest.raises(RecipeError, match=r"names entropi, but the quantizer's losses are: commitment"):
+        train(context, quantizer_weights={"entropi": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"freeze": ["encoder", "quantizer", "decoder"]}, "leave out the one that is to be trained"),
+        ({"continuous_steps": 40}, "only 40 steps"),
+        ({"spectral_weight": 0}, "nothing would be learnt"),
+        ({"spectral_windows": [510]}, "multiples of 4"),
+        ({"metrics": ["stoy"]}, "stoi"),
+    ],
+)
+def test_wrong_options_say_what_to_do(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        TrainCodecConfig(**{**OPTIONS, **options})

@@ -1,0 +1,36 @@
+"""Every hook and every role says what it is for, and CONTRIBUTING or README names it."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+
+from wavslm_core import hookspecs
+from wavslm_core.configs import ROLES
+from wavslm_core.plugins import HOOKS, load_registry
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_every_role_has_a_documented_hook() -> None:
+    defined = {name for name, value in vars(hookspecs).items() if name.startswith("register_")}
+    assert defined == {HOOKS[role] for role in ROLES}
+    for name in defined:
+        assert inspect.getdoc(getattr(hookspecs, name)), f"{name} has no docstring"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_readme_lists_what_is_registered(role: str) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for entry in load_registry():
+        if entry.role == role and entry.distribution.startswith("wavslm-") and entry.name != "fake":
+            assert f"`{entry.name}`" in text, f"README does not list {role} `{entry.name}`"
+
+
+def test_every_option_is_documented() -> None:
+    for entry in load_registry():
+        for name, field in entry.config_class.model_fields.items():
+            if name != entry.config_class.tag:
+                assert field.description, f"{entry.role} {entry.name}: field {name} has no docstring"

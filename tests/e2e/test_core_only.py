@@ -1,0 +1,81 @@
+"""A built core wheel works alone, and says what to install when a recipe needs a missing part."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def core_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the `bin` folder of an environment that holds the built core wheel and no plugin."""
+    folder = tmp_path_factory.mktemp("core_only")
+    wheels = folder / "wheels"
+    build = ["-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(wheels), str(ROOT)]
+    subprocess.run([sys.executable, *build], check=True)
+    venv.create(folder / "venv", symlinks=True)
+    environment = folder / "venv"
+    packages = next((environment / "lib").glob("python*")) / "site-packages"
+    # Third-party packages are linked, not copied; whatever is ours stays out.
+    for place in Path(sysconfig.get_path("purelib")).iterdir():
+        ours = "wavslm" in place.name or place.suffix == ".pth" or place.name.startswith("__editable__")
+        if not ours and place.name != "__pycache__":
+            (packages / place.name).symlink_to(place)
+    (wheel,) = wheels.glob("wavslm_core-*.whl")
+    python = environment / "bin" / "python"
+    subprocess.run(
+        [python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", str(wheel)], check=True
+    )
+    return environment / "bin"
+
+
+def run(bin_folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "WAVSLM"))}
+    return subprocess.run(
+        [bin_folder / command[0], *command[1:]],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=bin_folder,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_the_core_lists_its_own_parts_only(core_only: Path) -> None:
+    listed = run(core_only, "wavslm", "plugins")
+    assert listed.returncode == 0, listed.stderr
+    assert "wavslm-core" in listed.stdout
+    assert "wavslm-wavlm" not in listed.stdout
+
+
+@pytest.mark.slow
+def test_a_recipe_names_what_to_install(core_only: Path) -> None:
+    checked = run(core_only, "wavslm", "recipe", "check", str(ROOT / "recipes" / "wavslm_tiny.yaml"))
+    assert checked.returncode == 2
+    for distribution in (
+        "wavslm-wavlm",
+        "wavslm-focalcodec-stream",
+        "wavslm-next-chunk",
+        "wavslm-tiny-speech",
+    ):
+        assert f"pip install {distribution}" in checked.stderr
+    assert "Traceback" not in checked.stderr
+
+
+@pytest.mark.slow
+def test_the_core_computes_with_its_fakes(core_only: Path) -> None:
+    code = (
+        "import torch; from wavslm_core.testing.fakes import fake_codec, fake_speech_lm;"
+        "print(fake_speech_lm(fake_codec()).generate(torch.zeros(1, 8, dtype=torch.int64), new_tokens=4).shape)"
+    )
+    computed = run(core_only, "python", "-c", code)
+    assert "torch.Size([1, 4])" in computed.stdout, computed.stderr
