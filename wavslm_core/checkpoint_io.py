@@ -179,12 +179,12 @@ class SkipInitialisation(TorchFunctionMode):
 
     def __enter__(self) -> SkipInitialisation:
         SkipInitialisation._depth += 1
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *error: object) -> None:
         SkipInitialisation._depth -= 1
-        super().__exit__(*error)
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in self._SKIPPED:

@@ -112,9 +112,9 @@ class Codec(nn.Module):
         Raises: AudioError for an empty, mis-shaped or non-finite waveform.
         """
         _check_waveform(waveform_BS, lengths)
-        features_BTD = self.encoder(waveform_BS, lengths_B=lengths)
+        features_BTD = self.encoder(waveform_BS, lengths=lengths)
         frame_lengths = None if lengths is None else self.encoder.frame_lengths(lengths)
-        tokens_BT: Tensor = self.quantizer.encode(features_BTD, lengths_B=frame_lengths)
+        tokens_BT: Tensor = self.quantizer.encode(features_BTD, lengths=frame_lengths)
         if frame_lengths is None:
             return tokens_BT
         token_lengths = self.quantizer.token_lengths(frame_lengths)
@@ -127,14 +127,14 @@ class Codec(nn.Module):
         F = T · frames_per_token. Raises: ValueError for ids outside the codebook.
         """
         self.check_tokens(tokens_BT)
-        return self.quantizer.decode(tokens_BT, lengths_B=lengths)
+        return self.quantizer.decode(tokens_BT, lengths=lengths)
 
     @torch.no_grad()
     def decode(self, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         """Map tokens to a waveform (B,S') at `sample_rate_out`, S' = T · samples per token."""
         features_BTD = self.dequantize(tokens_BT, lengths=lengths)
         frames = None if lengths is None else lengths * self.facts.quantizer.frames_per_token
-        return self.decoder(features_BTD, lengths_B=frames)
+        return self.decoder(features_BTD, lengths=frames)
 
     @torch.no_grad()
     def reconstruct(self, waveform_BS: Tensor, *, lengths: Tensor | None = None) -> Tensor:

@@ -6,7 +6,7 @@
 
 Suffixes name dimensions: B batch, S samples, T frames or tokens, D width, V vocabulary, C chunk, N rows.
 
-**Lengths.** `lengths_B` (int64) counts the valid samples, frames or tokens of each item; None means all.
+**Lengths.** `lengths` (int64) counts the valid samples, frames or tokens of each item; None means all.
 Padding never changes a valid result; what stands in padded places of an output means nothing.
 
 **Streaming.** `init_state(batch_size)` and `step(x, state) → (y, state)`. `x` is any number of whole
@@ -66,7 +66,7 @@ class Encoder(Part[ConfigT], ABC):
     """Waveform at `facts.sample_rate_hz` to features. ConfigT: an `EncoderConfig`."""
 
     @abstractmethod
-    def forward(self, waveform_BS: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
+    def forward(self, waveform_BS: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         """Return features (B,T,D) with T = `frame_lengths(S)`."""
 
     @abstractmethod
@@ -96,16 +96,16 @@ class Quantizer(Part[ConfigT], ABC):
     """Features to one stream of tokens and back; owns compressor, codes and decompressor."""
 
     @abstractmethod
-    def encode(self, features_BTD: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
-        """Return tokens (B, ⌈T / frames_per_token⌉) int64; `lengths_B` counts frames."""
+    def encode(self, features_BTD: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        """Return tokens (B, ⌈T / frames_per_token⌉) int64; `lengths` counts frames."""
 
     @abstractmethod
-    def decode(self, tokens_BT: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
-        """Return features (B, T·frames_per_token, D); `lengths_B` counts tokens."""
+    def decode(self, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        """Return features (B, T·frames_per_token, D); `lengths` counts tokens."""
 
     @abstractmethod
     def forward(
-        self, features_BTD: Tensor, *, lengths_B: Tensor | None = None, bypass_codes: bool = False
+        self, features_BTD: Tensor, *, lengths: Tensor | None = None, bypass_codes: bool = False
     ) -> QuantizerOutput:
         """Encode and decode with gradients, for training.
 
@@ -139,8 +139,8 @@ class Decoder(Part[ConfigT], ABC):
     """
 
     @abstractmethod
-    def forward(self, features_BTD: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
-        """Return the waveform (B, T·hop); `lengths_B` counts frames."""
+    def forward(self, features_BTD: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        """Return the waveform (B, T·hop); `lengths` counts frames."""
 
     def init_state(self, batch_size: int) -> State:
         raise self.no_streaming()
@@ -158,7 +158,7 @@ class Backbone(Part[ConfigT], ABC):
     """Quantizer features (B,T,D) or tokens (B,T) int64, as its facts' `input` says, to hidden states."""
 
     @abstractmethod
-    def forward(self, inputs: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
+    def forward(self, inputs: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         """Return hidden states (B,T,D); none depends on anything after the end of its chunk."""
 
     def init_state(self, batch_size: int) -> State:
@@ -190,10 +190,10 @@ class Head(Part[ConfigT], ABC):
     """Owns which hidden state predicts which token, and how."""
 
     @abstractmethod
-    def log_probs(self, hidden_BTD: Tensor, tokens_BT: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
+    def log_probs(self, hidden_BTD: Tensor, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         """Return log p(token | its past) in nats, (B,T) float32.
 
-        NaN where nothing predicts (the first chunk) and, with `lengths_B`, in padded places.
+        NaN where nothing predicts (the first chunk) and, with `lengths`, in padded places.
         """
 
     @abstractmethod

@@ -128,8 +128,8 @@ class SpeechLM(nn.Module):
 
         NaN where nothing predicts (the first chunk) and, with `lengths`, in padded places.
         """
-        hidden_BTD = self.backbone(self.inputs(tokens_BT, lengths=lengths), lengths_B=lengths)
-        return self.head.log_probs(hidden_BTD, tokens_BT, lengths_B=lengths)
+        hidden_BTD = self.backbone(self.inputs(tokens_BT, lengths=lengths), lengths=lengths)
+        return self.head.log_probs(hidden_BTD, tokens_BT, lengths=lengths)
 
     def forward(self, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         """The same as `log_probs`, so that wrappers which call the module work."""

@@ -19,7 +19,17 @@ def core_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the `bin` folder of an environment that holds the built core wheel and no plugin."""
     folder = tmp_path_factory.mktemp("core_only")
     wheels = folder / "wheels"
-    build = ["-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(wheels), str(ROOT)]
+    build = [
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        str(wheels),
+        str(ROOT),
+    ]
     subprocess.run([sys.executable, *build], check=True)
     venv.create(folder / "venv", symlinks=True)
     environment = folder / "venv"
@@ -38,7 +48,9 @@ def core_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(bin_folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "WAVSLM"))}
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "WAVSLM"))
+    }
     return subprocess.run(
         [bin_folder / command[0], *command[1:]],
         capture_output=True,
@@ -75,7 +87,8 @@ def test_a_recipe_names_what_to_install(core_only: Path) -> None:
 def test_the_core_computes_with_its_fakes(core_only: Path) -> None:
     code = (
         "import torch; from wavslm_core.testing.fakes import fake_codec, fake_speech_lm;"
-        "print(fake_speech_lm(fake_codec()).generate(torch.zeros(1, 8, dtype=torch.int64), new_tokens=4).shape)"
+        "prompt = torch.zeros(1, 8, dtype=torch.int64);"
+        "print(fake_speech_lm(fake_codec()).generate(prompt, new_tokens=4).shape)"
     )
     computed = run(core_only, "python", "-c", code)
     assert "torch.Size([1, 4])" in computed.stdout, computed.stderr

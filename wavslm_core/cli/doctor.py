@@ -16,7 +16,9 @@ def doctor(
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to it.", show_default=False)
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Steps on the one batch.")] = 60,
-    runs_dir: Annotated[Path, typer.Option(help="Where runs will be; corpora are cached there.")] = Path("runs"),
+    runs_dir: Annotated[Path, typer.Option(help="Where runs will be; corpora are cached there.")] = Path(
+        "runs"
+    ),
 ) -> None:
     """Report on the environment, devices, plugins and disk; with a recipe, overfit one batch of it.
 

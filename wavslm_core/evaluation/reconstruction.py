@@ -58,10 +58,10 @@ def encode_utterances(
     """Return the tokens (T_i,) of each utterance. Raises: Interrupted, AudioError."""
     found: list[Ints] = [np.zeros(0, dtype=np.int64)] * len(indices)
     for batch, inputs in _audio_batches(codec, split, indices, "encode", batch_seconds, stop_requested):
-        padded_BS, lengths_B = _padded(codec, inputs)
-        tokens_BT = codec.encode(padded_BS, lengths=lengths_B).cpu().numpy()
+        padded_BS, lengths = _padded(codec, inputs)
+        tokens_BT = codec.encode(padded_BS, lengths=lengths).cpu().numpy()
         for place, tokens_T, length in zip(
-            batch, tokens_BT, codec.token_lengths(lengths_B).tolist(), strict=True
+            batch, tokens_BT, codec.token_lengths(lengths).tolist(), strict=True
         ):
             found[place] = tokens_T[:length]
     return found
@@ -69,17 +69,17 @@ def encode_utterances(
 
 def reconstruct(codec: Codec, waveforms: Sequence[Tensor]) -> list[Tensor]:
     """Pass waveforms (S_i,) through the codec as one padded batch; return (⌊S_i · out/in⌋,) each."""
-    padded_BS, lengths_B = _padded(codec, waveforms)
-    estimates_BS = codec.reconstruct(padded_BS, lengths=lengths_B).cpu()
-    sizes = (lengths_B * codec.sample_rate_out // codec.sample_rate_in).tolist()
+    padded_BS, lengths = _padded(codec, waveforms)
+    estimates_BS = codec.reconstruct(padded_BS, lengths=lengths).cpu()
+    sizes = (lengths * codec.sample_rate_out // codec.sample_rate_in).tolist()
     return [estimate_S[:size] for estimate_S, size in zip(estimates_BS, sizes, strict=True)]
 
 
 def _padded(codec: Codec, waveforms: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Return (B,S) and lengths (B,) on the codec's device."""
     device = next(codec.parameters()).device
-    lengths_B = torch.tensor([waveform.numel() for waveform in waveforms], device=device)
-    return pad_sequence(list(waveforms), batch_first=True).to(device), lengths_B
+    lengths = torch.tensor([waveform.numel() for waveform in waveforms], device=device)
+    return pad_sequence(list(waveforms), batch_first=True).to(device), lengths
 
 
 def _audio_batches(

@@ -195,12 +195,12 @@ def _encode(codec: Codec, waveforms: Sequence[Tensor], context: StageContext) ->
     """Return the tokens of each waveform, whole chunks only."""
     import torch
 
-    lengths_B = torch.tensor([len(waveform) for waveform in waveforms])
+    lengths = torch.tensor([len(waveform) for waveform in waveforms])
     waveform_BS = torch.nn.utils.rnn.pad_sequence(list(waveforms), batch_first=True)
     with torch.inference_mode():
-        tokens_BT = codec.encode(waveform_BS.to(context.device), lengths=lengths_B.to(context.device)).cpu()
+        tokens_BT = codec.encode(waveform_BS.to(context.device), lengths=lengths.to(context.device)).cpu()
     chunk = codec.facts.chunk_tokens
-    kept = codec.token_lengths(lengths_B) // chunk * chunk
+    kept = codec.token_lengths(lengths) // chunk * chunk
     return [tokens[: int(count)].numpy() for tokens, count in zip(tokens_BT, kept, strict=True)]
 
 

@@ -41,9 +41,9 @@ class FakeEncoder(Encoder[FakeEncoderConfig]):
         super().__init__(config)
         self.linear = nn.Linear(config.hop_samples, config.dim)
 
-    def forward(self, waveform_BS: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
+    def forward(self, waveform_BS: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         hop = self.config.hop_samples
-        waveform_BS = zero_padding(waveform_BS[..., None], lengths_B)[..., 0]
+        waveform_BS = zero_padding(waveform_BS[..., None], lengths)[..., 0]
         padded = nn.functional.pad(waveform_BS, (0, -waveform_BS.shape[1] % hop))
         features: Tensor = self.linear(padded.unflatten(1, (-1, hop)))
         return features
@@ -67,23 +67,23 @@ class FakeQuantizer(Quantizer[FakeQuantizerConfig]):
         self.decompress = nn.Linear(config.bits, config.input_dim)
         self.register_buffer("powers", 2 ** torch.arange(config.bits), persistent=False)
 
-    def encode(self, features_BTD: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
+    def encode(self, features_BTD: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         return ((self.compress(features_BTD) > 0).long() * self.powers).sum(-1)
 
-    def decode(self, tokens_BT: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
+    def decode(self, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         bits = (tokens_BT[..., None] // self.powers) % 2
         features: Tensor = self.decompress(bits.float() * 2 - 1)
         return features
 
     def forward(
-        self, features_BTD: Tensor, *, lengths_B: Tensor | None = None, bypass_codes: bool = False
+        self, features_BTD: Tensor, *, lengths: Tensor | None = None, bypass_codes: bool = False
     ) -> QuantizerOutput:
         latents = torch.tanh(self.compress(features_BTD))
         codes = torch.where(latents > 0, 1.0, -1.0)
         passed = latents if bypass_codes else latents + (codes - latents).detach()
         distance = (codes - latents).square()
-        if lengths_B is not None:
-            distance = distance[valid_mask(lengths_B, distance.shape[1])]
+        if lengths is not None:
+            distance = distance[valid_mask(lengths, distance.shape[1])]
         return QuantizerOutput(
             self.decompress(passed), self.encode(features_BTD), {"commitment": distance.mean()}
         )
@@ -106,7 +106,7 @@ class FakeDecoder(Decoder[FakeDecoderConfig]):
         super().__init__(config)
         self.linear = nn.Linear(config.input_dim, config.hop_samples)
 
-    def forward(self, features_BTD: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
+    def forward(self, features_BTD: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         return torch.tanh(self.linear(features_BTD)).flatten(1)
 
     def init_state(self, batch_size: int) -> State:
@@ -129,7 +129,7 @@ class FakeBackbone(Backbone[FakeBackboneConfig]):
         )
         self.gru = nn.GRU(config.input_dim, config.dim, batch_first=True)
 
-    def forward(self, inputs: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
+    def forward(self, inputs: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         return self.step(inputs, self.init_state(inputs.shape[0]))[0]
 
     def init_state(self, batch_size: int) -> State:
@@ -145,13 +145,13 @@ class FakeHead(Head[FakeHeadConfig]):
         super().__init__(config)
         self.linear = nn.Linear(config.input_dim, config.vocab_size)
 
-    def log_probs(self, hidden_BTD: Tensor, tokens_BT: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
+    def log_probs(self, hidden_BTD: Tensor, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         chunk = self.config.chunk_tokens
         log_probs_BTV = self.linear(hidden_BTD).log_softmax(-1)[:, :-chunk]
         result_BT = torch.full(tokens_BT.shape, torch.nan, device=tokens_BT.device)
         result_BT[:, chunk:] = log_probs_BTV.gather(-1, tokens_BT[:, chunk:, None])[..., 0]
-        if lengths_B is not None:
-            result_BT = result_BT.masked_fill(~valid_mask(lengths_B, tokens_BT.shape[1]), torch.nan)
+        if lengths is not None:
+            result_BT = result_BT.masked_fill(~valid_mask(lengths, tokens_BT.shape[1]), torch.nan)
         return result_BT
 
     def propose(self, hidden_BCD: Tensor, sampler: Sampler, random: Random) -> Tensor:

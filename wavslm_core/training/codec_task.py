@@ -110,26 +110,26 @@ class CodecTask(Task):
 
     def loss(self, step: int, micro_batch: int) -> LossOutput:
         crops = self.crops(step, micro_batch)
-        waveform_BS, lengths_B = self._padded([self._load(crop, self.rate_in) for crop in crops])
+        waveform_BS, lengths = self._padded([self._load(crop, self.rate_in) for crop in crops])
         target_BS = waveform_BS
         if self.rate_out != self.rate_in:
             target_BS, _ = self._padded([self._load(crop, self.rate_out) for crop in crops])
         bypass_codes = step < self.options.continuous_steps
-        features_BTD, quantized, estimate_BS = self._pass(waveform_BS, lengths_B, bypass_codes=bypass_codes)
+        features_BTD, quantized, estimate_BS = self._pass(waveform_BS, lengths, bypass_codes=bypass_codes)
         size = min(target_BS.shape[1], estimate_BS.shape[1])
-        out_lengths_B = lengths_B * self.rate_out // self.rate_in
+        out_lengths_B = lengths * self.rate_out // self.rate_in
         # Silence on both sides where an item is padded, so that padding costs nothing.
         estimate_BS = zero_padding(estimate_BS[:, :size, None], out_lengths_B)[..., 0]
-        frame_lengths_B = self.codec.encoder.frame_lengths(lengths_B)
+        frame_lengths = self.codec.encoder.frame_lengths(lengths)
         parts = {
             "spectral": self.spectral(estimate_BS, target_BS[:, :size]),
             "feature": feature_distance(
-                quantized.features_BTD, features_BTD, valid_mask(frame_lengths_B, features_BTD.shape[1])
+                quantized.features_BTD, features_BTD, valid_mask(frame_lengths, features_BTD.shape[1])
             ),
             **quantized.losses,
         }
         tokens_N = quantized.tokens_BT[
-            valid_mask(self.codec.quantizer.token_lengths(frame_lengths_B), quantized.tokens_BT.shape[1])
+            valid_mask(self.codec.quantizer.token_lengths(frame_lengths), quantized.tokens_BT.shape[1])
         ]
         return LossOutput(
             self._weighted(parts),
@@ -142,14 +142,14 @@ class CodecTask(Task):
         )
 
     def _pass(
-        self, waveform_BS: Tensor, lengths_B: Tensor, *, bypass_codes: bool
+        self, waveform_BS: Tensor, lengths: Tensor, *, bypass_codes: bool
     ) -> tuple[Tensor, QuantizerOutput, Tensor]:
         """Return features (B,T,D), what the quantizer makes of them, and the waveform (B,S')."""
         codec = self.codec
-        frame_lengths_B = codec.encoder.frame_lengths(lengths_B)
-        features_BTD = codec.encoder(waveform_BS, lengths_B=lengths_B)
-        quantized = codec.quantizer(features_BTD, lengths_B=frame_lengths_B, bypass_codes=bypass_codes)
-        return features_BTD, quantized, codec.decoder(quantized.features_BTD, lengths_B=frame_lengths_B)
+        frame_lengths = codec.encoder.frame_lengths(lengths)
+        features_BTD = codec.encoder(waveform_BS, lengths=lengths)
+        quantized = codec.quantizer(features_BTD, lengths=frame_lengths, bypass_codes=bypass_codes)
+        return features_BTD, quantized, codec.decoder(quantized.features_BTD, lengths=frame_lengths)
 
     def _weighted(self, parts: Mapping[str, Tensor]) -> Tensor:
         """Return the weighted sum. Raises: RecipeError for a weight on a loss that does not exist."""
@@ -190,9 +190,9 @@ class CodecTask(Task):
         for batch in length_batches([round(1000 * seconds) for seconds in durations], budget=budget):
             indices = [self._valid_ids[place] for place in batch]
             waveforms = [self.valid.load(index, sample_rate_hz=self.rate_in) for index in indices]
-            waveform_BS, lengths_B = self._padded(waveforms)
-            tokens_BT = self.codec.encode(waveform_BS, lengths=lengths_B)
-            token_lengths_B = self.codec.token_lengths(lengths_B)
+            waveform_BS, lengths = self._padded(waveforms)
+            tokens_BT = self.codec.encode(waveform_BS, lengths=lengths)
+            token_lengths_B = self.codec.token_lengths(lengths)
             decoded_BS = self.codec.decode(tokens_BT, lengths=token_lengths_B).float()
             for row, index in enumerate(indices):
                 tokens.append(tokens_BT[row, : int(token_lengths_B[row])].cpu().numpy())
@@ -246,8 +246,8 @@ class CodecTask(Task):
 
     def _padded(self, waveforms: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Return (B,S) padded with zeros, and lengths (B,), on the codec's device."""
-        lengths_B = torch.tensor([len(waveform_S) for waveform_S in waveforms])
-        return pad_sequence(list(waveforms), batch_first=True).to(self.device), lengths_B.to(self.device)
+        lengths = torch.tensor([len(waveform_S) for waveform_S in waveforms])
+        return pad_sequence(list(waveforms), batch_first=True).to(self.device), lengths.to(self.device)
 
 
 def _mean_defined(values: Sequence[float]) -> float:

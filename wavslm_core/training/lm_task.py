@@ -123,12 +123,12 @@ class LanguageModelTask(Task):
         crops = self.crops(step, micro_batch)
         limit = self.options.crop_tokens
         rows = [self.train.tokens(crop.utterance)[crop.start : crop.start + limit] for crop in crops]
-        tokens_BT, lengths_B = self._padded(rows)
+        tokens_BT, lengths = self._padded(rows)
         if self.options.control == "shuffled_tokens":
-            tokens_BT = shuffle_valid(tokens_BT, lengths_B)
-        log_probs_BT = self.model(tokens_BT, lengths=lengths_B)
+            tokens_BT = shuffle_valid(tokens_BT, lengths)
+        log_probs_BT = self.model(tokens_BT, lengths=lengths)
         # Picked by place and not by "is a number", so that a NaN out of the model reaches the loop's guard.
-        loss = -log_probs_BT[self._predicted(tokens_BT, lengths_B)].mean()
+        loss = -log_probs_BT[self._predicted(tokens_BT, lengths)].mean()
         return LossOutput(
             loss,
             metrics={"bits_per_token": loss.detach() / math.log(2)},
@@ -179,23 +179,23 @@ class LanguageModelTask(Task):
     def _padded(self, rows: Sequence[IntArray]) -> tuple[Tensor, Tensor]:
         """Return tokens (B,T) padded with zeros, and lengths (B,), on the model's device."""
         tokens_BT = pad_sequence([torch.from_numpy(row) for row in rows], batch_first=True)
-        lengths_B = torch.tensor([len(row) for row in rows])
-        return tokens_BT.to(self.device), lengths_B.to(self.device)
+        lengths = torch.tensor([len(row) for row in rows])
+        return tokens_BT.to(self.device), lengths.to(self.device)
 
-    def _predicted(self, tokens_BT: Tensor, lengths_B: Tensor) -> Tensor:
+    def _predicted(self, tokens_BT: Tensor, lengths: Tensor) -> Tensor:
         """Return (B,T) bool: valid places after the first chunk."""
-        predicted_BT = valid_mask(lengths_B, tokens_BT.shape[1])
+        predicted_BT = valid_mask(lengths, tokens_BT.shape[1])
         predicted_BT[:, : self.chunk] = False
         return predicted_BT
 
-    def _score(self, store: TokenStore, indices: IntArray, lengths: IntArray) -> _Score:
+    def _score(self, store: TokenStore, indices: IntArray, sizes: IntArray) -> _Score:
         """Score whole utterances in padded batches no larger than a training batch."""
         score = _Score(np.zeros(self.chunk), np.zeros(self.chunk))
         budget = self.options.micro_batch_size * self.options.crop_tokens
-        for batch in length_batches(lengths[indices], budget=budget):
-            tokens_BT, lengths_B = self._padded([store.tokens(int(indices[place])) for place in batch])
-            log_probs_BT = self.model(tokens_BT, lengths=lengths_B).cpu().double()
-            predicted_BT = self._predicted(tokens_BT, lengths_B).cpu()
+        for batch in length_batches(sizes[indices], budget=budget):
+            tokens_BT, lengths = self._padded([store.tokens(int(indices[place])) for place in batch])
+            log_probs_BT = self.model(tokens_BT, lengths=lengths).cpu().double()
+            predicted_BT = self._predicted(tokens_BT, lengths).cpu()
             bits_BT = torch.where(predicted_BT, -log_probs_BT / math.log(2), 0.0)
             for place in range(self.chunk):
                 score.bits_C[place] += float(bits_BT[:, place :: self.chunk].sum())
@@ -221,9 +221,9 @@ class _Score:
             return [float(mean) for mean in self.bits_C / self.count_C]
 
 
-def shuffle_valid(tokens_BT: Tensor, lengths_B: Tensor) -> Tensor:
+def shuffle_valid(tokens_BT: Tensor, lengths: Tensor) -> Tensor:
     """Permute all valid tokens of a batch among each other, with torch's global CPU generator."""
-    valid_BT = valid_mask(lengths_B, tokens_BT.shape[1])
+    valid_BT = valid_mask(lengths, tokens_BT.shape[1])
     flat = tokens_BT[valid_BT]
     shuffled_BT = tokens_BT.clone()
     shuffled_BT[valid_BT] = flat[torch.randperm(flat.numel()).to(flat.device)]

@@ -43,13 +43,13 @@ def make_quantizer(*, causal: bool, factor: int, focal_window: int = 5) -> Focal
 def test_quantizer(causal: bool, factor: int, focal_window: int) -> None:
     quantizer = make_quantizer(causal=causal, factor=factor, focal_window=focal_window)
     features, lengths = padded_batch(20), torch.tensor(LENGTHS)
-    latents = quantizer.latents(features, lengths_B=lengths)
-    tokens = quantizer.encode(features, lengths_B=lengths)
+    latents = quantizer.latents(features, lengths=lengths)
+    tokens = quantizer.encode(features, lengths=lengths)
     token_lengths = quantizer.token_lengths(lengths)
     garbage = torch.randint(0, 64, tokens.shape)
     padded_tokens = torch.where(torch.arange(tokens.shape[1]) < token_lengths[:, None], tokens, garbage)
-    decoded = quantizer.decode(padded_tokens, lengths_B=token_lengths)
-    trained = quantizer(features, lengths_B=lengths)
+    decoded = quantizer.decode(padded_tokens, lengths=token_lengths)
+    trained = quantizer(features, lengths=lengths)
     for row, length in enumerate(LENGTHS):
         alone = features[row : row + 1, :length]
         count = int(token_lengths[row])
@@ -65,7 +65,7 @@ def test_quantizer(causal: bool, factor: int, focal_window: int) -> None:
 def test_losses_count_valid_tokens_only() -> None:
     quantizer = make_quantizer(causal=True, factor=1)
     features = padded_batch(20)
-    padded = quantizer(features[:1], lengths_B=torch.tensor([37])).losses
+    padded = quantizer(features[:1], lengths=torch.tensor([37])).losses
     alone = quantizer(features[:1, :37]).losses
     for name in ("entropy", "commitment"):
         assert torch.allclose(padded[name], alone[name], atol=1e-5)
@@ -85,7 +85,7 @@ def test_decoder(name: str) -> None:
     decoder = DECODERS[name].eval()
     hop_samples = decoder.config.hop_samples
     features = padded_batch(20)
-    waveform = decoder(features, lengths_B=torch.tensor(LENGTHS))
+    waveform = decoder(features, lengths=torch.tensor(LENGTHS))
     assert waveform.shape == (len(LENGTHS), max(LENGTHS) * hop_samples)
     for row, length in enumerate(LENGTHS):
         alone = decoder(features[row : row + 1, :length])

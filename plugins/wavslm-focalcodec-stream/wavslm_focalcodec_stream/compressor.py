@@ -40,12 +40,12 @@ class Compressor(nn.Module):
         self.layers = nn.ModuleList(self.blocks)
         self.out_proj = nn.Linear(options.hidden_dims[-1], output_dim)
 
-    def forward(self, x_BTD: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
+    def forward(self, x_BTD: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         for layer in self.blocks:
-            x_BTD = layer.downscale(x_BTD, lengths_B=lengths_B)
-            if lengths_B is not None:
-                lengths_B = (lengths_B + layer.downscale.factor - 1) // layer.downscale.factor
-            x_BTD = layer.focal_block(x_BTD, lengths_B=lengths_B)
+            x_BTD = layer.downscale(x_BTD, lengths=lengths)
+            if lengths is not None:
+                lengths = (lengths + layer.downscale.factor - 1) // layer.downscale.factor
+            x_BTD = layer.focal_block(x_BTD, lengths=lengths)
         return self.out_proj(x_BTD)
 
     def init_state(self, batch_size: int) -> State:
@@ -71,10 +71,10 @@ class Refiner(nn.Module):
         self.in_proj = nn.Linear(chunk_frames * dim, chunk_frames * dim)
         self.out_proj = nn.Linear(chunk_frames * dim, chunk_frames * dim)
 
-    def forward(self, x_BTD: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
+    def forward(self, x_BTD: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         """Map (B,T,D) to (B,T,D); chunks are counted from the start, the last completed with zeros."""
         frames = x_BTD.shape[1]
-        padded_BTD = F.pad(zero_padding(x_BTD, lengths_B), (0, 0, 0, -frames % self.chunk_frames))
+        padded_BTD = F.pad(zero_padding(x_BTD, lengths), (0, 0, 0, -frames % self.chunk_frames))
         chunks_BNE = padded_BTD.unflatten(1, (-1, self.chunk_frames)).flatten(2)
         refined_BNE = self.out_proj(F.gelu(self.in_proj(chunks_BNE)))
         return x_BTD + refined_BNE.unflatten(2, (self.chunk_frames, -1)).flatten(1, 2)[:, :frames]
@@ -118,13 +118,13 @@ class Decompressor(nn.Module):
         has_refiner = causal and options.lookahead_size > 0
         self.refiner = Refiner(output_dim, options.lookahead_size + 1) if has_refiner else None
 
-    def forward(self, codes_BTK: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
+    def forward(self, codes_BTK: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         x_BTD = self.in_proj(codes_BTK)
         for layer in self.blocks:
-            x_BTD = layer.upscale(layer.focal_block(x_BTD, lengths_B=lengths_B))
-            if lengths_B is not None:
-                lengths_B = lengths_B * layer.upscale.factor
-        return x_BTD if self.refiner is None else self.refiner(x_BTD, lengths_B=lengths_B)
+            x_BTD = layer.upscale(layer.focal_block(x_BTD, lengths=lengths))
+            if lengths is not None:
+                lengths = lengths * layer.upscale.factor
+        return x_BTD if self.refiner is None else self.refiner(x_BTD, lengths=lengths)
 
     def init_state(self, batch_size: int) -> State:
         return join_states(*(layer.focal_block.modulation.init_state(batch_size) for layer in self.blocks))

@@ -34,8 +34,8 @@ class ConvNeXtBlock(nn.Module):
         self.pwconv2 = nn.Linear(ffn_dim, dim)
         self.gamma = nn.Parameter(torch.full((dim,), layerscale_init))
 
-    def forward(self, x_BTD: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
-        return self._finish(x_BTD, self.dwconv(x_BTD, lengths_B=lengths_B))
+    def forward(self, x_BTD: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        return self._finish(x_BTD, self.dwconv(x_BTD, lengths=lengths))
 
     def step(self, x_BTD: Tensor, state: State) -> tuple[Tensor, State]:
         y_BTD, state = self.dwconv.step(x_BTD, state)
@@ -76,10 +76,10 @@ class ConvNeXtBackbone(nn.Module):
     def state_tensors(self) -> int:
         return TimeConv.state_tensors * (1 + len(self.blocks))
 
-    def forward(self, x_BTD: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
-        x_BTD = self.input_norm(self.embedding(x_BTD, lengths_B=lengths_B))
+    def forward(self, x_BTD: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        x_BTD = self.input_norm(self.embedding(x_BTD, lengths=lengths))
         for block in self.blocks:
-            x_BTD = block(x_BTD, lengths_B=lengths_B)
+            x_BTD = block(x_BTD, lengths=lengths)
         return self.output_norm(x_BTD)
 
     def init_state(self, batch_size: int) -> State:

@@ -43,8 +43,8 @@ class FocalLevel(nn.Sequential):
         assert isinstance(conv, TimeConv)
         return conv
 
-    def forward(self, input: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
-        return F.gelu(self.conv(input, lengths_B=lengths_B))
+    def forward(self, input: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        return F.gelu(self.conv(input, lengths=lengths))
 
     def step(self, x_BTD: Tensor, state: State) -> tuple[Tensor, State]:
         y_BTD, state = self.conv.step(x_BTD, state)
@@ -84,14 +84,14 @@ class FocalModulation(nn.Module):
     def state_tensors(self) -> int:
         return sum(level.state_tensors for level in self.levels)
 
-    def forward(self, x_BTD: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
+    def forward(self, x_BTD: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         query_BTD, context_BTD, gates_BTL = self._project(x_BTD)
         contexts: list[Tensor] = []
         for level in self.levels:
-            context_BTD = level(context_BTD, lengths_B=lengths_B)
+            context_BTD = level(context_BTD, lengths=lengths)
             contexts.append(context_BTD)
         if not self.causal:
-            contexts.append(F.gelu(mean_over_time(context_BTD, lengths_B)))
+            contexts.append(F.gelu(mean_over_time(context_BTD, lengths)))
         return self._modulate(query_BTD, contexts, gates_BTL)
 
     def init_state(self, batch_size: int) -> State:
@@ -159,9 +159,9 @@ class FocalBlock(nn.Module):
     def state_tensors(self) -> int:
         return self.modulation.state_tensors
 
-    def forward(self, x_BTD: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
+    def forward(self, x_BTD: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         inner_BTD = x_BTD if self.use_post_norm else self.modulation_norm(x_BTD)
-        return self._finish(x_BTD, self.modulation(inner_BTD, lengths_B=lengths_B))
+        return self._finish(x_BTD, self.modulation(inner_BTD, lengths=lengths))
 
     def step(self, x_BTD: Tensor, state: State) -> tuple[Tensor, State]:
         inner_BTD = x_BTD if self.use_post_norm else self.modulation_norm(x_BTD)
@@ -183,9 +183,9 @@ def _scaled(x_BTD: Tensor, gamma_D: Tensor | None) -> Tensor:
     return x_BTD if gamma_D is None else gamma_D * x_BTD
 
 
-def mean_over_time(x_BTD: Tensor, lengths_B: Tensor | None) -> Tensor:
+def mean_over_time(x_BTD: Tensor, lengths: Tensor | None) -> Tensor:
     """Return (B,1,D), the mean over each item's valid frames."""
-    if lengths_B is None:
+    if lengths is None:
         return x_BTD.mean(dim=1, keepdim=True)
-    total_B1D = zero_padding(x_BTD, lengths_B).sum(dim=1, keepdim=True)
-    return total_B1D / lengths_B.clamp(min=1)[:, None, None].to(x_BTD.dtype)
+    total_B1D = zero_padding(x_BTD, lengths).sum(dim=1, keepdim=True)
+    return total_B1D / lengths.clamp(min=1)[:, None, None].to(x_BTD.dtype)

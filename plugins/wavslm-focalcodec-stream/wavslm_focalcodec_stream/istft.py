@@ -46,9 +46,9 @@ class Istft(Decoder[IstftConfig]):
         self.backbone = ConvNeXtBackbone(config, causal=True, left_padding="zeros")
         self.head = IstftHead(config)
 
-    def forward(self, features_BTD: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
-        frames_BTN = self.head(self.backbone(features_BTD, lengths_B=lengths_B))
-        samples_BS = overlap_add(zero_padding(frames_BTN, lengths_B), self.config.hop_samples)
+    def forward(self, features_BTD: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        frames_BTN = self.head(self.backbone(features_BTD, lengths=lengths))
+        samples_BS = overlap_add(zero_padding(frames_BTN, lengths), self.config.hop_samples)
         return samples_BS[:, self.delay_samples :]
 
     def init_state(self, batch_size: int) -> State:

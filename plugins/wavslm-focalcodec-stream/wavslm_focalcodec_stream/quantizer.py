@@ -30,33 +30,33 @@ class FocalCodecStream(Quantizer[FocalCodecStreamConfig]):
         self.compressor = Compressor(config.input_dim, bits, config.compressor, causal=causal)
         self.decompressor = Decompressor(bits, facts.output_dim, config.decompressor, causal=causal)
 
-    def latents(self, features_BTD: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
+    def latents(self, features_BTD: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         """Return latents (B, ⌈T / frames_per_token⌉, bits) of norm one."""
-        return F.normalize(self.compressor(features_BTD, lengths_B=lengths_B), dim=-1)
+        return F.normalize(self.compressor(features_BTD, lengths=lengths), dim=-1)
 
     def codes(self, tokens_BT: Tensor) -> Tensor:
         """Return codes (B,T,bits) with entries ±1/√bits."""
         dtype = next(self.parameters()).dtype
         return codes_from_tokens(tokens_BT, bits=self.config.code_bits, dtype=dtype)
 
-    def encode(self, features_BTD: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
+    def encode(self, features_BTD: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         # The sign of a latent is the sign of the compressor's output, so normalising it changes no token.
-        return tokens_from_latents(self.compressor(features_BTD, lengths_B=lengths_B))
+        return tokens_from_latents(self.compressor(features_BTD, lengths=lengths))
 
-    def decode(self, tokens_BT: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
-        return self.decompressor(self.codes(tokens_BT), lengths_B=lengths_B)
+    def decode(self, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        return self.decompressor(self.codes(tokens_BT), lengths=lengths)
 
     def forward(
-        self, features_BTD: Tensor, *, lengths_B: Tensor | None = None, bypass_codes: bool = False
+        self, features_BTD: Tensor, *, lengths: Tensor | None = None, bypass_codes: bool = False
     ) -> QuantizerOutput:
         """Return features (B,T,D), tokens and the losses "entropy" (nats) and "commitment".
 
         With `bypass_codes` the decompressor reads the normalised latents themselves.
         """
-        latents_BTK = self.latents(features_BTD, lengths_B=lengths_B)
-        token_lengths_B = None if lengths_B is None else self.token_lengths(lengths_B)
+        latents_BTK = self.latents(features_BTD, lengths=lengths)
+        token_lengths_B = None if lengths is None else self.token_lengths(lengths)
         codes_BTK = latents_BTK if bypass_codes else straight_through(latents_BTK)
-        reconstructed_BTD = self.decompressor(codes_BTK, lengths_B=token_lengths_B)
+        reconstructed_BTD = self.decompressor(codes_BTK, lengths=token_lengths_B)
         valid_NK = latents_BTK.flatten(0, 1)
         if token_lengths_B is not None:
             valid_NK = latents_BTK[valid_mask(token_lengths_B, latents_BTK.shape[1])]

@@ -71,10 +71,10 @@ class DownScale(nn.Module):
         self.downscale = MergeFrames(in_dim, out_dim, factor)
         self.activation = Snake(out_dim)
 
-    def forward(self, x_BTD: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
+    def forward(self, x_BTD: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         """Map (B,T,D_in) to (B, ⌈T / factor⌉, D_out)."""
         if self.factor > 1:
-            x_BTD = F.pad(zero_padding(x_BTD, lengths_B), (0, 0, 0, -x_BTD.shape[1] % self.factor))
+            x_BTD = F.pad(zero_padding(x_BTD, lengths), (0, 0, 0, -x_BTD.shape[1] % self.factor))
         return self.activation(self.downscale(x_BTD))
 
 

@@ -70,11 +70,11 @@ class TimeConv(nn.Conv1d):
     def ring_frames(self) -> int:
         return self.context + PIECE_FRAMES
 
-    def forward(self, x_BTD: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
+    def forward(self, x_BTD: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         """Map (B,T,D_in) to (B,T,D_out); nothing beyond an item's length reaches its valid frames."""
         if not self.causal:
             left = self.context // 2
-            padded = F.pad(zero_padding(x_BTD, lengths_B), (0, 0, left, self.context - left))
+            padded = F.pad(zero_padding(x_BTD, lengths), (0, 0, left, self.context - left))
         elif self.left_padding == "zeros":
             padded = F.pad(x_BTD, (0, 0, self.context, 0))
         else:

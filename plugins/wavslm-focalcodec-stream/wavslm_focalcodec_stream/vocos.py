@@ -28,7 +28,7 @@ class VocosHead(nn.Module):
         self.causal = config.causal
         self.proj = nn.Linear(config.dim, config.n_fft + 2)
 
-    def forward(self, x_BTD: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
+    def forward(self, x_BTD: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         log_magnitude_BTF, phase_BTF = self.proj(x_BTD).chunk(2, dim=-1)
         frames_BTN = polar_to_samples(log_magnitude_BTF, phase_BTF, max_magnitude=MAX_MAGNITUDE)
         if self.causal:
@@ -36,9 +36,9 @@ class VocosHead(nn.Module):
         window_N = torch.hann_window(self.n_fft, device=x_BTD.device)
         weights_BTN = window_N.square().expand(1, x_BTD.shape[1], -1)
         frames_BTN = frames_BTN * window_N
-        if lengths_B is not None:
+        if lengths is not None:
             # Each item ends where its own frames end: neither its sum nor its envelope sees padding.
-            valid_BT1 = valid_mask(lengths_B, x_BTD.shape[1])[..., None]
+            valid_BT1 = valid_mask(lengths, x_BTD.shape[1])[..., None]
             frames_BTN = frames_BTN.masked_fill(~valid_BT1, 0.0)
             weights_BTN = weights_BTN * valid_BT1
         envelope_BS = overlap_add(weights_BTN, self.hop_samples)
@@ -57,8 +57,8 @@ class Vocos(Decoder[VocosConfig]):
         self.backbone = ConvNeXtBackbone(config, causal=config.causal, left_padding="replicate")
         self.head = VocosHead(config)
 
-    def forward(self, features_BTD: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
-        return self.head(self.backbone(features_BTD, lengths_B=lengths_B), lengths_B=lengths_B)
+    def forward(self, features_BTD: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        return self.head(self.backbone(features_BTD, lengths=lengths), lengths=lengths)
 
     def init_state(self, batch_size: int) -> State:
         if not self.config.causal:

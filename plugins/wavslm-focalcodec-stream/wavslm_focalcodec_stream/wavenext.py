@@ -28,8 +28,8 @@ class WaveNeXt(Decoder[WaveNeXtConfig]):
         self.backbone = ConvNeXtBackbone(config, causal=config.causal, left_padding="zeros")
         self.head = WaveNeXtHead(config.dim, config.hop_samples)
 
-    def forward(self, features_BTD: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
-        return self.head(self.backbone(features_BTD, lengths_B=lengths_B))
+    def forward(self, features_BTD: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        return self.head(self.backbone(features_BTD, lengths=lengths))
 
     def init_state(self, batch_size: int) -> State:
         if not self.config.causal:

@@ -33,7 +33,7 @@ class NextChunkHead(Head[NextChunkConfig]):
         """Map (…,D) to (…,V)."""
         return F.linear(hidden, self.weight) if self.packed is None else self.packed(hidden)
 
-    def log_probs(self, hidden_BTD: Tensor, tokens_BT: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
+    def log_probs(self, hidden_BTD: Tensor, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         """Return log p(token | the chunks before its own) in nats, (B,T); NaN in the first chunk."""
         batch, size = tokens_BT.shape
         chunk = self.config.chunk_tokens
@@ -43,8 +43,8 @@ class NextChunkHead(Head[NextChunkConfig]):
         logits_NV = self.logits(hidden_BTD[:, :-chunk]).flatten(0, 1).float()
         losses_N = F.cross_entropy(logits_NV, tokens_BT[:, chunk:].flatten(), reduction="none")
         predicted_BT = -losses_N.view(batch, size - chunk)
-        if lengths_B is not None:
-            padded = ~valid_mask(lengths_B, size)[:, chunk:]
+        if lengths is not None:
+            padded = ~valid_mask(lengths, size)[:, chunk:]
             predicted_BT = predicted_BT.masked_fill(padded, torch.nan)
         return torch.cat([result_BT[:, :chunk], predicted_BT], dim=1)
 

@@ -30,7 +30,7 @@ def test_encoder_items_equal_items_alone(style: str) -> None:
     encoder = WavLM(config).eval()
     waveform = torch.randn(len(LENGTHS), 16000) * 3 + 1
     lengths = torch.tensor(LENGTHS)
-    batch = encoder.hidden_states(waveform, lengths_B=lengths)
+    batch = encoder.hidden_states(waveform, lengths=lengths)
     frames = encoder.frame_lengths(lengths).tolist()
     for item, (length, count) in enumerate(zip(LENGTHS, frames, strict=True)):
         alone = encoder.hidden_states(waveform[item : item + 1, :length])
@@ -51,7 +51,7 @@ def test_backbone_items_equal_items_alone(fill: float) -> None:
     features = torch.randn(4, 70, 32)
     for item, length in enumerate(lengths):
         features[item, length:] = fill
-    batch = backbone(features, lengths_B=torch.tensor(lengths))
+    batch = backbone(features, lengths=torch.tensor(lengths))
     for item, length in enumerate(lengths):
         alone = backbone(features[item : item + 1, :length])
         torch.testing.assert_close(batch[item : item + 1, :length], alone, atol=1e-5, rtol=0.0)
@@ -65,7 +65,7 @@ def test_padding_leaves_gradients_alone() -> None:
     expected = {name: p.grad.clone() for name, p in backbone.named_parameters() if p.grad is not None}
     backbone.zero_grad()
     padded = torch.cat([features, torch.randn(1, 40, 32)], dim=1)
-    backbone(padded, lengths_B=torch.tensor([33]))[:, :33].square().sum().backward()
+    backbone(padded, lengths=torch.tensor([33]))[:, :33].square().sum().backward()
     for name, parameter in backbone.named_parameters():
         assert parameter.grad is not None
         torch.testing.assert_close(parameter.grad, expected[name], atol=1e-4, rtol=1e-4)

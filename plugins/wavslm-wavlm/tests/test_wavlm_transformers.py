@@ -64,7 +64,7 @@ def test_batches_with_padding(make_oracle: Any, style: str, waveform: Tensor, tm
     oracle.save_pretrained(tmp_path)
     model = load_wavlm(tmp_path)
     lengths = torch.tensor(LENGTHS)
-    batch = model.hidden_states(waveform, lengths_B=lengths)
+    batch = model.hidden_states(waveform, lengths=lengths)
     frames = model.frame_lengths(lengths).tolist()
     for item, (length, count) in enumerate(zip(LENGTHS, frames, strict=True)):
         alone = waveform[item : item + 1, :length]
@@ -81,8 +81,8 @@ def test_padding_as_the_library_masks_it(make_oracle: Any, waveform: Tensor, tmp
     model = load_wavlm(tmp_path)
     lengths = torch.tensor(LENGTHS)
     mask = (torch.arange(16000) < lengths[:, None]).long()
-    theirs = oracle(normalize(waveform, lengths_B=lengths), attention_mask=mask).last_hidden_state
-    ours = model(waveform, lengths_B=lengths)
+    theirs = oracle(normalize(waveform, lengths=lengths), attention_mask=mask).last_hidden_state
+    ours = model(waveform, lengths=lengths)
     for item, count in enumerate(model.frame_lengths(lengths).tolist()):
         torch.testing.assert_close(ours[item, :count], theirs[item, :count], atol=1e-4, rtol=0.0)
 

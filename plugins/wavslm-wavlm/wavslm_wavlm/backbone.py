@@ -30,10 +30,10 @@ class WavLMUpper(Backbone[WavLMUpperConfig]):
     def stack(self) -> Stack:
         return make_stack(self.config, self.layers, self.relative_embedding)
 
-    def forward(self, inputs: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
+    def forward(self, inputs: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         """Map features (B,T,D) or tokens (B,T) to hidden states (B,T,D)."""
-        x_BTD = zero_padding(self._read(inputs), lengths_B)
-        output: Tensor = self.norm(self.stack.forward(x_BTD, lengths_B=lengths_B))
+        x_BTD = zero_padding(self._read(inputs), lengths)
+        output: Tensor = self.norm(self.stack.forward(x_BTD, lengths=lengths))
         return output
 
     def init_state(self, batch_size: int) -> State:

@@ -61,13 +61,13 @@ class TimeNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(dim))
         self.eps = eps
 
-    def forward(self, x_BTD: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
+    def forward(self, x_BTD: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         """Map (B,T,D) to (B,T,D)."""
-        if lengths_B is None:
+        if lengths is None:
             variance, mean = torch.var_mean(x_BTD, dim=1, keepdim=True, correction=0)
         else:
-            mask_BT1 = valid_mask(lengths_B, x_BTD.shape[1])[..., None]
-            count_B11 = lengths_B.clamp(min=1)[:, None, None]
+            mask_BT1 = valid_mask(lengths, x_BTD.shape[1])[..., None]
+            count_B11 = lengths.clamp(min=1)[:, None, None]
             mean = x_BTD.masked_fill(~mask_BT1, 0.0).sum(1, keepdim=True) / count_B11
             squares = (x_BTD - mean).square().masked_fill(~mask_BT1, 0.0)
             variance = squares.sum(1, keepdim=True) / count_B11
@@ -107,20 +107,20 @@ class ConvBlock(nn.Module):
             return (lengths + stride - 1) // stride
         return torch.where(lengths > 0, ((lengths - kernel) // stride + 1).clamp(min=1), 0)
 
-    def forward(self, x_BTD: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
+    def forward(self, x_BTD: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         """Map (B, T, D_in) to (B, T', D_out).
 
         Causal: the first input is repeated kernel−1 times in front. Otherwise: only an item shorter than the
-        kernel is continued with zeros. `lengths_B` counts inputs.
+        kernel is continued with zeros. `lengths` counts inputs.
         """
         (kernel,) = self.conv.kernel_size
         if self.causal:
             x_BTD = torch.cat([x_BTD[:, :1].expand(-1, self.context, -1), x_BTD], dim=1)
-        elif lengths_B is not None and bool((lengths_B < kernel).any()):
-            x_BTD = x_BTD.masked_fill(~valid_mask(lengths_B, x_BTD.shape[1])[..., None], 0.0)
+        elif lengths is not None and bool((lengths < kernel).any()):
+            x_BTD = x_BTD.masked_fill(~valid_mask(lengths, x_BTD.shape[1])[..., None], 0.0)
         if x_BTD.shape[1] < kernel:
             x_BTD = F.pad(x_BTD, (0, 0, 0, kernel - x_BTD.shape[1]))
-        return self._finish(self.conv(x_BTD), None if lengths_B is None else self.frame_lengths(lengths_B))
+        return self._finish(self.conv(x_BTD), None if lengths is None else self.frame_lengths(lengths))
 
     def init_state(self, batch_size: int) -> State:
         cache = self.conv.weight.new_zeros(batch_size, self.context, self.conv.in_channels)
@@ -135,9 +135,9 @@ class ConvBlock(nn.Module):
         new_cache = joined[:, joined.shape[1] - self.context :].clone()
         return self._finish(self.conv(joined), None), (new_cache, position + x_BTD.shape[1])
 
-    def _finish(self, x_BTD: Tensor, lengths_B: Tensor | None) -> Tensor:
+    def _finish(self, x_BTD: Tensor, lengths: Tensor | None) -> Tensor:
         if isinstance(self.norm, TimeNorm):
-            x_BTD = self.norm(x_BTD, lengths_B=lengths_B)
+            x_BTD = self.norm(x_BTD, lengths=lengths)
         elif self.norm is not None:
             x_BTD = self.norm(x_BTD)
         return F.gelu(x_BTD)

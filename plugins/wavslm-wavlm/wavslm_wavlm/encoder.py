@@ -40,12 +40,12 @@ class Transformer(nn.Module):
         """Return the lowest `count` layers with their bias table."""
         return make_stack(self.config, self.layers, self.relative_embedding, count=count)
 
-    def hidden_states(self, x_BTD: Tensor, *, lengths_B: Tensor | None = None) -> Iterator[Tensor]:
+    def hidden_states(self, x_BTD: Tensor, *, lengths: Tensor | None = None) -> Iterator[Tensor]:
         """Yield the input of the first layer, then what each layer gives; a final norm is in the last."""
-        x_BTD = zero_padding(x_BTD, lengths_B)
+        x_BTD = zero_padding(x_BTD, lengths)
         x_BTD = self._first(x_BTD + self.positional_embedding(x_BTD))
         yield self._last(x_BTD) if not self.layers else x_BTD
-        states = self.stack(len(self.layers)).hidden_states(x_BTD, lengths_B=lengths_B)
+        states = self.stack(len(self.layers)).hidden_states(x_BTD, lengths=lengths)
         for index, hidden_BTD in enumerate(states, start=1):
             yield self._last(hidden_BTD) if index == len(self.layers) else hidden_BTD
 
@@ -89,24 +89,24 @@ class WavLM(Encoder[WavLMConfig]):
     def frame_lengths(self, sample_lengths: Tensor) -> Tensor:
         return self.feature_extractor.frame_lengths(sample_lengths)
 
-    def forward(self, waveform_BS: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
-        """Return the hidden states of the output layer, (B,T,D); `lengths_B` counts samples."""
-        states = self._hidden_states(waveform_BS, lengths_B)
+    def forward(self, waveform_BS: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        """Return the hidden states of the output layer, (B,T,D); `lengths` counts samples."""
+        states = self._hidden_states(waveform_BS, lengths)
         return next(islice(states, self.encoder.output_layer, None))
 
-    def hidden_states(self, waveform_BS: Tensor, *, lengths_B: Tensor | None = None) -> list[Tensor]:
+    def hidden_states(self, waveform_BS: Tensor, *, lengths: Tensor | None = None) -> list[Tensor]:
         """Return num_layers + 1 tensors (B,T,D): the input of the first layer, then what each layer gives.
 
         With `final_norm`, the last one is normalised, as in the transformers library.
         """
-        return list(self._hidden_states(waveform_BS, lengths_B))
+        return list(self._hidden_states(waveform_BS, lengths))
 
-    def _hidden_states(self, waveform_BS: Tensor, lengths_B: Tensor | None) -> Iterator[Tensor]:
+    def _hidden_states(self, waveform_BS: Tensor, lengths: Tensor | None) -> Iterator[Tensor]:
         if self.config.normalize_waveform:
-            waveform_BS = normalize(waveform_BS, lengths_B=lengths_B)
-        frames_BTD = self.feature_extractor(waveform_BS, lengths_B=lengths_B)
-        frame_lengths = None if lengths_B is None else self.frame_lengths(lengths_B)
-        return self.encoder.hidden_states(self.feature_proj(self.norm(frames_BTD)), lengths_B=frame_lengths)
+            waveform_BS = normalize(waveform_BS, lengths=lengths)
+        frames_BTD = self.feature_extractor(waveform_BS, lengths=lengths)
+        frame_lengths = None if lengths is None else self.frame_lengths(lengths)
+        return self.encoder.hidden_states(self.feature_proj(self.norm(frames_BTD)), lengths=frame_lengths)
 
     def init_state(self, batch_size: int) -> State:
         self._check_streams()
@@ -139,13 +139,13 @@ class WavLM(Encoder[WavLMConfig]):
             raise self.no_streaming()
 
 
-def normalize(waveform_BS: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
+def normalize(waveform_BS: Tensor, *, lengths: Tensor | None = None) -> Tensor:
     """Bring the valid samples of each item to zero mean and unit variance; padded places become 0."""
-    if lengths_B is None:
+    if lengths is None:
         variance, mean = torch.var_mean(waveform_BS, dim=1, keepdim=True, correction=0)
         return (waveform_BS - mean) * (variance + 1e-7).rsqrt()
-    mask_BS = valid_mask(lengths_B, waveform_BS.shape[1])
-    count_B1 = lengths_B.clamp(min=1)[:, None]
+    mask_BS = valid_mask(lengths, waveform_BS.shape[1])
+    count_B1 = lengths.clamp(min=1)[:, None]
     mean = waveform_BS.masked_fill(~mask_BS, 0.0).sum(1, keepdim=True) / count_B1
     centred = (waveform_BS - mean).masked_fill(~mask_BS, 0.0)
     return centred * (centred.square().sum(1, keepdim=True) / count_B1 + 1e-7).rsqrt()

@@ -43,13 +43,13 @@ class FeatureExtractor(nn.Module):
             lengths = layer.frame_lengths(lengths)  # type: ignore[operator]
         return lengths
 
-    def forward(self, waveform_BS: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
-        """Map (B,S) to (B, T, channels); `lengths_B` counts samples."""
+    def forward(self, waveform_BS: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        """Map (B,S) to (B, T, channels); `lengths` counts samples."""
         x_BTD = waveform_BS[..., None]
         for layer in self.layers:
-            x_BTD = layer(x_BTD, lengths_B=lengths_B)
-            if lengths_B is not None:
-                lengths_B = layer.frame_lengths(lengths_B)  # type: ignore[operator]
+            x_BTD = layer(x_BTD, lengths=lengths)
+            if lengths is not None:
+                lengths = layer.frame_lengths(lengths)  # type: ignore[operator]
         return x_BTD
 
     @property

@@ -103,13 +103,13 @@ class Stack:
     def state_tensors(self) -> int:
         return 2 * len(self.layers) + 2
 
-    def hidden_states(self, x_BTD: Tensor, *, lengths_B: Tensor | None = None) -> Iterator[Tensor]:
+    def hidden_states(self, x_BTD: Tensor, *, lengths: Tensor | None = None) -> Iterator[Tensor]:
         """Yield what each layer gives, (B,T,D), from the first to the last."""
         batch, size, _ = x_BTD.shape
         weight_NH = self.relative_embedding.weight.float()
         num_buckets, heads = weight_NH.shape
-        lengths = [size] * batch if lengths_B is None else lengths_B.tolist()
-        plan = make_plan(self.reach, lengths=lengths, size=size, heads=heads, device=x_BTD.device)
+        sizes = [size] * batch if lengths is None else lengths.tolist()
+        plan = make_plan(self.reach, lengths=sizes, size=size, heads=heads, device=x_BTD.device)
         table_HQN = bias_table(
             weight_NH,
             rows=plan.rows,
@@ -122,9 +122,9 @@ class Stack:
             x_BTD = layer(x_BTD, table_HQN=table_HQN, plan=plan)
             yield x_BTD
 
-    def forward(self, x_BTD: Tensor, *, lengths_B: Tensor | None = None) -> Tensor:
+    def forward(self, x_BTD: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         """Map (B,T,D) to what the last layer gives, (B,T,D)."""
-        for hidden_BTD in self.hidden_states(x_BTD, lengths_B=lengths_B):
+        for hidden_BTD in self.hidden_states(x_BTD, lengths=lengths):
             x_BTD = hidden_BTD
         return x_BTD
 

@@ -100,10 +100,10 @@ def test_codes_are_off_first_and_on_then(context: StageContext, monkeypatch: pyt
     forward = task.codec.quantizer.forward
 
     def spy(
-        features_BTD: Tensor, *, lengths_B: Tensor | None = None, bypass_codes: bool = False
+        features_BTD: Tensor, *, lengths: Tensor | None = None, bypass_codes: bool = False
     ) -> QuantizerOutput:
         seen.append(bypass_codes)
-        return forward(features_BTD, lengths_B=lengths_B, bypass_codes=bypass_codes)
+        return forward(features_BTD, lengths=lengths, bypass_codes=bypass_codes)
 
     monkeypatch.setattr(task.codec.quantizer, "forward", spy)
     for step in (0, 19, 20, 39):
