@@ -21,9 +21,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from wavslm_core.checkpoint_documents import CONFIG_FILE
 from wavslm_core.errors import CheckpointError
 
-CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 
 
@@ -54,20 +54,6 @@ def find_folder(reference: str | Path) -> Path:
             f"'{text}' is no local folder and could not be fetched from the hub "
             f"({type(error).__name__}). Check the name and the network, or give a folder that holds it"
         ) from error
-
-
-def read_document(folder: Path) -> dict[str, Any]:
-    """Return the folder's `config.json`. Raises: CheckpointError."""
-    path = folder / CONFIG_FILE
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{folder} holds no {CONFIG_FILE}; is it a checkpoint folder?") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path} is not valid JSON: {error}. Fetch or save it again") from None
-    if not isinstance(document, dict):
-        raise CheckpointError(f"{path} must hold a JSON object, not {type(document).__name__}")
-    return document
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

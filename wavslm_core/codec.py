@@ -11,15 +11,13 @@ from torch import Tensor, nn
 
 from wavslm_core import checkpoint_io
 from wavslm_core.codec_stream import CodecStream
-from wavslm_core.configs import PartConfig, Role
+from wavslm_core.configs import CODEC_ROLES, PartConfig, Role
 from wavslm_core.errors import AudioError
 from wavslm_core.facts import CodecFacts, DecoderFacts, EncoderFacts, QuantizerFacts
 from wavslm_core.interfaces import CheckpointParts, Decoder, Encoder, Quantizer
 from wavslm_core.lengths import valid_mask
 from wavslm_core.part_folders import load_parts, save_parts
 from wavslm_core.plugins import load_registry
-
-CODEC_ROLES: tuple[Role, ...] = ("encoder", "quantizer", "decoder")
 
 
 class Codec(nn.Module):

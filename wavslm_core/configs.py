@@ -37,6 +37,8 @@ Role = Literal[
 ROLES: tuple[Role, ...] = get_args(Role)
 PART_ROLES: tuple[Role, ...] = ("encoder", "quantizer", "decoder", "backbone", "head", "sampler")
 """The six roles of a model, in the order in which facts flow from one to the next."""
+CODEC_ROLES: tuple[Role, ...] = PART_ROLES[:3]
+LANGUAGE_ROLES: tuple[Role, ...] = PART_ROLES[3:]
 
 
 def linked(source: str, **constraints: Any) -> Any:

@@ -11,16 +11,14 @@ from torch import Tensor, nn
 
 from wavslm_core import checkpoint_io
 from wavslm_core.codec import Codec
-from wavslm_core.configs import PartConfig, Role, SamplerConfig
-from wavslm_core.errors import CheckpointError, PluginError
+from wavslm_core.configs import LANGUAGE_ROLES, PartConfig, Role
+from wavslm_core.errors import CheckpointError
 from wavslm_core.facts import BackboneFacts, HeadFacts
 from wavslm_core.interfaces import Backbone, CheckpointParts, Head, Sampler
 from wavslm_core.part_folders import load_parts, save_parts
 from wavslm_core.plugins import load_registry
 from wavslm_core.random_rows import RowRandom, row_seeds
 from wavslm_core.speech_lm_stream import Continuation
-
-LANGUAGE_ROLES: tuple[Role, ...] = ("backbone", "head", "sampler")
 
 
 class SpeechLM(nn.Module):
@@ -278,27 +276,16 @@ class SpeechLM(nn.Module):
     def make_sampler(self, sampler: Sampler | Mapping[str, Any] | None) -> Sampler:
         """Return the given sampler, one built from `{"name": …}`, or the model's own.
 
-        Raises: PluginError for an unknown name or option.
+        Raises: RecipeError for an unknown name or option.
         """
         if sampler is None:
             return self.sampler
         if isinstance(sampler, Sampler):
             return sampler
-        from pydantic import ValidationError
+        from wavslm_core.recipe import config_from_dict
 
-        registry = load_registry()
-        entry = registry.entry("sampler", str(sampler.get("name", "")))
-        try:
-            config = cast(SamplerConfig, entry.config_class.model_validate(dict(sampler)))
-        except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(piece) for piece in first["loc"])
-            options = ", ".join(entry.config_class.model_fields)
-            raise PluginError(
-                f"sampler '{entry.name}': {field}: {first['msg']} (given: {first['input']!r}). "
-                f"Its options are: {options}"
-            ) from None
-        return cast(Sampler, registry.build(config))
+        config = config_from_dict("sampler", dict(sampler), where="sampler")
+        return cast(Sampler, load_registry().build(config))
 
     def _continue(
         self,

@@ -96,7 +96,7 @@ def test_missing_folder(reference: str) -> None:
 
 def test_unknown_format(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"format": "other"}')
-    with pytest.raises(CheckpointError, match="no known checkpoint format"):
+    with pytest.raises(CheckpointError, match="in no known checkpoint format"):
         Codec.load(tmp_path)
 
 

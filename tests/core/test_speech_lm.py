@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from wavslm_core import SpeechLM
-from wavslm_core.errors import AudioError, CheckpointError, PluginError
+from wavslm_core.errors import AudioError, CheckpointError, RecipeError
 from wavslm_core.testing.fakes import fake_codec, fake_speech_lm
 
 
@@ -108,9 +108,9 @@ def test_bad_prompts_and_samplers(tokens: torch.Tensor) -> None:
     model = fake_speech_lm(fake_codec())
     with pytest.raises(ValueError, match="Cut it to 36"):
         model.generate(tokens[:, :39], new_tokens=4)
-    with pytest.raises(PluginError, match="Did you mean 'fake'"):
+    with pytest.raises(RecipeError, match="Did you mean 'fake'"):
         model.generate(tokens, new_tokens=4, sampler={"name": "fakes"})
-    with pytest.raises(PluginError, match="Its options are: name"):
+    with pytest.raises(RecipeError, match="heat"):
         model.generate(tokens, new_tokens=4, sampler={"name": "fake", "heat": 1})
     with pytest.raises(ValueError, match="2 seeds were given for 3 rows"):
         model.generate(tokens, new_tokens=4, seed=[1, 2])

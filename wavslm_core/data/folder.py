@@ -17,11 +17,12 @@ from pydantic import Field
 
 from wavslm_core.configs import CorpusConfig
 from wavslm_core.data.corpora import Corpus, Rejected, Utterance
-from wavslm_core.data.manifest import AudioFile, scan
 from wavslm_core.errors import DataError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from wavslm_core.data.manifest import AudioFile
 
 SPLITS = ("train", "valid", "test")
 _USUAL_NAMES = {"train": ("train",), "valid": ("valid", "dev"), "test": ("test",)}
@@ -57,6 +58,9 @@ class Folder(Corpus):
 
     @cached_property
     def _files(self) -> list[AudioFile]:
+        # Imported here: reading audio brings numpy along, which listing and checking do without.
+        from wavslm_core.data.manifest import scan
+
         files = scan(self.root, cache_dir=self.cache_dir)
         if not files:
             raise DataError(f"{self.root} holds no WAV, FLAC, OGG or MP3 file; check `data.path`")

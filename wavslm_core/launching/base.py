@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
-from wavslm_core.launching.config import LaunchConfig
+from wavslm_core.recipe.launch import LaunchConfig
 
 LaunchConfigT = TypeVar("LaunchConfigT", bound=LaunchConfig)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from wavslm_core.launching.base import Launcher, Outcome, Say
-from wavslm_core.launching.config import LaunchConfig
 from wavslm_core.launching.runner import run_stages
+from wavslm_core.recipe.launch import LaunchConfig
 
 
 class DebugLauncher(Launcher[LaunchConfig]):

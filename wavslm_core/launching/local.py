@@ -18,8 +18,8 @@ from typing import Any
 
 from wavslm_core.errors import WavslmError
 from wavslm_core.launching.base import JobCrashed, Launcher, Outcome, Say
-from wavslm_core.launching.config import LaunchConfig, LocalLaunch
 from wavslm_core.launching.runner import run_stages
+from wavslm_core.recipe.launch import LaunchConfig, LocalLaunch
 
 YEARS_MIN = 10 * 365 * 24 * 60
 """submitit's local executor ends jobs after two minutes unless told otherwise."""

@@ -10,8 +10,8 @@ from pydantic import BaseModel, Field, GetCoreSchemaHandler, create_model
 from pydantic_core import CoreSchema, core_schema
 
 from wavslm_core.configs import PART_ROLES, Config
-from wavslm_core.launching.config import LAUNCH_CONFIGS
 from wavslm_core.recipe.data import EVERY_SPLIT, SPLITS, DataConfig
+from wavslm_core.recipe.launch import LAUNCH_CONFIGS
 from wavslm_core.recipe.model import Recipe
 from wavslm_core.recipe.unions import ConfigUnion, tag_of
 from wavslm_core.registry import Registry

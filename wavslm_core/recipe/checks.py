@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import cast
 
-from wavslm_core.configs import Role
+from wavslm_core.configs import CODEC_ROLES, Role
 from wavslm_core.facts import BackboneFacts, DecoderFacts, EncoderFacts, HeadFacts, QuantizerFacts
-from wavslm_core.recipe.links import CODEC_ROLES, Links, link_recipe, raise_problems
+from wavslm_core.recipe.links import Links, link_recipe, raise_problems
 from wavslm_core.recipe.model import Recipe
 
 

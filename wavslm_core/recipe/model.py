@@ -26,8 +26,8 @@ from wavslm_core.configs import (
     StageConfig,
 )
 from wavslm_core.facts import CodecFacts
-from wavslm_core.launching.config import LaunchConfig, LocalLaunch
 from wavslm_core.recipe.data import DataConfig
+from wavslm_core.recipe.launch import LaunchConfig, LocalLaunch
 from wavslm_core.registry import Registry
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from math import log2
 from typing import Any
 
-from wavslm_core.configs import PartConfig, Role, StageConfig
+from wavslm_core.configs import CODEC_ROLES, PartConfig, Role, StageConfig
 from wavslm_core.facts import CodecFacts
-from wavslm_core.recipe.links import CODEC_ROLES, link_recipe
+from wavslm_core.recipe.links import link_recipe
 from wavslm_core.recipe.model import Recipe
 
 FROZEN_BYTES, TRAINED_BYTES = 4, 16

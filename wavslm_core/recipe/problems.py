@@ -9,9 +9,9 @@ from pydantic import BaseModel, ValidationError
 
 from wavslm_core.configs import PART_ROLES, Config, Role
 from wavslm_core.errors import did_you_mean
-from wavslm_core.launching.config import LAUNCH_CONFIGS
 from wavslm_core.recipe.building import BY_SPLIT, ONE_CORPUS
 from wavslm_core.recipe.data import SPLITS
+from wavslm_core.recipe.launch import LAUNCH_CONFIGS
 from wavslm_core.recipe.model import Recipe
 from wavslm_core.recipe.unions import NOTHING_INSTALLED, tag_of
 from wavslm_core.registry import Registry

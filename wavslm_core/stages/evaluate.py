@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from wavslm_core.configs import Role, StageConfig
+from wavslm_core.configs import CODEC_ROLES, Role, StageConfig
 from wavslm_core.evaluation.metric_choice import MetricChoice, metric_configs
 from wavslm_core.stages.base import Stage, StageContext
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class EvaluateConfig(StageConfig):
     """Score reconstruction with audio metrics, and the language model in bits per token beside n-grams."""
 
-    needs: ClassVar[tuple[Role, ...]] = ("encoder", "quantizer", "decoder")
+    needs: ClassVar[tuple[Role, ...]] = CODEC_ROLES
 
     run: Literal["evaluate"] = "evaluate"
     split: str = "valid"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from wavslm_core.configs import Role, StageConfig
+from wavslm_core.configs import CODEC_ROLES, Role, StageConfig
 from wavslm_core.errors import DataError
 from wavslm_core.stages.base import Interrupted, Stage, StageContext
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class GenerateConfig(StageConfig):
     """Continue prompts; write what was said, what the codec makes of it, and how the model goes on."""
 
-    needs: ClassVar[tuple[Role, ...]] = ("encoder", "quantizer", "decoder")
+    needs: ClassVar[tuple[Role, ...]] = CODEC_ROLES
     needs_streaming: ClassVar[tuple[Role, ...]] = ("quantizer", "backbone")
 
     run: Literal["generate"] = "generate"

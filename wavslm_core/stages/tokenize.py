@@ -10,11 +10,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from wavslm_core.configs import StageConfig
+from wavslm_core.configs import CODEC_ROLES, Role, StageConfig
 from wavslm_core.data.corpora import Rejected, Split
 from wavslm_core.errors import AudioError
 from wavslm_core.stages.base import Interrupted, Stage, StageContext
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 class TokenizeConfig(StageConfig):
     """Encode the splits into token stores."""
 
+    needs: ClassVar[tuple[Role, ...]] = CODEC_ROLES
+
     run: Literal["tokenize"] = "tokenize"
     splits: tuple[str, ...] = Field(default=("train", "valid"), min_length=1)
     """Splits to encode."""
@@ -42,6 +44,9 @@ class TokenizeConfig(StageConfig):
     """Audio encoded at once, padding included; a longer utterance is encoded alone."""
     shard_minutes: float = Field(default=30.0, gt=0)
     """Audio per shard: what an interruption costs at most. Take a day or so for thousands of hours."""
+
+    def needed_splits(self) -> tuple[str, ...]:
+        return self.splits
 
 
 class Tokenize(Stage[TokenizeConfig]):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from wavslm_core.configs import Role
+from wavslm_core.configs import CODEC_ROLES, Role
 from wavslm_core.evaluation.metric_choice import MetricChoice, metric_configs
 from wavslm_core.stages.base import Stage, StageContext
 from wavslm_core.training.config import TrainingConfig
@@ -22,8 +22,8 @@ CodecRole = Literal["encoder", "quantizer", "decoder"]
 class TrainCodecConfig(TrainingConfig):
     """Train the codec to give back what it hears; with `codec.checkpoint`, starting from that codec."""
 
-    needs: ClassVar[tuple[Role, ...]] = ("encoder", "quantizer", "decoder")
-    trains: ClassVar[tuple[Role, ...]] = ("encoder", "quantizer", "decoder")
+    needs: ClassVar[tuple[Role, ...]] = CODEC_ROLES
+    trains: ClassVar[tuple[Role, ...]] = CODEC_ROLES
 
     run: Literal["train_codec"] = "train_codec"
     crop_seconds: float = Field(default=1.0, gt=0)
@@ -83,7 +83,6 @@ class TrainCodec(Stage[TrainCodecConfig]):
     """Leaves the codec in `<run>/codec` and its numbers in `<run>/results/train_codec.json`."""
 
     def run(self, context: StageContext) -> None:
-        from wavslm_core.codec import CODEC_ROLES
         from wavslm_core.data.atomic import write_json
         from wavslm_core.evaluation.estimates import json_value
         from wavslm_core.training.loop import fit

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from wavslm_core.configs import PART_ROLES, Role
 from wavslm_core.stages.base import Stage, StageContext
 from wavslm_core.training.config import TrainingConfig
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 class TrainLmConfig(TrainingConfig):
     """Train backbone and head to predict the next chunk of tokens; the codec stays as it is."""
+
+    needs: ClassVar[tuple[Role, ...]] = PART_ROLES
+    trains: ClassVar[tuple[Role, ...]] = ("backbone", "head")
 
     run: Literal["train_lm"] = "train_lm"
     crop_tokens: int = Field(default=512, gt=0)
@@ -34,6 +38,9 @@ class TrainLmConfig(TrainingConfig):
     select: Literal["last", "best"] = "best"
     """Weights that the stage leaves behind: those after the last step, or those with the lowest validation
     loss."""
+
+    def needed_splits(self) -> tuple[str, ...]:
+        return ("train", "valid")
 
 
 class TrainLm(Stage[TrainLmConfig]):

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from wavslm_core.codec import CODEC_ROLES, Codec
-from wavslm_core.configs import Role
+from wavslm_core.codec import Codec
+from wavslm_core.configs import CODEC_ROLES, Role
 from wavslm_core.data.batches import Crop, CropOrder
 from wavslm_core.data.corpora import Split
 from wavslm_core.errors import DataError, RecipeError

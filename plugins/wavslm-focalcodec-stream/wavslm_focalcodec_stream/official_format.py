@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wavslm_core.checkpoint_documents import read_document
 from wavslm_core.checkpoint_io import (
     WEIGHTS_FILE,
-    read_document,
     read_weights,
     write_document,
     write_weights,

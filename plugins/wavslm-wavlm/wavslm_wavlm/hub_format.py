@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from wavslm_core.checkpoint_io import read_document
+from wavslm_core.checkpoint_documents import read_document
 from wavslm_core.errors import CheckpointError
 from wavslm_wavlm.config import WavLMConfig
 

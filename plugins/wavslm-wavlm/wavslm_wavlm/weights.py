@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from wavslm_core import checkpoint_io
+from wavslm_core.checkpoint_documents import CONFIG_FILE
 from wavslm_core.errors import CheckpointError
 from wavslm_wavlm import hub_format, original_format
 from wavslm_wavlm.config import WavLMConfig
@@ -61,7 +62,7 @@ def read_wavlm(reference: str | Path) -> WavLMCheckpoint:
     if not path.is_file():
         folder = checkpoint_io.find_folder(reference)
         originals = sorted(folder.glob("*.pt"))
-        if (folder / checkpoint_io.CONFIG_FILE).exists() or len(originals) != 1:
+        if (folder / CONFIG_FILE).exists() or len(originals) != 1:
             config = hub_format.config_from(folder)
             return _renamed(config, hub_format.KEYS, _hub_weights(folder), str(reference))
         path = originals[0]

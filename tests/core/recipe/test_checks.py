@@ -173,10 +173,10 @@ def test_a_hub_id_in_the_local_cache(
 @pytest.mark.parametrize(
     ("document", "said"),
     [
-        ({"tiny": 12, "speaks": True}, "holds a language model. Name the folder of a codec."),
-        ({"other": 1}, "is of no known codec format. Known: wavslm-codec, tiny."),
-        ({"format": "wavslm-codec", "version": 9, "parts": {}}, "is version 9 of the format"),
-        ({"format": "wavslm-codec", "version": 1, "parts": {}}, "lacks an encoder, a quantizer or a decoder"),
+        ({"tiny": 12, "speaks": True}, "holds a language model, but a codec is needed here"),
+        ({"other": 1}, "is in no known checkpoint format (known: wavslm-codec, wavslm-speech-lm, tiny)"),
+        ({"format": "wavslm-codec", "version": 9, "parts": {}}, "is version 9 of its format"),
+        ({"format": "wavslm-codec", "version": 1, "parts": {}}, "names no encoder, no quantizer, no decoder"),
         (
             {
                 "format": "wavslm-codec",

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from wavslm_core.data.audio import read_audio
-from wavslm_core.errors import DataError, PluginError
+from wavslm_core.errors import DataError, RecipeError
 from wavslm_core.evaluation.continuations import continue_waveform, folder_name
 from wavslm_core.stages.base import Interrupted, StageContext
 from wavslm_core.stages.generate import Generate, GenerateConfig
@@ -78,7 +78,7 @@ def test_missing_prompt_files_are_named(with_model: StageContext) -> None:
 
 
 def test_unknown_sampler_is_refused_before_work(with_model: StageContext) -> None:
-    with pytest.raises(PluginError, match="fake"):
+    with pytest.raises(RecipeError, match="fake"):
         generate(with_model, sampler={"name": "fakee"})
 
 

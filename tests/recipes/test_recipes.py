@@ -1,0 +1,53 @@
+"""Every recipe that is shipped loads, fits together and says what each of its blocks is for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from wavslm_core.cli.run import main as wavslm_run
+from wavslm_core.recipe import Recipe
+
+FOLDER = Path(__file__).resolve().parents[2] / "recipes"
+RECIPES = sorted(FOLDER.glob("*.yaml"))
+
+
+def test_there_are_recipes() -> None:
+    assert {"wavslm_tiny", "wavslm_base"} <= {path.stem for path in RECIPES}
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_it_fits_together(path: Path) -> None:
+    recipe = Recipe.load(path).resolve()
+    recipe.check()
+    assert recipe.name == path.stem
+    assert Recipe.from_dict(recipe.to_dict()).digest() == recipe.digest()
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_block_has_a_comment(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert lines[0].startswith("# ")
+    for number, line in enumerate(lines):
+        key, colon, _ = line.partition(":")
+        if colon and key.isidentifier() and key not in ("name", "seed", "stages"):
+            assert lines[number - 1].startswith("# "), f"{path.name}: no comment above `{key}:`"
+        if line.startswith("  - ") and "run:" in line:
+            assert lines[number - 1].startswith("  # "), f"{path.name}: no comment above `{line.strip()}`"
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_the_plan_shows_every_stage(
+    path: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setattr("sys.argv", ["wavslm-run", str(path), "--dry-run", "--runs-dir", str(tmp_path)])
+    with pytest.raises(SystemExit) as left:
+        wavslm_run()
+    assert left.value.code in (0, None)
+    printed = capsys.readouterr().out
+    for stage in yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]:
+        assert stage["run"] in printed
+    assert not list(tmp_path.iterdir())
