@@ -8,7 +8,8 @@ are checked against it. So changing one part in a recipe never asks for edits in
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, ClassVar, Literal, get_args
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,6 +22,9 @@ from wavslm_core.facts import (
     QuantizerFacts,
     SamplerFacts,
 )
+
+if TYPE_CHECKING:
+    from wavslm_core.recipe import Recipe
 
 Role = Literal[
     "encoder",
@@ -151,6 +155,13 @@ class StageConfig(Config):
 
     def needed_splits(self) -> tuple[str, ...]:
         """Return the splits that the recipe's `data:` block must have."""
+        return ()
+
+    def problems(self, recipe: Recipe) -> Iterable[str]:
+        """Return what else is wrong with this stage in a resolved recipe whose parts fit, a line each.
+
+        What is found here is told before anything runs. Imports nothing heavy.
+        """
         return ()
 
 

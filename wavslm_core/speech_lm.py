@@ -146,7 +146,7 @@ class SpeechLM(nn.Module):
         """Continue prompts of whole chunks; return only the new tokens (B, new_tokens) int64.
 
         Row r draws with seed + r (or its own seed), so it does not depend on the rest of its batch.
-        `lengths` counts each prompt's tokens. Raises: ValueError, PluginError, StreamingError.
+        `lengths` counts each prompt's tokens. Raises: ValueError, RecipeError, StreamingError.
         """
         seeds = row_seeds(seed, prompt_BT.shape[0])
         if lengths is not None and bool((lengths != prompt_BT.shape[1]).any()):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +15,17 @@ from wavslm_core.data.atomic import replacing
 from wavslm_core.errors import DataError
 
 SUFFIX = ".npz"
+_DAMAGES = (
+    ValueError,
+    KeyError,
+    EOFError,
+    AttributeError,
+    TypeError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What numpy and zipfile raise for a file that is something else, or not whole."""
 
 
 @dataclass(frozen=True)
@@ -46,25 +59,31 @@ class TokenFile:
         """Read a file. Raises: DataError when it is missing, damaged, or no token file."""
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                return cls(
-                    tokens_T=arrays["tokens"].astype(np.int64),
+                tokens_T = arrays["tokens"]
+                held = cls(
+                    tokens_T=tokens_T.astype(np.int64),
                     samples=int(arrays["samples"]),
                     sample_rate_hz=int(arrays["sample_rate_hz"]),
                     vocab_size=int(arrays["vocab_size"]),
                     codec=str(arrays["codec"]),
                 )
+            held._check(tokens_T.dtype)
         except FileNotFoundError:
             raise DataError(f"{path} does not exist; check the path") from None
-        except (
-            ValueError,
-            KeyError,
-            EOFError,
-            OSError,
-            zipfile.BadZipFile,
-            AttributeError,
-            TypeError,
-        ) as error:
+        except (*_DAMAGES, OSError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
             raise DataError(
-                f"{path} is no token file, or damaged ({type(error).__name__}); "
+                f"{path} is no token file, or damaged ({reason}); "
                 "give one that `wavslm encode` wrote, or encode the recording again"
             ) from None
+        return held
+
+    def _check(self, dtype: np.dtype[Any]) -> None:
+        """Raises: ValueError for what `write` never writes."""
+        if self.tokens_T.ndim != 1 or dtype.kind not in "iu" or not self.tokens_T.size:
+            raise ValueError(f"its tokens have shape {self.tokens_T.shape} and type {dtype}")
+        if min(self.samples, self.sample_rate_hz) <= 0:
+            raise ValueError(f"it tells of {self.samples} samples at {self.sample_rate_hz} Hz")
+        low, high = int(self.tokens_T.min()), int(self.tokens_T.max())
+        if low < 0 or high >= self.vocab_size:
+            raise ValueError(f"it holds tokens {low}…{high} of a codec with {self.vocab_size} codes")

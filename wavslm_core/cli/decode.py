@@ -16,7 +16,7 @@ def decode(
     """Turn token files back into speech: one WAV a token file, in the same tree."""
     import torch
 
-    from wavslm_core.cli.inputs import find_files
+    from wavslm_core.cli.inputs import counted, find_files, output_files
     from wavslm_core.codec import Codec
     from wavslm_core.data.audio import write_audio
     from wavslm_core.data.progress import progress_bar
@@ -24,22 +24,25 @@ def decode(
     from wavslm_core.token_files import SUFFIX, TokenFile
 
     files = find_files(inputs, {SUFFIX})
+    outputs = output_files(files, out, old={SUFFIX}, new=".wav")
     model = Codec.load(codec)
+    vocab_size, rate_hz = model.facts.quantizer.vocab_size, model.sample_rate_in
     seconds = 0.0
     with progress_bar("decode", total=len(files), unit="files") as advance:
-        for file, relative in files:
-            held = TokenFile.read(file)
-            if held.vocab_size != model.facts.quantizer.vocab_size:
+        for found, output in zip(files, outputs, strict=True):
+            held = TokenFile.read(found.file)
+            if (held.vocab_size, held.sample_rate_hz) != (vocab_size, rate_hz):
                 raise DataError(
-                    f"{file} holds tokens of a codec with {held.vocab_size} codes ({held.codec}), but "
-                    f"{codec} has {model.facts.quantizer.vocab_size}. Decode with the codec that encoded"
+                    f"{found.file} holds tokens of a codec with {held.vocab_size} codes at "
+                    f"{held.sample_rate_hz} Hz ({held.codec}), but {codec} has {vocab_size} at {rate_hz} Hz. "
+                    "Decode with the codec that encoded"
                 )
             samples = held.samples * model.sample_rate_out // held.sample_rate_hz
-            waveform = model.decode(torch.from_numpy(held.tokens_T)[None])[0, :samples]
-            write_audio((out / relative).with_suffix(".wav"), waveform, model.sample_rate_out)
-            seconds += waveform.numel() / model.sample_rate_out
+            waveform_S = model.decode(torch.from_numpy(held.tokens_T)[None])[0, :samples]
+            write_audio(output, waveform_S, model.sample_rate_out)
+            seconds += waveform_S.numel() / model.sample_rate_out
             advance(1)
-    typer.echo(f"{len(files)} recordings ({seconds:.1f} s) → {out}")
+    typer.echo(f"{counted(len(files), 'recording')} ({seconds:.1f} s at {model.sample_rate_out} Hz) → {out}")
 
 
 def register(app: typer.Typer) -> None:

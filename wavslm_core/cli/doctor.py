@@ -9,6 +9,10 @@ from typing import Annotated
 
 import typer
 
+from wavslm_core.errors import WavslmError
+
+LEAST_FREE_GB = 1
+
 
 def doctor(
     recipe: Annotated[Path | None, typer.Argument(help="A recipe to try out.", show_default=False)] = None,
@@ -25,25 +29,33 @@ def doctor(
     A model that cannot learn one batch by heart will not learn anything. Leaves with exit code 2 when
     something is wrong.
     """
-    healthy = _report_environment(runs_dir)
+    problems = _report_environment(runs_dir)
     if recipe is not None:
         from wavslm_core.recipe import Recipe
-        from wavslm_core.stages.overfitting import overfit
+        from wavslm_core.stages.overfitting import REMAINING, overfit
 
         loaded = Recipe.load(recipe, overrides or [])
         loaded.check()
         for outcome in overfit(loaded, steps=steps, runs_dir=runs_dir):
             verdict = "learns" if outcome.learns else "DOES NOT LEARN"
-            typer.echo(
-                f"{outcome.what:<12}{verdict}: {outcome.unit} {outcome.first:.3f} → {outcome.last:.3f} "
-                f"on one batch in {steps} steps ({outcome.seconds:.1f} s)"
+            _line(
+                outcome.what,
+                f"{verdict}: {outcome.unit} {outcome.first:.3f} → {outcome.last:.3f} "
+                f"on one batch in {steps} steps ({outcome.seconds:.1f} s)",
             )
-            healthy = healthy and outcome.learns
-    if not healthy:
-        raise typer.Exit(2)
+            if not outcome.learns:
+                problems.append(
+                    f"the {outcome.what} of {recipe} does not learn one batch by heart: {steps} steps took "
+                    f"less than {100 * (1 - REMAINING):.0f} % of its loss away. Try more --steps, another "
+                    "`lr`, or a larger model"
+                )
+    if problems:
+        raise WavslmError("\n".join(problems))
+    typer.echo("all is well")
 
 
-def _report_environment(runs_dir: Path) -> bool:
+def _report_environment(runs_dir: Path) -> list[str]:
+    """Print what is there and return what is wrong."""
     import soundfile
     import torch
 
@@ -56,13 +68,19 @@ def _report_environment(runs_dir: Path) -> bool:
     _line("audio", f"libsndfile {soundfile.__libsndfile_version__}")
     existing = next(path for path in (runs_dir.absolute(), *runs_dir.absolute().parents) if path.exists())
     free_gb = shutil.disk_usage(existing).free / 1e9
-    _line("disk", f"{free_gb:.1f} GB free for {runs_dir}" + ("" if free_gb > 1 else ": TOO LITTLE for a run"))
-    healthy = free_gb > 1
+    _line("disk", f"{free_gb:.1f} GB free for {runs_dir}")
+    problems = []
+    if free_gb < LEAST_FREE_GB:
+        problems.append(
+            f"{free_gb:.1f} GB are free for {runs_dir}, a run wants {LEAST_FREE_GB} GB. Free some space or "
+            "choose another --runs-dir"
+        )
     for plugin in load().plugins:
         state = "ok" if plugin.error is None else f"FAILED: {type(plugin.error).__name__}: {plugin.error}"
         _line("plugin", f"{plugin.distribution} {plugin.version}: {state}")
-        healthy = healthy and plugin.error is None
-    return healthy
+        if plugin.error is not None:
+            problems.append(f"plugin {plugin.distribution} does not load. Update, mend or uninstall it")
+    return problems
 
 
 def _line(what: str, text: str) -> None:

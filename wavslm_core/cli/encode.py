@@ -19,39 +19,41 @@ def encode(
     """
     import torch
 
-    from wavslm_core.cli.inputs import find_files
+    from wavslm_core.cli.inputs import Recordings, counted, find_files, output_files
     from wavslm_core.codec import Codec
-    from wavslm_core.data.audio import read_audio
     from wavslm_core.data.audio_files import AUDIO_SUFFIXES
     from wavslm_core.data.progress import progress_bar
     from wavslm_core.errors import AudioError
     from wavslm_core.token_files import SUFFIX, TokenFile
 
     files = find_files(inputs, AUDIO_SUFFIXES)
-    named = {path for path in inputs if not path.is_dir()}
+    outputs = output_files(files, out, old=AUDIO_SUFFIXES, new=SUFFIX)
     model = Codec.load(codec)
-    seconds, skipped = 0.0, 0
+    recordings = Recordings(files, sample_rate_hz=model.sample_rate_in)
+    samples = tokens = written = 0
     with progress_bar("encode", total=len(files), unit="files") as advance:
-        for file, relative in files:
-            try:
-                waveform = read_audio(file, sample_rate_hz=model.sample_rate_in)
-                tokens = model.encode(waveform[None])[0]
-            except AudioError as error:
-                if file in named:
-                    raise
-                typer.echo(f"skipped: {error}", err=True)
-                skipped += 1
+        for place, waveform_S in recordings:
+            if not int(model.token_lengths(torch.tensor(waveform_S.numel()))):
+                error = AudioError(f"{files[place].file} is too short for a single token; leave it out")
+                recordings.skip(place, error)
                 continue
+            tokens_T = model.encode(waveform_S[None])[0]
             TokenFile(
-                tokens_T=tokens.to(torch.int64).numpy(),
-                samples=waveform.numel(),
+                tokens_T=tokens_T.to(torch.int64).numpy(),
+                samples=waveform_S.numel(),
                 sample_rate_hz=model.sample_rate_in,
                 vocab_size=model.facts.quantizer.vocab_size,
                 codec=codec,
-            ).write((out / relative).with_suffix(SUFFIX))
-            seconds += waveform.numel() / model.sample_rate_in
+            ).write(outputs[place])
+            samples += waveform_S.numel()
+            tokens += tokens_T.numel()
+            written += 1
             advance(1)
-    typer.echo(f"{len(files) - skipped} recordings ({seconds:.1f} s) → {out}, {skipped} skipped")
+    seconds = samples / model.sample_rate_in
+    typer.echo(
+        f"{counted(written, 'recording')} ({seconds:.1f} s, {tokens} tokens) → {out}"
+        f"{recordings.skipped_in_words}"
+    )
 
 
 def register(app: typer.Typer) -> None:

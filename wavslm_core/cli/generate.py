@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from wavslm_core.errors import AudioError
+
+if TYPE_CHECKING:
+    from wavslm_core.speech_lm import SpeechLM
 
 
 def generate(
@@ -14,9 +19,13 @@ def generate(
     out: Annotated[Path, typer.Option(help="Folder for WAVs and spectrograms.")] = Path("continuations"),
     codec: Annotated[str | None, typer.Option(help="Another codec than the model names.")] = None,
     continuations: Annotated[int, typer.Option(min=1, help="Continuations of each prompt.")] = 3,
-    prompt_seconds: Annotated[float, typer.Option(min=0.08, help="How much of each file to use.")] = 3.0,
-    seconds: Annotated[float, typer.Option(min=0.08, help="How long to speak on.")] = 5.0,
-    seed: Annotated[int, typer.Option(help="Continuation n draws with seed + n.")] = 0,
+    prompt_seconds: Annotated[
+        float, typer.Option(min=0.01, max=3600, help="How much of each file to use.")
+    ] = 3.0,
+    seconds: Annotated[float, typer.Option(min=0.01, max=3600, help="How long to speak on.")] = 5.0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**62, help="Continuation n of prompt p draws with seed + p · N + n.")
+    ] = 0,
     sampler: Annotated[str | None, typer.Option(help="Another sampler than the model's own.")] = None,
     options: Annotated[
         list[str] | None, typer.Option("--set", help="Option of that sampler: --set p=0.9")
@@ -25,10 +34,15 @@ def generate(
         str | None, typer.Option(help="Packed weights for speed on CPUs: fp32, bf16 or int8.")
     ] = None,
 ) -> None:
-    """Continue recordings: WAVs and a spectrogram picture for each."""
-    from wavslm_core.cli.inputs import find_files, load_speech_lm, sampler_options
-    from wavslm_core.data.audio import read_audio
-    from wavslm_core.data.audio_files import AUDIO_SUFFIXES
+    """Continue recordings: a folder with WAVs and a spectrogram picture for each prompt.
+
+    In folders, files that cannot be continued are skipped and listed; a file that is named itself must be
+    usable.
+    """
+    import time
+
+    from wavslm_core.cli.inputs import Recordings, counted, find_files, load_speech_lm, sampler_options
+    from wavslm_core.data.audio_files import AUDIO_SUFFIXES, printable
     from wavslm_core.data.progress import progress_bar
     from wavslm_core.evaluation.continuations import continue_all
 
@@ -39,11 +53,26 @@ def generate(
     if weights is not None:
         speech_lm = speech_lm.for_inference(weights=weights)
     rate_hz = speech_lm.codec.sample_rate_in
-    recordings = [(str(relative), read_audio(file, sample_rate_hz=rate_hz)) for file, relative in files]
-    with progress_bar("generate", total=len(files), unit="prompts") as advance:
-        documents = continue_all(
+    recordings = Recordings(files, sample_rate_hz=rate_hz)
+    used = []
+    for place, waveform_S in recordings:
+        # What comes after is shown beside the continuations, as what was really said.
+        waveform_S = waveform_S[: round((prompt_seconds + seconds) * rate_hz)]
+        error = _too_short(speech_lm, waveform_S.numel(), prompt_seconds, printable(files[place].file))
+        if error is None:
+            used.append((printable(files[place].relative), waveform_S))
+        else:
+            recordings.skip(place, error)
+    began = time.monotonic()
+    with progress_bar("generate", total=len(used), unit="prompts") as advance:
+
+        def written(document: Any) -> None:
+            typer.echo(f"{out / document['folder']}: {', '.join(document['files'])}, spectrograms.png")
+            advance(1)
+
+        continue_all(
             speech_lm,
-            recordings,
+            used,
             output=out,
             sample_rate_hz=rate_hz,
             prompt_seconds=prompt_seconds,
@@ -51,10 +80,29 @@ def generate(
             count=continuations,
             seed=seed,
             sampler=chosen,
-            before_each=lambda: advance(1),
+            after_each=written,
         )
-    for document in documents:
-        typer.echo(f"{out / document['folder']}: {', '.join(document['files'])}, spectrograms.png")
+    elapsed_s = time.monotonic() - began
+    spoken_s = len(used) * continuations * seconds
+    typer.echo(
+        f"{counted(len(used), 'prompt')} × {counted(continuations, 'continuation')} of {seconds:g} s → {out} "
+        f"in {elapsed_s:.1f} s ({spoken_s / elapsed_s:.1f} × real time){recordings.skipped_in_words}"
+    )
+
+
+def _too_short(speech_lm: SpeechLM, samples: int, prompt_seconds: float, name: str) -> AudioError | None:
+    """Return what is wrong when the prompt gives no whole chunk."""
+    import torch
+
+    codec = speech_lm.codec
+    used = min(samples, round(prompt_seconds * codec.sample_rate_in))
+    if int(codec.token_lengths(torch.tensor(used))) >= speech_lm.chunk_tokens:
+        return None
+    chunk_ms = 1000 * speech_lm.chunk_tokens / codec.facts.token_rate_hz
+    return AudioError(
+        f"{name} gives a prompt of {1000 * used / codec.sample_rate_in:.0f} ms, shorter than one chunk "
+        f"({chunk_ms:.0f} ms). Give a longer recording or more --prompt-seconds"
+    )
 
 
 def register(app: typer.Typer) -> None:

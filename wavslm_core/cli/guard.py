@@ -24,10 +24,11 @@ def guarded(command: Callable[[list[str]], object]) -> int:
     try:
         command([argument for argument in arguments if argument != TRACEBACK])
     except SystemExit as leaving:
+        if _came_from_ctrl_c(leaving):
+            return _interrupted()
         return leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     except KeyboardInterrupt:
-        _say("interrupted")
-        return EXIT_INTERRUPTED
+        return _interrupted()
     except BrokenPipeError:
         # The reader, such as `head`, has seen enough; Python must not complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -38,6 +39,19 @@ def guarded(command: Callable[[list[str]], object]) -> int:
             _say(getattr(error, "details", "") or "".join(traceback.format_exception(error)))
         return _explain(error, show_traceback)
     return 0
+
+
+def _interrupted() -> int:
+    _say("interrupted; every file that was written is whole and kept")
+    return EXIT_INTERRUPTED
+
+
+def _came_from_ctrl_c(leaving: SystemExit) -> bool:
+    """Tell whether typer made this exit of a KeyboardInterrupt; how it does so differs between versions."""
+    cause: BaseException | None = leaving
+    while cause is not None and not isinstance(cause, KeyboardInterrupt):
+        cause = cause.__cause__ or cause.__context__
+    return cause is not None
 
 
 def _explain(error: Exception, shown: bool) -> int:

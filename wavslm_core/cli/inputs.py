@@ -2,37 +2,110 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wavslm_core.errors import WavslmError
+import typer
+
+from wavslm_core.errors import AudioError, WavslmError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from wavslm_core.speech_lm import SpeechLM
 
 
-def find_files(paths: Sequence[Path], suffixes: Collection[str]) -> list[tuple[Path, Path]]:
-    """Return (file, its path relative to what was named) for files, and for folders searched through.
+@dataclass(frozen=True)
+class Found:
+    """A file to work on."""
+
+    file: Path
+    relative: Path
+    """Its path below the folder that was named, or its name."""
+    named: bool
+    """Named itself, so it has to be usable; what a folder holds besides is skipped."""
+
+
+def find_files(paths: Sequence[Path], suffixes: Collection[str]) -> list[Found]:
+    """Return the files that were named, and those with one of the suffixes in folders that were named.
 
     Raises: WavslmError for a path that does not exist and a folder without such files.
     """
-    found: list[tuple[Path, Path]] = []
+    found: list[Found] = []
     for path in paths:
         if path.is_dir():
             inside = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in suffixes]
             if not inside:
-                raise WavslmError(f"folder {path} holds no {_listed(suffixes)} files")
-            found.extend((file, file.relative_to(path)) for file in inside)
+                listed = ", ".join(sorted(suffixes))
+                raise WavslmError(f"folder {path} holds no {listed} files; name another folder, or files")
+            found.extend(Found(file, file.relative_to(path), named=False) for file in inside)
         elif path.exists():
-            found.append((path, Path(path.name)))
+            found.append(Found(path, Path(path.name), named=True))
         else:
             raise WavslmError(f"{path} does not exist; give files or folders")
     return found
 
 
-def _listed(suffixes: Collection[str]) -> str:
-    return ", ".join(sorted(suffixes))
+def output_files(found: Sequence[Found], out: Path, *, old: Collection[str], new: str) -> list[Path]:
+    """Return where each file's result goes: the same tree below `out`, suffix `new` in the place of `old`.
+
+    Raises: WavslmError when two files would have their results in one place.
+    """
+    sources: dict[Path, Path] = {}
+    outputs = []
+    for item in found:
+        known = item.relative.suffix.lower() in old
+        bare = item.relative.stem if known else item.relative.name
+        output = out / item.relative.with_name(f"{bare}{new}")
+        source = sources.setdefault(output, item.file)
+        if not source.samefile(item.file):
+            raise WavslmError(
+                f"{source} and {item.file} would both be written to {output}. Rename one of them, or name "
+                "them in two commands with different --out folders"
+            )
+        outputs.append(output)
+    return outputs
+
+
+class Recordings:
+    """Reads audio files one after the other; those of folders that cannot be used are skipped and listed."""
+
+    def __init__(self, found: Sequence[Found], *, sample_rate_hz: int) -> None:
+        self.found = found
+        self.sample_rate_hz = sample_rate_hz
+        self.skipped = 0
+
+    def __iter__(self) -> Iterator[tuple[int, Tensor]]:
+        """Yield each usable file's place in `found` and its waveform (S,). Raises: AudioError."""
+        from wavslm_core.data.audio import read_audio
+
+        for place, item in enumerate(self.found):
+            try:
+                waveform_S = read_audio(item.file, sample_rate_hz=self.sample_rate_hz)
+            except AudioError as error:
+                self.skip(place, error)
+            else:
+                yield place, waveform_S
+        if self.skipped == len(self.found):
+            raise AudioError(f"none of the {self.skipped} files can be used; see above why")
+
+    def skip(self, place: int, error: AudioError) -> None:
+        """Leave a file of a folder out, saying why. Raises: the error for a file that was named itself."""
+        if self.found[place].named:
+            raise error
+        typer.echo(f"skipped: {error}", err=True)
+        self.skipped += 1
+
+    @property
+    def skipped_in_words(self) -> str:
+        return f", {self.skipped} skipped" if self.skipped else ""
+
+
+def counted(number: int, what: str) -> str:
+    """Return "1 recording", "2 recordings"."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def load_speech_lm(model: str, codec: str | None) -> SpeechLM:
@@ -46,7 +119,7 @@ def load_speech_lm(model: str, codec: str | None) -> SpeechLM:
 def sampler_options(name: str | None, options: Sequence[str]) -> dict[str, Any] | None:
     """Return `{"name": …, option: value}` for `--sampler NAME --set option=value …`, None when not given.
 
-    Raises: WavslmError for options without a sampler, or without `=`.
+    Raises: WavslmError for options without a sampler, and for what is not `option=value`.
     """
     import yaml
 
@@ -57,7 +130,10 @@ def sampler_options(name: str | None, options: Sequence[str]) -> dict[str, Any] 
     chosen: dict[str, Any] = {"name": name}
     for option in options:
         key, separator, value = option.partition("=")
-        if not separator:
+        try:
+            chosen[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            separator = ""
+        if not separator or not key:
             raise WavslmError(f"--set {option} must read option=value, for instance --set temperature=0.8")
-        chosen[key] = yaml.safe_load(value)
     return chosen

@@ -15,36 +15,48 @@ def score(
 ) -> None:
     """Print the log-likelihood of recordings, tab-separated: file, nats, nats per token, tokens scored.
 
-    The first chunk has no past and is not scored.
+    The first chunk has no past and is not scored. In folders, files that cannot be scored are skipped and
+    listed; a file that is named itself must be usable.
     """
+    import math
+
     import torch
 
-    from wavslm_core.cli.inputs import find_files, load_speech_lm
-    from wavslm_core.data.audio import read_audio
-    from wavslm_core.data.audio_files import AUDIO_SUFFIXES
+    from wavslm_core.cli.inputs import Recordings, counted, find_files, load_speech_lm
+    from wavslm_core.data.audio_files import AUDIO_SUFFIXES, printable
+    from wavslm_core.data.progress import progress_bar
     from wavslm_core.errors import AudioError
 
     files = find_files(inputs, AUDIO_SUFFIXES)
-    named = {path for path in inputs if not path.is_dir()}
     speech_lm = load_speech_lm(model, codec)
-    rate_hz = speech_lm.codec.sample_rate_in
+    recordings = Recordings(files, sample_rate_hz=speech_lm.codec.sample_rate_in)
+    sum_nats, sum_tokens, scored = 0.0, 0, 0
     typer.echo("file\tlog_likelihood\tper_token\ttokens")
-    for file, relative in files:
-        try:
-            tokens = speech_lm.codec.encode(read_audio(file, sample_rate_hz=rate_hz)[None])
-        except AudioError as error:
-            if file in named:
-                raise
-            typer.echo(f"skipped: {error}", err=True)
-            continue
-        with torch.inference_mode():
-            log_probs = speech_lm.log_probs(tokens)
-        scored = log_probs[~log_probs.isnan()]
-        if not scored.numel():
-            typer.echo(f"skipped: {file} is no longer than the first chunk, which has no past", err=True)
-            continue
-        total = scored.double().sum().item()
-        typer.echo(f"{relative}\t{total:.3f}\t{total / scored.numel():.4f}\t{scored.numel()}")
+    with progress_bar("score", total=len(files), unit="files") as advance, torch.inference_mode():
+        for place, waveform_S in recordings:
+            tokens = int(speech_lm.codec.token_lengths(torch.tensor(waveform_S.numel())))
+            if tokens <= speech_lm.chunk_tokens:
+                chunk_ms = 1000 * speech_lm.chunk_tokens / speech_lm.codec.facts.token_rate_hz
+                lasts_ms = 1000 * waveform_S.numel() / recordings.sample_rate_hz
+                error = AudioError(
+                    f"{files[place].file} lasts {lasts_ms:.0f} ms: no longer than the first chunk "
+                    f"({chunk_ms:.0f} ms), which has no past; leave it out"
+                )
+                recordings.skip(place, error)
+                continue
+            log_probs = speech_lm.log_probs(speech_lm.codec.encode(waveform_S[None]))
+            known = log_probs[~log_probs.isnan()]
+            nats, count = known.double().sum().item(), known.numel()
+            name = printable(files[place].relative)
+            typer.echo(f"{name}\t{nats:.3f}\t{nats / count:.4f}\t{count}")
+            sum_nats, sum_tokens, scored = sum_nats + nats, sum_tokens + count, scored + 1
+            advance(1)
+    bits = -sum_nats / sum_tokens / math.log(2)
+    typer.echo(
+        f"{counted(scored, 'recording')}, {sum_tokens} tokens: {bits:.3f} bits per token"
+        f"{recordings.skipped_in_words}",
+        err=True,
+    )
 
 
 def register(app: typer.Typer) -> None:

@@ -44,8 +44,11 @@ def write_json(path: Path, value: Any) -> None:
 
 def unwritable(path: Path, error: OSError) -> DataError:
     """Return the error for a file that could not be written, with what to do about it."""
+    reason = error.strerror or str(error)
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        reason = f"{error.filename or path.parent} is a file, not a folder"
     return DataError(
-        f"cannot write {path}: {error.strerror or error}. Free some space or choose a folder that can be "
+        f"cannot write {path}: {reason}. Free some space or choose a folder that can be "
         "written; what stood there before is unchanged"
     )
 

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from fractions import Fraction
 from functools import cache, lru_cache
+from io import BytesIO
 from math import ceil
 from pathlib import Path
 from types import ModuleType
@@ -116,11 +117,12 @@ def write_audio(path: str | Path, waveform_S: Tensor, sample_rate_hz: int) -> No
         )
     samples = waveform_S.detach().to("cpu", torch.float32).numpy()
     check_finite(samples, source=f"the waveform for {file}")
+    # Through memory: libsndfile itself says of a full disk only "System error".
+    encoded = BytesIO()
+    kind = file.suffix.lower().removeprefix(".")
+    soundfile.write(encoded, samples.clip(-1.0, 1.0), sample_rate_hz, subtype="PCM_16", format=kind)
     with replacing(file) as beside:
-        try:
-            soundfile.write(str(beside), samples.clip(-1.0, 1.0), sample_rate_hz, subtype="PCM_16")
-        except soundfile.SoundFileError as error:
-            raise OSError(f"{error}") from error
+        beside.write_bytes(encoded.getbuffer())
 
 
 def resampled_length(samples: int, from_hz: int, to_hz: int) -> int:

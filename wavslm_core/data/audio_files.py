@@ -19,6 +19,8 @@ from wavslm_core.errors import AudioError
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3"})
 LOUDEST_SENSIBLE = 8.0
 """Peaks above this are not overshoot but integers stored as floats."""
+PROOF_SAMPLES = 1 << 22
+"""Samples that are tried at once: bounds memory, however long a file is."""
 _OGG_TAIL_BYTES = 65_536 + 282
 """A whole OGG page at its largest: the last page starts within this many bytes of the end."""
 
@@ -30,6 +32,8 @@ class AudioInfo:
     samples: int
     sample_rate_hz: int
     channels: int
+    holds_floats: bool = False
+    """Only then can values be NaN, infinite or far beyond ±1."""
 
 
 def audio_info(path: Path) -> AudioInfo:
@@ -41,13 +45,28 @@ def audio_info(path: Path) -> AudioInfo:
 
     _check_present(path)
     try:
-        info = soundfile.info(str(path))
+        info = soundfile.info(system_path(path))
     except (soundfile.SoundFileError, TypeError, OSError) as error:
         raise _not_audio(path, error) from error
     _check_whole(path, info.format)
     if info.frames <= 0:
         raise AudioError(f"{path} holds no samples; leave it out or record it again")
-    return AudioInfo(int(info.frames), int(info.samplerate), int(info.channels))
+    holds_floats = info.subtype in {"FLOAT", "DOUBLE"}
+    return AudioInfo(int(info.frames), int(info.samplerate), int(info.channels), holds_floats)
+
+
+def proven_info(path: Path) -> AudioInfo:
+    """Return `audio_info` of a file whose samples were tried too, so that training will not trip over it.
+
+    Of floats every one is read, of other files the last: compressed ones that were cut off do not reach it.
+    Raises: AudioError as `read_samples`.
+    """
+    info = audio_info(path)
+    step = PROOF_SAMPLES if info.holds_floats else 1
+    first = 0 if info.holds_floats else info.samples - 1
+    for start in range(first, info.samples, step):
+        read_samples(path, start=start, samples=min(step, info.samples - start))
+    return info
 
 
 def read_samples(
@@ -70,7 +89,7 @@ def read_samples(
         )
     try:
         frames_SC, sample_rate_hz = soundfile.read(
-            str(path), start=start, frames=wanted, dtype="float32", always_2d=True
+            system_path(path), start=start, frames=wanted, dtype="float32", always_2d=True
         )
     except (soundfile.SoundFileError, OSError) as error:
         raise _not_audio(path, error) from error
@@ -82,6 +101,16 @@ def read_samples(
     if peak > LOUDEST_SENSIBLE:
         raise AudioError(f"{path} reaches {peak:.4g}, audio lies within ±1; divide it by its full scale")
     return np.clip(waveform_S, -1.0, 1.0), int(sample_rate_hz)
+
+
+def system_path(path: Path) -> str | bytes:
+    """Return a path for libsndfile; as bytes where names need not be UTF-8, which str could not carry."""
+    return str(path) if os.name == "nt" else os.fsencode(path)
+
+
+def printable(path: Path | str) -> str:
+    """Return a path as text that any UTF-8 file can hold: what is not UTF-8 in its name is escaped."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
 
 
 def check_finite(waveform_S: npt.NDArray[np.float32], *, source: str) -> None:

@@ -108,8 +108,10 @@ def open_split(data: DataConfig, name: str, *, cache_dir: Path) -> Split:
     corpus: Corpus = load_registry().build(config, cache_dir=cache_dir)
     utterances = corpus.utterances(name)
     if not utterances:
+        rejected = corpus.rejected(name)
+        why = f" ({len(rejected)} files were left out, the first because {rejected[0].reason})"
         raise DataError(
-            f"split '{name}' of corpus '{config.registered_name()}' has no usable audio. "
-            "Check the `data:` block of the recipe."
+            f"split '{name}' of corpus '{config.registered_name()}' has no usable audio"
+            f"{why if rejected else ''}. Check the `data:` block of the recipe."
         )
     return Split(corpus, name, utterances)

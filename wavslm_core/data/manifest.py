@@ -1,7 +1,8 @@
 """What a tree of audio files holds, remembered between runs.
 
-Opening a corpus needs the length of every file. Headers are read once, by a pool of threads, and kept in a
-cache file with each file's size and modification time; later only new and changed files are read again.
+Opening a corpus needs the length of every file. Headers are read and samples tried once, by a pool of
+threads, and kept in a cache file with each file's size and modification time; later only new and changed
+files are read again.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from wavslm_core.data.atomic import replacing
-from wavslm_core.data.audio_files import AUDIO_SUFFIXES, audio_info
+from wavslm_core.data.audio_files import AUDIO_SUFFIXES, printable, proven_info
 from wavslm_core.data.progress import progress_bar
 from wavslm_core.errors import AudioError, DataError
 
@@ -70,17 +71,23 @@ def _walk(folder: Path, prefix: str) -> Iterator[AudioFile]:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
+            raw = f"{prefix}{entry.name}"
             if entry.is_dir():
-                yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")
+                yield from _walk(Path(entry.path), f"{raw}/")
             elif Path(entry.name).suffix.lower() in AUDIO_SUFFIXES:
                 status = entry.stat()
-                yield AudioFile(f"{prefix}{entry.name}", status.st_size, status.st_mtime_ns)
+                path = printable(raw)
+                # Manifests, token stores and reports are UTF-8 and could not name it.
+                reason = "" if path == raw else f"the name of {path} is not UTF-8; rename it"
+                yield AudioFile(path, status.st_size, status.st_mtime_ns, reason=reason)
 
 
 def _read_headers(root: Path, files: list[AudioFile]) -> list[AudioFile]:
     def read(file: AudioFile) -> AudioFile:
+        if file.reason:
+            return file
         try:
-            info = audio_info(root / file.path)
+            info = proven_info(root / file.path)
         except AudioError as error:
             return AudioFile(file.path, file.size_bytes, file.modified_ns, reason=str(error))
         return AudioFile(file.path, file.size_bytes, file.modified_ns, info.samples, info.sample_rate_hz)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 
 
@@ -29,6 +30,13 @@ def progress_bar(description: str, *, total: float, unit: str) -> Iterator[Calla
         RateColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+    with Progress(
+        *columns,
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+        # Results on standard output stay there when it goes to a file or another program.
+        redirect_stdout=sys.stdout.isatty(),
+    ) as progress:
         task_id = progress.add_task(description, total=total)
         yield lambda amount: progress.advance(task_id, amount)

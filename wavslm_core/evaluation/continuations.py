@@ -59,7 +59,7 @@ def continue_waveform(
     """Continue a prompt (S,) `count` times by `seconds`; continuation n draws with seed + n.
 
     The prompt is cut to whole chunks. Raises: AudioError when it is shorter than one chunk or not one
-    channel; PluginError for an unknown sampler or option.
+    channel; RecipeError for an unknown sampler or option.
     """
     if prompt_S.ndim != 1:
         raise AudioError(f"a prompt is one waveform (S,), got {list(prompt_S.shape)}: mix its channels down")
@@ -150,12 +150,14 @@ def continue_all(
     seed: int = 0,
     sampler: Mapping[str, Any] | None = None,
     before_each: Callable[[], None] = lambda: None,
+    after_each: Callable[[Mapping[str, Any]], None] = lambda document: None,
 ) -> list[dict[str, Any]]:
     """Continue recordings, (id, waveform (S,) at `sample_rate_hz`), and write one folder each below `output`.
 
     `sample_rate_hz` is the codec's input rate. A prompt is a recording's first `prompt_seconds`; its original
     and reconstruction go on for as long as the continuation does. Recording p, continuation n draws with
-    seed + p · count + n. Returns each folder's `sample.json` with its `folder`.
+    seed + p · count + n. Returns each folder's `sample.json` with its `folder`; `after_each` gets it as soon
+    as the folder is written.
     """
     from wavslm_core.data.audio import resample
 
@@ -185,4 +187,5 @@ def continue_all(
             details=details,
         )
         documents.append({"folder": folder.name, **document})
+        after_each(documents[-1])
     return documents

@@ -18,6 +18,11 @@ def check_recipe(recipe: Recipe) -> None:
     for check in (_widths, _rates, _language_model):
         problems += check(links)
     problems += _stages(recipe, links)
+    if not problems:
+        resolved = recipe.resolve()
+        for index, stage in enumerate(recipe.stages):
+            where = f"stages.{index}.{stage.registered_name()}"
+            problems += [f"{where}.{problem}" for problem in stage.problems(resolved)]
     raise_problems(recipe, list(dict.fromkeys(problems)))
 
 

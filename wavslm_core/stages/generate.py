@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from wavslm_core.configs import CODEC_ROLES, Role, StageConfig
-from wavslm_core.errors import DataError
+from wavslm_core.errors import DataError, RecipeError
 from wavslm_core.stages.base import Interrupted, Stage, StageContext
 
 if TYPE_CHECKING:
@@ -44,6 +45,19 @@ class GenerateConfig(StageConfig):
 
     def needed_splits(self) -> tuple[str, ...]:
         return (self.split,) if isinstance(self.prompts, int) else ()
+
+    def problems(self, recipe: Recipe) -> Iterator[str]:
+        from wavslm_core.recipe.loading import config_from_dict
+
+        if self.sampler is not None:
+            try:
+                config_from_dict("sampler", self.sampler, where="sampler", registry=recipe.registry)
+            except RecipeError as error:
+                yield from str(error).splitlines()
+        if not isinstance(self.prompts, int):
+            missing = [name for name in self.prompts if not Path(name).expanduser().is_file()]
+            if missing:
+                yield f"prompts: {', '.join(missing)} does not exist. Correct the path."
 
 
 class Generate(Stage[GenerateConfig]):

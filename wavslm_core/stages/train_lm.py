@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from pydantic import Field
 
 from wavslm_core.configs import PART_ROLES, Role
+from wavslm_core.facts import HeadFacts
 from wavslm_core.stages.base import Stage, StageContext
 from wavslm_core.training.config import TrainingConfig
 
@@ -41,6 +44,15 @@ class TrainLmConfig(TrainingConfig):
 
     def needed_splits(self) -> tuple[str, ...]:
         return ("train", "valid")
+
+    def problems(self, recipe: Recipe) -> Iterator[str]:
+        chunk = cast(HeadFacts, recipe.part_configs()["head"].facts()).chunk_tokens
+        align = math.lcm(chunk, recipe.codec_facts().chunk_tokens)
+        if self.crop_tokens % align or self.crop_tokens < 2 * chunk:
+            yield (
+                f"crop_tokens: given {self.crop_tokens}; it should be a multiple of {align} (whole chunks of "
+                f"head and codec) and at least {2 * chunk}: nothing predicts the head's first chunk."
+            )
 
 
 class TrainLm(Stage[TrainLmConfig]):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -64,6 +65,7 @@ class Tracker:
 
         self.stage = stage
         self.metrics_path = run_dir / METRICS_FILE
+        _leave_errors_of_the_writer_to_us()
         with self._writing():
             run_dir.mkdir(parents=True, exist_ok=True)
             cut_metrics(self.metrics_path, stage=stage, step=start_step)
@@ -133,6 +135,24 @@ class Tracker:
 
     def _writing(self) -> _Writing:
         return _Writing(self.metrics_path.parent)
+
+
+def _leave_errors_of_the_writer_to_us() -> None:
+    """Keep the thread that writes TensorBoard events from printing its traceback when the disk is full.
+
+    The same error comes up again in the next call that writes, where `_Writing` makes one line of it.
+    """
+    previous = threading.excepthook
+    if getattr(previous, "spares_event_writers", False):
+        return
+
+    def hook(failed: threading.ExceptHookArgs) -> None:
+        is_event_writer = type(failed.thread).__module__.startswith("tensorboard.")
+        if not (is_event_writer and issubclass(failed.exc_type, OSError)):
+            previous(failed)
+
+    hook.spares_event_writers = True  # type: ignore[attr-defined]
+    threading.excepthook = hook
 
 
 class _Writing:

@@ -55,6 +55,9 @@ class WavLMConfig(EncoderConfig):
     """With `layer_norm_first`, a last norm after the top layer, as in the complete WavLM-large."""
     front_end_norm: Literal["layer", "group"] = "layer"
     """`layer`: over channels after every convolution (large); `group`: over time after the first (base)."""
+    front_end_init: Literal["random", "filterbank"] = "random"
+    """`filterbank` lets the first convolution start as a bank of band-pass filters, for training from nothing
+    in minutes: give it a long kernel (25 ms or more) and 256 or more channels."""
     conv_bias: bool = False
     """Give the convolutions of the front end a bias."""
     normalize_waveform: bool = False

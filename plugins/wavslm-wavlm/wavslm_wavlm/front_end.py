@@ -8,8 +8,9 @@ from torch.nn import functional as F
 
 from wavslm_core.interfaces import State
 from wavslm_core.streaming import CausalConv1d, StateReader, join_states
-from wavslm_wavlm.config import WavLMConfig
+from wavslm_wavlm.config import SAMPLE_RATE_HZ, WavLMConfig
 from wavslm_wavlm.convolution import ConvBlock, TimeNorm
+from wavslm_wavlm.filterbank import filterbank
 
 FEW_FRAMES = 32
 """Up to this many frames, the positional convolution is a product with the weights as they lie in memory."""
@@ -36,6 +37,12 @@ class FeatureExtractor(nn.Module):
                 )
             )
             in_channels = channels
+        if config.front_end_init == "filterbank":
+            bank = filterbank(config.hidden_dims[0], config.kernel_sizes[0], sample_rate_hz=SAMPLE_RATE_HZ)
+            first = self.layers[0]
+            assert isinstance(first, ConvBlock)
+            with torch.no_grad():
+                first.conv.weight.copy_(bank)
 
     def frame_lengths(self, lengths: Tensor) -> Tensor:
         """Return how many frames that many samples give (any shape, int64)."""
