@@ -41,9 +41,19 @@ def read_document(folder: Path) -> dict[str, Any]:
 
 
 def inside_run(folder: Path, kind: Kind) -> Path:
-    """Return the `codec` or `speech_lm` folder inside a run's folder; any other folder itself."""
-    is_run = not (folder / CONFIG_FILE).exists() and (folder / kind).is_dir()
-    return folder / kind if is_run else folder
+    """Return the `codec` or `speech_lm` folder inside a run's folder; any other folder itself.
+
+    Raises: CheckpointError for a run that has the other of the two only.
+    """
+    held = [each for each in WORDS if (folder / each).is_dir()]
+    if (folder / CONFIG_FILE).exists() or not held:
+        return folder
+    if kind not in held:
+        raise CheckpointError(
+            f"{folder} holds a {WORDS[held[0]]}, but no {WORDS[kind]} yet. Let the run train it, or name "
+            "another folder"
+        )
+    return folder / kind
 
 
 def formats(registry: Registry) -> list[FormatConfig]:

@@ -52,6 +52,7 @@ def codec_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "quantizer",
                 name="focalcodec_stream",
                 input_dim=DIM,
+                output_dim=DIM,
                 codebook_size=64,
                 compressor=focal | {"downscale_factors": (1,)},
                 decompressor=focal | {"upscale_factors": (1,), "last_window_size": 16},

@@ -18,6 +18,10 @@ PHASES = 4
 HIGHEST_HZ = 7600.0
 GAIN = 8.0
 """Brings speech at −23 dB of full scale to where a GELU bends."""
+TILT_FROM_HZ = 500.0
+"""From here on kernels grow by 6 dB an octave, as speech falls, so that the norm that follows sees all bands."""
+BIAS = 0.01
+"""Spread of a bias beside these kernels: what is quieter than it stays quiet through the norm."""
 SHORTEST_SAMPLES = 160
 """Kernels of the highest bands are this long, so that they do not hear single glottal pulses only."""
 
@@ -39,7 +43,7 @@ def filterbank(channels: int, kernel_size: int, *, sample_rate_hz: int) -> Tenso
         window = torch.zeros(kernel_size)
         start = (kernel_size - length) // 2
         window[start : start + length] = torch.hann_window(length)
-        window *= GAIN / window.sum()
+        window *= GAIN * (1 + float(centre_hz) / TILT_FROM_HZ) / window.sum()
         for phase in range(PHASES):
             turns = centre_hz * seconds + phase / PHASES
             weights[PHASES * band + phase, 0] = window * torch.cos(2 * math.pi * turns)

@@ -10,7 +10,7 @@ from wavslm_core.interfaces import State
 from wavslm_core.streaming import CausalConv1d, StateReader, join_states
 from wavslm_wavlm.config import SAMPLE_RATE_HZ, WavLMConfig
 from wavslm_wavlm.convolution import ConvBlock, TimeNorm
-from wavslm_wavlm.filterbank import filterbank
+from wavslm_wavlm.filterbank import BIAS, filterbank
 
 FEW_FRAMES = 32
 """Up to this many frames, the positional convolution is a product with the weights as they lie in memory."""
@@ -43,6 +43,8 @@ class FeatureExtractor(nn.Module):
             assert isinstance(first, ConvBlock)
             with torch.no_grad():
                 first.conv.weight.copy_(bank)
+                if first.conv.bias is not None:
+                    first.conv.bias.normal_(std=BIAS)
 
     def frame_lengths(self, lengths: Tensor) -> Tensor:
         """Return how many frames that many samples give (any shape, int64)."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from wavslm_core.data.audio_files import audio_info
+from wavslm_core.data.audio_files import proven_info
 from wavslm_core.data.folder import Folder, FolderConfig
 from wavslm_core.errors import DataError
 
@@ -106,9 +106,9 @@ def test_manifest_is_remembered_and_follows_changes(tmp_path: Path, monkeypatch:
 
     def counting(path: Path) -> Any:
         read.append(path.name)
-        return audio_info(path)
+        return proven_info(path)
 
-    monkeypatch.setattr("wavslm_core.data.manifest.audio_info", counting)
+    monkeypatch.setattr("wavslm_core.data.manifest.proven_info", counting)
     again = open_folder(root, tmp_path / "cache", valid_fraction=1e-9)
     assert again.utterances("train") == first.utterances("train")
     assert again.fingerprint("train") == fingerprint

@@ -1,0 +1,114 @@
+"""The installed commands, and a small model of the reference plugins that they trained in seconds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from subprocess import PIPE, CompletedProcess, Popen
+
+import pytest
+
+SMALL_RECIPE = """
+name: small
+encoder:
+  {name: wavlm, causal: true, hidden_dims: [16, 16, 16, 32, 32, 32, 32], num_layers: 1, dim: 32, ffn_dim: 64,
+   num_heads: 2, conv_pos: 16, window_size: 8}
+quantizer:
+  name: focalcodec_stream
+  codebook_size: 256
+  compressor: {hidden_dims: [32], downscale_factors: [1], focal_window: 3, focal_factor: 2, window_size: 8}
+  decompressor:
+    {hidden_dims: [32], upscale_factors: [1], focal_window: 3, focal_factor: 2, window_size: 8,
+     last_window_size: 8}
+decoder: {name: istft, dim: 32, ffn_dim: 64, num_layers: 1, n_fft: 1280}
+backbone: {name: wavlm_upper, num_layers: 1, dim: 32, ffn_dim: 64, num_heads: 2, window_size: 32}
+head: {name: next_chunk, chunk_tokens: 4}
+sampler: {name: top_p, p: 0.8}
+data: {corpus: tiny_speech, minutes: 1, valid_minutes: 0.2}
+stages:
+  - {run: train_codec, steps: 3, batch_size: 2, crop_seconds: 0.5, continuous_steps: 1, valid_utterances: 2}
+  - {run: tokenize}
+  - {run: train_lm, steps: 4, batch_size: 2, crop_tokens: 32}
+launch: {device: cpu}
+"""
+
+
+def installed_command(name: str) -> str:
+    """Return the path of a command of this environment."""
+    path = Path(sys.executable).with_name(name)
+    assert path.exists(), f"{path} is missing; install the packages with pip first"
+    return str(path)
+
+
+def start_command(*arguments: str | Path | bytes, cwd: Path) -> Popen[str]:
+    """Start an installed command without waiting for it."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("WAVSLM")}
+    name, *rest = arguments
+    return Popen(
+        [installed_command(str(name)), *rest],
+        stdout=PIPE,
+        stderr=PIPE,
+        text=True,
+        cwd=cwd,
+        env={**environment, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
+    )
+
+
+def run_command(*arguments: str | Path | bytes, cwd: Path) -> CompletedProcess[str]:
+    """Run an installed command in a folder. Whatever happens, it shows nobody a traceback."""
+    with start_command(*arguments, cwd=cwd) as process:
+        output, errors = process.communicate(timeout=300)
+    assert "Traceback" not in errors, errors
+    return CompletedProcess([], process.returncode, output, errors)
+
+
+@pytest.fixture
+def start() -> Callable[..., Popen[str]]:
+    return start_command
+
+
+@pytest.fixture
+def run() -> Callable[..., CompletedProcess[str]]:
+    return run_command
+
+
+@pytest.fixture(scope="session")
+def small_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe that trains a codec and a language model of the reference plugins in seconds."""
+    path = tmp_path_factory.mktemp("small_recipe") / "small.yaml"
+    path.write_text(SMALL_RECIPE)
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_run(small_recipe: Path) -> Path:
+    """The run folder of `small_recipe`, finished. Copy it before changing anything in it."""
+    done = run_command("wavslm-run", small_recipe, "--runs-dir", "runs", cwd=small_recipe.parent)
+    assert done.returncode == 0, done.stderr
+    (folder,) = (small_recipe.parent / "runs").glob("small-*")
+    return folder
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mount a file system of a given size, such as "512k", or change its size."""
+    folder = tmp_path / "disk"
+
+    def mount(size: str) -> Path:
+        remount = folder.exists()
+        folder.mkdir(exist_ok=True)
+        options = f"remount,size={size}" if remount else f"size={size}"
+        try:
+            subprocess.run(
+                ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True, capture_output=True
+            )
+        except (OSError, subprocess.CalledProcessError):
+            pytest.skip("mounting a small file system needs root")
+        return folder
+
+    yield mount
+    if folder.is_mount():
+        subprocess.run(["umount", str(folder)], check=True)

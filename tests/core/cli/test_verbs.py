@@ -1,0 +1,312 @@
+"""The verbs that work with models, through the installed command, with a model trained in seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from wavslm_core import Codec, SpeechLM
+from wavslm_core.cli.main import main
+from wavslm_core.data.audio import read_audio
+from wavslm_core.errors import DataError
+from wavslm_core.token_files import TokenFile
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tree of three recordings."""
+    folder = tmp_path_factory.mktemp("speech")
+    noise = np.random.default_rng(0)
+    for name, seconds, rate_hz in [("a.wav", 1.0, 16000), ("b/c.flac", 0.7, 22050), ("b/d.e.wav", 0.5, 8000)]:
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        soundfile.write(path, 0.1 * noise.standard_normal(round(seconds * rate_hz)), rate_hz)
+    return folder
+
+
+@pytest.fixture
+def call(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., tuple[int, str]]:
+    """Call the entry point of `wavslm` in this process; return exit code and standard error."""
+
+    def wavslm(*arguments: str | Path) -> tuple[int, str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["wavslm", *map(str, arguments)])
+        with pytest.raises(SystemExit) as leaving:
+            main()
+        assert isinstance(leaving.value.code, int)
+        return leaving.value.code, capsys.readouterr().err
+
+    return wavslm
+
+
+def token_file(path: Path, **changes: Any) -> Path:
+    """Write what `wavslm encode` would, with changes."""
+    arrays: dict[str, Any] = {
+        "tokens": np.arange(8, dtype=np.uint16),
+        "samples": 2560,
+        "sample_rate_hz": 16000,
+        "vocab_size": 256,
+        "codec": "one",
+    } | changes
+    np.savez(path, **{key: value for key, value in arrays.items() if value is not None})
+    return path
+
+
+def test_encode_and_decode_keep_the_tree_and_the_durations(
+    run: Callable[..., Any], small_run: Path, speech: Path, tmp_path: Path
+) -> None:
+    encoded = run("wavslm", "encode", small_run, speech, "--out", "tokens", cwd=tmp_path)
+    assert encoded.returncode == 0, encoded.stderr
+    assert encoded.stderr == ""
+    assert encoded.stdout == "3 recordings (2.2 s, 110 tokens) → tokens\n"
+    codec = Codec.load(small_run)
+    for name, source in [("a", "a.wav"), ("b/c", "b/c.flac"), ("b/d.e", "b/d.e.wav")]:
+        held = TokenFile.read(tmp_path / "tokens" / f"{name}.npz")
+        waveform_S = read_audio(speech / source, sample_rate_hz=16000)
+        assert torch.equal(torch.from_numpy(held.tokens_T), codec.encode(waveform_S[None])[0])
+        assert (held.samples, held.vocab_size) == (waveform_S.numel(), 256)
+    decoded = run("wavslm", "decode", small_run / "codec", "tokens", "--out", "speech", cwd=tmp_path)
+    assert decoded.stdout == "3 recordings (2.2 s at 16000 Hz) → speech\n", decoded.stderr
+    written = sorted(path.relative_to(tmp_path / "speech") for path in tmp_path.glob("speech/**/*.wav"))
+    assert [str(path) for path in written] == ["a.wav", "b/c.wav", "b/d.e.wav"]
+    waveform_S = read_audio(speech / "b" / "c.flac", sample_rate_hz=16000)
+    expected_S = codec.reconstruct(waveform_S[None])[0]
+    decoded_S = read_audio(tmp_path / "speech" / "b" / "c.wav")
+    torch.testing.assert_close(decoded_S, expected_S.clamp(-1, 1), atol=1e-4, rtol=0)
+
+
+def test_two_files_for_one_place_are_refused_before_any_is_written(
+    call: Callable[..., tuple[int, str]], small_run: Path, speech: Path, tmp_path: Path
+) -> None:
+    shutil.copy(speech / "b" / "c.flac", tmp_path / "a.flac")
+    shutil.copy(speech / "a.wav", tmp_path / "a.wav")
+    code, errors = call("encode", small_run, tmp_path)
+    assert code == 2
+    assert f"{tmp_path / 'a.flac'} and {tmp_path / 'a.wav'} would both be written to tokens/a.npz" in errors
+    assert not (tmp_path / "tokens").exists()
+    assert call("encode", small_run, tmp_path / "a.wav", tmp_path / "a.wav") == (0, "")
+
+
+def test_score_is_the_models_log_likelihood(
+    run: Callable[..., Any], small_run: Path, speech: Path, tmp_path: Path
+) -> None:
+    done = run("wavslm", "score", small_run / "speech_lm", speech, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    header, *rows = (line.split("\t") for line in done.stdout.splitlines())
+    assert header == ["file", "log_likelihood", "per_token", "tokens"]
+    assert [row[0] for row in rows] == ["a.wav", "b/c.flac", "b/d.e.wav"]
+    model = SpeechLM.load(small_run)
+    tokens_BT = model.codec.encode(read_audio(speech / "b" / "c.flac", sample_rate_hz=16000)[None])
+    with torch.inference_mode():
+        expected = model.log_probs(tokens_BT).nansum().item()
+    assert float(rows[1][1]) == pytest.approx(expected, abs=0.01)
+    assert int(rows[1][3]) == tokens_BT.shape[1] - 4, "the first chunk is not scored"
+    assert done.stderr.startswith("3 recordings, 98 tokens: ")
+
+
+def test_generate_writes_what_it_says_and_again_the_same(
+    run: Callable[..., Any],
+    call: Callable[..., tuple[int, str]],
+    small_run: Path,
+    speech: Path,
+    tmp_path: Path,
+) -> None:
+    arguments = ["--continuations", "2", "--prompt-seconds", "0.4", "--seconds", "0.2", "--seed", "3"]
+    done = run("wavslm", "generate", small_run, speech / "a.wav", *arguments, "--out", "one", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "one" / "00_a"
+    listed = done.stdout.splitlines()[0].removeprefix("one/00_a: ").split(", ")
+    assert {path.name for path in folder.iterdir()} == {*listed, "sample.json"}
+    assert "1 prompt × 2 continuations of 0.2 s → one in " in done.stdout
+    assert soundfile.info(folder / "continuation_1.wav").frames == round((0.4 + 0.2) * 16000)
+    assert call("generate", small_run, speech / "a.wav", *arguments, "--out", "two") == (0, "")
+    for name in listed:
+        assert (folder / name).read_bytes() == (tmp_path / "two" / "00_a" / name).read_bytes()
+
+
+@pytest.mark.parametrize("weights", ["fp32", "int8"])
+def test_generate_with_another_sampler_and_packed_weights(
+    call: Callable[..., tuple[int, str]], small_run: Path, speech: Path, tmp_path: Path, weights: str
+) -> None:
+    sampler = ["--sampler", "top_k", "--set", "k=1", "--set", "temperature=0.5", "--weights", weights]
+    prompts = ["--prompt-seconds", "0.4", "--seconds", "0.24", "--continuations", "2"]
+    assert call("generate", small_run, speech / "a.wav", *sampler, *prompts) == (0, "")
+    sample = json.loads((tmp_path / "continuations" / "00_a" / "sample.json").read_text())
+    assert sample["sampler"] == {"name": "top_k", "k": 1, "temperature": 0.5}
+    first, second = sample["new_tokens"]
+    assert first == second, "the likeliest token leaves nothing to chance"
+    assert len(first) == 12
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["encode", "RUN", "nowhere.wav"], "nowhere.wav does not exist; give files or folders"),
+        (["encode", "RUN", "."], "folder . holds no .flac, .mp3, .ogg, .wav files"),
+        (["encode", "nowhere", "SPEECH"], "no folder 'nowhere' exists. Give a folder that holds config.json"),
+        (["encode", "SPEECH", "SPEECH"], "holds no config.json"),
+        (["encode", "RUN/speech_lm", "SPEECH"], "holds a language model, but a codec is needed here"),
+        (["score", "RUN/codec", "SPEECH"], "holds a codec, but a language model is needed here"),
+        (["encode", "RUN", "SPEECH/a.wav", "--out", "file"], "cannot write file/a.npz: file is a file"),
+        (["generate", "RUN", "SPEECH/a.wav", "--out", "file"], "/file/00_a cannot be written"),
+        (["generate", "RUN", "SPEECH", "--sampler", "top_q"], "Did you mean 'top_p'?"),
+        (["generate", "RUN", "SPEECH", "--set", "p=1"], "--set p=1 needs --sampler NAME"),
+        (["generate", "RUN", "SPEECH", "--sampler", "top_p", "--set", "p"], "must read option=value"),
+        (["generate", "RUN", "SPEECH", "--sampler", "top_p", "--set", "p=[1"], "must read option=value"),
+        (["generate", "RUN", "SPEECH", "--sampler", "top_p", "--set", "p=7"], "less than or equal to 1"),
+        (["generate", "RUN", "SPEECH", "--sampler", "top_p", "--set", "k=7"], "k: no such key. Allowed:"),
+        (["generate", "RUN", "SPEECH", "--weights", "int4"], "allowed: fp32, bf16, int8"),
+        (["generate", "RUN", "SPEECH", "--seconds", "inf"], "Invalid value for '--seconds'"),
+        (["generate", "RUN", "SPEECH/a.wav", "--prompt-seconds", "0.05"], "shorter than one chunk (80 ms)"),
+        (["generate", "RUN", "SPEECH", "--prompt-seconds", "0.05"], "none of the 3 files can be used"),
+        (["score", "RUN", "short.wav"], "short.wav lasts 50 ms: no longer than the first chunk (80 ms)"),
+        (["doctor", "nowhere.yaml"], "there is no recipe 'nowhere.yaml'"),
+        (["doctor", "nothing.yaml"], "has no stage train_codec or train_lm, so nothing to try. Add one"),
+    ],
+)
+def test_wrong_arguments_are_one_line_and_write_nothing(
+    call: Callable[..., tuple[int, str]],
+    small_run: Path,
+    speech: Path,
+    tmp_path: Path,
+    arguments: list[str],
+    said: str,
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "nothing.yaml").write_text("name: nothing\n")
+    if "short.wav" in arguments:
+        soundfile.write(tmp_path / "short.wav", np.zeros(800), 16000)
+    before = sorted(tmp_path.iterdir())
+    places = {"RUN": str(small_run), "SPEECH": str(speech)}
+    replaced = [
+        "/".join([places.get(piece.split("/")[0], piece.split("/")[0]), *piece.split("/")[1:]])
+        for piece in arguments
+    ]
+    code, errors = call(*replaced)
+    assert code == 2
+    assert said in errors
+    assert "Traceback" not in errors
+    assert sum(line.lower().startswith("error: ") for line in errors.splitlines()) == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"vocab_size": 4096}, "of a codec with 4096 codes at 16000 Hz (one), but"),
+        ({"sample_rate_hz": 24000}, "of a codec with 256 codes at 24000 Hz (one), but"),
+        ({"tokens": np.array([3, 256])}, "tokens 3…256 of a codec with 256 codes"),
+        ({"tokens": np.zeros((1, 4), int)}, "shape (1, 4) and type int64"),
+        ({"tokens": np.zeros(4)}, "type float64"),
+        ({"tokens": np.zeros(0, int)}, "shape (0,)"),
+        ({"samples": -1}, "-1 samples at 16000 Hz"),
+        ({"samples": None}, "samples is not a file in the archive"),
+        ({"codec": np.array({"a": 1}, dtype=object)}, "Object arrays cannot be loaded"),
+    ],
+)
+def test_token_files_that_cannot_be_decoded(
+    call: Callable[..., tuple[int, str]], small_run: Path, tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    code, errors = call("decode", small_run, token_file(tmp_path / "t.npz", **changes), "--out", "out")
+    assert code == 2
+    assert said in errors
+    assert len(errors.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_damaged_token_files_are_refused(
+    call: Callable[..., tuple[int, str]], small_run: Path, tmp_path: Path
+) -> None:
+    whole, damaged = tmp_path / "whole.npz", tmp_path / "damaged.npz"
+    TokenFile(np.arange(200), 64000, 16000, 256, "one").write(whole)
+    assert call("decode", small_run, whole) == (0, "")
+    content = whole.read_bytes()
+    damaged.write_bytes(content[: len(content) // 2])
+    code, errors = call("decode", small_run, damaged, "--out", "out")
+    assert code == 2
+    assert "damaged.npz is no token file, or damaged (" in errors
+    assert not (tmp_path / "out").exists()
+    refused = 0
+    for place in range(0, len(content), 5):
+        flipped = bytearray(content)
+        flipped[place] ^= 255
+        damaged.write_bytes(flipped)
+        try:
+            held = TokenFile.read(damaged)
+        except DataError:
+            refused += 1
+        else:
+            assert np.array_equal(held.tokens_T, np.arange(200)), f"byte {place} changed tokens unnoticed"
+    assert refused > len(content) / 5 / 2
+
+
+def test_a_run_without_a_language_model_still_encodes(
+    call: Callable[..., tuple[int, str]], small_run: Path, speech: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(small_run / "codec", tmp_path / "run" / "codec")
+    assert call("encode", "run", speech / "a.wav") == (0, "")
+    code, errors = call("score", "run", speech / "a.wav")
+    assert code == 2
+    assert "run holds a codec, but no language model yet" in errors
+
+
+@pytest.mark.skipif(os.name == "nt" or sys.platform == "darwin", reason="names are UTF-8 there")
+def test_names_need_not_be_utf8(
+    run: Callable[..., Any],
+    call: Callable[..., tuple[int, str]],
+    small_run: Path,
+    speech: Path,
+    tmp_path: Path,
+) -> None:
+    folder = os.fsencode(tmp_path) + b"/\xe9"
+    Path(os.fsdecode(folder)).mkdir()
+    shutil.copy(os.fsencode(speech / "a.wav"), folder + b"/caf\xe9.wav")
+    scored = run("wavslm", "score", small_run, folder, cwd=tmp_path)
+    assert scored.returncode == 0, scored.stderr
+    assert scored.stdout.splitlines()[1].startswith(r"caf\udce9.wav")
+    for arguments in [
+        ("encode", small_run, os.fsdecode(folder), "--out", "tokens"),
+        ("decode", small_run, "tokens", "--out", "speech"),
+        ("generate", small_run, os.fsdecode(folder), "--seconds", "0.1", "--continuations", "1"),
+    ]:
+        assert call(*arguments) == (0, "")
+    assert os.listdir(os.fsencode(tmp_path / "speech")) == [b"caf\xe9.wav"]  # noqa: PTH208
+    assert (tmp_path / "continuations" / "00_caf_udce9" / "continuation_0.wav").exists()
+
+
+@pytest.mark.parametrize("verb", ["encode", "decode", "generate", "score", "doctor"])
+def test_help_says_what_everything_is(run: Callable[..., Any], tmp_path: Path, verb: str) -> None:
+    done = run("wavslm", verb, "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    options = [line for line in done.stdout.splitlines() if line.startswith("  -")]
+    assert options
+    assert all(len(line.split("  ")) > 2 for line in options), done.stdout
+
+
+@pytest.mark.slow
+def test_doctor_tells_what_learns_from_what_does_not(
+    run: Callable[..., Any], small_recipe: Path, tmp_path: Path
+) -> None:
+    rates = ["stages.train_codec.lr=0.003", "stages.train_lm.lr=0.01"]
+    well = run("wavslm", "doctor", small_recipe, *rates, cwd=tmp_path)
+    assert well.returncode == 0, well.stdout + well.stderr
+    assert "codec       learns: loss" in well.stdout
+    assert "LM          learns: bits per token" in well.stdout
+    assert well.stdout.endswith("all is well\n")
+    ill = run("wavslm", "doctor", small_recipe, "--steps", "1", cwd=tmp_path)
+    assert ill.returncode == 2
+    assert "the codec of" in ill.stderr
+    assert "Try more --steps, another `lr`, or a larger model" in ill.stderr
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [".cache"]
