@@ -14,7 +14,7 @@ from wavslm_core.recipe.data import EVERY_SPLIT, SPLITS, DataConfig
 from wavslm_core.recipe.launch import LAUNCH_CONFIGS
 from wavslm_core.recipe.model import Recipe
 from wavslm_core.recipe.unions import ConfigUnion, tag_of
-from wavslm_core.registry import Registry
+from wavslm_core.registry import Entry, Registry
 
 ONE_CORPUS, BY_SPLIT = "<one corpus>", "<by split>"
 """Tags of the two shapes of a `data:` block; they appear in error locations only."""
@@ -49,9 +49,14 @@ def _data_shape(value: Any) -> str | None:
     return ONE_CORPUS if tag_of(value, "corpus") is not None else BY_SPLIT
 
 
-@cache
 def recipe_model(registry: Registry) -> type[Recipe]:
-    """Return the class that validates recipes made of what this registry holds."""
+    """Return the class that validates recipes made of what this registry holds now."""
+    return _recipe_model(registry, tuple(registry))
+
+
+@cache
+def _recipe_model(registry: Registry, entries: tuple[Entry, ...]) -> type[Recipe]:
+    # The entries are part of the key, because parts can be registered after a recipe was read.
     corpus = ConfigUnion.of_role(registry, "corpus")
     optional_corpus = Annotated[Any, ConfigUnion.of_role(registry, "corpus", optional=True)]
     splits: dict[str, Any] = {split: (optional_corpus, None) for split in SPLITS}

@@ -19,7 +19,7 @@ HIGHEST_HZ = 7600.0
 GAIN = 8.0
 """Brings speech at −23 dB of full scale to where a GELU bends."""
 TILT_FROM_HZ = 500.0
-"""From here on kernels grow by 6 dB an octave, as speech falls, so that the norm that follows sees all bands."""
+"""From here on kernels grow by 6 dB an octave, as speech falls: the norm that follows then sees all bands."""
 BIAS = 0.01
 """Spread of a bias beside these kernels: what is quieter than it stays quiet through the norm."""
 SHORTEST_SAMPLES = 160
