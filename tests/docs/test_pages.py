@@ -1,7 +1,7 @@
 """Every command in README and CONTRIBUTING runs, in the order in which a reader meets it.
 
-Runs are cut down to seconds by overrides that are added to each `wavslm-run`; nothing else is changed. `make` targets
-are checked with `make --dry-run`, because the tests themselves run under `make test`.
+Runs are cut down to seconds by overrides that are added to each `wavslm-run`; nothing else is changed. `make`
+targets are checked with `make --dry-run`, because the tests themselves run under `make test`.
 """
 
 from __future__ import annotations
