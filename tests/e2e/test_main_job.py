@@ -98,8 +98,6 @@ def test_everything_is_there_to_hear_and_see(finished: Path) -> None:
 
 @pytest.mark.slow
 def test_the_same_command_again_has_nothing_left_to_do(finished: Path) -> None:
-    again = run_command(
-        "wavslm-run", ROOT / "recipes" / "wavslm_tiny.yaml", *SHORT, cwd=finished.parents[1]
-    )
+    again = run_command("wavslm-run", ROOT / "recipes" / "wavslm_tiny.yaml", *SHORT, cwd=finished.parents[1])
     assert again.returncode == 0, again.stderr
     assert again.stdout.count("finished before, skipped") == 6

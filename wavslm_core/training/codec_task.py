@@ -116,7 +116,9 @@ class CodecTask(Task):
             target_BS, _ = self._padded([self._load(crop, self.rate_out) for crop in crops])
         bypass_codes = step < self.options.continuous_steps
         features_BTD, quantized, estimate_BS = self._pass(waveform_BS, lengths, bypass_codes=bypass_codes)
-        size = min(target_BS.shape[1], estimate_BS.shape[1])
+        # The last samples of a decoder with a delay lack the frames that would have come after the crop.
+        delay = self.codec.facts.decoder.delay_samples
+        size = min(target_BS.shape[1], max(1, estimate_BS.shape[1] - delay))
         out_lengths_B = lengths * self.rate_out // self.rate_in
         # Silence on both sides where an item is padded, so that padding costs nothing.
         estimate_BS = zero_padding(estimate_BS[:, :size, None], out_lengths_B)[..., 0]
