@@ -109,9 +109,11 @@ def open_split(data: DataConfig, name: str, *, cache_dir: Path) -> Split:
     utterances = corpus.utterances(name)
     if not utterances:
         rejected = corpus.rejected(name)
-        why = f" ({len(rejected)} files were left out, the first because {rejected[0].reason})"
+        why = ""
+        if rejected:
+            why = f" ({len(rejected)} files were left out, the first because {rejected[0].reason})"
         raise DataError(
             f"split '{name}' of corpus '{config.registered_name()}' has no usable audio"
-            f"{why if rejected else ''}. Check the `data:` block of the recipe."
+            f"{why}. Check the `data:` block of the recipe."
         )
     return Split(corpus, name, utterances)

@@ -41,8 +41,9 @@ class FolderConfig(CorpusConfig):
     """Sub-folder of the validation split; default: `valid` or `dev`, else a part of the training files."""
     test: str | None = None
     """Sub-folder of the test split; default: `test`."""
-    valid_fraction: float = Field(default=0.05, gt=0, lt=1)
-    """Part of the files, or of the speakers, kept for validation where there is no sub-folder for it."""
+    valid_fraction: float = Field(default=0.05, ge=0, lt=1)
+    """Part of the files, or of the speakers, kept for validation where there is no sub-folder for it: one at the
+    least, none at 0."""
     speaker_separator: str | None = Field(default=None, min_length=1)
     """The speaker is what comes before this text in the file's name (`/`: in its path within the split)."""
 
@@ -91,7 +92,8 @@ class Folder(Corpus):
             files = self._undivided()
         if "valid" in self._subfolders or split == "test":
             return files
-        return [file for file in files if self._is_held_out(file) == (split == "valid")]
+        held_out = self._held_out(files)
+        return [file for file in files if (self._key(file) in held_out) == (split == "valid")]
 
     def _below(self, subfolder: str) -> list[AudioFile]:
         return [file for file in self._files if file.path.startswith(f"{subfolder}/")]
@@ -103,10 +105,17 @@ class Folder(Corpus):
         others = tuple(f"{name}/" for name in self._subfolders.values())
         return [file for file in self._files if not (others and file.path.startswith(others))]
 
-    def _is_held_out(self, file: AudioFile) -> bool:
-        key = self._speaker(file) or file.path
-        value = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
-        return value < self.config.valid_fraction * _HASH_BUCKETS
+    def _held_out(self, files: Sequence[AudioFile]) -> set[str]:
+        """Return the names or speakers kept for validation: a stable fraction, one at the least."""
+        places = {key: _place(key) for key in map(self._key, files)}
+        limit = self.config.valid_fraction * _HASH_BUCKETS
+        held_out = {key for key, place in places.items() if place < limit}
+        if not held_out and limit and len(places) > 1:
+            held_out = {min(places, key=places.__getitem__)}
+        return held_out
+
+    def _key(self, file: AudioFile) -> str:
+        return self._speaker(file) or file.path
 
     def _speaker(self, file: AudioFile) -> str | None:
         separator = self.config.speaker_separator
@@ -151,3 +160,8 @@ class Folder(Corpus):
         for file in files:
             digest.update(f"{file.path}\0{file.size_bytes}\0{file.modified_ns}\n".encode())
         return {"corpus": "folder", "split": split, "files": len(files), "content": digest.hexdigest()[:16]}
+
+
+def _place(key: str) -> int:
+    """Return where a name falls among the hash buckets, the same on every machine."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")

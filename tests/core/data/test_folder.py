@@ -7,10 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 
+from wavslm_core.data.audio import write_audio
 from wavslm_core.data.audio_files import proven_info
+from wavslm_core.data.corpora import open_split
 from wavslm_core.data.folder import Folder, FolderConfig
 from wavslm_core.errors import DataError
+from wavslm_core.recipe import DataConfig
+from wavslm_core.recipe.data import EVERY_SPLIT
 
 SHARED = Path(os.environ.get("WAVSLM_SHARED", Path(__file__).resolve().parents[3] / "../shared"))
 
@@ -89,7 +94,7 @@ def test_bad_files_are_listed_not_fatal(tmp_path: Path) -> None:
     write(root / "good.wav")
     (root / "empty.wav").write_bytes(b"")
     (root / "text.flac").write_text("certainly not audio")
-    folder = open_folder(root, tmp_path / "cache", valid_fraction=1e-9)
+    folder = open_folder(root, tmp_path / "cache", valid_fraction=0)
     assert ids(folder, "train") == ["good.wav"]
     reasons = {item.id: item.reason for item in folder.rejected("train")}
     assert set(reasons) == {"empty.wav", "text.flac"}
@@ -100,7 +105,7 @@ def test_manifest_is_remembered_and_follows_changes(tmp_path: Path, monkeypatch:
     root = tmp_path / "speech"
     for name in ("a.wav", "b.wav"):
         write(root / name)
-    first = open_folder(root, tmp_path / "cache", valid_fraction=1e-9)
+    first = open_folder(root, tmp_path / "cache", valid_fraction=0)
     fingerprint = first.fingerprint("train")
     read: list[str] = []
 
@@ -109,18 +114,18 @@ def test_manifest_is_remembered_and_follows_changes(tmp_path: Path, monkeypatch:
         return proven_info(path)
 
     monkeypatch.setattr("wavslm_core.data.manifest.proven_info", counting)
-    again = open_folder(root, tmp_path / "cache", valid_fraction=1e-9)
+    again = open_folder(root, tmp_path / "cache", valid_fraction=0)
     assert again.utterances("train") == first.utterances("train")
     assert again.fingerprint("train") == fingerprint
     assert read == []
     write(root / "b.wav", 0.5)
     write(root / "c.wav")
-    changed = open_folder(root, tmp_path / "cache", valid_fraction=1e-9)
+    changed = open_folder(root, tmp_path / "cache", valid_fraction=0)
     assert [round(u.seconds, 3) for u in changed.utterances("train")] == [0.2, 0.5, 0.2]
     assert sorted(read) == ["b.wav", "c.wav"]
     assert changed.fingerprint("train") != fingerprint
     (root / "a.wav").unlink()
-    assert ids(open_folder(root, tmp_path / "cache", valid_fraction=1e-9), "train") == ["b.wav", "c.wav"]
+    assert ids(open_folder(root, tmp_path / "cache", valid_fraction=0), "train") == ["b.wav", "c.wav"]
 
 
 def test_a_damaged_manifest_is_made_again(tmp_path: Path) -> None:
@@ -152,7 +157,7 @@ def test_what_a_user_can_get_wrong(tmp_path: Path, make: Any, options: dict[str,
 def test_loads_at_another_rate(tmp_path: Path) -> None:
     root = tmp_path / "speech"
     write(root / "a.wav", 1.0, 44100)
-    folder = open_folder(root, tmp_path / "cache", valid_fraction=1e-9)
+    folder = open_folder(root, tmp_path / "cache", valid_fraction=0)
     (utterance,) = folder.utterances("train")
     assert (utterance.samples, utterance.sample_rate_hz) == (44100, 44100)
     assert len(folder.load(utterance, sample_rate_hz=16000)) == 16000
@@ -169,3 +174,22 @@ def test_real_speech(tmp_path: Path) -> None:
     assert len(valid) == 50
     assert {u.speaker for u in train}.isdisjoint(u.speaker for u in valid)
     assert float(folder.load(valid[0], sample_rate_hz=24000).abs().max()) > 0.05
+
+
+def test_a_handful_of_files_still_has_one_for_validation(tmp_path: Path) -> None:
+    for name in "abc":
+        write_audio(tmp_path / "few" / f"{name}.wav", torch.rand(1600) - 0.5, 16000)
+    corpus = Folder(
+        FolderConfig(path=str(tmp_path / "few"), valid_fraction=0.001), cache_dir=tmp_path / "cache"
+    )
+    train, valid = corpus.utterances("train"), corpus.utterances("valid")
+    assert len(valid) == 1
+    assert len(train) == 2
+    assert {item.id for item in train}.isdisjoint(item.id for item in valid)
+
+
+def test_a_single_file_leaves_nothing_to_validate_and_says_so(tmp_path: Path) -> None:
+    write_audio(tmp_path / "one" / "only.wav", torch.rand(1600) - 0.5, 16000)
+    config = FolderConfig(path=str(tmp_path / "one"), valid_fraction=0.001)
+    with pytest.raises(DataError, match=r"split 'valid' of corpus 'folder' has no usable audio\. Check"):
+        open_split(DataConfig(((EVERY_SPLIT, config),)), "valid", cache_dir=tmp_path / "cache")
