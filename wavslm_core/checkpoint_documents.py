@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from wavslm_core.config_blocks import config_from_dict
 from wavslm_core.configs import CODEC_ROLES, LANGUAGE_ROLES, FormatConfig, PartConfig, Role
 from wavslm_core.errors import CheckpointError
 from wavslm_core.registry import Registry
@@ -98,8 +99,6 @@ def our_part_configs(
 
     Raises: CheckpointError for a damaged document; RecipeError for parts or options that are unknown.
     """
-    from wavslm_core.recipe import config_from_dict
-
     parts = document.get("parts")
     parts = parts if isinstance(parts, dict) else {}
     missing = [role for role in ROLES[kind] if role not in parts]

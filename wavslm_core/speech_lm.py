@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from wavslm_core import checkpoint_io
 from wavslm_core.codec import Codec
+from wavslm_core.config_blocks import config_from_dict
 from wavslm_core.configs import LANGUAGE_ROLES, PartConfig, Role
 from wavslm_core.errors import CheckpointError
 from wavslm_core.facts import BackboneFacts, HeadFacts
@@ -282,8 +283,6 @@ class SpeechLM(nn.Module):
             return self.sampler
         if isinstance(sampler, Sampler):
             return sampler
-        from wavslm_core.recipe import config_from_dict
-
         config = config_from_dict("sampler", dict(sampler), where="sampler")
         return cast(Sampler, load_registry().build(config))
 

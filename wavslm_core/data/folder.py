@@ -42,8 +42,8 @@ class FolderConfig(CorpusConfig):
     test: str | None = None
     """Sub-folder of the test split; default: `test`."""
     valid_fraction: float = Field(default=0.05, ge=0, lt=1)
-    """Part of the files, or of the speakers, kept for validation where there is no sub-folder for it: one at the
-    least, none at 0."""
+    """Part of the files, or of the speakers, kept for validation where there is no sub-folder for it; one at
+    least, unless it is 0."""
     speaker_separator: str | None = Field(default=None, min_length=1)
     """The speaker is what comes before this text in the file's name (`/`: in its path within the split)."""
 

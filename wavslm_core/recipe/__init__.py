@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from wavslm_core.recipe.data import DataConfig
-from wavslm_core.recipe.loading import config_from_dict
 from wavslm_core.recipe.model import CodecCheckpoint, Recipe
 
-__all__ = ["CodecCheckpoint", "DataConfig", "Recipe", "config_from_dict"]
+__all__ = ["CodecCheckpoint", "DataConfig", "Recipe"]

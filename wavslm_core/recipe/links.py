@@ -7,12 +7,12 @@ from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
 
+from wavslm_core.config_blocks import config_problems
 from wavslm_core.configs import CODEC_ROLES, PART_ROLES, Config, PartConfig, Role
 from wavslm_core.errors import PluginError, RecipeError, WavslmError
 from wavslm_core.facts import CodecFacts, DecoderFacts, EncoderFacts, PartFacts, QuantizerFacts
 from wavslm_core.recipe.checkpoints import codec_configs
 from wavslm_core.recipe.model import Recipe
-from wavslm_core.recipe.problems import config_problems
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 

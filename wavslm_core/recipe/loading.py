@@ -8,14 +8,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from wavslm_core.configs import Config, Role
+from wavslm_core.config_blocks import Problem
 from wavslm_core.errors import RecipeError
 from wavslm_core.plugins import load_registry
 from wavslm_core.recipe.building import recipe_model
 from wavslm_core.recipe.merging import merged
 from wavslm_core.recipe.model import Recipe
 from wavslm_core.recipe.overrides import apply_overrides, parse_override
-from wavslm_core.recipe.problems import Problem, config_problems, recipe_problems
+from wavslm_core.recipe.problems import recipe_problems
 from wavslm_core.recipe.yaml_files import read_yaml
 from wavslm_core.registry import Registry
 
@@ -59,32 +59,6 @@ def read_extended(path: Path) -> dict[str, Any]:
     for document in reversed(documents):
         result = merged(result, document)
     return result
-
-
-def config_from_dict(
-    role: Role, document: dict[str, Any], *, where: str, registry: Registry | None = None
-) -> Config:
-    """Return the config of one block, such as a sampler given as `{"name": "greedy"}`.
-
-    `where` names the block in messages. Raises: RecipeError listing every problem.
-    """
-    registry = load_registry() if registry is None else registry
-    tag = {"stage": "run", "corpus": "corpus", "format": "format"}.get(role, "name")
-    name = document.get(tag) if isinstance(document, dict) else None
-    names = registry.names(role)
-    if not isinstance(name, str):
-        raise RecipeError(
-            f"{where}: given {document!r}, but a block such as {{{tag}: {names[0] if names else '…'}}} is "
-            f"needed. Installed: {', '.join(names) or 'nothing'}."
-        )
-    if name not in names:
-        raise RecipeError(f"{where}: {registry.unknown(role, name)}")
-    config_class = registry.entry(role, name).config_class
-    try:
-        return config_class.model_validate(document)
-    except ValidationError as error:
-        problems = config_problems(error, config_class, where=f"{where}.{name}")
-        raise RecipeError("\n".join(map(str, problems))) from None
 
 
 def _validated(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from wavslm_core.config_blocks import Problem, keys_of, problem_text, shown
 from wavslm_core.configs import PART_ROLES, Config, Role
 from wavslm_core.errors import did_you_mean
 from wavslm_core.recipe.building import BY_SPLIT, ONE_CORPUS
@@ -21,36 +21,9 @@ LEADING_ROLES: dict[str, Role] = {**{role: role for role in PART_ROLES}, "stages
 MISSING_TAG = {"union_tag_not_found", "model_attributes_type", "dict_type", "model_type"}
 
 
-@dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong with a document."""
-
-    path: tuple[str | int, ...]
-    """Where in the document."""
-    where: str
-    """The same for readers: with the chosen names in it, as in `encoder.wavlm.layers`."""
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.text}" if self.where else self.text
-
-
 def recipe_problems(error: ValidationError, registry: Registry) -> list[Problem]:
     """Return the problems of a recipe document."""
     return [_recipe_problem(dict(detail), registry) for detail in error.errors(include_url=False)]
-
-
-def config_problems(
-    error: ValidationError, config_class: type[Config], *, where: str, path: tuple[str | int, ...] = ()
-) -> list[Problem]:
-    """Return the problems of one block that was validated by itself."""
-    problems = []
-    for detail in error.errors(include_url=False):
-        location = tuple(detail["loc"])
-        text = _text(dict(detail), _allowed(config_class, location[:-1]))
-        shown = ".".join([where, *map(str, location)])
-        problems.append(Problem((*path, *location), shown, text))
-    return problems
 
 
 def _recipe_problem(detail: dict[str, Any], registry: Registry) -> Problem:
@@ -63,7 +36,7 @@ def _recipe_problem(detail: dict[str, Any], registry: Registry) -> Problem:
         text = _union_text(detail, location, role, registry)
         if text is not None:
             return Problem(path, where, text)
-    return Problem(path, where, _text(detail, _allowed_at(location, tags, role, registry)))
+    return Problem(path, where, problem_text(detail, _allowed_at(location, tags, role, registry)))
 
 
 def _tag_places(location: tuple[str | int, ...], registry: Registry, role: Role | None) -> set[int]:
@@ -106,7 +79,7 @@ def _union_text(
     if isinstance(given, dict):
         return f"`{tag}` is missing: it says which one this is. {known}"
     example = given if isinstance(given, str) else (names[0] if names else "…")
-    return f"given {_shown(given)}, but a block such as {{{tag}: {example}}} is needed. {known}"
+    return f"given {shown(given)}, but a block such as {{{tag}: {example}}} is needed. {known}"
 
 
 def _allowed_at(
@@ -120,47 +93,11 @@ def _allowed_at(
     if location[0] == "data" and tags == {1}:
         return ["corpus", *SPLITS]
     if not tags:
-        return _allowed(Recipe, location[:-1])
+        return keys_of(Recipe, location[:-1])
     last_tag = max(tags)
     chosen = str(location[last_tag])
     if role is not None:
         config_class: type[Config] = registry.entry(role, chosen).config_class
     else:
         config_class = next(member for member in LAUNCH_CONFIGS if member.registered_name() == chosen)
-    return _allowed(config_class, location[last_tag + 1 : -1])
-
-
-def _allowed(model: type[BaseModel] | None, inner: tuple[str | int, ...]) -> list[str]:
-    """Return the keys of the model found by following field names from `model`."""
-    for key in inner:
-        if isinstance(key, int) or model is None:
-            continue
-        field = model.model_fields.get(key)
-        model = _model_in(field.annotation) if field is not None else None
-    return list(model.model_fields) if model is not None else []
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    found = [model for model in map(_model_in, get_args(annotation)) if model is not None]
-    return found[0] if len(found) == 1 else None
-
-
-def _text(detail: dict[str, Any], allowed: list[str]) -> str:
-    key = str(detail["loc"][-1]) if detail["loc"] else ""
-    if detail["type"] == "extra_forbidden":
-        text = f"no such key.{did_you_mean(key, allowed)}"
-        return text + (f" Allowed: {', '.join(allowed)}." if allowed else "")
-    if detail["type"] == "missing":
-        return "is missing and has no default: give it a value."
-    message = str(detail["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    message = message.replace("valid tuple", "list").replace("valid dictionary", "block")
-    if message.startswith("Input "):
-        return f"given {_shown(detail['input'])}; it {message.removeprefix('Input ')}."
-    return message if detail["type"] == "value_error" else f"given {_shown(detail['input'])}; {message}."
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "…"
+    return keys_of(config_class, location[last_tag + 1 : -1])

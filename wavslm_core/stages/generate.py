@@ -47,7 +47,7 @@ class GenerateConfig(StageConfig):
         return (self.split,) if isinstance(self.prompts, int) else ()
 
     def problems(self, recipe: Recipe) -> Iterator[str]:
-        from wavslm_core.recipe.loading import config_from_dict
+        from wavslm_core.config_blocks import config_from_dict
 
         if self.sampler is not None:
             try:
