@@ -49,8 +49,12 @@ def measure_machine() -> Machine:
 
 
 def peak_memory_mb() -> float:
-    """Return the largest resident size that this process has had."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """Return the largest resident size that this process has had (Linux).
+
+    Not `ru_maxrss`: a child process starts with its parent's.
+    """
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def resident_memory_mb() -> float:
