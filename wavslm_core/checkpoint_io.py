@@ -7,11 +7,12 @@ A folder is `config.json` beside `model.safetensors`. Ours say `"format": "wavsl
 from __future__ import annotations
 
 import errno
+import fnmatch
 import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from wavslm_core.checkpoint_documents import CONFIG_FILE
 from wavslm_core.errors import CheckpointError
 
 WEIGHTS_FILE = "model.safetensors"
+CHECKPOINT_FILES = (CONFIG_FILE, WEIGHTS_FILE, "model.pt")
+"""What a checkpoint folder may hold for a new one to take its place."""
 
 
 def find_folder(reference: str | Path) -> Path:
@@ -66,12 +69,17 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{path} is truncated or damaged ({error}). Fetch or save it again") from None
 
 
-def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
+def write_folder(
+    folder: Path, fill: Callable[[Path], None], *, replaces: Sequence[str] = CHECKPOINT_FILES
+) -> None:
     """Let `fill` write into a new folder beside `folder`, then put it in place; all or nothing.
 
-    Raises: CheckpointError when the disk is full or not writable; what was there before stays.
+    A folder that is there is replaced, but only when everything in it matches one of the patterns `replaces`.
+    Raises: CheckpointError when it holds anything else, or when the disk is full or not writable; what was
+    there before then stays.
     """
     folder = folder.absolute()
+    _refuse_foreign(folder, replaces)
     temporary: Path | None = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -79,10 +87,7 @@ def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
         temporary.chmod(0o755)
         fill(temporary)
         if folder.exists():
-            previous = folder.with_name(f"{temporary.name}-previous")
-            folder.rename(previous)
-            temporary.rename(folder)
-            shutil.rmtree(previous)
+            _swap(temporary, folder)
         else:
             temporary.rename(folder)
     except (OSError, SafetensorError) as error:
@@ -90,6 +95,35 @@ def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _refuse_foreign(folder: Path, replaces: Sequence[str]) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is a file; choose another name for the folder")
+    foreign = [
+        path.name
+        for path in sorted(folder.iterdir())
+        if not any(fnmatch.fnmatch(path.name, pattern) for pattern in replaces)
+    ]
+    if foreign:
+        raise CheckpointError(
+            f"{folder} holds other things ({foreign[0]}, {len(foreign)} in all), which saving would delete; "
+            "choose another folder"
+        )
+
+
+def _swap(new: Path, folder: Path) -> None:
+    """Put `new` where `folder` is; if that fails, what was there is put back."""
+    previous = folder.with_name(f"{new.name}-previous")
+    folder.rename(previous)
+    try:
+        new.rename(folder)
+    except OSError:
+        previous.rename(folder)
+        raise
+    shutil.rmtree(previous)
 
 
 def _cannot_write(folder: Path, error: Exception) -> str:

@@ -14,6 +14,7 @@ from wavslm_core.codec_stream import CodecStream
 from wavslm_core.configs import CODEC_ROLES, PartConfig, Role
 from wavslm_core.errors import AudioError
 from wavslm_core.facts import CodecFacts, DecoderFacts, EncoderFacts, QuantizerFacts
+from wavslm_core.inference import packed_copy, refuse_packed
 from wavslm_core.interfaces import CheckpointParts, Decoder, Encoder, Quantizer
 from wavslm_core.lengths import valid_mask
 from wavslm_core.part_folders import load_parts, save_parts
@@ -65,6 +66,7 @@ class Codec(nn.Module):
         Raises: CheckpointError when it cannot be written.
         """
         modules = {role: getattr(self, role) for role in CODEC_ROLES}
+        refuse_packed(*modules.values())
         save_parts(
             Path(folder),
             CheckpointParts(
@@ -164,8 +166,6 @@ class Codec(nn.Module):
 
         `weights`: "fp32", "bf16" or "int8". Not for training; not for saving.
         """
-        from wavslm_core.inference import packed_copy
-
         return packed_copy(self, weights=weights)
 
     def check_tokens(self, tokens_BT: Tensor) -> None:

@@ -39,7 +39,7 @@ class CodecStream:
         self._decode_state = quantizer.init_decode_state(batch_size)
         self._decoder_state = decoder.init_state(batch_size)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, waveform_BS: Tensor) -> Tensor:
         """Map the next chunks of waveform (B, n·chunk_samples_in) to tokens (B, n·chunk_tokens)."""
         self._check(waveform_BS.shape, self.facts.chunk_samples_in, "samples")
@@ -47,14 +47,14 @@ class CodecStream:
         tokens, self._encode_state = self._quantizer.encode_step(features, self._encode_state)
         return tokens
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def dequantize(self, tokens_BT: Tensor) -> Tensor:
         """Map the next chunks of tokens to features; feed them to `decode_features`."""
         self._check(tokens_BT.shape, self.facts.chunk_tokens, "tokens")
         features, self._decode_state = self._quantizer.decode_step(tokens_BT, self._decode_state)
         return features
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def decode_features(self, features_BTD: Tensor) -> Tensor:
         """Map the features of the next chunks to waveform."""
         waveform, self._decoder_state = self._decoder.step(features_BTD, self._decoder_state)
@@ -64,7 +64,7 @@ class CodecStream:
         """Map the next chunks of tokens (B, n·chunk_tokens) to waveform (B, n·chunk_samples_out)."""
         return self.decode_features(self.dequantize(tokens_BT))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def flush(self) -> Tensor:
         """Return the last `delay_samples` samples (B, delay), which nothing later can change."""
         return self._decoder.flush(self._decoder_state)

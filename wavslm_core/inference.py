@@ -18,7 +18,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from wavslm_core.errors import WavslmError, did_you_mean
+from wavslm_core.errors import CheckpointError, WavslmError, did_you_mean
 
 PackLinear = Callable[[Tensor, Tensor | None], nn.Module]
 """(weight (N,K), bias (N,) or None) → a module that maps (…,K) to (…,N)."""
@@ -94,7 +94,17 @@ def packed_copy(module: ModuleT, *, weights: str) -> ModuleT:
         )
     packed = copy.deepcopy(module, memo={id(tensor): tensor for tensor in tensors}).eval()
     pack_module(packed, PACKERS[weights])
+    for part in packed.modules():
+        part.packed_weights = weights  # type: ignore[assignment]
     return packed
+
+
+def refuse_packed(*modules: nn.Module) -> None:
+    """Raises: CheckpointError when a module is a packed copy, whose weights cannot be saved."""
+    if any(hasattr(module, "packed_weights") for module in modules):
+        raise CheckpointError(
+            "a model packed by for_inference() cannot be saved; save the model that it was made from"
+        )
 
 
 def pack_module(module: nn.Module, pack: PackLinear) -> None:

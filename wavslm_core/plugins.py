@@ -15,6 +15,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import pluggy
+from pydantic import PydanticUserError
 
 from wavslm_core import hookspecs
 from wavslm_core.configs import ROLES, Config, Role
@@ -165,7 +166,9 @@ def _collect(
     if not (separator and module_name and attribute):
         raise PluginError(f"{given}: the second argument must read 'package.module:Class'")
     try:
+        # Annotations that do not resolve would else show only when a recipe is read, and end them all.
+        config_class.model_rebuild()
         name = config_class.registered_name()
-    except TypeError as error:
+    except (TypeError, PydanticUserError) as error:
         raise PluginError(f"{given}: {error}") from None
     entries.append(Entry(role, name, config_class, target, plugin.distribution, plugin.version, plugin.name))

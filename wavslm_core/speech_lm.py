@@ -15,6 +15,7 @@ from wavslm_core.config_blocks import config_from_dict
 from wavslm_core.configs import LANGUAGE_ROLES, PartConfig, Role
 from wavslm_core.errors import CheckpointError
 from wavslm_core.facts import BackboneFacts, HeadFacts
+from wavslm_core.inference import packed_copy, refuse_packed
 from wavslm_core.interfaces import Backbone, CheckpointParts, Head, Sampler
 from wavslm_core.part_folders import load_parts, save_parts
 from wavslm_core.plugins import load_registry
@@ -66,6 +67,7 @@ class SpeechLM(nn.Module):
         with checkpoint_io.SkipInitialisation():
             model = cls.from_configs(codec, parts.configs)
         model.checkpoint_codec = parts.codec
+        device = device or next(codec.parameters()).device
         model.check_codec(str(reference))
         for role in LANGUAGE_ROLES[:2]:
             checkpoint_io.load_state(
@@ -78,6 +80,7 @@ class SpeechLM(nn.Module):
 
         Raises: CheckpointError when it cannot be written.
         """
+        refuse_packed(self.backbone, self.head)
         configs: dict[Role, PartConfig] = {
             "backbone": self.backbone.config,
             "head": self.head.config,
@@ -134,7 +137,7 @@ class SpeechLM(nn.Module):
         """The same as `log_probs`, so that wrappers which call the module work."""
         return self.log_probs(tokens_BT, lengths=lengths)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def generate(
         self,
         prompt_BT: Tensor,
@@ -149,6 +152,8 @@ class SpeechLM(nn.Module):
         Row r draws with seed + r (or its own seed), so it does not depend on the rest of its batch.
         `lengths` counts each prompt's tokens. Raises: ValueError, RecipeError, StreamingError.
         """
+        if new_tokens < 0:
+            raise ValueError(f"new_tokens is {new_tokens}; give 0 or more")
         seeds = row_seeds(seed, prompt_BT.shape[0])
         if lengths is not None and bool((lengths != prompt_BT.shape[1]).any()):
             new = prompt_BT.new_zeros(prompt_BT.shape[0], new_tokens)
@@ -187,7 +192,7 @@ class SpeechLM(nn.Module):
             if audio_BS.shape[1]:
                 yield audio_BS
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def continue_speech(
         self,
         waveform_BS: Tensor,
@@ -264,8 +269,6 @@ class SpeechLM(nn.Module):
 
         `weights`: "fp32", "bf16" or "int8". Not for training; not for saving.
         """
-        from wavslm_core.inference import packed_copy
-
         codec = packed_copy(self.codec, weights=weights)
         return SpeechLM(
             codec,

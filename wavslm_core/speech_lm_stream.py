@@ -35,7 +35,7 @@ class Continuation:
         facts = cast(BackboneFacts, backbone.config.facts())
         self._reads_features = facts.input == "features"
         batch_size = prompt_BT.shape[0]
-        with torch.inference_mode():
+        with torch.no_grad():
             self._backbone_state = backbone.init_state(batch_size)
             if self._reads_features or speaks:
                 self._decode_state = codec.quantizer.init_decode_state(batch_size)
@@ -47,7 +47,7 @@ class Continuation:
             hidden_BTD, audio_BS = self._read(prompt_BT)
             self._hidden_BCD, self._audio_BS = hidden_BTD[:, -chunk:], audio_BS[:, :0]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def next_tokens(self) -> Tensor:
         """Propose the next chunk (B,C) and read it back in."""
         tokens_BC = self._head.propose(self._hidden_BCD, self._sampler, self._random)

@@ -117,3 +117,35 @@ def test_bad_waveforms(bad: torch.Tensor, message: str) -> None:
 def test_tokens_of_another_codec() -> None:
     with pytest.raises(ValueError, match="another codec's tokens"):
         fake_codec(bits=4).decode(torch.full((1, 4), 16))
+
+
+def test_saving_never_deletes_what_is_not_a_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.txt").write_text("years of work")
+    with pytest.raises(CheckpointError, match=r"holds other things \(thesis.txt, 1 in all\)"):
+        fake_codec().save(tmp_path / "thesis")
+    assert (tmp_path / "thesis" / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_save_that_fails_midway_puts_the_old_one_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waveform: torch.Tensor
+) -> None:
+    codec = fake_codec()
+    codec.save(tmp_path / "codec")
+    rename = Path.rename
+
+    def failing(self: Path, target: Path) -> Path:
+        if target.name == "codec" and not self.name.endswith("-previous"):
+            raise OSError("the file system went away")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(CheckpointError, match="went away"):
+        fake_codec(bits=6).save(tmp_path / "codec")
+    monkeypatch.undo()
+    assert torch.equal(Codec.load(tmp_path / "codec").encode(waveform), codec.encode(waveform))
+
+
+def test_a_packed_copy_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="save the model that it was made from"):
+        fake_codec().for_inference(weights="fp32").save(tmp_path / "codec")

@@ -125,3 +125,19 @@ def test_a_folder_can_name_its_codec(tmp_path: Path, tokens: torch.Tensor) -> No
     for reference in (tmp_path / "run", tmp_path / "run" / "speech_lm"):
         loaded = SpeechLM.load(reference)
         assert torch.equal(loaded.codec.encode(torch.ones(1, 1280)), codec.encode(torch.ones(1, 1280)))
+
+
+def test_generated_tokens_can_be_trained_on(tokens: torch.Tensor) -> None:
+    model = fake_speech_lm(fake_codec())
+    new = model.generate(tokens, new_tokens=8)
+    model.log_probs(torch.cat([tokens, new], 1))[:, 4:].mean().backward()
+
+
+def test_no_score_knows_what_comes_after_its_chunk(tokens: torch.Tensor) -> None:
+    model = fake_speech_lm(fake_codec())
+    before = model.log_probs(tokens)
+    for place in range(4, 40, 5):
+        changed = tokens.clone()
+        changed[:, place] = (changed[:, place] + 1) % 32
+        after = model.log_probs(changed)
+        assert torch.equal(after[:, 4:place], before[:, 4:place])

@@ -50,4 +50,6 @@ def test_the_plan_shows_every_stage(
     printed = capsys.readouterr().out
     for stage in yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]:
         assert stage["run"] in printed
+    assert "cannot be built" not in printed
+    assert "not known" not in printed
     assert not list(tmp_path.iterdir())

@@ -121,7 +121,7 @@ def write_sample(
         (temporary / "spectrograms.png").write_bytes(png_bytes(figure))
         write_json(temporary / SAMPLE_FILE, document)
 
-    write_folder(folder, fill)
+    write_folder(folder, fill, replaces=("*.wav", "spectrograms.png", SAMPLE_FILE))
     return document
 
 

@@ -65,7 +65,7 @@ def language_scores(
         },
         "baselines": [],
     }
-    if baseline_tokens and (context.tokens_dir / "train").exists():
+    if baseline_tokens:
         train = _store(context, "train", speech_lm)
         within = int(np.searchsorted(np.cumsum(train.lengths), baseline_tokens, side="right"))
         counted = TokenSequences.join(train.tokens(index) for index in range(max(1, within)))
@@ -88,7 +88,8 @@ def _store(context: StageContext, name: str, speech_lm: SpeechLM) -> TokenStore:
     if not folder.exists():
         raise DataError(
             f"stage 'evaluate' needs the tokens of split '{name}', but {folder} does not exist. "
-            "Put `- {run: tokenize}` before this stage"
+            f"Put `- {{run: tokenize}}` with '{name}' among its splits before it; n-grams, which are counted "
+            "on 'train', can be left out with `baseline_tokens: 0`"
         )
     corpus = context.split(name).corpus.fingerprint(name)
     return TokenStore.open(folder, expect=token_fingerprint(speech_lm.codec.fingerprint(), corpus))

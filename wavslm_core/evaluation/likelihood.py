@@ -40,7 +40,7 @@ def token_bits(
             rows = [torch.from_numpy(utterances[scored[place]]) for place in batch]
             lengths = torch.tensor([row.numel() for row in rows], device=device)
             padded_BT = pad_sequence(rows, batch_first=True).to(device)
-            log_probs_BT = speech_lm.log_probs(padded_BT, lengths=lengths).double().cpu().numpy()
+            log_probs_BT = speech_lm.log_probs(padded_BT, lengths=lengths).cpu().double().numpy()
             for place, log_probs_T in zip(batch, log_probs_BT, strict=True):
                 bits[scored[place]] = -log_probs_T[: sizes[place]] / math.log(2)
                 advance(sizes[place])

@@ -36,14 +36,6 @@ def run_stages(run_dir: Path, say: Say, *, registry: Registry | None = None) -> 
         recipe = saved_recipe(run_dir, registry=registry)
         record = _StageRecord(run_dir / STAGES_FILE)
         for name, config in named_stages(recipe):
-            if record.finished(name):
-                say(f"stage {name}: finished before, skipped")
-                continue
-            if stop():
-                return Outcome("interrupted", name)
-            say(f"stage {name}: running")
-            began = time.monotonic()
-            record.begin(name)
             stage: Stage[Any] = recipe.registry.build(config)
             context = StageContext(
                 recipe=recipe,
@@ -52,6 +44,14 @@ def run_stages(run_dir: Path, say: Say, *, registry: Registry | None = None) -> 
                 stop_requested=stop,
                 stage_name=name,
             )
+            if record.finished(name) and stage.left_results(context):
+                say(f"stage {name}: finished before, skipped")
+                continue
+            if stop():
+                return Outcome("interrupted", name)
+            say(f"stage {name}: running")
+            began = time.monotonic()
+            record.begin(name)
             try:
                 stage.run(context)
             except Interrupted:

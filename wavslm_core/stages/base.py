@@ -119,6 +119,10 @@ class Stage(ABC, Generic[StageConfigT]):
     def run(self, context: StageContext) -> None:
         """Do it. Raises: Interrupted when asked to stop; WavslmError on what a user can mend."""
 
+    def left_results(self, context: StageContext) -> bool:
+        """Return whether what this stage leaves is still there; a finished stage runs again if not."""
+        return True
+
     def plan(self, recipe: Recipe) -> dict[str, Any]:
         """Return what `--dry-run` prints for this stage: name → number or text. Imports nothing heavy."""
         return {}

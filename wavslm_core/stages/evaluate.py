@@ -71,7 +71,8 @@ class Evaluate(Stage[EvaluateConfig]):
                 batch_tokens=self.config.batch_tokens,
             )
         results["seconds"] = time.monotonic() - started
-        write_json(context.run_dir / "results" / "evaluate.json", json_value(results))
+        stage = context.stage_name or self.config.run
+        write_json(context.run_dir / "results" / f"{stage}.json", json_value(results))
 
     def _metrics(self) -> dict[str, Any]:
         """Build every metric first, so that a missing package shows before any work is done."""
@@ -125,14 +126,17 @@ class Evaluate(Stage[EvaluateConfig]):
 
     def _codebook(self, context: StageContext, codec: Codec, indices: list[int]) -> dict[str, Any]:
         """Count codes in the token stores; without any, in the utterances that were reconstructed."""
-        from wavslm_core.data.token_store import TokenStore
+        from wavslm_core.data.token_store import TokenStore, token_fingerprint
         from wavslm_core.evaluation.codebook import codebook_use, count_codes
         from wavslm_core.evaluation.reconstruction import encode_utterances
 
         found: dict[str, Any] = {}
         for name in dict.fromkeys(("train", self.config.split)):
             if (context.tokens_dir / name).exists():
-                found[name] = codebook_use(TokenStore.open(context.tokens_dir / name).counts()).to_dict()
+                corpus = context.split(name).corpus.fingerprint(name)
+                expected = token_fingerprint(codec.fingerprint(), corpus)
+                store = TokenStore.open(context.tokens_dir / name, expect=expected)
+                found[name] = codebook_use(store.counts()).to_dict()
         if self.config.split not in found:
             tokens = encode_utterances(
                 codec,

@@ -78,11 +78,12 @@ class Generate(Stage[GenerateConfig]):
             if context.stop_requested():
                 raise Interrupted("generate stopped; the same command starts its samples again")
 
+        stage = context.stage_name or config.run
         started = time.monotonic()
         documents = continue_all(
             speech_lm,
             prompts,
-            output=context.run_dir / "samples",
+            output=context.run_dir / ("samples" if stage == config.run else f"samples_{stage}"),
             sample_rate_hz=rate_hz,
             prompt_seconds=config.prompt_seconds,
             seconds=config.new_seconds,
@@ -98,7 +99,7 @@ class Generate(Stage[GenerateConfig]):
             for document in documents
         ]
         results = {"samples": samples, "seconds": elapsed_s, "times_real_time": spoken_s / elapsed_s}
-        write_json(context.run_dir / "results" / "generate.json", results)
+        write_json(context.run_dir / "results" / f"{stage}.json", results)
 
     def _prompts(self, context: StageContext, rate_hz: int) -> list[tuple[str, Tensor]]:
         """Return (id, waveform (S,)) at the codec's input rate."""

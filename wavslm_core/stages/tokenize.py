@@ -57,7 +57,11 @@ class Tokenize(Stage[TokenizeConfig]):
 
         codec = context.codec()
         results = {name: self._split(context, codec, context.split(name)) for name in self.config.splits}
-        write_json(context.run_dir / "results" / f"{self.config.run}.json", {"splits": results})
+        stage = context.stage_name or self.config.run
+        write_json(context.run_dir / "results" / f"{stage}.json", {"splits": results})
+
+    def left_results(self, context: StageContext) -> bool:
+        return all((context.tokens_dir / name).exists() for name in self.config.splits)
 
     def _split(self, context: StageContext, codec: Codec, split: Split) -> dict[str, Any]:
         from wavslm_core.data.progress import progress_bar

@@ -109,6 +109,9 @@ class TrainCodec(Stage[TrainCodecConfig]):
         }
         write_json(context.run_dir / "results" / f"{stage}.json", json_value(result))
 
+    def left_results(self, context: StageContext) -> bool:
+        return context.codec_dir.exists()
+
     def build_codec(self, context: StageContext) -> Codec:
         """Return the codec to start from, in which every random weight follows from the recipe's seed."""
         from wavslm_core.codec import Codec

@@ -72,7 +72,7 @@ class CodecTask(Task):
         self.metrics = dict(metrics or {})
         self.rate_in, self.rate_out = codec.sample_rate_in, codec.sample_rate_out
         for role in options.frozen:
-            getattr(codec, role).requires_grad_(False)
+            getattr(codec, role).eval().requires_grad_(False)
         # Crops start where both rates have a sample, and are whole chunks.
         self.unit_in = self.rate_in // math.gcd(self.rate_in, self.rate_out)
         self.unit_out = self.rate_out // math.gcd(self.rate_in, self.rate_out)

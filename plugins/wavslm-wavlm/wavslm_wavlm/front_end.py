@@ -38,7 +38,11 @@ class FeatureExtractor(nn.Module):
             )
             in_channels = channels
         if config.front_end_init == "filterbank":
-            bank = filterbank(config.hidden_dims[0], config.kernel_sizes[0], sample_rate_hz=SAMPLE_RATE_HZ)
+            # On the CPU whatever the model is on: sizes are read from tensors, which meta ones refuse.
+            with torch.device("cpu"):
+                bank = filterbank(
+                    config.hidden_dims[0], config.kernel_sizes[0], sample_rate_hz=SAMPLE_RATE_HZ
+                )
             first = self.layers[0]
             assert isinstance(first, ConvBlock)
             with torch.no_grad():

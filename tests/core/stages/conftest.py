@@ -69,7 +69,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
 def codec_only(recipe: Recipe, tmp_path: Path) -> StageContext:
     """A run that holds a codec and nothing else."""
     torch.manual_seed(0)
-    context = StageContext(recipe=recipe, run_dir=tmp_path / "small-run", stage_name="evaluate")
+    context = StageContext(recipe=recipe, run_dir=tmp_path / "small-run")
     fake_codec().save(context.codec_dir)
     return context
 
