@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from tests.benchmarks.codec import weight_bytes
+from tests.benchmarks.codec import BYTES_LEFT, weight_bytes
 from tests.benchmarks.machine import measure_machine, time_calls
 from tests.benchmarks.models import build_codec, build_speech_lm
 from tests.benchmarks.tables import print_table
@@ -33,7 +33,10 @@ def run() -> None:
                 durations = _chunks(packed, prompt, speaks=speaks)
                 median, p95 = durations.median().item(), durations[int(0.95 * CHUNKS)].item()
                 what = "tokens and audio" if speaks else "tokens"
-                floor = 1000 * floor_s if weights is None and not speaks else float("nan")
+                floor = 1000 * floor_s * BYTES_LEFT[weights or "fp32"]
+                if speaks:
+                    decoder_s = weight_bytes(codec.decoder) / measure_machine().bytes_per_s
+                    floor += 1000 * decoder_s * BYTES_LEFT[weights or "fp32"]
                 rows.append([what, name, 1000 * median, 1000 * p95, chunk_s / median, floor])
             if weights is not None:
                 scores.append([name, *_agreement(_scores(packed, prompt), reference)])
