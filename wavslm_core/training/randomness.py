@@ -22,8 +22,3 @@ def seed_from(*key: int | str) -> int:
 def seed_torch(*key: int | str) -> None:
     """Seed torch's global generators, GPUs included, from a key."""
     torch.manual_seed(seed_from(*key))
-
-
-def generator(*key: int | str) -> np.random.Generator:
-    """Return a NumPy generator for a key."""
-    return np.random.default_rng(seed_from(*key))

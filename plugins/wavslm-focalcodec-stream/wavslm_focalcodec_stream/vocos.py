@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from wavslm_core.interfaces import Decoder, State
 from wavslm_core.lengths import valid_mask
 from wavslm_focalcodec_stream.convnext import ConvNeXtBackbone
 from wavslm_focalcodec_stream.decoder_config import VocosConfig
+from wavslm_focalcodec_stream.frame_decoder import FrameDecoder
 from wavslm_focalcodec_stream.spectrum import overlap_add, polar_to_samples
 
 MAX_MAGNITUDE = 100.0
@@ -49,7 +49,7 @@ class VocosHead(nn.Module):
         return samples_BS / torch.where(envelope_BS > 1e-11, envelope_BS, torch.ones_like(envelope_BS))
 
 
-class Vocos(Decoder[VocosConfig]):
+class Vocos(FrameDecoder[VocosConfig]):
     """Features (B,T,D) to a waveform (B, T·hop); causal ones repeat the first frame before it."""
 
     def __init__(self, config: VocosConfig) -> None:
@@ -59,18 +59,3 @@ class Vocos(Decoder[VocosConfig]):
 
     def forward(self, features_BTD: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         return self.head(self.backbone(features_BTD, lengths=lengths), lengths=lengths)
-
-    def init_state(self, batch_size: int) -> State:
-        if not self.config.causal:
-            raise self.no_streaming()
-        return self.backbone.init_state(batch_size)
-
-    def step(self, features_BTD: Tensor, state: State) -> tuple[Tensor, State]:
-        if not self.config.causal:
-            raise self.no_streaming()
-        hidden_BTD, state = self.backbone.step(features_BTD, state)
-        return self.head(hidden_BTD), state
-
-    def flush(self, state: State) -> Tensor:
-        """Return (B,0): nothing is delayed."""
-        return state[0].new_zeros(state[0].shape[0], 0)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from wavslm_core.interfaces import Decoder, State
 from wavslm_focalcodec_stream.convnext import ConvNeXtBackbone
 from wavslm_focalcodec_stream.decoder_config import WaveNeXtConfig
+from wavslm_focalcodec_stream.frame_decoder import FrameDecoder
 
 
 class WaveNeXtHead(nn.Module):
@@ -20,7 +20,7 @@ class WaveNeXtHead(nn.Module):
         return self.proj(x_BTD).flatten(1).clamp(-1.0, 1.0)
 
 
-class WaveNeXt(Decoder[WaveNeXtConfig]):
+class WaveNeXt(FrameDecoder[WaveNeXtConfig]):
     """Features (B,T,D) to a waveform (B, T·hop); causal ones see zeros before the first frame."""
 
     def __init__(self, config: WaveNeXtConfig) -> None:
@@ -30,18 +30,3 @@ class WaveNeXt(Decoder[WaveNeXtConfig]):
 
     def forward(self, features_BTD: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         return self.head(self.backbone(features_BTD, lengths=lengths))
-
-    def init_state(self, batch_size: int) -> State:
-        if not self.config.causal:
-            raise self.no_streaming()
-        return self.backbone.init_state(batch_size)
-
-    def step(self, features_BTD: Tensor, state: State) -> tuple[Tensor, State]:
-        if not self.config.causal:
-            raise self.no_streaming()
-        hidden_BTD, state = self.backbone.step(features_BTD, state)
-        return self.head(hidden_BTD), state
-
-    def flush(self, state: State) -> Tensor:
-        """Return (B,0): nothing is delayed."""
-        return state[0].new_zeros(state[0].shape[0], 0)
