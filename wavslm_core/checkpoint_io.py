@@ -10,8 +10,6 @@ import errno
 import fnmatch
 import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from wavslm_core.checkpoint_documents import CONFIG_FILE
+from wavslm_core.data.atomic import replacing_folder
 from wavslm_core.errors import CheckpointError
 
 WEIGHTS_FILE = "model.safetensors"
@@ -80,21 +79,11 @@ def write_folder(
     """
     folder = folder.absolute()
     _refuse_foreign(folder, replaces)
-    temporary: Path | None = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        temporary.chmod(0o755)
-        fill(temporary)
-        if folder.exists():
-            _swap(temporary, folder)
-        else:
-            temporary.rename(folder)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(_cannot_write(folder, error)) from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with replacing_folder(folder, error=_cannot_write) as beside:
+        try:
+            fill(beside)
+        except SafetensorError as error:
+            raise _cannot_write(folder, error) from error
 
 
 def _refuse_foreign(folder: Path, replaces: Sequence[str]) -> None:
@@ -114,24 +103,16 @@ def _refuse_foreign(folder: Path, replaces: Sequence[str]) -> None:
         )
 
 
-def _swap(new: Path, folder: Path) -> None:
-    """Put `new` where `folder` is; if that fails, what was there is put back."""
-    previous = folder.with_name(f"{new.name}-previous")
-    folder.rename(previous)
-    try:
-        new.rename(folder)
-    except OSError:
-        previous.rename(folder)
-        raise
-    shutil.rmtree(previous)
-
-
-def _cannot_write(folder: Path, error: Exception) -> str:
+def _cannot_write(folder: Path, error: Exception) -> CheckpointError:
     # safetensors reports a full disk as its own error type, with the system's words in the text.
     full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
     if full:
-        return f"the disk is full: {folder} was not saved, what was there before is kept. Free some space"
-    return f"{folder} cannot be written: {error}. Choose another folder or mend its permissions"
+        return CheckpointError(
+            f"the disk is full: {folder} was not saved, what was there before is kept. Free some space"
+        )
+    return CheckpointError(
+        f"{folder} cannot be written: {error}. Choose another folder or mend its permissions"
+    )
 
 
 def write_document(folder: Path, document: Mapping[str, Any]) -> None:

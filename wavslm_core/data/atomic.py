@@ -1,39 +1,98 @@
-"""Files that are either whole or absent: written beside their place, flushed to disk, then renamed."""
+"""Files and folders that are either whole or absent: written beside their place, flushed to disk, renamed.
+
+What a killed process leaves beside is recognised by its name; `remove_leftovers` clears it away.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from wavslm_core.errors import DataError
+from wavslm_core.errors import DataError, WavslmError
+
+_NEW, _OLD = ".writing-", ".replaced-"
+_TAG_LENGTH = 8
+
+Unwritable = Callable[[Path, Exception], WavslmError]
+"""Makes the error for a path that could not be written of what went wrong."""
+
+
+def unwritable(path: Path, error: Exception) -> DataError:
+    """Return the error for a file that could not be written, with what to do about it."""
+    reason = getattr(error, "strerror", None) or str(error)
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        reason = f"{error.filename or path.parent} is a file, not a folder"
+    return DataError(
+        f"cannot write {path}: {reason}. Free some space or choose a folder that can be "
+        "written; what stood there before is unchanged"
+    )
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to; it takes the place of `path` when the block succeeds.
+def replacing(path: Path, *, error: Unwritable = unwritable) -> Iterator[Path]:
+    """Yield a path beside `path` to write a file to; it takes the place of `path` when the block succeeds.
 
     The name ends like `path`, so that libraries which look at suffixes see the right one. Whatever stood at
-    `path` stays as it was when the block fails. Raises: DataError when the disk is full or not writable.
+    `path` stays as it was when the block fails. Raises: what `error` makes of the system's errors, by
+    default DataError, when the disk is full or not writable.
     """
-    beside = path.with_name(f".writing-{uuid.uuid4().hex[:8]}-{path.name}")
+    beside = _named(_NEW, path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise unwritable(path, error) from error
-    try:
         yield beside
         _flush_to_disk(beside)
         beside.replace(path)
         _flush_to_disk(path.parent)
-    except OSError as error:
-        raise unwritable(path, error) from error
+    except OSError as problem:
+        raise error(path, problem) from problem
     finally:
-        beside.unlink(missing_ok=True)
+        # A parent that is a file is the error being raised already.
+        with contextlib.suppress(NotADirectoryError):
+            beside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_folder(folder: Path, *, error: Unwritable = unwritable) -> Iterator[Path]:
+    """Yield a new folder beside `folder` to fill; it takes the place of `folder` when the block succeeds.
+
+    As `replacing`, but two renames take what was there away and put the new one in place: a process killed
+    between them leaves `folder` absent until `remove_leftovers` puts the old one back.
+    """
+    beside = _named(_NEW, folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        beside.mkdir()
+        yield beside
+        for path in beside.rglob("*"):
+            _flush_to_disk(path)
+        _flush_to_disk(beside)
+        _swap(beside, folder)
+        _flush_to_disk(folder.parent)
+    except OSError as problem:
+        raise error(folder, problem) from problem
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _swap(new: Path, folder: Path) -> None:
+    """Put `new` where `folder` is; if that fails, what was there is put back."""
+    if not folder.exists():
+        new.rename(folder)
+        return
+    old = _named(_OLD, folder)
+    folder.rename(old)
+    try:
+        new.rename(folder)
+    except OSError:
+        old.rename(folder)
+        raise
+    shutil.rmtree(old)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -42,15 +101,27 @@ def write_json(path: Path, value: Any) -> None:
         beside.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def unwritable(path: Path, error: OSError) -> DataError:
-    """Return the error for a file that could not be written, with what to do about it."""
-    reason = error.strerror or str(error)
-    if isinstance(error, FileExistsError | NotADirectoryError):
-        reason = f"{error.filename or path.parent} is a file, not a folder"
-    return DataError(
-        f"cannot write {path}: {reason}. Free some space or choose a folder that can be "
-        "written; what stood there before is unchanged"
-    )
+def remove_leftovers(folder: Path) -> None:
+    """Clear away what killed processes left half-done anywhere below `folder`; no other may be writing now."""
+    for path in list(folder.rglob(f"{_NEW}*")):
+        _remove(path)
+    for path in list(folder.rglob(f"{_OLD}*")):
+        place = path.with_name(path.name[len(_OLD) + _TAG_LENGTH + 1 :])
+        if place.exists():
+            _remove(path)
+        else:
+            path.rename(place)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _named(prefix: str, path: Path) -> Path:
+    return path.with_name(f"{prefix}{uuid.uuid4().hex[:_TAG_LENGTH]}-{path.name}")
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -13,8 +13,8 @@ from wavslm_core.evaluation.ngrams import TokenSequences, mean_by_place, score_b
 
 if TYPE_CHECKING:
     from wavslm_core.data.token_store import TokenStore
+    from wavslm_core.run_context import StageContext
     from wavslm_core.speech_lm import SpeechLM
-    from wavslm_core.stages.base import StageContext
 
 
 def stage_speech_lm(context: StageContext, reference: str | None) -> SpeechLM:

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
+from wavslm_core.data.length_batches import length_batches
 from wavslm_core.data.progress import progress_bar
 from wavslm_core.evaluation.backoff import Floats, Ints
-from wavslm_core.evaluation.batching import length_batches
+from wavslm_core.run_context import Interrupted
 from wavslm_core.speech_lm import SpeechLM
-from wavslm_core.stages.base import Interrupted
 
 
 @torch.no_grad()

@@ -12,11 +12,11 @@ from torch.nn.utils.rnn import pad_sequence
 
 from wavslm_core.codec import Codec
 from wavslm_core.data.corpora import Split
+from wavslm_core.data.length_batches import length_batches
 from wavslm_core.data.progress import progress_bar
 from wavslm_core.evaluation.backoff import Ints
-from wavslm_core.evaluation.batching import length_batches
 from wavslm_core.evaluation.metrics import Metric
-from wavslm_core.stages.base import Interrupted
+from wavslm_core.run_context import Interrupted
 
 
 def score_reconstruction(

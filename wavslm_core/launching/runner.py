@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wavslm_core.configs import StageConfig
-from wavslm_core.data.atomic import write_json
+from wavslm_core.data.atomic import remove_leftovers, write_json
 from wavslm_core.errors import WavslmError
 from wavslm_core.launching.base import Outcome, Say
 from wavslm_core.launching.lock import RunLock
@@ -19,7 +19,8 @@ from wavslm_core.launching.run_folder import saved_recipe
 from wavslm_core.launching.signals import StopRequest
 from wavslm_core.recipe import Recipe
 from wavslm_core.registry import Registry
-from wavslm_core.stages.base import Interrupted, Stage, StageContext
+from wavslm_core.run_context import Interrupted, StageContext
+from wavslm_core.stages.base import Stage
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +34,7 @@ def run_stages(run_dir: Path, say: Say, *, registry: Registry | None = None) -> 
     Raises: WavslmError, and whatever a stage raises.
     """
     with RunLock(run_dir), StopRequest() as stop:
+        remove_leftovers(run_dir)
         recipe = saved_recipe(run_dir, registry=registry)
         record = _StageRecord(run_dir / STAGES_FILE)
         for name, config in named_stages(recipe):

@@ -1,4 +1,4 @@
-"""What a stage is given and what it must do.
+"""What a stage must do.
 
 A stage reads what earlier stages left in the run folder, does one thing, and leaves its own results there.
 It is called again after an interruption and then continues where it stopped; once it returns it is
@@ -9,104 +9,15 @@ import torch inside `run` only: listing and checking stages stays light.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from wavslm_core.configs import StageConfig
-from wavslm_core.errors import WavslmError
+from wavslm_core.run_context import StageContext
 
 if TYPE_CHECKING:
-    import torch
-
-    from wavslm_core.codec import Codec
-    from wavslm_core.data.corpora import Split
     from wavslm_core.recipe import Recipe
-    from wavslm_core.speech_lm import SpeechLM
 
 StageConfigT = TypeVar("StageConfigT", bound=StageConfig)
-
-
-def _cpu() -> torch.device:
-    import torch
-
-    return torch.device("cpu")
-
-
-class Interrupted(Exception):
-    """Raised at a safe point after Ctrl-C or a signal, once everything worth keeping is on disk."""
-
-
-@dataclass
-class StageContext:
-    """A run, as a stage sees it."""
-
-    recipe: Recipe
-    """Resolved: every linked field is filled in."""
-    run_dir: Path
-    device: torch.device = field(default_factory=_cpu)
-    stop_requested: Callable[[], bool] = lambda: False
-    """True once the run was asked to stop: save at the next safe point and raise `Interrupted`."""
-    stage_name: str = ""
-    rank: int = 0
-    """This process among those that share the run; only rank 0 writes what all have in common."""
-    world_size: int = 1
-
-    @property
-    def codec_dir(self) -> Path:
-        """Where `train_codec` leaves the codec: a folder that `Codec.load` reads."""
-        return self.run_dir / "codec"
-
-    @property
-    def speech_lm_dir(self) -> Path:
-        """Where `train_lm` leaves the language model: a folder that `SpeechLM.load` reads."""
-        return self.run_dir / "speech_lm"
-
-    @property
-    def tokens_dir(self) -> Path:
-        """Where `tokenize` leaves one token store per split."""
-        return self.run_dir / "tokens"
-
-    @property
-    def cache_dir(self) -> Path:
-        """Shared between runs: corpus manifests and synthesised audio."""
-        return self.run_dir.parent / ".cache"
-
-    def split(self, name: str) -> Split:
-        """Open a split ("train", "valid", …) of the recipe's data."""
-        from wavslm_core.data.corpora import open_split
-
-        if self.recipe.data is None:
-            raise WavslmError(
-                f"stage '{self.stage_name}' needs speech, but the recipe has no `data:` block. "
-                "Add one, for instance `data: {corpus: folder, path: …}`"
-            )
-        return open_split(self.recipe.data, name, cache_dir=self.cache_dir)
-
-    def codec(self) -> Codec:
-        """Load the codec that this run trained, else the recipe's checkpoint."""
-        from wavslm_core.codec import Codec
-
-        if self.codec_dir.exists():
-            return Codec.load(self.codec_dir, device=self.device)
-        if self.recipe.codec is not None:
-            return Codec.load(self.recipe.codec.checkpoint, device=self.device)
-        raise WavslmError(
-            f"stage '{self.stage_name}' needs a codec, but {self.codec_dir} does not exist and the recipe "
-            "has no `codec.checkpoint`. Put `- {run: train_codec}` before this stage or name a checkpoint."
-        )
-
-    def speech_lm(self) -> SpeechLM:
-        """Load the language model that this run trained."""
-        from wavslm_core.speech_lm import SpeechLM
-
-        if not self.speech_lm_dir.exists():
-            raise WavslmError(
-                f"stage '{self.stage_name}' needs a language model, but {self.speech_lm_dir} does not exist. "
-                "Put `- {run: train_lm}` before this stage."
-            )
-        return SpeechLM.load(self.speech_lm_dir, codec=self.codec(), device=self.device)
 
 
 class Stage(ABC, Generic[StageConfigT]):

@@ -9,7 +9,8 @@ from pydantic import Field, field_validator
 
 from wavslm_core.configs import CODEC_ROLES, Role, StageConfig
 from wavslm_core.evaluation.metric_choice import MetricChoice, metric_configs
-from wavslm_core.stages.base import Stage, StageContext
+from wavslm_core.run_context import StageContext
+from wavslm_core.stages.base import Stage
 
 if TYPE_CHECKING:
     from wavslm_core.codec import Codec
@@ -84,7 +85,7 @@ class Evaluate(Stage[EvaluateConfig]):
         }
 
     def _codec_scores(self, context: StageContext, codec: Codec, metrics: dict[str, Any]) -> dict[str, Any]:
-        from wavslm_core.evaluation.batching import spread
+        from wavslm_core.data.length_batches import spread
         from wavslm_core.evaluation.estimates import by_speaker, mean_estimate
         from wavslm_core.evaluation.reconstruction import score_reconstruction
 

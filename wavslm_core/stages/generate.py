@@ -11,7 +11,8 @@ from pydantic import Field
 
 from wavslm_core.configs import CODEC_ROLES, Role, StageConfig
 from wavslm_core.errors import DataError, RecipeError
-from wavslm_core.stages.base import Interrupted, Stage, StageContext
+from wavslm_core.run_context import Interrupted, StageContext
+from wavslm_core.stages.base import Stage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -104,7 +105,7 @@ class Generate(Stage[GenerateConfig]):
     def _prompts(self, context: StageContext, rate_hz: int) -> list[tuple[str, Tensor]]:
         """Return (id, waveform (S,)) at the codec's input rate."""
         from wavslm_core.data.audio import read_audio
-        from wavslm_core.evaluation.batching import spread
+        from wavslm_core.data.length_batches import spread
 
         if not isinstance(self.config.prompts, int):
             files = [Path(name).expanduser() for name in self.config.prompts]

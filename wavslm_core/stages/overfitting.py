@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wavslm_core.errors import RecipeError
-from wavslm_core.stages.base import StageContext
+from wavslm_core.run_context import StageContext
 from wavslm_core.stages.train_codec import TrainCodec, TrainCodecConfig
 from wavslm_core.stages.train_lm import TrainLm, TrainLmConfig
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
     from wavslm_core.codec import Codec
@@ -48,12 +49,17 @@ class Overfitting:
         return self.last < REMAINING * self.first
 
 
-def overfit(recipe: Recipe, *, steps: int, runs_dir: Path) -> Iterator[Overfitting]:
+def overfit(
+    recipe: Recipe, *, steps: int, runs_dir: Path, device: torch.device | None = None
+) -> Iterator[Overfitting]:
     """Overfit one batch with every training stage of a recipe that is known to the core.
 
-    Corpora are cached below `runs_dir`; nothing else is written. Raises: RecipeError when no stage trains.
+    Corpora are cached below `runs_dir`; nothing else is written. `device`: the CPU by default.
+    Raises: RecipeError when no stage trains.
     """
     context = StageContext(recipe=recipe, run_dir=runs_dir / recipe.name)
+    if device is not None:
+        context.device = device
     codec: Codec | None = None
     found = False
     for config in recipe.stages:
@@ -86,8 +92,8 @@ def _codec(context: StageContext) -> Codec:
     from wavslm_core.codec import Codec
 
     if context.recipe.codec is not None:
-        return Codec.load(context.recipe.codec.checkpoint)
-    return Codec.from_configs(context.recipe.part_configs())
+        return Codec.load(context.recipe.codec.checkpoint, device=context.device)
+    return Codec.from_configs(context.recipe.part_configs()).to(context.device)
 
 
 def _language_model(stage: TrainLm, codec: Codec, context: StageContext, steps: int) -> Overfitting:
@@ -101,8 +107,9 @@ def _language_model(stage: TrainLm, codec: Codec, context: StageContext, steps: 
         split.load(index, sample_rate_hz=codec.sample_rate_in)[: round(SECONDS * codec.sample_rate_in)]
         for index in range(min(UTTERANCES, len(split.utterances)))
     ]
-    lengths = torch.tensor([waveform.numel() for waveform in waveforms])
-    tokens_BT = codec.encode(pad_sequence(waveforms, batch_first=True), lengths=lengths)
+    lengths = torch.tensor([waveform.numel() for waveform in waveforms], device=context.device)
+    waveform_BS = pad_sequence(waveforms, batch_first=True).to(context.device)
+    tokens_BT = codec.encode(waveform_BS, lengths=lengths)
     token_lengths = codec.token_lengths(lengths)
 
     def bits() -> Tensor:

@@ -7,7 +7,8 @@ from typing import Literal
 from pydantic import Field
 
 from wavslm_core.configs import StageConfig
-from wavslm_core.stages.base import Stage, StageContext
+from wavslm_core.run_context import StageContext
+from wavslm_core.stages.base import Stage
 
 
 class ReportConfig(StageConfig):

@@ -17,7 +17,8 @@ from pydantic import Field
 from wavslm_core.configs import CODEC_ROLES, Role, StageConfig
 from wavslm_core.data.corpora import Rejected, Split
 from wavslm_core.errors import AudioError
-from wavslm_core.stages.base import Interrupted, Stage, StageContext
+from wavslm_core.run_context import Interrupted, StageContext
+from wavslm_core.stages.base import Stage
 
 if TYPE_CHECKING:
     import numpy as np

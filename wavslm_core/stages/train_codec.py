@@ -8,7 +8,8 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from wavslm_core.configs import CODEC_ROLES, Role
 from wavslm_core.evaluation.metric_choice import MetricChoice, metric_configs
-from wavslm_core.stages.base import Stage, StageContext
+from wavslm_core.run_context import StageContext
+from wavslm_core.stages.base import Stage
 from wavslm_core.training.config import TrainingConfig
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from pydantic import Field
 
 from wavslm_core.configs import PART_ROLES, Role
 from wavslm_core.facts import HeadFacts
-from wavslm_core.stages.base import Stage, StageContext
+from wavslm_core.run_context import StageContext
+from wavslm_core.stages.base import Stage
 from wavslm_core.training.config import TrainingConfig
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import pickle
 import re
 import zipfile
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from wavslm_core.checkpoint_io import load_state
+from wavslm_core.data.atomic import remove_leftovers, replacing
 from wavslm_core.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -33,44 +33,25 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
     Raises: CheckpointError when the disk is full or not writable; the old file, if any, stays.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+    with replacing(path, error=_cannot_write) as beside, beside.open("wb") as file:
+        try:
             torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except (OSError, RuntimeError) as error:
-        raise CheckpointError(_cannot_write(path, error)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        except RuntimeError as error:
+            raise _cannot_write(path, error) from error
 
 
-def _cannot_write(path: Path, error: Exception) -> str:
+def _cannot_write(path: Path, error: Exception) -> CheckpointError:
     # torch's archive writer may wrap the system's error in one of its own.
     causes = [error, error.__context__, error.__cause__]
     if any(getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT) for cause in causes):
-        return (
+        return CheckpointError(
             f"the disk is full: {path} was not saved, earlier checkpoints are kept. "
             "Free some space and run the same command again"
         )
-    return (
+    return CheckpointError(
         f"{path} cannot be written: {error}. Earlier checkpoints are kept. "
         "Mend the folder and run the same command again"
     )
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable, where the system can."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -163,8 +144,7 @@ class Checkpoints:
         for best in self.steps("best"):
             if best > step:
                 self.path("best", best).unlink(missing_ok=True)
-        for half_written in self.folder.glob(".*.tmp"):
-            half_written.unlink(missing_ok=True)
+        remove_leftovers(self.folder)
 
     def path(self, kind: str, step: int) -> Path:
         return self.folder / f"{kind}-{step:08d}.pt"

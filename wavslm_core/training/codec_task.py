@@ -21,11 +21,12 @@ from wavslm_core.codec import Codec
 from wavslm_core.configs import CODEC_ROLES, Role
 from wavslm_core.data.batches import Crop, CropOrder
 from wavslm_core.data.corpora import Split
+from wavslm_core.data.length_batches import length_batches, spread
 from wavslm_core.errors import DataError, RecipeError
-from wavslm_core.evaluation.batching import length_batches, spread
 from wavslm_core.evaluation.codebook import codebook_use, count_codes
 from wavslm_core.evaluation.metrics import Metric
 from wavslm_core.interfaces import QuantizerOutput
+from wavslm_core.kept_facts import check_width
 from wavslm_core.lengths import valid_mask, zero_padding
 from wavslm_core.training.losses import MelLoss, feature_distance
 from wavslm_core.training.task import LossOutput, Task
@@ -150,7 +151,9 @@ class CodecTask(Task):
         codec = self.codec
         frame_lengths = codec.encoder.frame_lengths(lengths)
         features_BTD = codec.encoder(waveform_BS, lengths=lengths)
+        check_width(codec.encoder, features_BTD, output_dim=codec.facts.encoder.output_dim)
         quantized = codec.quantizer(features_BTD, lengths=frame_lengths, bypass_codes=bypass_codes)
+        check_width(codec.quantizer, quantized.features_BTD, output_dim=codec.facts.quantizer.output_dim)
         return features_BTD, quantized, codec.decoder(quantized.features_BTD, lengths=frame_lengths)
 
     def _weighted(self, parts: Mapping[str, Tensor]) -> Tensor:

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from wavslm_core.data.batches import Crop, CropOrder
+from wavslm_core.data.length_batches import length_batches, spread
 from wavslm_core.data.token_store import TokenStore
 from wavslm_core.errors import DataError
-from wavslm_core.evaluation.batching import length_batches, spread
 from wavslm_core.lengths import valid_mask
 from wavslm_core.speech_lm import SpeechLM
 from wavslm_core.training.task import LossOutput, Task

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 
 from wavslm_core.errors import CheckpointError
-from wavslm_core.stages.base import Interrupted, StageContext
+from wavslm_core.run_context import Interrupted, StageContext
 from wavslm_core.training.checkpoints import Checkpoints, load_modules
 from wavslm_core.training.config import TrainingConfig
 from wavslm_core.training.guard import NonFiniteGuard
@@ -64,7 +64,7 @@ class _Fit:
         self.checkpoints = Checkpoints(context.run_dir / "checkpoints" / stage, keep=config.keep_checkpoints)
         self.state = TrainState()
         self.guard = NonFiniteGuard()
-        self.saved_step = 0
+        self.saved = self.progress_mark
         self.logged_at = time.monotonic()
         self.tokens_since_log = 0
 
@@ -72,8 +72,9 @@ class _Fit:
         config, context = self.config, self.context
         self.restore()
         start_step = self.state.step
+        evaluated = not (self.to_validate or self.to_show)
         with (
-            Tracker(context.run_dir, self.stage, start_step=start_step) as tracker,
+            Tracker(context.run_dir, self.stage, start_step=start_step, evaluated=evaluated) as tracker,
             TrainingProgress(self.stage, steps=config.steps, start_step=start_step) as progress,
         ):
             if start_step:
@@ -82,11 +83,12 @@ class _Fit:
                 if context.stop_requested():
                     self.save(tracker)
                     raise Interrupted(f"{self.stage} stopped at step {self.state.step} of {config.steps}")
-                if self.is_due(config.validate_every) and self.state.validated_step < self.state.step:
+                if self.to_validate:
                     self.validate(tracker, progress)
-                if self.is_due(config.show_every) and self.state.shown_step < self.state.step:
+                if self.to_show:
                     self.show(tracker)
-                if self.is_due(config.checkpoint_every):
+                # A run that stopped here before it validated has a checkpoint that does not know of it yet.
+                if self.is_due(config.checkpoint_every) or self.state.step == self.saved[0]:
                     self.save(tracker)
                 if self.state.step >= config.steps:
                     break
@@ -99,6 +101,19 @@ class _Fit:
 
     def is_due(self, every: int) -> bool:
         return self.state.due(every, steps=self.config.steps)
+
+    @property
+    def to_validate(self) -> bool:
+        return self.is_due(self.config.validate_every) and self.state.validated_step < self.state.step
+
+    @property
+    def to_show(self) -> bool:
+        return self.is_due(self.config.show_every) and self.state.shown_step < self.state.step
+
+    @property
+    def progress_mark(self) -> tuple[int, int, int]:
+        """What two checkpoints of the same step can differ in."""
+        return self.state.step, self.state.validated_step, self.state.shown_step
 
     def train_step(self) -> _Step:
         """Make one optimizer step; leave the weights alone when loss or gradient is not finite."""
@@ -186,8 +201,8 @@ class _Fit:
         return {name: module.state_dict() for name, module in self.task.modules.items()}
 
     def save(self, tracker: Tracker) -> None:
-        """Write a checkpoint of this step, unless there is one."""
-        if self.saved_step == self.state.step:
+        """Write a checkpoint of this step, unless there is one that knows as much."""
+        if self.saved == self.progress_mark:
             return
         tracker.flush()
         self.state.skipped, self.state.skipped_in_a_row = self.guard.total, self.guard.in_a_row
@@ -198,7 +213,7 @@ class _Fit:
             "schedule": self.schedule.state_dict(),
         }
         self.checkpoints.save(self.state.step, content)
-        self.saved_step = self.state.step
+        self.saved = self.progress_mark
 
     def restore(self) -> None:
         """Continue from the newest checkpoint that can be read, if there is any."""
@@ -217,7 +232,7 @@ class _Fit:
                 "Delete that folder to start this stage again, or restore the recipe it was made with"
             ) from error
         self.guard = NonFiniteGuard(total=self.state.skipped, in_a_row=self.state.skipped_in_a_row)
-        self.saved_step = self.state.step
+        self.saved = self.progress_mark
 
     def select(self) -> None:
         """Put the weights that the config asks for into the modules."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import threading
 import time
 from collections.abc import Mapping
@@ -19,48 +18,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wavslm_core.errors import WavslmError
+from wavslm_core.errors import DataError, WavslmError
+from wavslm_core.metrics_file import METRICS_FILE, cut_metrics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-METRICS_FILE = "metrics.jsonl"
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a metrics file; a last line cut short by a kill is left out."""
-    if not path.exists():
-        return []
-    lines = []
-    for text in path.read_text(encoding="utf-8").splitlines():
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            continue
-    return lines
-
-
-def cut_metrics(path: Path, *, stage: str, step: int) -> None:
-    """Drop the stage's lines from after `step`, and lines that are not whole; all or nothing."""
-    if not path.exists():
-        return
-    kept = [line for line in read_metrics(path) if line.get("stage") != stage or line["step"] <= step]
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+_ABOUT_THE_LINE = ("stage", "step", "time", "split")
 
 
 class Tracker:
     """Writes what a stage has to tell. Steps count optimizer steps that are done.
 
-    `start_step`: what was written after that step by an earlier, killed process is dropped.
+    `start_step`: what was written after that step by an earlier, killed process is dropped. Unless that step
+    is `evaluated`, so is what was written at it by validation and pictures, which come again.
     Raises (everywhere): WavslmError when the disk is full or the folder is not writable.
     """
 
-    def __init__(self, run_dir: Path, stage: str, *, start_step: int = 0) -> None:
+    def __init__(self, run_dir: Path, stage: str, *, start_step: int = 0, evaluated: bool = True) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self.stage = stage
@@ -68,9 +43,15 @@ class Tracker:
         _leave_errors_of_the_writer_to_us()
         with self._writing():
             run_dir.mkdir(parents=True, exist_ok=True)
-            cut_metrics(self.metrics_path, stage=stage, step=start_step)
+            kept = cut_metrics(self.metrics_path, stage=stage, step=start_step, evaluated=evaluated)
             self._metrics = self.metrics_path.open("a", encoding="utf-8")
-            self._writer: Any = SummaryWriter(str(run_dir / "tensorboard" / stage), purge_step=start_step + 1)
+            self._writer: Any = SummaryWriter(
+                str(run_dir / "tensorboard" / stage), purge_step=start_step + evaluated
+            )
+            if not evaluated:
+                # TensorBoard purges whole steps: what was right of this one is written again.
+                for line in kept:
+                    self._write_events(line)
 
     def scalars(self, split: str, step: int, values: Mapping[str, float | Tensor]) -> None:
         """Write one line of `metrics.jsonl` and one TensorBoard point per value.
@@ -88,8 +69,14 @@ class Tracker:
         with self._writing():
             self._metrics.write(json.dumps(line) + "\n")
             self._metrics.flush()
-            for name, number in numbers.items():
-                self._writer.add_scalar(f"{split}/{name}", number, step)
+            self._write_events(line)
+
+    def _write_events(self, line: Mapping[str, Any]) -> None:
+        """Write a line of `metrics.jsonl` to TensorBoard."""
+        for name, value in line.items():
+            if name not in _ABOUT_THE_LINE:
+                number = math.nan if value is None else value
+                self._writer.add_scalar(f"{line['split']}/{name}", number, line["step"], line["time"])
 
     def audio(self, tag: str, waveform_S: Tensor, sample_rate_hz: int, step: int) -> None:
         """Write a waveform (S,) in [-1, 1]."""
@@ -170,9 +157,11 @@ class _Writing:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if isinstance(error, OSError):
+        # Where a whole file is replaced, the system's error comes wrapped.
+        cause = error.__cause__ if isinstance(error, DataError) else error
+        if isinstance(cause, OSError):
             raise WavslmError(
                 f"metrics and TensorBoard events cannot be written to {self.folder}: "
-                f"{error.strerror or error}. Checkpoints are kept; free some space or mend the folder, "
+                f"{cause.strerror or cause}. Checkpoints are kept; free some space or mend the folder, "
                 "then run the same command again"
             ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 
-from wavslm_core.stages.base import StageContext
+from wavslm_core.run_context import StageContext
 from wavslm_core.stages.evaluate import Evaluate, EvaluateConfig
 from wavslm_core.stages.generate import Generate, GenerateConfig
 from wavslm_core.stages.report import Report, ReportConfig

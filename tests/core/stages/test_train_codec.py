@@ -16,12 +16,12 @@ from wavslm_core.codec import Codec
 from wavslm_core.data.audio import resample
 from wavslm_core.errors import RecipeError
 from wavslm_core.interfaces import QuantizerOutput
+from wavslm_core.metrics_file import read_metrics
 from wavslm_core.plugins import load_registry
 from wavslm_core.recipe import Recipe
-from wavslm_core.stages.base import Interrupted, StageContext
+from wavslm_core.run_context import Interrupted, StageContext
 from wavslm_core.stages.train_codec import TrainCodec, TrainCodecConfig
 from wavslm_core.training.codec_task import CodecOptions, CodecTask
-from wavslm_core.training.tracking import read_metrics
 
 OPTIONS: dict[str, Any] = {
     "steps": 40,

@@ -21,8 +21,8 @@ from wavslm_core.errors import CheckpointError, DataError
 from wavslm_core.plugins import load_registry
 from wavslm_core.recipe import Recipe
 from wavslm_core.registry import Entry, Registry
+from wavslm_core.run_context import Interrupted, StageContext
 from wavslm_core.speech_lm import SpeechLM
-from wavslm_core.stages.base import Interrupted, StageContext
 from wavslm_core.stages.tokenize import Tokenize, TokenizeConfig
 from wavslm_core.stages.train_lm import TrainLm, TrainLmConfig
 from wavslm_core.testing.fakes import fake_codec, register_fakes

@@ -116,7 +116,7 @@ def test_best_weights_from_after_the_checkpoint_are_forgotten(tmp_path: Path) ->
     checkpoints = filled(tmp_path, 10)
     checkpoints.save_best(8, {"net": {}})
     checkpoints.save_best(15, {"net": {}})
-    (tmp_path / ".step-00000020.pt.123.tmp").write_bytes(b"half")
+    (tmp_path / ".writing-0123abcd-step-00000020.pt").write_bytes(b"half")
     checkpoints.latest()
     assert checkpoints.steps("best") == [8]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best-00000008.pt", "step-00000010.pt"]

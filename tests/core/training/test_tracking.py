@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from wavslm_core.metrics_file import METRICS_FILE, read_metrics
 from wavslm_core.training.progress import TrainingProgress, spell_seconds
-from wavslm_core.training.tracking import METRICS_FILE, Tracker, read_metrics
+from wavslm_core.training.tracking import Tracker
 
 
 def events(run_dir: Path, stage: str) -> EventAccumulator:

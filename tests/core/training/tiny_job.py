@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from wavslm_core.recipe import Recipe
-from wavslm_core.stages.base import Interrupted, StageContext
+from wavslm_core.run_context import Interrupted, StageContext
 from wavslm_core.training.config import TrainingConfig
 from wavslm_core.training.loop import fit
 from wavslm_core.training.state import TrainState

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from wavslm_core.evaluation.continuations import SAMPLE_FILE
-from wavslm_core.training.tracking import METRICS_FILE, read_metrics
+from wavslm_core.metrics_file import METRICS_FILE, read_metrics
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from typing import Any, Literal
 from wavslm_core.configs import StageConfig
 from wavslm_core.errors import DataError
 from wavslm_core.recipe import Recipe
-from wavslm_core.stages.base import Interrupted, Stage, StageContext
+from wavslm_core.run_context import Interrupted, StageContext
+from wavslm_core.stages.base import Stage
 from wavslm_example.configs import LearnConfig
 
 

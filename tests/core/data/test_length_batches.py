@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from wavslm_core.evaluation.batching import length_batches, spread
+from wavslm_core.data.length_batches import length_batches, spread
 
 
 def test_every_item_once_within_the_budget() -> None:
