@@ -102,7 +102,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Clear away what killed processes left half-done anywhere below `folder`; no other may be writing now."""
+    """Clear away what killed processes left half-done below `folder`; no other may be writing there now."""
     for path in list(folder.rglob(f"{_NEW}*")):
         _remove(path)
     for path in list(folder.rglob(f"{_OLD}*")):
