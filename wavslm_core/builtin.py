@@ -1,7 +1,8 @@
-"""Core's own stages, corpora and metrics, registered through the same door as everyone else's."""
+"""Core's own stages, corpora, metrics and chain of samplers, registered through the same door as others'."""
 
 from __future__ import annotations
 
+from wavslm_core.chain_config import ChainConfig
 from wavslm_core.data.folder import FolderConfig
 from wavslm_core.evaluation.config import MelDistanceConfig, StoiConfig
 from wavslm_core.hookspecs import Register
@@ -22,6 +23,11 @@ def register_stages(register: Register) -> None:
     register(EvaluateConfig, "wavslm_core.stages.evaluate:Evaluate")
     register(GenerateConfig, "wavslm_core.stages.generate:Generate")
     register(ReportConfig, "wavslm_core.stages.report:Report")
+
+
+@hookimpl
+def register_samplers(register: Register) -> None:
+    register(ChainConfig, "wavslm_core.chain:SamplerChain")
 
 
 @hookimpl

@@ -16,6 +16,7 @@ from wavslm_core.errors import AudioError
 from wavslm_core.facts import CodecFacts, DecoderFacts, EncoderFacts, QuantizerFacts
 from wavslm_core.inference import packed_copy, refuse_packed
 from wavslm_core.interfaces import CheckpointParts, Decoder, Encoder, Quantizer
+from wavslm_core.kept_facts import check_samples, check_vocabulary, check_width
 from wavslm_core.lengths import valid_mask
 from wavslm_core.part_folders import load_parts, save_parts
 from wavslm_core.plugins import load_registry
@@ -109,32 +110,40 @@ class Codec(nn.Module):
     def encode(self, waveform_BS: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         """Map a waveform at `sample_rate_in` to tokens (B,T) int64; padded places hold 0.
 
-        Raises: AudioError for an empty, mis-shaped or non-finite waveform.
+        Raises: AudioError for an empty, mis-shaped or non-finite waveform; PluginError when encoder or
+        quantizer give something else than their facts say.
         """
         _check_waveform(waveform_BS, lengths)
         features_BTD = self.encoder(waveform_BS, lengths=lengths)
+        check_width(self.encoder, features_BTD, output_dim=self.facts.encoder.output_dim)
         frame_lengths = None if lengths is None else self.encoder.frame_lengths(lengths)
         tokens_BT: Tensor = self.quantizer.encode(features_BTD, lengths=frame_lengths)
-        if frame_lengths is None:
-            return tokens_BT
-        token_lengths = self.quantizer.token_lengths(frame_lengths)
-        return tokens_BT.masked_fill(~valid_mask(token_lengths, tokens_BT.shape[1]), 0)
+        if frame_lengths is not None:
+            token_lengths = self.quantizer.token_lengths(frame_lengths)
+            tokens_BT = tokens_BT.masked_fill(~valid_mask(token_lengths, tokens_BT.shape[1]), 0)
+        check_vocabulary(self.quantizer, tokens_BT, vocab_size=self.facts.quantizer.vocab_size)
+        return tokens_BT
 
     @torch.no_grad()
     def dequantize(self, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         """Map tokens to the features (B,F,D) that a decoder and a language model read.
 
-        F = T · frames_per_token. Raises: ValueError for ids outside the codebook.
+        F = `facts.frames(T)`, whole frames. Raises: ValueError for ids outside the codebook.
         """
         self.check_tokens(tokens_BT)
-        return self.quantizer.decode(tokens_BT, lengths=lengths)
+        features_BTD = self.quantizer.decode(tokens_BT, lengths=lengths)
+        check_width(self.quantizer, features_BTD, output_dim=self.facts.quantizer.output_dim)
+        return features_BTD
 
     @torch.no_grad()
     def decode(self, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
-        """Map tokens to a waveform (B,S') at `sample_rate_out`, S' = T · samples per token."""
+        """Map tokens to a waveform (B,S') at `sample_rate_out`, S' = `facts.samples_out(T)`."""
         features_BTD = self.dequantize(tokens_BT, lengths=lengths)
-        frames = None if lengths is None else lengths * self.facts.quantizer.frames_per_token
-        return self.decoder(features_BTD, lengths=frames)
+        frames = None if lengths is None else self.facts.frames(lengths)
+        waveform_BS: Tensor = self.decoder(features_BTD, lengths=frames)
+        samples = features_BTD.shape[1] * self.facts.decoder.hop_samples
+        check_samples(self.decoder, waveform_BS, samples=samples)
+        return waveform_BS
 
     @torch.no_grad()
     def reconstruct(self, waveform_BS: Tensor, *, lengths: Tensor | None = None) -> Tensor:
@@ -149,8 +158,7 @@ class Codec(nn.Module):
         if token_lengths is None:
             last = torch.tensor([decoded_BS.shape[1] - 1], device=decoded_BS.device)
         else:
-            hop = self.facts.decoder.hop_samples * self.facts.quantizer.frames_per_token
-            last = token_lengths * hop - 1
+            last = self.facts.samples_out(token_lengths) - 1
         index = torch.arange(size, device=decoded_BS.device).minimum(last.clamp(min=0)[:, None])
         return decoded_BS.gather(1, index.expand(decoded_BS.shape[0], -1))
 

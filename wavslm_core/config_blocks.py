@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from wavslm_core.chain_config import chained
 from wavslm_core.configs import Config, Role
 from wavslm_core.errors import RecipeError, did_you_mean
 from wavslm_core.plugins import load_registry
@@ -30,14 +31,15 @@ class Problem:
         return f"{self.where}: {self.text}" if self.where else self.text
 
 
-def config_from_dict(
-    role: Role, document: dict[str, Any], *, where: str, registry: Registry | None = None
-) -> Config:
+def config_from_dict(role: Role, document: Any, *, where: str, registry: Registry | None = None) -> Config:
     """Return the config of one block, such as a sampler given as `{"name": "greedy"}`.
 
+    A list of samplers stands for their chain.
     `where` names the block in messages. Raises: RecipeError listing every problem.
     """
     registry = load_registry() if registry is None else registry
+    if role == "sampler":
+        document = chained(document)
     tag = {"stage": "run", "corpus": "corpus", "format": "format"}.get(role, "name")
     name = document.get(tag) if isinstance(document, dict) else None
     names = registry.names(role)

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import lcm
-from typing import Literal
+from typing import Any, Literal, TypeVar
+
+T = TypeVar("T", bound=Any)
+"""An int or an int64 tensor."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,13 +40,16 @@ class QuantizerFacts:
     output_dim: int
     vocab_size: int
     frames_per_token: int = 1
+    """Frames that one token stands for."""
+    tokens_per_frame: int = 1
+    """Tokens in a row that make one frame, as in a residual quantizer; then `frames_per_token` is 1."""
     chunk_frames: int = 1
     causal: bool = False
     streams: bool = False
 
     @property
     def chunk_tokens(self) -> int:
-        return max(1, self.chunk_frames // self.frames_per_token)
+        return max(self.tokens_per_frame, self.chunk_frames * self.tokens_per_frame // self.frames_per_token)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,16 +90,34 @@ class HeadFacts:
     chunk_tokens: int
     """Tokens that one `propose` gives."""
     exact_log_probs: bool = True
+    """False: `log_probs` gives a lower bound."""
+    draws: Literal["tokens", "symbols"] = "tokens"
+    """Whether a draw gives a token or a symbol that tokens are made of; a sampler's history needs tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerFacts:
-    """Logits in, token ids out."""
+    """Logits in, logits out."""
 
     greedy: bool = False
+    """Nothing is left to chance."""
+    history_tokens: int = 0
+    """Tokens before the drawn one that `adjust` wants to see."""
+    candidates: int = 1
+    """Continuations drawn for each that is kept: the likeliest. More than one cannot stream."""
 
 
 PartFacts = EncoderFacts | QuantizerFacts | DecoderFacts | BackboneFacts | HeadFacts | SamplerFacts
+
+
+def sampler_problem(head: HeadFacts, sampler: SamplerFacts) -> str | None:
+    """Return why a sampler cannot serve a head, or None."""
+    if sampler.history_tokens and head.draws == "symbols":
+        return (
+            "it looks at the tokens before the drawn one, but the head draws symbols that tokens are made "
+            "of. Use a sampler without history, or a head that draws whole tokens"
+        )
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +138,8 @@ class CodecFacts:
 
     @property
     def token_rate_hz(self) -> float:
-        samples_per_token = self.encoder.hop_samples * self.quantizer.frames_per_token
-        return self.encoder.sample_rate_hz / samples_per_token
+        frame_rate_hz = self.encoder.sample_rate_hz / self.encoder.hop_samples
+        return frame_rate_hz * self.quantizer.tokens_per_frame / self.quantizer.frames_per_token
 
     @property
     def chunk_frames(self) -> int:
@@ -129,7 +153,21 @@ class CodecFacts:
 
     @property
     def chunk_tokens(self) -> int:
-        return self.chunk_frames // self.quantizer.frames_per_token
+        return self.chunk_frames * self.quantizer.tokens_per_frame // self.quantizer.frames_per_token
+
+    def frames(self, tokens: T) -> T:
+        """Return how many frames that many tokens make, whole ones (an int or an int64 tensor)."""
+        return tokens * self.quantizer.frames_per_token // self.quantizer.tokens_per_frame
+
+    def samples_out(self, tokens: T) -> T:
+        """Return how many samples `decode` gives for that many tokens (an int or an int64 tensor)."""
+        return self.frames(tokens) * self.decoder.hop_samples
+
+    def tokens_for(self, samples_out: int) -> int:
+        """Return the tokens of the fewest whole frames that decode to at least that many samples."""
+        quantizer = self.quantizer
+        samples_per_group = self.decoder.hop_samples * quantizer.frames_per_token
+        return -(-samples_out // samples_per_group) * quantizer.tokens_per_frame
 
     @property
     def chunk_samples_in(self) -> int:

@@ -25,7 +25,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from torch import Tensor, nn
 
@@ -41,6 +41,7 @@ from wavslm_core.configs import (
     SamplerConfig,
 )
 from wavslm_core.errors import StreamingError
+from wavslm_core.facts import QuantizerFacts
 
 State = tuple[Tensor, ...]
 
@@ -97,11 +98,14 @@ class Quantizer(Part[ConfigT], ABC):
 
     @abstractmethod
     def encode(self, features_BTD: Tensor, *, lengths: Tensor | None = None) -> Tensor:
-        """Return tokens (B, ⌈T / frames_per_token⌉) int64; `lengths` counts frames."""
+        """Return tokens (B, `token_lengths(T)`) int64; `lengths` counts frames."""
 
     @abstractmethod
     def decode(self, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
-        """Return features (B, T·frames_per_token, D); `lengths` counts tokens."""
+        """Return features (B, T·frames_per_token / tokens_per_frame, D) of whole frames.
+
+        `lengths` counts tokens.
+        """
 
     @abstractmethod
     def forward(
@@ -115,8 +119,9 @@ class Quantizer(Part[ConfigT], ABC):
 
     def token_lengths(self, frame_lengths: Tensor) -> Tensor:
         """Return how many tokens `encode` gives for that many frames (any shape, int64)."""
-        factor: int = self.config.facts().frames_per_token  # type: ignore[union-attr]
-        return (frame_lengths + factor - 1) // factor
+        facts = cast(QuantizerFacts, self.config.facts())
+        groups = (frame_lengths + facts.frames_per_token - 1) // facts.frames_per_token
+        return groups * facts.tokens_per_frame
 
     def init_encode_state(self, batch_size: int) -> State:
         raise self.no_streaming()
@@ -168,22 +173,48 @@ class Backbone(Part[ConfigT], ABC):
         raise self.no_streaming()
 
 
-class Random(Protocol):
-    """Uniform numbers, one independent stream per row, so that a row never depends on its batch."""
+@dataclass(frozen=True)
+class SamplingContext:
+    """What a sampler may look at besides the logits. Rows are draws: N = batch · tokens drawn at once."""
 
-    def uniform(self, count: int) -> Tensor:
-        """Return the next `count` numbers of each row, (B, count) float32 in [0, 1)."""
+    positions_N: Tensor
+    """How many tokens were generated before each drawn one, (N,) int64; 0 right after the prompt."""
+    history_NH: Tensor
+    """The last H = `facts.history_tokens` tokens known by then, oldest first, (N,H) int64; -1 for none."""
 
 
 class Sampler(ABC):
-    """Turns logits into tokens. Has no weights and no state: the same input gives the same output."""
+    """Reshapes the distribution that tokens are drawn from. Has no weights and no state.
+
+    Samplers compose: each sees the logits that the one before it left. The draw itself, by inversion of
+    the cumulative distribution with one uniform number a token, is `wavslm_core.drawing`'s.
+    """
 
     def __init__(self, config: SamplerConfig) -> None:
         self.config = config
 
     @abstractmethod
-    def sample(self, logits_NV: Tensor, uniform_N: Tensor) -> Tensor:
-        """Return token ids (N,) int64, each a function of its row of logits and its uniform number."""
+    def adjust(self, logits_NV: Tensor, context: SamplingContext) -> Tensor:
+        """Return the logits (N,V) float32 to draw from; -inf drops a token, and at least one stays.
+
+        A row of the result is a function of its own row of the arguments alone. May not write into
+        `logits_NV`.
+        """
+
+
+class Draw(ABC):
+    """How a head turns logits into tokens: the sampler, the random numbers and what was generated so far."""
+
+    @abstractmethod
+    def tokens(self, logits_BKV: Tensor) -> Tensor:
+        """Draw the next K tokens of each row, independently of each other given the logits, (B,K) int64."""
+
+    @abstractmethod
+    def symbols(self, logits_BKV: Tensor) -> Tensor:
+        """Draw K symbols that tokens are made of, such as bits, (B,K) int64.
+
+        The sampler reshapes each symbol's distribution as if it were a token's, without history.
+        """
 
 
 class Head(Part[ConfigT], ABC):
@@ -193,11 +224,12 @@ class Head(Part[ConfigT], ABC):
     def log_probs(self, hidden_BTD: Tensor, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         """Return log p(token | its past) in nats, (B,T) float32.
 
-        NaN where nothing predicts (the first chunk) and, with `lengths`, in padded places.
+        NaN where nothing predicts (the first chunk) and, with `lengths`, in padded places. A token's past
+        is every chunk before its own and, if the head models them, the tokens before it in its chunk.
         """
 
     @abstractmethod
-    def propose(self, hidden_BCD: Tensor, sampler: Sampler, random: Random) -> Tensor:
+    def propose(self, hidden_BCD: Tensor, draw: Draw) -> Tensor:
         """Return the next chunk of tokens (B,C), given the hidden states of the chunk before it."""
 
 
@@ -209,6 +241,8 @@ class CheckpointParts:
     states: dict[Role, dict[str, Tensor]]
     codec: str | None = None
     """For language models: the codec that the folder names (hub id or path), if any."""
+    codec_fingerprint: dict[str, Any] | None = None
+    """For language models: `Codec.fingerprint()` of the codec that it was trained with, if known."""
 
 
 class CheckpointFormat(ABC):
@@ -228,6 +262,6 @@ class CheckpointFormat(ABC):
 
 __all__: Sequence[str] = [
     "Backbone", "BackboneConfig", "CheckpointFormat", "CheckpointParts", "Decoder", "DecoderConfig",
-    "Encoder", "EncoderConfig", "Head", "HeadConfig", "Part", "Quantizer", "QuantizerConfig",
-    "QuantizerOutput", "Random", "Sampler", "State",
+    "Draw", "Encoder", "EncoderConfig", "Head", "HeadConfig", "Part", "Quantizer", "QuantizerConfig",
+    "QuantizerOutput", "Sampler", "SamplingContext", "State",
 ]  # fmt: skip

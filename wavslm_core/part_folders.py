@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,7 @@ from wavslm_core.checkpoint_documents import (
     OUR_FORMATS,
     VERSION,
     Kind,
-    formats,
+    first_format,
     inside_run,
     our_part_configs,
     read_document,
@@ -47,20 +46,19 @@ def load_parts(reference: str | Path, *, kind: Kind) -> CheckpointParts:
     return parts
 
 
-def save_parts(
-    folder: Path, parts: CheckpointParts, *, kind: Kind, extra: Mapping[str, Any] | None = None
-) -> None:
+def save_parts(folder: Path, parts: CheckpointParts, *, kind: Kind) -> None:
     """Write a folder, in another project's format when it holds exactly these parts, else in ours.
 
-    `extra` goes into our `config.json`. Raises: CheckpointError; what was there before then stays.
+    Raises: CheckpointError; what was there before then stays.
     """
     registry = load_registry()
-    for format_config in formats(registry):
-        if format_config.document(parts.configs) is not None:
-            writer: CheckpointFormat = registry.build(format_config)
-            checkpoint_io.write_folder(folder, partial(writer.write, parts=parts))
-            return
-    checkpoint_io.write_folder(folder, lambda path: _write_ours(path, parts, kind, extra or {}))
+    answered = first_format(registry, lambda config: config.document(parts.configs))
+    if not isinstance(answered, str):
+        writer: CheckpointFormat = registry.build(answered[0])
+        checkpoint_io.write_folder(folder, partial(writer.write, parts=parts))
+        return
+    # A format that failed is passed over in silence: our own format holds any part.
+    checkpoint_io.write_folder(folder, lambda path: _write_ours(path, parts, kind))
 
 
 def _read_ours(folder: Path, document: dict[str, Any], kind: Kind) -> CheckpointParts:
@@ -75,16 +73,17 @@ def _read_ours(folder: Path, document: dict[str, Any], kind: Kind) -> Checkpoint
                 f"({', '.join(configs)}). Save it again"
             )
         states[role][name] = value
-    return CheckpointParts(configs, states, codec=document.get("codec"))
+    return CheckpointParts(configs, states, document.get("codec"), document.get("codec_fingerprint"))
 
 
-def _write_ours(folder: Path, parts: CheckpointParts, kind: Kind, extra: Mapping[str, Any]) -> None:
+def _write_ours(folder: Path, parts: CheckpointParts, kind: Kind) -> None:
     document = {
         "format": next(name for name, held in OUR_FORMATS.items() if held == kind),
         "version": VERSION,
         "parts": {role: config.model_dump(mode="json") for role, config in parts.configs.items()},
-        **extra,
     }
+    if kind == "speech_lm":
+        document |= {"codec": parts.codec, "codec_fingerprint": parts.codec_fingerprint}
     checkpoint_io.write_document(folder, document)
     weights = {f"{role}.{key}": value for role, state in parts.states.items() for key, value in state.items()}
     checkpoint_io.write_weights(folder, weights)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -13,14 +15,19 @@ from wavslm_core import checkpoint_io
 from wavslm_core.codec import Codec
 from wavslm_core.config_blocks import config_from_dict
 from wavslm_core.configs import LANGUAGE_ROLES, PartConfig, Role
-from wavslm_core.errors import CheckpointError
-from wavslm_core.facts import BackboneFacts, HeadFacts
+from wavslm_core.drawing import TokenDraw, candidate_seeds, row_seeds
+from wavslm_core.errors import CheckpointError, RecipeError, StreamingError
+from wavslm_core.facts import BackboneFacts, HeadFacts, sampler_problem
 from wavslm_core.inference import packed_copy, refuse_packed
 from wavslm_core.interfaces import Backbone, CheckpointParts, Head, Sampler
 from wavslm_core.part_folders import load_parts, save_parts
 from wavslm_core.plugins import load_registry
-from wavslm_core.random_rows import RowRandom, row_seeds
-from wavslm_core.speech_lm_stream import Continuation
+from wavslm_core.speech_lm_stream import Continuation, by_length, side_by_side
+
+logger = logging.getLogger(__name__)
+
+SamplerLike = Sampler | Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
+"""A sampler, the options of one, those of several in a row, or None for the model's own."""
 
 
 class SpeechLM(nn.Module):
@@ -68,7 +75,7 @@ class SpeechLM(nn.Module):
             model = cls.from_configs(codec, parts.configs)
         model.checkpoint_codec = parts.codec
         device = device or next(codec.parameters()).device
-        model.check_codec(str(reference))
+        model.check_codec(str(reference), parts.codec_fingerprint)
         for role in LANGUAGE_ROLES[:2]:
             checkpoint_io.load_state(
                 getattr(model, role), parts.states[role], source=f"the {role} in {reference}"
@@ -90,8 +97,8 @@ class SpeechLM(nn.Module):
             "backbone": self.backbone.state_dict(),
             "head": self.head.state_dict(),
         }
-        parts = CheckpointParts(configs, states, codec=self.checkpoint_codec)
-        save_parts(Path(folder), parts, kind="speech_lm", extra={"codec": self.checkpoint_codec})
+        parts = CheckpointParts(configs, states, self.checkpoint_codec, self.codec.fingerprint())
+        save_parts(Path(folder), parts, kind="speech_lm")
 
     @property
     def codec(self) -> Codec:
@@ -102,19 +109,41 @@ class SpeechLM(nn.Module):
         """Tokens that one generation step gives."""
         return self.head_facts.chunk_tokens
 
-    def check_codec(self, source: str) -> None:
-        """Raises: CheckpointError when the codec is not one that this model can read."""
+    def check_codec(self, source: str, fingerprint: Mapping[str, Any] | None = None) -> None:
+        """Compare the codec with what this model can read and, if known, with the one it was trained with.
+
+        Another encoder is only warned about: it may have been trained further for the same codes.
+        Raises: CheckpointError.
+        """
         vocab_size, quantizer = self.head_facts.vocab_size, self.codec.facts.quantizer
         if vocab_size != quantizer.vocab_size:
             raise CheckpointError(
                 f"{source} models {vocab_size} codes, but the codec has {quantizer.vocab_size}. "
                 "Give the codec that it was trained with"
             )
+        if (
+            self.backbone_facts.input == "features"
+            and quantizer.tokens_per_frame != quantizer.frames_per_token
+        ):
+            raise CheckpointError(
+                f"{source} reads one feature vector per token, but the codec gives "
+                f"{quantizer.frames_per_token} for {quantizer.tokens_per_frame}. Give another codec, or a "
+                "language model that reads tokens (`backbone.input: embedding`)"
+            )
         if self.backbone_facts.input == "features" and self.backbone_facts.input_dim != quantizer.output_dim:
             raise CheckpointError(
                 f"{source} reads features of width {self.backbone_facts.input_dim}, but the codec gives "
                 f"{quantizer.output_dim}. Give the codec that it was trained with"
             )
+        current = self.codec.fingerprint() if fingerprint else {}
+        changed = [key for key, value in current.items() if (fingerprint or {}).get(key, value) != value]
+        if any(key.startswith("quantizer") for key in changed):
+            raise CheckpointError(
+                f"{source} was trained with another codec: {', '.join(changed)} differ. "
+                "Give the codec that it was trained with"
+            )
+        if changed:
+            logger.warning("%s was trained with a codec whose %s differ", source, ", ".join(changed))
 
     def inputs(self, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         """Return what the backbone reads: the codec's features (B,T,D), or the tokens themselves."""
@@ -143,54 +172,67 @@ class SpeechLM(nn.Module):
         prompt_BT: Tensor,
         *,
         new_tokens: int,
-        sampler: Sampler | Mapping[str, Any] | None = None,
+        sampler: SamplerLike = None,
         seed: int | Sequence[int] = 0,
         lengths: Tensor | None = None,
     ) -> Tensor:
         """Continue prompts of whole chunks; return only the new tokens (B, new_tokens) int64.
 
         Row r draws with seed + r (or its own seed), so it does not depend on the rest of its batch.
-        `lengths` counts each prompt's tokens. Raises: ValueError, RecipeError, StreamingError.
+        `lengths` counts each prompt's tokens. A sampler with several candidates draws that many
+        continuations of each prompt and keeps the likeliest. Raises: ValueError, RecipeError, StreamingError.
         """
         if new_tokens < 0:
             raise ValueError(f"new_tokens is {new_tokens}; give 0 or more")
+        chosen = self.make_sampler(sampler)
         seeds = row_seeds(seed, prompt_BT.shape[0])
-        if lengths is not None and bool((lengths != prompt_BT.shape[1]).any()):
-            new = prompt_BT.new_zeros(prompt_BT.shape[0], new_tokens)
-            for length in lengths.unique().tolist():
-                rows = (lengths == length).nonzero().flatten()
-                new[rows] = self.generate(
-                    prompt_BT[rows, :length],
-                    new_tokens=new_tokens,
-                    sampler=sampler,
-                    seed=[seeds[row] for row in rows.tolist()],
-                )
-            return new
-        continuation = self._continue(prompt_BT, sampler=sampler, seeds=seeds, speaks=False)
+        new_BT = prompt_BT.new_zeros(prompt_BT.shape[0], new_tokens)
+        for rows, prompts in by_length(prompt_BT, lengths):
+            new_BT[rows] = self._generate(prompts, new_tokens, chosen, [seeds[row] for row in rows.tolist()])
+        return new_BT
+
+    def _generate(self, prompt_BT: Tensor, new_tokens: int, sampler: Sampler, seeds: Sequence[int]) -> Tensor:
+        """Continue prompts of one length."""
+        candidates = sampler.config.facts().candidates
+        prompts = prompt_BT.repeat_interleave(candidates, dim=0)
+        continuation = self._continue(prompts, sampler, candidate_seeds(seeds, candidates), speaks=False)
         chunks = -(-new_tokens // self.chunk_tokens)
-        if chunks == 0:
-            return prompt_BT.new_zeros(prompt_BT.shape[0], 0)
         pieces = [continuation.next_tokens() for _ in range(chunks)]
-        return torch.cat(pieces, dim=1)[:, :new_tokens]
+        new_NT = torch.cat([prompts[:, :0], *pieces], dim=1)[:, :new_tokens]
+        if candidates == 1 or new_tokens == 0:
+            return new_NT[::candidates]
+        size = prompt_BT.shape[1]
+        likelihood_N = self.log_probs(torch.cat([prompts, new_NT], dim=1))[:, size:].sum(dim=1)
+        best_B = likelihood_N.unflatten(0, (-1, candidates)).argmax(dim=1)
+        return new_NT[torch.arange(len(best_B), device=best_B.device) * candidates + best_B]
 
     def stream(
         self,
         prompt_BT: Tensor,
         *,
-        sampler: Sampler | Mapping[str, Any] | None = None,
+        sampler: SamplerLike = None,
         seed: int | Sequence[int] = 0,
+        lengths: Tensor | None = None,
     ) -> Iterator[Tensor]:
-        """Speak on after a prompt: yield audio (B,S) chunk by chunk until the consumer stops.
+        """Speak on after prompts: yield audio (B,S) chunk by chunk until the consumer stops.
 
         What is yielded, concatenated, equals decoding prompt and continuation together and cutting the
-        prompt off; a decoder with a delay makes the first pieces shorter by that delay.
+        prompt off; a decoder with a delay makes the first pieces shorter by that delay. `lengths` counts
+        each prompt's tokens; rows of different lengths run side by side. Raises: ValueError, RecipeError,
+        StreamingError when a part does not stream or the sampler ranks whole continuations.
         """
+        chosen = self.make_sampler(sampler)
+        if chosen.config.facts().candidates > 1:
+            raise StreamingError(
+                "the sampler picks the likeliest of several whole continuations, so nothing can be heard "
+                "before the last is drawn: use generate(), or a sampler with one candidate"
+            )
         seeds = row_seeds(seed, prompt_BT.shape[0])
-        continuation = self._continue(prompt_BT, sampler=sampler, seeds=seeds, speaks=True)
-        while True:
-            audio_BS = continuation.next_audio()
-            if audio_BS.shape[1]:
-                yield audio_BS
+        groups = [
+            (rows, self._continue(prompts, chosen, [seeds[row] for row in rows.tolist()], speaks=True))
+            for rows, prompts in by_length(prompt_BT, lengths)
+        ]
+        return side_by_side(groups)
 
     @torch.no_grad()
     def continue_speech(
@@ -199,7 +241,7 @@ class SpeechLM(nn.Module):
         *,
         sample_rate: int,
         seconds: float = 3.0,
-        sampler: Sampler | Mapping[str, Any] | None = None,
+        sampler: SamplerLike = None,
         seed: int | Sequence[int] = 0,
         lengths: Tensor | None = None,
     ) -> Tensor:
@@ -209,10 +251,9 @@ class SpeechLM(nn.Module):
         """
         prompts, prompt_lengths = self.encode_prompt(waveform_BS, sample_rate=sample_rate, lengths=lengths)
         samples = round(seconds * self.codec.sample_rate_out)
-        per_token = self.codec.facts.decoder.hop_samples * self.codec.facts.quantizer.frames_per_token
         new = self.generate(
             prompts,
-            new_tokens=-(-samples // per_token),
+            new_tokens=self.codec.facts.tokens_for(samples),
             sampler=sampler,
             seed=seed,
             lengths=prompt_lengths,
@@ -239,9 +280,11 @@ class SpeechLM(nn.Module):
         resampled = resample(waveform_BS, sample_rate, rate)
         samples = (samples * rate // sample_rate).clamp(max=resampled.shape[1])
         tokens_BT = self.codec.encode(resampled, lengths=samples)
-        lengths = self.codec.token_lengths(samples) // self.chunk_tokens * self.chunk_tokens
+        # Whole chunks, and whole frames where a frame is several tokens.
+        chunk = math.lcm(self.chunk_tokens, self.codec.facts.quantizer.tokens_per_frame)
+        lengths = self.codec.token_lengths(samples) // chunk * chunk
         if bool((lengths == 0).any()):
-            chunk_ms = 1000 * self.chunk_tokens / self.codec.facts.token_rate_hz
+            chunk_ms = 1000 * chunk / self.codec.facts.token_rate_hz
             raise AudioError(f"a prompt must be at least one chunk ({chunk_ms:.0f} ms) long")
         return tokens_BT[:, : int(lengths.max())], lengths
 
@@ -249,9 +292,8 @@ class SpeechLM(nn.Module):
     def decode_continuation(
         self, prompt_BT: Tensor, new_BT: Tensor, *, lengths: Tensor | None = None
     ) -> Tensor:
-        """Decode prompt and continuation together and cut the prompt off: (B, new · samples per token)."""
-        per_token = self.codec.facts.decoder.hop_samples * self.codec.facts.quantizer.frames_per_token
-        size = new_BT.shape[1] * per_token
+        """Decode prompt and continuation together and cut the prompt off: (B, `samples_out(new)`)."""
+        size = self.codec.facts.samples_out(new_BT.shape[1])
         if lengths is None:
             return (
                 self.codec.decode(torch.cat([prompt_BT, new_BT], dim=1))[:, -size:]
@@ -277,25 +319,23 @@ class SpeechLM(nn.Module):
             self.sampler,
         ).eval()
 
-    def make_sampler(self, sampler: Sampler | Mapping[str, Any] | None) -> Sampler:
-        """Return the given sampler, one built from `{"name": …}`, or the model's own.
+    def make_sampler(self, sampler: SamplerLike) -> Sampler:
+        """Return the given sampler, one built from `{"name": …}` or a list of such, or the model's own.
 
-        Raises: RecipeError for an unknown name or option.
+        Raises: RecipeError for an unknown name or option, or a sampler that does not suit the head.
         """
         if sampler is None:
-            return self.sampler
-        if isinstance(sampler, Sampler):
-            return sampler
-        config = config_from_dict("sampler", dict(sampler), where="sampler")
-        return cast(Sampler, load_registry().build(config))
+            sampler = self.sampler
+        if not isinstance(sampler, Sampler):
+            config = config_from_dict("sampler", sampler, where="sampler")
+            sampler = cast(Sampler, load_registry().build(config))
+        problem = sampler_problem(self.head_facts, sampler.config.facts())
+        if problem:
+            raise RecipeError(f"sampler: {problem}")
+        return sampler
 
     def _continue(
-        self,
-        prompt_BT: Tensor,
-        *,
-        sampler: Sampler | Mapping[str, Any] | None,
-        seeds: Sequence[int],
-        speaks: bool,
+        self, prompt_BT: Tensor, sampler: Sampler, seeds: Sequence[int], *, speaks: bool
     ) -> Continuation:
         self.codec.check_tokens(prompt_BT)
         if prompt_BT.shape[1] == 0 or prompt_BT.shape[1] % self.chunk_tokens:
@@ -304,7 +344,5 @@ class SpeechLM(nn.Module):
                 f"a prompt must be whole chunks of {chunk} tokens, at least one; got {size} tokens. "
                 f"Cut it to {size // chunk * chunk}"
             )
-        random = RowRandom(seeds, device=prompt_BT.device)
-        return Continuation(
-            self.codec, self.backbone, self.head, self.make_sampler(sampler), random, prompt_BT, speaks=speaks
-        )
+        draw = TokenDraw(sampler, prompt_BT, seeds=seeds)
+        return Continuation(self.codec, self.backbone, self.head, draw, prompt_BT, speaks=speaks)

@@ -1,22 +1,24 @@
-"""One continuation in flight: the states of codec, backbone and decoder, advanced a chunk at a time."""
+"""Continuations in flight: the states of codec, backbone and decoder, advanced a chunk at a time."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from wavslm_core.codec import Codec
-from wavslm_core.facts import BackboneFacts
-from wavslm_core.interfaces import Backbone, Head, Random, Sampler
+from wavslm_core.drawing import TokenDraw
+from wavslm_core.interfaces import Backbone, Head
 
 
 class Continuation:
     """Reads a prompt of whole chunks once, then gives the next chunk as often as it is asked.
 
     A proposed chunk is turned into features once; the decoder and the backbone both read those.
-    `speaks` keeps the decoder in step, from the prompt on, so that audio continues without a seam.
+    `speaks` keeps the decoder in step, from the prompt on, so that audio continues without a seam. A head
+    whose chunk is shorter than the codec's is waited for until the codec's chunk is whole.
     """
 
     def __init__(
@@ -24,52 +26,105 @@ class Continuation:
         codec: Codec,
         backbone: Backbone[Any],
         head: Head[Any],
-        sampler: Sampler,
-        random: Random,
+        draw: TokenDraw,
         prompt_BT: Tensor,
         *,
         speaks: bool,
     ) -> None:
-        self._codec, self._backbone, self._head = codec, backbone, head
-        self._sampler, self._random, self._speaks = sampler, random, speaks
-        facts = cast(BackboneFacts, backbone.config.facts())
-        self._reads_features = facts.input == "features"
+        self._codec, self._backbone, self._head, self._draw = codec, backbone, head, draw
+        self._chunk = head.config.facts().chunk_tokens
+        self._reads_features = backbone.config.facts().input == "features"
         batch_size = prompt_BT.shape[0]
+        # Read at the next proposal, so that no step is made whose result nobody asks for.
+        self._unread_BT = prompt_BT
+        self._features_BFD: Tensor | None = None
         with torch.no_grad():
             self._backbone_state = backbone.init_state(batch_size)
             if self._reads_features or speaks:
                 self._decode_state = codec.quantizer.init_decode_state(batch_size)
             if speaks:
                 self._decoder_state = codec.decoder.init_state(batch_size)
-            # The last samples that the delayed decoder gives still belong to the prompt.
-            self._to_drop = codec.facts.decoder.delay_samples
-            chunk = head.config.facts().chunk_tokens
-            hidden_BTD, audio_BS = self._read(prompt_BT)
-            self._hidden_BCD, self._audio_BS = hidden_BTD[:, -chunk:], audio_BS[:, :0]
+                # The last samples that the delayed decoder gives still belong to the prompt.
+                delay = codec.facts.decoder.delay_samples
+                self._to_drop = delay + codec.facts.samples_out(prompt_BT.shape[1])
+                self._unspoken_BT = prompt_BT[:, :0]
+                self._speak(prompt_BT)
 
     @torch.no_grad()
     def next_tokens(self) -> Tensor:
-        """Propose the next chunk (B,C) and read it back in."""
-        tokens_BC = self._head.propose(self._hidden_BCD, self._sampler, self._random)
-        self._hidden_BCD, self._audio_BS = self._read(tokens_BC)
+        """Propose the next chunk (B,C)."""
+        inputs = self._features(self._unread_BT) if self._reads_features else self._unread_BT
+        hidden_BTD, self._backbone_state = self._backbone.step(inputs, self._backbone_state)
+        tokens_BC = self._head.propose(hidden_BTD[:, -self._chunk :], self._draw)
+        self._draw.end_chunk(tokens_BC)
+        self._unread_BT, self._features_BFD = tokens_BC, None
         return tokens_BC
 
+    @torch.no_grad()
     def next_audio(self) -> Tensor:
-        """Propose the next chunk and return its audio (B,S), less what is still the prompt's."""
-        self.next_tokens()
-        dropped = min(self._to_drop, self._audio_BS.shape[1])
-        self._to_drop -= dropped
-        return self._audio_BS[:, dropped:]
+        """Propose the next chunk and return the audio (B,S) that is new by then, without the prompt's."""
+        return self._speak(self.next_tokens())
 
-    def _read(self, tokens_BT: Tensor) -> tuple[Tensor, Tensor]:
-        """Advance every state over these tokens; return hidden states and audio, (B,0) unless speaking."""
-        inputs = tokens_BT
-        audio_BS = torch.zeros(tokens_BT.shape[0], 0, device=tokens_BT.device)
-        if self._reads_features or self._speaks:
-            features, self._decode_state = self._codec.quantizer.decode_step(tokens_BT, self._decode_state)
-            if self._speaks:
-                audio_BS, self._decoder_state = self._codec.decoder.step(features, self._decoder_state)
-            if self._reads_features:
-                inputs = features
-        hidden_BTD, self._backbone_state = self._backbone.step(inputs, self._backbone_state)
-        return hidden_BTD, audio_BS
+    def _features(self, tokens_BT: Tensor) -> Tensor:
+        """Return the features of the unread tokens, which are decoded once."""
+        if self._features_BFD is None:
+            self._features_BFD, self._decode_state = self._codec.quantizer.decode_step(
+                tokens_BT, self._decode_state
+            )
+        return self._features_BFD
+
+    def _speak(self, tokens_BT: Tensor) -> Tensor:
+        """Return the audio of these tokens as far as it can be known, without the prompt's."""
+        if self._reads_features:
+            features_BFD = self._features(tokens_BT)
+        else:
+            # The head's chunks need not be whole ones of the codec.
+            self._unspoken_BT = torch.cat([self._unspoken_BT, tokens_BT], dim=1)
+            chunk = self._codec.facts.chunk_tokens
+            whole = self._unspoken_BT.shape[1] // chunk * chunk
+            if whole == 0:
+                return torch.zeros(len(tokens_BT), 0, device=tokens_BT.device)
+            spoken_BT, self._unspoken_BT = self._unspoken_BT[:, :whole], self._unspoken_BT[:, whole:]
+            features_BFD, self._decode_state = self._codec.quantizer.decode_step(
+                spoken_BT, self._decode_state
+            )
+        audio_BS, self._decoder_state = self._codec.decoder.step(features_BFD, self._decoder_state)
+        dropped = min(self._to_drop, audio_BS.shape[1])
+        self._to_drop -= dropped
+        return audio_BS[:, dropped:]
+
+
+def by_length(prompt_BT: Tensor, lengths: Tensor | None) -> list[tuple[Tensor, Tensor]]:
+    """Return (row indices, their prompts without padding) for each length that occurs."""
+    if lengths is None:
+        return [(torch.arange(prompt_BT.shape[0], device=prompt_BT.device), prompt_BT)]
+    _check_prompt_lengths(lengths, prompt_BT)
+    groups = []
+    for length in lengths.unique().tolist():
+        rows = (lengths == length).nonzero().flatten()
+        groups.append((rows, prompt_BT[rows, :length]))
+    return groups
+
+
+def _check_prompt_lengths(lengths: Tensor, prompt_BT: Tensor) -> None:
+    """Raises: ValueError when there is not one length for each row, within the prompt."""
+    batch, size = prompt_BT.shape
+    bad = lengths.shape != (batch,) or bool(((lengths < 1) | (lengths > size)).any())
+    if bad:
+        raise ValueError(
+            f"lengths must be {batch} numbers of 1 to {size} tokens, one for each prompt; "
+            f"got {lengths.tolist()}"
+        )
+
+
+def side_by_side(groups: Sequence[tuple[Tensor, Continuation]]) -> Iterator[Tensor]:
+    """Advance continuations together; yield the audio of all rows, in the rows' order."""
+    order = torch.cat([rows for rows, _ in groups]).argsort()
+    held = [continuation.next_audio() for _, continuation in groups]
+    while True:
+        ready = min(piece.shape[1] for piece in held)
+        if ready:
+            yield torch.cat([piece[:, :ready] for piece in held])[order]
+        rest = [piece[:, ready:] for piece in held]
+        new = [continuation.next_audio() for _, continuation in groups]
+        held = [torch.cat(pair, dim=1) for pair in zip(rest, new, strict=True)]

@@ -9,7 +9,7 @@ import torch
 from tests.benchmarks.machine import resident_memory_mb
 from tests.benchmarks.models import build_codec, build_speech_lm
 from tests.benchmarks.tables import print_table
-from wavslm_core.random_rows import RowRandom
+from wavslm_core.drawing import TokenDraw
 from wavslm_core.speech_lm_stream import Continuation
 
 MINUTES = 10
@@ -21,8 +21,8 @@ def run() -> None:
     stream = codec.stream()
     chunk = codec.facts.chunk_samples_in
     prompt = stream.encode(torch.randn(1, chunk) * 0.1)
-    random = RowRandom([0], device=torch.device("cpu"))
-    continuation = Continuation(codec, model.backbone, model.head, model.sampler, random, prompt, speaks=True)
+    draw = TokenDraw(model.sampler, prompt, seeds=[0])
+    continuation = Continuation(codec, model.backbone, model.head, draw, prompt, speaks=True)
     steps_a_minute = 60 * codec.sample_rate_in // chunk
     rows: list[list[object]] = []
     for minute in range(1, MINUTES + 1):

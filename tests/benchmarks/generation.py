@@ -9,7 +9,7 @@ from tests.benchmarks.machine import measure_machine, time_calls
 from tests.benchmarks.models import build_codec, build_speech_lm
 from tests.benchmarks.tables import print_table
 from wavslm_core import SpeechLM
-from wavslm_core.random_rows import RowRandom
+from wavslm_core.drawing import TokenDraw
 from wavslm_core.speech_lm_stream import Continuation
 
 CHUNKS = 30
@@ -53,10 +53,8 @@ def run() -> None:
 
 
 def _chunks(model: SpeechLM, prompt: torch.Tensor, *, speaks: bool) -> torch.Tensor:
-    sampler, random = model.make_sampler(None), RowRandom([0], device=torch.device("cpu"))
-    continuation = Continuation(
-        model.codec, model.backbone, model.head, sampler, random, prompt, speaks=speaks
-    )
+    draw = TokenDraw(model.make_sampler(None), prompt, seeds=[0])
+    continuation = Continuation(model.codec, model.backbone, model.head, draw, prompt, speaks=speaks)
     call = continuation.next_audio if speaks else continuation.next_tokens
     return time_calls(call, repeats=CHUNKS, warm_up=2)
 
@@ -66,8 +64,10 @@ def _scores(model: SpeechLM, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.
     """Return log-probabilities and the greedy proposal after every chunk."""
     chunk = model.chunk_tokens
     hidden = model.backbone(model.inputs(tokens)).unflatten(1, (-1, chunk)).flatten(0, 1)
-    random = RowRandom([0] * len(hidden), device=torch.device("cpu"))
-    proposed = model.head.propose(hidden, model.make_sampler({"name": "greedy"}), random)
+    draw = TokenDraw(
+        model.make_sampler({"name": "greedy"}), tokens.expand(len(hidden), -1), seeds=[0] * len(hidden)
+    )
+    proposed = model.head.propose(hidden, draw)
     return model.log_probs(tokens)[:, chunk:], proposed
 
 

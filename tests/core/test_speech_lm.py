@@ -9,7 +9,11 @@ import pytest
 import torch
 
 from wavslm_core import SpeechLM
-from wavslm_core.errors import AudioError, CheckpointError, RecipeError
+from wavslm_core.drawing import candidate_seeds
+from wavslm_core.errors import AudioError, CheckpointError, RecipeError, StreamingError
+from wavslm_core.facts import SamplerFacts
+from wavslm_core.interfaces import Sampler, SamplingContext
+from wavslm_core.testing.fake_configs import FakeSamplerConfig
 from wavslm_core.testing.fakes import fake_codec, fake_speech_lm
 
 
@@ -81,6 +85,80 @@ def test_stream_equals_generating_and_decoding(tokens: torch.Tensor, delay: int)
     offline = model.decode_continuation(tokens, new)[:, : streamed.shape[1]]
     assert streamed.shape[1] > 5000
     assert torch.allclose(streamed, offline, atol=1e-5)
+
+
+def test_rows_of_different_lengths_stream_side_by_side(tokens: torch.Tensor) -> None:
+    model = fake_speech_lm(fake_codec(delay_samples=200))
+    lengths = torch.tensor([40, 12, 40])
+    streamed = torch.cat(list(islice(model.stream(tokens, seed=3, lengths=lengths), 6)), 1)
+    alone = torch.cat(list(islice(model.stream(tokens[1:2, :12], seed=4), 6)), 1)
+    assert torch.equal(streamed[1:2], alone)
+    full = torch.cat(list(islice(model.stream(tokens, seed=3), 6)), 1)
+    assert torch.equal(streamed[::2], full[::2])
+    for wrong in ([40, 41, 4], [40, 0, 4], [40, 4]):
+        with pytest.raises(ValueError, match="one for each prompt"):
+            model.stream(tokens, lengths=torch.tensor(wrong))
+
+
+def test_a_head_with_shorter_chunks_than_the_codec_waits_for_it(tokens: torch.Tensor) -> None:
+    codec = fake_codec()
+    model = fake_speech_lm(codec, chunk_tokens=1, reads="embedding")
+    assert codec.facts.chunk_tokens == 4
+    prompt = tokens[:, :10]
+    streamed = torch.cat(list(islice(model.stream(prompt, seed=3), 3)), 1)
+    new = model.generate(prompt, new_tokens=20, seed=3)
+    offline = model.decode_continuation(prompt, new)[:, : streamed.shape[1]]
+    assert streamed.shape[1] == 10 * 320
+    assert torch.allclose(streamed, offline, atol=1e-5)
+
+
+def test_nothing_is_computed_that_nobody_asked_for(tokens: torch.Tensor) -> None:
+    model = fake_speech_lm(fake_codec())
+    read: list[int] = []
+    model.backbone.gru.register_forward_hook(lambda _module, inputs, _output: read.append(inputs[0].shape[1]))
+    model.generate(tokens, new_tokens=8)
+    assert read == [40, 4]
+
+
+def test_the_likeliest_of_several_continuations(tokens: torch.Tensor) -> None:
+    model = fake_speech_lm(fake_codec())
+    best = model.generate(tokens, new_tokens=8, sampler=BestOf(4), seed=5)
+    seeds = candidate_seeds([5, 6, 7], 4)
+    drawn = model.generate(tokens.repeat_interleave(4, 0), new_tokens=8, seed=seeds)
+    scores = model.log_probs(torch.cat([tokens.repeat_interleave(4, 0), drawn], 1))[:, 40:].sum(1)
+    for row in range(3):
+        winner = 4 * row + int(scores[4 * row : 4 * row + 4].argmax())
+        assert torch.equal(best[row], drawn[winner])
+    assert torch.equal(drawn[::4], model.generate(tokens, new_tokens=8, seed=5))
+    alone = model.generate(tokens[1:2], new_tokens=8, sampler=BestOf(4), seed=6)
+    assert torch.equal(alone, best[1:2])
+    with pytest.raises(StreamingError, match=r"use generate\(\)"):
+        model.stream(tokens, sampler=BestOf(4))
+
+
+class BestOf(Sampler):
+    """Leaves the distribution alone and asks for several candidates."""
+
+    def __init__(self, candidates: int) -> None:
+        class Config(FakeSamplerConfig):
+            def facts(self) -> SamplerFacts:
+                return SamplerFacts(candidates=candidates)
+
+        super().__init__(Config())
+
+    def adjust(self, logits_NV: torch.Tensor, context: SamplingContext) -> torch.Tensor:
+        return logits_NV
+
+
+def test_another_codec_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    torch.manual_seed(0)
+    codec, other = fake_codec(), fake_codec()
+    fake_speech_lm(codec).save(tmp_path / "lm")
+    with pytest.raises(CheckpointError, match=r"another codec: .*quantizer_weights"):
+        SpeechLM.load(tmp_path / "lm", codec=other)
+    other.quantizer.load_state_dict(codec.quantizer.state_dict())
+    SpeechLM.load(tmp_path / "lm", codec=other)
+    assert "encoder_weights differ" in caplog.text
 
 
 def test_continue_speech_resamples_and_cuts(tokens: torch.Tensor) -> None:

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from wavslm_core.cli.run import main as wavslm_run
+from wavslm_core.errors import RecipeError
 from wavslm_core.recipe import Recipe
 
 FOLDER = Path(__file__).resolve().parents[2] / "recipes"
@@ -53,3 +54,10 @@ def test_the_plan_shows_every_stage(
     assert "cannot be built" not in printed
     assert "not known" not in printed
     assert not list(tmp_path.iterdir())
+
+
+def test_a_backbone_that_reads_features_needs_one_per_token() -> None:
+    halved = ["quantizer.compressor.downscale_factors=[2,1]", "quantizer.decompressor.upscale_factors=[1,2]"]
+    with pytest.raises(RecipeError, match=r"gives 2 for 1 token\. Use a backbone with `input: embedding`"):
+        Recipe.load(FOLDER / "wavslm_tiny.yaml", halved).check()
+    Recipe.load(FOLDER / "wavslm_tiny.yaml", [*halved, "backbone.input=embedding"]).check()

@@ -66,13 +66,12 @@ def continue_waveform(
     codec = speech_lm.codec
     device = next(speech_lm.parameters()).device
     prompt_BT, _ = speech_lm.encode_prompt(prompt_S[None].to(device), sample_rate=sample_rate_hz)
-    samples_per_token = codec.facts.decoder.hop_samples * codec.facts.quantizer.frames_per_token
     new_samples = round(seconds * codec.sample_rate_out)
     prompts_NT = prompt_BT.expand(count, -1)
     new_NT = speech_lm.generate(
-        prompts_NT, new_tokens=-(-new_samples // samples_per_token), sampler=sampler, seed=seed
+        prompts_NT, new_tokens=codec.facts.tokens_for(new_samples), sampler=sampler, seed=seed
     )
-    prompt_samples = prompt_BT.shape[1] * samples_per_token
+    prompt_samples = codec.facts.samples_out(prompt_BT.shape[1])
     decoded_NS = codec.decode(torch.cat([prompts_NT, new_NT], dim=1))[:, : prompt_samples + new_samples]
     return Continuations(
         prompt_tokens_T=prompt_BT[0].cpu(),

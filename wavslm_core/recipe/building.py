@@ -89,6 +89,12 @@ def recipe_schema(registry: Registry) -> dict[str, Any]:
         "type": "string",
         "description": "Another recipe, relative to this file; this one's keys go on top of it.",
     }
+    block = {
+        key: schema["properties"]["sampler"].pop(key)
+        for key in ("anyOf", "oneOf", "$ref")
+        if key in schema["properties"]["sampler"]
+    }
+    schema["properties"]["sampler"]["anyOf"] = [block, {"type": "array", "items": block}]
     # A child recipe may leave the name to the recipe that it extends.
     schema.pop("required", None)
     return schema

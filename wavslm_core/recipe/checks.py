@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import cast
 
-from wavslm_core.configs import CODEC_ROLES, Role
-from wavslm_core.facts import BackboneFacts, DecoderFacts, EncoderFacts, HeadFacts, QuantizerFacts
+from wavslm_core.configs import CODEC_ROLES, Role, StageConfig
+from wavslm_core.errors import WavslmError, summary
+from wavslm_core.facts import (
+    BackboneFacts,
+    DecoderFacts,
+    EncoderFacts,
+    HeadFacts,
+    QuantizerFacts,
+    SamplerFacts,
+    sampler_problem,
+)
 from wavslm_core.recipe.links import Links, link_recipe, raise_problems
 from wavslm_core.recipe.model import Recipe
 
@@ -22,8 +31,21 @@ def check_recipe(recipe: Recipe) -> None:
         resolved = recipe.resolve()
         for index, stage in enumerate(recipe.stages):
             where = f"stages.{index}.{stage.registered_name()}"
-            problems += [f"{where}.{problem}" for problem in stage.problems(resolved)]
+            problems += [f"{where}.{problem}" for problem in _stage_problems(stage, resolved)]
     raise_problems(recipe, list(dict.fromkeys(problems)))
+
+
+def _stage_problems(stage: StageConfig, resolved: Recipe) -> list[str]:
+    try:
+        return list(stage.problems(resolved))
+    except WavslmError:
+        raise
+    except Exception as error:
+        described = resolved.registry.described(stage)
+        return [
+            f"problems() of {described} fails: {summary(error)}. Report it to the authors of that plugin, or "
+            "leave the stage out"
+        ]
 
 
 def _widths(links: Links) -> Iterator[str]:
@@ -82,8 +104,17 @@ def _language_model(links: Links) -> Iterator[str]:
             "the backbone reads the quantizer's features, but the quantizer is not causal: its features at "
             "a token depend on later tokens. Use a causal quantizer, or a backbone with `input: embedding`."
         )
+    if reads_features and quantizer is not None and quantizer.tokens_per_frame != quantizer.frames_per_token:
+        yield (
+            f"the backbone reads one feature vector per token, but the quantizer gives "
+            f"{quantizer.frames_per_token} for {quantizer.tokens_per_frame} "
+            f"token{'s' * (quantizer.tokens_per_frame > 1)}. Use a backbone with `input: embedding`."
+        )
     if head is None:
         return
+    sampler = cast("SamplerFacts | None", links.facts.get("sampler"))
+    if sampler is not None and (problem := sampler_problem(head, sampler)):
+        yield f"the sampler does not suit the head: {problem}."
     if head.chunk_tokens % backbone.chunk_tokens:
         yield _chunks(head.chunk_tokens, "backbone", backbone.chunk_tokens)
     if reads_features and quantizer is not None and head.chunk_tokens % quantizer.chunk_tokens:

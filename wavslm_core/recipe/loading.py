@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from wavslm_core.chain_config import chained
 from wavslm_core.config_blocks import Problem
 from wavslm_core.errors import RecipeError
 from wavslm_core.plugins import load_registry
@@ -73,6 +74,8 @@ def _validated(
     launch = document.get("launch", {})
     if isinstance(launch, dict) and "on" not in launch:
         document = {**document, "launch": {"on": "local", **launch}}
+    if "sampler" in document:
+        document = {**document, "sampler": chained(document["sampler"])}
     try:
         recipe = recipe_model(registry).model_validate(document)
     except ValidationError as error:

@@ -14,12 +14,13 @@ from wavslm_core.configs import Config
 from wavslm_core.interfaces import (
     Backbone,
     Decoder,
+    Draw,
     Encoder,
     Head,
     Quantizer,
     QuantizerOutput,
-    Random,
     Sampler,
+    SamplingContext,
     State,
 )
 from wavslm_core.lengths import valid_mask, zero_padding
@@ -154,16 +155,13 @@ class FakeHead(Head[FakeHeadConfig]):
             result_BT = result_BT.masked_fill(~valid_mask(lengths, tokens_BT.shape[1]), torch.nan)
         return result_BT
 
-    def propose(self, hidden_BCD: Tensor, sampler: Sampler, random: Random) -> Tensor:
-        logits_BCV: Tensor = self.linear(hidden_BCD)
-        tokens_N = sampler.sample(logits_BCV.flatten(0, 1), random.uniform(hidden_BCD.shape[1]).flatten())
-        return tokens_N.view(hidden_BCD.shape[:2])
+    def propose(self, hidden_BCD: Tensor, draw: Draw) -> Tensor:
+        return draw.tokens(self.linear(hidden_BCD))
 
 
 class FakeSampler(Sampler):
-    def sample(self, logits_NV: Tensor, uniform_N: Tensor) -> Tensor:
-        cumulative = logits_NV.softmax(-1).cumsum(-1)
-        return torch.searchsorted(cumulative, uniform_N[:, None])[:, 0].clamp(max=logits_NV.shape[1] - 1)
+    def adjust(self, logits_NV: Tensor, context: SamplingContext) -> Tensor:
+        return logits_NV
 
 
 FAKES: tuple[tuple[type[Config], type], ...] = (

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import pytest
 import torch
 
+from wavslm_core.drawing import TokenDraw, draw_ids
+from wavslm_core.interfaces import Sampler, SamplingContext
 from wavslm_core.plugins import load_registry
-from wavslm_core.random_rows import RowRandom
 from wavslm_next_chunk.config import (
     GreedyConfig,
     MinPConfig,
@@ -53,10 +54,16 @@ def test_the_state_dict_is_the_official_one(head: NextChunkHead) -> None:
     assert {key: list(value.shape) for key, value in head.state_dict().items()} == {"weight": [11, 8]}
 
 
-def frequencies(sampler: object, probabilities: Sequence[float], draws: int = 20000) -> torch.Tensor:
+def adjusted(sampler: Sampler, logits: torch.Tensor) -> torch.Tensor:
+    rows = len(logits)
+    context = SamplingContext(torch.zeros(rows, dtype=torch.int64), torch.zeros(rows, 0, dtype=torch.int64))
+    return sampler.adjust(logits, context)
+
+
+def frequencies(sampler: Sampler, probabilities: Sequence[float], draws: int = 20000) -> torch.Tensor:
     logits = torch.tensor(probabilities).log().expand(draws, -1)
     uniform = torch.rand(draws, generator=torch.Generator().manual_seed(0))
-    ids = sampler.sample(logits, uniform)  # type: ignore[attr-defined]
+    ids = draw_ids(adjusted(sampler, logits), uniform)
     return torch.bincount(ids, minlength=len(probabilities)) / draws
 
 
@@ -76,7 +83,7 @@ PROBABILITIES = [0.05, 0.4, 0.25, 0.2, 0.1]
         (GreedySampler(GreedyConfig()), [1]),
     ],
 )
-def test_frequencies_match_the_truncated_distribution(sampler: object, kept: list[int]) -> None:
+def test_frequencies_match_the_truncated_distribution(sampler: Sampler, kept: list[int]) -> None:
     expected = torch.zeros(5)
     expected[kept] = torch.tensor(PROBABILITIES)[kept]
     expected /= expected.sum()
@@ -97,7 +104,7 @@ def test_temperature_sharpens() -> None:
 def test_the_ends_of_the_unit_interval_stay_inside(uniform: float) -> None:
     logits = torch.randn(64, 1000, generator=torch.Generator().manual_seed(1))
     sampler = TopPSampler(TopPConfig(p=0.5, temperature=1))
-    ids = sampler.sample(logits, torch.full((64,), uniform))
+    ids = draw_ids(adjusted(sampler, logits), torch.full((64,), uniform))
     probabilities = logits.softmax(-1)
     chosen = probabilities.gather(1, ids[:, None])
     before = (probabilities * (probabilities > chosen)).sum(-1)
@@ -107,9 +114,9 @@ def test_the_ends_of_the_unit_interval_stay_inside(uniform: float) -> None:
 def test_proposals_do_not_depend_on_the_batch(head: NextChunkHead) -> None:
     hidden = torch.randn(3, 3, 8)
     sampler = TopPSampler(TopPConfig(p=0.9))
-    device = torch.device("cpu")
-    batch = head.propose(hidden, sampler, RowRandom([4, 5, 6], device=device))
-    alone = head.propose(hidden[1:2], sampler, RowRandom([5], device=device))
+    prompt = torch.zeros(3, 3, dtype=torch.int64)
+    batch = head.propose(hidden, TokenDraw(sampler, prompt, seeds=[4, 5, 6]))
+    alone = head.propose(hidden[1:2], TokenDraw(sampler, prompt[1:2], seeds=[5]))
     assert torch.equal(batch[1:2], alone)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wavslm_core.inference import PackLinear
-from wavslm_core.interfaces import Head, Random, Sampler
+from wavslm_core.interfaces import Draw, Head
 from wavslm_core.lengths import valid_mask
 from wavslm_next_chunk.config import NextChunkConfig
 
@@ -48,8 +48,6 @@ class NextChunkHead(Head[NextChunkConfig]):
             predicted_BT = predicted_BT.masked_fill(padded, torch.nan)
         return torch.cat([result_BT[:, :chunk], predicted_BT], dim=1)
 
-    def propose(self, hidden_BCD: Tensor, sampler: Sampler, random: Random) -> Tensor:
+    def propose(self, hidden_BCD: Tensor, draw: Draw) -> Tensor:
         """Draw the next chunk (B,C), each token from its own logits."""
-        batch, chunk = hidden_BCD.shape[0], self.config.chunk_tokens
-        logits_NV = self.logits(hidden_BCD[:, -chunk:]).flatten(0, 1).float()
-        return sampler.sample(logits_NV, random.uniform(chunk).flatten()).view(batch, chunk)
+        return draw.tokens(self.logits(hidden_BCD))

@@ -1,8 +1,4 @@
-"""Samplers: logits and one uniform number a row in, a token id a row out.
-
-Drawing by inversion of the cumulative distribution makes a token a pure function of its own logits and its
-own number, whatever else is in the batch. Ties keep the lower id first.
-"""
+"""Samplers that cut a distribution's tail, as maps from logits to logits. Ties keep the lower id first."""
 
 from __future__ import annotations
 
@@ -11,15 +7,16 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from wavslm_core.interfaces import Sampler
+from wavslm_core.interfaces import Sampler, SamplingContext
 from wavslm_next_chunk.config import MinPConfig, TopKConfig, TopPConfig
 
 
 class GreedySampler(Sampler):
     """The likeliest token."""
 
-    def sample(self, logits_NV: Tensor, uniform_N: Tensor) -> Tensor:
-        return logits_NV.argmax(dim=-1)
+    def adjust(self, logits_NV: Tensor, context: SamplingContext) -> Tensor:
+        best_N1 = logits_NV.argmax(dim=-1, keepdim=True)
+        return torch.full_like(logits_NV, -torch.inf).scatter(1, best_N1, 0.0)
 
 
 class TruncatingSampler(Sampler):
@@ -31,16 +28,11 @@ class TruncatingSampler(Sampler):
     def keep(self, sorted_NV: Tensor) -> Tensor:
         """Return which of the probabilities, sorted downwards, stay: a bool mask (N,V)."""
 
-    def sample(self, logits_NV: Tensor, uniform_N: Tensor) -> Tensor:
-        probabilities = torch.softmax(logits_NV.float() / self.config.temperature, dim=-1)
-        sorted_NV, ids_NV = probabilities.sort(dim=-1, descending=True, stable=True)
-        kept_NV = sorted_NV.masked_fill(~self.keep(sorted_NV), 0.0)
-        cumulative_NV = kept_NV.cumsum(dim=-1)
-        threshold_N1 = uniform_N[:, None] * cumulative_NV[:, -1:]
-        place_N1 = torch.searchsorted(cumulative_NV, threshold_N1, right=True)
-        # Rounding may put the threshold at the very end, past the last token that was kept.
-        last_N1 = (kept_NV > 0).sum(dim=-1, keepdim=True) - 1
-        return ids_NV.gather(1, place_N1.minimum(last_N1)).squeeze(1)
+    def adjust(self, logits_NV: Tensor, context: SamplingContext) -> Tensor:
+        scaled_NV = logits_NV / self.config.temperature
+        sorted_NV, ids_NV = scaled_NV.softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
+        dropped_NV = torch.empty_like(sorted_NV, dtype=torch.bool).scatter_(1, ids_NV, ~self.keep(sorted_NV))
+        return scaled_NV.masked_fill_(dropped_NV, -torch.inf)
 
 
 class TopPSampler(TruncatingSampler):
