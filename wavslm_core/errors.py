@@ -38,6 +38,12 @@ class StreamingError(WavslmError):
     """A part was asked to stream in a way that its facts rule out."""
 
 
+def summary(error: BaseException) -> str:
+    """Return an exception's type and message on one line, without a full stop."""
+    message = " ".join(str(error).split()).removesuffix(".") or "no message"
+    return f"{type(error).__name__}: {message}"
+
+
 def nearest(given: str, allowed: Iterable[str]) -> str | None:
     """Return the allowed name closest to `given`, or None when nothing is close."""
     matches = difflib.get_close_matches(given, list(allowed), n=1, cutoff=0.5)

@@ -134,10 +134,11 @@ def _register(module: Any, plugin: Plugin, registry: Registry) -> None:
         manager.register(module, name=plugin.name)
         manager.check_pending()
     except pluggy.PluginValidationError as error:
-        raise PluginError(
-            f"plugin '{plugin.name}' of {plugin.distribution} has a wrong hook: {error}. "
-            f"The hooks are: {', '.join(HOOKS.values())}, each with the one argument `register`."
-        ) from error
+        raise PluginError(_wrong_hook(plugin, " ".join(str(error).split()))) from error
+    for caller in manager.get_hookcallers(module) or []:
+        # pluggy lets a hook leave arguments out, but then it can register nothing, and nobody would notice.
+        if any("register" not in implementation.argnames for implementation in caller.get_hookimpls()):
+            raise PluginError(_wrong_hook(plugin, f"{caller.name}() takes no `register`"))
     if not manager.get_hookcallers(module):
         raise PluginError(
             f"plugin '{plugin.name}' of {plugin.distribution} implements no hook. Define one of "
@@ -147,6 +148,14 @@ def _register(module: Any, plugin: Plugin, registry: Registry) -> None:
     for role, hook in HOOKS.items():
         getattr(manager.hook, hook)(register=partial(_collect, entries, role, plugin))
     registry.add(*entries)
+
+
+def _wrong_hook(plugin: Plugin, problem: str) -> str:
+    return (
+        f"plugin '{plugin.name}' of {plugin.distribution} has a wrong hook: {problem}. "
+        f"The hooks are: {', '.join(HOOKS.values())}, each with the one argument `register`. "
+        f"Report it to its authors, or uninstall it"
+    )
 
 
 def _collect(

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from wavslm_core.configs import ROLES, Config, Role
-from wavslm_core.errors import PluginError, did_you_mean, nearest
+from wavslm_core.errors import PluginError, WavslmError, did_you_mean, nearest, summary
+
+INTERFACES: dict[Role, str] = {
+    "encoder": "wavslm_core.interfaces:Encoder",
+    "quantizer": "wavslm_core.interfaces:Quantizer",
+    "decoder": "wavslm_core.interfaces:Decoder",
+    "backbone": "wavslm_core.interfaces:Backbone",
+    "head": "wavslm_core.interfaces:Head",
+    "sampler": "wavslm_core.interfaces:Sampler",
+    "stage": "wavslm_core.stages.base:Stage",
+    "metric": "wavslm_core.evaluation.metrics:Metric",
+    "corpus": "wavslm_core.data.corpora:Corpus",
+    "format": "wavslm_core.interfaces:CheckpointFormat",
+}
+"""Role → the class that its implementations derive from, imported at build time like them."""
 
 KNOWN_PROVIDERS: dict[tuple[Role, str], str] = {
     ("encoder", "wavlm"): "wavslm-wavlm",
@@ -27,6 +42,10 @@ KNOWN_PROVIDERS: dict[tuple[Role, str], str] = {
 """Names of the reference plugins, so that a core without them can say what to install."""
 
 
+MEND = "update, reinstall or uninstall it"
+"""What to do about a plugin that fails."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """One registered implementation and where it came from."""
@@ -41,20 +60,55 @@ class Entry:
     plugin: str = ""
     """Name of the entry point that registered it."""
 
-    def load(self) -> Any:
+    @property
+    def described(self) -> str:
+        """What it is and whose, for messages."""
+        return f"{self.role} '{self.name}' of {self.distribution} {self.version}"
+
+    def load(self) -> type:
         """Import and return the implementation class.
 
-        Raises: PluginError naming the distribution when the import fails.
+        Raises: PluginError naming the distribution when the import fails, or gives something else than a
+        class with the interface of its role.
         """
-        module_name, _, attribute = self.target.partition(":")
         try:
-            return getattr(importlib.import_module(module_name), attribute)
-        except Exception as error:
+            found = _imported(self.target)
+        # An implementation that calls sys.exit() on import must not end the program without a word.
+        except (Exception, SystemExit) as error:
             raise PluginError(
-                f"{self.role} '{self.name}' of {self.distribution} {self.version} cannot be imported "
-                f"from {self.target}: {type(error).__name__}: {error}. "
+                f"{self.described} cannot be imported from {self.target}: {summary(error)}. "
                 f"Reinstall it with: pip install --force-reinstall {self.distribution}"
             ) from error
+        if not (isinstance(found, type) and issubclass(found, _imported(INTERFACES[self.role]))):
+            interface = INTERFACES[self.role].replace(":", ".")
+            raise PluginError(
+                f"{self.described} cannot be used: {self.target} is no subclass of {interface}. "
+                f"Report it to the authors of {self.distribution}, or name another {self.role}"
+            )
+        return found
+
+    def build(self, config: Config, **context: Any) -> Any:
+        """Return `Class(config, **context)`.
+
+        Raises: PluginError naming the distribution; the implementation's own WavslmErrors as they are.
+        """
+        implementation = self.load()
+        try:
+            return implementation(config, **context)
+        except (WavslmError, MemoryError):
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise PluginError(
+                f"{self.described} cannot be built: {summary(error)}. Change its options, or report it to "
+                f"the authors of {self.distribution}; --traceback shows where"
+            ) from error
+
+
+def _imported(target: str) -> Any:
+    module_name, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module_name), attribute)
 
 
 class Registry:
@@ -119,10 +173,28 @@ class Registry:
                 if distribution == provider
                 else f"Plugin {distribution}"
             )
-            message += f" ({source} failed to load: {type(error).__name__}: {error})"
+            message += f" ({source} {_failed(error)})"
         return message
 
+    def failures(self) -> str:
+        """Return a remark in parentheses for every plugin that failed to load, with a space before each."""
+        return "".join(
+            f" (Plugin {name} {_failed(error)})" for name, error in sorted(self.load_errors.items())
+        )
+
+    def described(self, config: Config) -> str:
+        """Return what a config stands for and whose it is, for messages."""
+        entry = self._entries.get((config.role, config.registered_name()))
+        return f"{config.role} '{config.registered_name()}'" if entry is None else entry.described
+
     def build(self, config: Config, **context: Any) -> Any:
-        """Import the implementation of `config` and build it as `Class(config, **context)`."""
-        entry = self.entry(config.role, str(getattr(config, config.tag)))
-        return entry.load()(config, **context)
+        """Import the implementation of `config` and build it as `Class(config, **context)`.
+
+        Raises: PluginError naming its distribution; the implementation's own WavslmErrors as they are.
+        """
+        return self.entry(config.role, str(getattr(config, config.tag))).build(config, **context)
+
+
+def _failed(error: BaseException) -> str:
+    text = summary(error)
+    return f"failed to load: {text}" if isinstance(error, PluginError) else f"failed to load: {text}; {MEND}"
