@@ -218,7 +218,11 @@ class Draw(ABC):
 
 
 class Head(Part[ConfigT], ABC):
-    """Owns which hidden state predicts which token, and how."""
+    """Owns which hidden state predicts which token, and how.
+
+    It is given token ids and hidden states only: a head that reads tokens, such as those drawn before in a
+    chunk, owns the table for it.
+    """
 
     @abstractmethod
     def log_probs(self, hidden_BTD: Tensor, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
