@@ -6,17 +6,18 @@ Free of torch and of weights, so that recipes can be checked against checkpoints
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast, get_args
 
 from wavslm_core.config_blocks import config_from_dict
 from wavslm_core.configs import CODEC_ROLES, LANGUAGE_ROLES, FormatConfig, PartConfig, Role
-from wavslm_core.errors import CheckpointError
-from wavslm_core.registry import Registry
+from wavslm_core.errors import CheckpointError, WavslmError, summary
+from wavslm_core.registry import MEND, Registry
 
 CONFIG_FILE = "config.json"
 Kind = Literal["codec", "speech_lm"]
+AnswerT = TypeVar("AnswerT")
 WORDS: dict[Kind, str] = {"codec": "codec", "speech_lm": "language model"}
 OUR_FORMATS: dict[str, Kind] = {"wavslm-codec": "codec", "wavslm-speech-lm": "speech_lm"}
 VERSION = 1
@@ -57,9 +58,26 @@ def inside_run(folder: Path, kind: Kind) -> Path:
     return folder / kind
 
 
-def formats(registry: Registry) -> list[FormatConfig]:
-    """Return every registered checkpoint format of other projects."""
-    return [cast(FormatConfig, config_class()) for config_class in registry.config_classes("format")]
+def first_format(
+    registry: Registry, question: Callable[[FormatConfig], AnswerT | None]
+) -> tuple[FormatConfig, AnswerT] | str:
+    """Return the first registered format that has an answer to a question, and the answer.
+
+    When none has, return remarks in parentheses, with a space before each, on the formats that could not be
+    asked: one that raises is no reason to do without the others.
+    """
+    remarks = ""
+    for config_class in registry.config_classes("format"):
+        try:
+            config = cast(FormatConfig, config_class())
+            answer = question(config)
+        except Exception as error:
+            entry = registry.entry("format", config_class.registered_name())
+            remarks += f" ({entry.described} fails: {summary(error)}; {MEND})"
+            continue
+        if answer is not None:
+            return config, answer
+    return remarks
 
 
 def recognise(
@@ -72,16 +90,14 @@ def recognise(
     ours = OUR_FORMATS.get(str(document.get("format")))
     held, found = ours, None
     if held is None:
-        for config in formats(registry):
-            held = config.holds(document)
-            if held is not None:
-                found = config
-                break
-    if held is None:
-        known = ", ".join([*OUR_FORMATS, *registry.names("format")])
-        raise CheckpointError(
-            f"{source} is in no known checkpoint format (known: {known}). Install the plugin that reads it"
-        )
+        answered = first_format(registry, lambda config: _kind(config.holds(document)))
+        if isinstance(answered, str):
+            known = ", ".join([*OUR_FORMATS, *registry.names("format")])
+            raise CheckpointError(
+                f"{source} is in no known checkpoint format (known: {known}). Install the plugin that reads "
+                f"it.{answered}{registry.failures()}"
+            )
+        found, held = answered
     if held != kind:
         raise CheckpointError(f"{source} holds a {WORDS[held]}, but a {WORDS[kind]} is needed here")
     if ours is not None and document.get("version") != VERSION:
@@ -90,6 +106,30 @@ def recognise(
             f"{VERSION}. Update wavslm-core"
         )
     return found
+
+
+def _kind(held: Any) -> Kind | None:
+    if held is not None and held not in get_args(Kind):
+        raise ValueError(f"holds() gave {held!r}, not one of {', '.join(get_args(Kind))} or None")
+    return cast("Kind | None", held)
+
+
+def format_part_configs(
+    found: FormatConfig, document: dict[str, Any], *, source: str, registry: Registry
+) -> dict[Role, PartConfig]:
+    """Return role → config for a document that `found` recognised.
+
+    Raises: CheckpointError, naming the format's distribution when it is the format that fails.
+    """
+    try:
+        return found.part_configs(document)
+    except WavslmError:
+        raise
+    except Exception as error:
+        raise CheckpointError(
+            f"{source} cannot be read: {registry.described(found)} fails: {summary(error)}. Check that the "
+            "folder is whole, or report it to the authors of that plugin; --traceback shows where"
+        ) from error
 
 
 def our_part_configs(

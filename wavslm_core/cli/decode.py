@@ -7,11 +7,14 @@ from typing import Annotated
 
 import typer
 
+from wavslm_core.cli.devices import AUTO, DeviceOption, usable_device
+
 
 def decode(
     codec: Annotated[str, typer.Argument(help="Codec: a folder, a run's folder, or a hub id.")],
     inputs: Annotated[list[Path], typer.Argument(help="Token files, or folders of them.")],
     out: Annotated[Path, typer.Option(help="Folder for the recordings.")] = Path("decoded"),
+    device: DeviceOption = AUTO,
 ) -> None:
     """Turn token files back into speech: one WAV a token file, in the same tree."""
     import torch
@@ -23,9 +26,10 @@ def decode(
     from wavslm_core.errors import DataError
     from wavslm_core.token_files import SUFFIX, TokenFile
 
+    target = usable_device(device)
     files = find_files(inputs, {SUFFIX})
     outputs = output_files(files, out, old={SUFFIX}, new=".wav")
-    model = Codec.load(codec)
+    model = Codec.load(codec, device=target)
     vocab_size, rate_hz = model.facts.quantizer.vocab_size, model.sample_rate_in
     seconds = 0.0
     with progress_bar("decode", total=len(files), unit="files") as advance:
@@ -38,7 +42,8 @@ def decode(
                     "Decode with the codec that encoded"
                 )
             samples = held.samples * model.sample_rate_out // held.sample_rate_hz
-            waveform_S = model.decode(torch.from_numpy(held.tokens_T)[None])[0, :samples]
+            tokens_1T = torch.from_numpy(held.tokens_T)[None].to(target)
+            waveform_S = model.decode(tokens_1T)[0, :samples].cpu()
             write_audio(output, waveform_S, model.sample_rate_out)
             seconds += waveform_S.numel() / model.sample_rate_out
             advance(1)

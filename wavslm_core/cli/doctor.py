@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from wavslm_core.cli.devices import AUTO, DeviceOption, usable_device
 from wavslm_core.errors import WavslmError
 
 LEAST_FREE_GB = 1
@@ -23,20 +24,23 @@ def doctor(
     runs_dir: Annotated[Path, typer.Option(help="Where runs will be; corpora are cached there.")] = Path(
         "runs"
     ),
+    device: DeviceOption = AUTO,
 ) -> None:
     """Report on the environment, devices, plugins and disk; with a recipe, overfit one batch of it.
 
     A model that cannot learn one batch by heart will not learn anything. Leaves with exit code 2 when
     something is wrong.
     """
+    target = usable_device(device)
     problems = _report_environment(runs_dir)
+    _line("device", str(target))
     if recipe is not None:
         from wavslm_core.recipe import Recipe
         from wavslm_core.stages.overfitting import REMAINING, overfit
 
         loaded = Recipe.load(recipe, overrides or [])
         loaded.check()
-        for outcome in overfit(loaded, steps=steps, runs_dir=runs_dir):
+        for outcome in overfit(loaded, steps=steps, runs_dir=runs_dir, device=target):
             verdict = "learns" if outcome.learns else "DOES NOT LEARN"
             _line(
                 outcome.what,

@@ -7,11 +7,14 @@ from typing import Annotated
 
 import typer
 
+from wavslm_core.cli.devices import AUTO, DeviceOption, usable_device
+
 
 def encode(
     codec: Annotated[str, typer.Argument(help="Codec: a folder, a run's folder, or a hub id.")],
     inputs: Annotated[list[Path], typer.Argument(help="Audio files, or folders of them.")],
     out: Annotated[Path, typer.Option(help="Folder for the token files.")] = Path("tokens"),
+    device: DeviceOption = AUTO,
 ) -> None:
     """Turn recordings into tokens: one .npz a recording, in the same tree.
 
@@ -26,9 +29,10 @@ def encode(
     from wavslm_core.errors import AudioError
     from wavslm_core.token_files import SUFFIX, TokenFile
 
+    target = usable_device(device)
     files = find_files(inputs, AUDIO_SUFFIXES)
     outputs = output_files(files, out, old=AUDIO_SUFFIXES, new=SUFFIX)
-    model = Codec.load(codec)
+    model = Codec.load(codec, device=target)
     recordings = Recordings(files, sample_rate_hz=model.sample_rate_in)
     samples = tokens = written = 0
     with progress_bar("encode", total=len(files), unit="files") as advance:
@@ -37,7 +41,7 @@ def encode(
                 error = AudioError(f"{files[place].file} is too short for a single token; leave it out")
                 recordings.skip(place, error)
                 continue
-            tokens_T = model.encode(waveform_S[None])[0]
+            tokens_T = model.encode(waveform_S[None].to(target))[0].cpu()
             TokenFile(
                 tokens_T=tokens_T.to(torch.int64).numpy(),
                 samples=waveform_S.numel(),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from wavslm_core.cli.devices import AUTO, DeviceOption, usable_device
 from wavslm_core.errors import AudioError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def generate(
     weights: Annotated[
         str | None, typer.Option(help="Packed weights for speed on CPUs: fp32, bf16 or int8.")
     ] = None,
+    device: DeviceOption = AUTO,
 ) -> None:
     """Continue recordings: a folder with WAVs and a spectrogram picture for each prompt.
 
@@ -47,8 +49,9 @@ def generate(
     from wavslm_core.evaluation.continuations import continue_all
 
     chosen = sampler_options(sampler, options or [])
+    target = usable_device(device, cpu_only=None if weights is None else f"--weights {weights}")
     files = find_files(prompts, AUDIO_SUFFIXES)
-    speech_lm = load_speech_lm(model, codec)
+    speech_lm = load_speech_lm(model, codec, device=target)
     speech_lm.make_sampler(chosen)
     if weights is not None:
         speech_lm = speech_lm.for_inference(weights=weights)

@@ -8,10 +8,11 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from wavslm_core.errors import WavslmError
+from wavslm_core.errors import WavslmError, summary
 
 EXIT_BUG, EXIT_MENDABLE, EXIT_INTERRUPTED = 1, 2, 130
 TRACEBACK = "--traceback"
+SHOW = f"run again with {TRACEBACK} to see where."
 
 
 def guarded(command: Callable[[list[str]], object]) -> int:
@@ -64,14 +65,33 @@ def _explain(error: Exception, shown: bool) -> int:
         place = f" while writing {error.filename}" if error.filename else ""
         _say(f"error: the disk is full{place}. What was saved before is kept; free some space and run again")
         return EXIT_MENDABLE
-    details = getattr(error, "details", None)
-    hint = (
-        "" if shown or details == "" else f" This looks like a bug; run again with {TRACEBACK} to see where."
-    )
-    message = " ".join(str(error).split()) or "no message"
-    named = message if details is not None else f"{type(error).__name__}: {message}"
-    _say(f"error: {named.removesuffix('.')}.{hint}")
+    # A job that ran elsewhere names the exception in its message already.
+    known = " ".join(str(error).split()) if hasattr(error, "details") else summary(error)
+    what = known.removesuffix(".")
+    if isinstance(error, MemoryError) or "OutOfMemoryError" in what:
+        _say(f"error: out of memory: {what}. Use smaller batches, shorter recordings or a smaller model")
+        return EXIT_MENDABLE
+    culprit = _culprit(error)
+    if culprit is not None:
+        shows = "" if shown else f"; {TRACEBACK} shows all"
+        _say(f"error: raised in {culprit}: {what}; report it to its authors{shows}")
+        return EXIT_BUG
+    # A job that was killed has no traceback to show.
+    hint = "" if shown or getattr(error, "details", None) == "" else f" This looks like a bug; {SHOW}"
+    _say(f"error: {what}.{hint}")
     return EXIT_BUG
+
+
+def _culprit(error: Exception) -> object | None:
+    # Imported when something broke only: `--help` needs no plugins.
+    from wavslm_core import plugins
+    from wavslm_core.cli.blame import find_culprit
+
+    try:
+        return find_culprit(error, plugins.load().plugins)
+    except Exception:
+        # Whatever keeps plugins from loading, such as WAVSLM_STRICT_PLUGINS=1, is the error to show already.
+        return None
 
 
 def _say(text: str) -> None:

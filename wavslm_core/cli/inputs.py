@@ -12,6 +12,7 @@ import typer
 from wavslm_core.errors import AudioError, WavslmError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from wavslm_core.speech_lm import SpeechLM
@@ -108,12 +109,13 @@ def counted(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def load_speech_lm(model: str, codec: str | None) -> SpeechLM:
+def load_speech_lm(model: str, codec: str | None, *, device: torch.device) -> SpeechLM:
     """Load a language model by folder, run folder or hub id, with the codec it names or another one."""
     from wavslm_core.codec import Codec
     from wavslm_core.speech_lm import SpeechLM
 
-    return SpeechLM.load(model, codec=None if codec is None else Codec.load(codec))
+    given = None if codec is None else Codec.load(codec, device=device)
+    return SpeechLM.load(model, codec=given, device=device)
 
 
 def sampler_options(name: str | None, options: Sequence[str]) -> dict[str, Any] | None:

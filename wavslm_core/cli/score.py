@@ -7,11 +7,14 @@ from typing import Annotated
 
 import typer
 
+from wavslm_core.cli.devices import AUTO, DeviceOption, usable_device
+
 
 def score(
     model: Annotated[str, typer.Argument(help="Language model: a folder, a run's folder, or a hub id.")],
     inputs: Annotated[list[Path], typer.Argument(help="Audio files, or folders of them.")],
     codec: Annotated[str | None, typer.Option(help="Another codec than the model names.")] = None,
+    device: DeviceOption = AUTO,
 ) -> None:
     """Print the log-likelihood of recordings, tab-separated: file, nats, nats per token, tokens scored.
 
@@ -27,8 +30,9 @@ def score(
     from wavslm_core.data.progress import progress_bar
     from wavslm_core.errors import AudioError
 
+    target = usable_device(device)
     files = find_files(inputs, AUDIO_SUFFIXES)
-    speech_lm = load_speech_lm(model, codec)
+    speech_lm = load_speech_lm(model, codec, device=target)
     recordings = Recordings(files, sample_rate_hz=speech_lm.codec.sample_rate_in)
     sum_nats, sum_tokens, scored = 0.0, 0, 0
     typer.echo("file\tlog_likelihood\tper_token\ttokens")
@@ -44,7 +48,7 @@ def score(
                 )
                 recordings.skip(place, error)
                 continue
-            log_probs = speech_lm.log_probs(speech_lm.codec.encode(waveform_S[None]))
+            log_probs = speech_lm.log_probs(speech_lm.codec.encode(waveform_S[None].to(target))).cpu()
             known = log_probs[~log_probs.isnan()]
             nats, count = known.double().sum().item(), known.numel()
             name = printable(files[place].relative)

@@ -7,7 +7,8 @@ from typing import Any
 
 from wavslm_core.checkpoint_documents import (
     CONFIG_FILE,
-    formats,
+    first_format,
+    format_part_configs,
     inside_run,
     our_part_configs,
     read_document,
@@ -27,7 +28,7 @@ def codec_configs(checkpoint: str, registry: Registry) -> dict[Role, PartConfig]
     found = recognise(document, kind="codec", source=checkpoint, registry=registry)
     if found is None:
         return our_part_configs(document, kind="codec", source=checkpoint, registry=registry)
-    return found.part_configs(document)
+    return format_part_configs(found, document, source=checkpoint, registry=registry)
 
 
 def _document(checkpoint: str, registry: Registry) -> dict[str, Any]:
@@ -37,10 +38,9 @@ def _document(checkpoint: str, registry: Registry) -> dict[str, Any]:
     cached = _cached(checkpoint)
     if cached is not None:
         return read_document(cached)
-    for config in formats(registry):
-        document = config.known_document(checkpoint)
-        if document is not None:
-            return document
+    answered = first_format(registry, lambda config: config.known_document(checkpoint))
+    if not isinstance(answered, str):
+        return answered[1]
     message = (
         f"'{checkpoint}' is neither a folder, nor in the local hub cache, nor a hub id that a plugin knows."
     )
@@ -48,9 +48,7 @@ def _document(checkpoint: str, registry: Registry) -> dict[str, Any]:
         message += f" Check the path, or download it first: hf download {checkpoint}"
     else:
         message += " Check the path."
-    for distribution, error in sorted(registry.load_errors.items()):
-        message += f" (Plugin {distribution} failed to load: {type(error).__name__}: {error})"
-    raise CheckpointError(message)
+    raise CheckpointError(f"{message}{answered}{registry.failures()}")
 
 
 def _is_hub_id(checkpoint: str) -> bool:

@@ -9,10 +9,29 @@ from pydantic import ValidationError
 
 from wavslm_core.config_blocks import config_problems
 from wavslm_core.configs import CODEC_ROLES, PART_ROLES, Config, PartConfig, Role
-from wavslm_core.errors import PluginError, RecipeError, WavslmError
-from wavslm_core.facts import CodecFacts, DecoderFacts, EncoderFacts, PartFacts, QuantizerFacts
+from wavslm_core.errors import PluginError, RecipeError, WavslmError, summary
+from wavslm_core.facts import (
+    BackboneFacts,
+    CodecFacts,
+    DecoderFacts,
+    EncoderFacts,
+    HeadFacts,
+    PartFacts,
+    QuantizerFacts,
+    SamplerFacts,
+)
 from wavslm_core.recipe.checkpoints import codec_configs
 from wavslm_core.recipe.model import Recipe
+from wavslm_core.registry import Registry
+
+FACTS: dict[Role, type] = {
+    "encoder": EncoderFacts,
+    "quantizer": QuantizerFacts,
+    "decoder": DecoderFacts,
+    "backbone": BackboneFacts,
+    "head": HeadFacts,
+    "sampler": SamplerFacts,
+}
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 
@@ -21,6 +40,7 @@ ConfigT = TypeVar("ConfigT", bound=Config)
 class Links:
     """The parts of a recipe with their linked fields filled in, and what stood in the way."""
 
+    registry: Registry
     parts: dict[Role, PartConfig] = field(default_factory=dict)
     facts: dict[Role, PartFacts] = field(default_factory=dict)
     """Of the parts whose facts could be stated."""
@@ -36,7 +56,7 @@ class Links:
 
 def link_recipe(recipe: Recipe) -> Links:
     """Return the recipe's parts, linked. Never raises for what a user can mend: see `Links.unfilled`."""
-    links = Links()
+    links = Links(recipe.registry)
     given = recipe.parts()
     if recipe.codec is not None:
         blocks = [role for role in CODEC_ROLES if role in given]
@@ -112,10 +132,20 @@ def _link_part(links: Links, role: Role, config: PartConfig) -> None:
         links.unknown.add(role)
         return
     try:
-        links.facts[role] = config.facts()
-    except (ValueError, WavslmError) as error:
+        facts = config.facts()
+        if not isinstance(facts, FACTS[role]):
+            raise TypeError(f"it returns {type(facts).__name__}, not {FACTS[role].__name__}")
+    except WavslmError as error:
         links.unfilled.append(f"{role}.{name}: {error}")
         links.unknown.add(role)
+    except Exception as error:
+        links.unfilled.append(
+            f"{role}.{name}: facts() of {links.registry.described(config)} fails: {summary(error)}. "
+            "Change its options, or report it to the authors of that plugin"
+        )
+        links.unknown.add(role)
+    else:
+        links.facts[role] = facts
 
 
 def _filled(links: Links, config: ConfigT, *, where: str) -> ConfigT:
@@ -131,8 +161,8 @@ def _filled(links: Links, config: ConfigT, *, where: str) -> ConfigT:
             continue
         if not hasattr(links.facts[role], fact):
             raise PluginError(
-                f"{config.role} '{config.registered_name()}' links {field_name} to {source}, but "
-                f"{type(links.facts[role]).__name__} has no {fact}. This is a mistake in its plugin."
+                f"{links.registry.described(config)} links {field_name} to {source}, but "
+                f"{type(links.facts[role]).__name__} has no {fact}. Report it to the authors of that plugin"
             )
         value = getattr(links.facts[role], fact)
         links.checked.add((where, source))

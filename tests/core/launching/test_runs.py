@@ -73,7 +73,7 @@ def test_a_run_finishes_and_is_then_skipped(tmp_path: Path, command: Callable[..
     [
         ("mendable", 2, "error: the shelf is empty. Put something on it."),
         ("disk", 2, "error: the disk is full while writing weights.bin."),
-        ("bug", 1, "RuntimeError: a wheel came off. This looks like a bug; run again with --traceback"),
+        ("bug", 1, "RuntimeError: a wheel came off; report it to its authors; --traceback shows all"),
     ],
 )
 def test_errors_are_one_line_and_an_exit_code(

@@ -1,0 +1,158 @@
+"""`wavslm new-plugin`: a distribution with one small part that works, to change into one's own."""
+
+from __future__ import annotations
+
+import keyword
+import re
+import shlex
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from importlib.util import find_spec
+from pathlib import Path
+from string import Template
+from typing import Annotated
+
+import typer
+
+from wavslm_core.errors import WavslmError
+
+RECIPE = "recipes/wavslm_tiny.yaml"
+LONGEST_NAME = 30
+"""So that lines with the names of package and class in them stay within what the formatter allows."""
+
+
+class PartRole(StrEnum):
+    """The six roles."""
+
+    ENCODER = "encoder"
+    QUANTIZER = "quantizer"
+    DECODER = "decoder"
+    BACKBONE = "backbone"
+    HEAD = "head"
+    SAMPLER = "sampler"
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """What is particular to a role."""
+
+    about: str
+    """What the part does, for the README."""
+    example: str = ""
+    """Options that have no default outside of a recipe, for the test."""
+
+
+SKETCHES: dict[PartRole, Sketch] = {
+    PartRole.ENCODER: Sketch("a projection of each hop of waveform and causal convolutions"),
+    PartRole.QUANTIZER: Sketch("finite scalar quantisation with a causal decompressor", "input_dim=16"),
+    PartRole.DECODER: Sketch(
+        "causal convolutions and a linear map to samples",
+        "input_dim=16, sample_rate_hz=16000, hop_samples=320",
+    ),
+    PartRole.BACKBONE: Sketch("gated recurrent layers", "input_dim=16"),
+    PartRole.HEAD: Sketch("two linear maps that predict the next chunk", "input_dim=16, vocab_size=32"),
+    PartRole.SAMPLER: Sketch("sampling without the unlikely tokens"),
+}
+
+
+def new_plugin(
+    name: Annotated[str, typer.Argument(help="Name in recipes, such as my_quantizer.")],
+    role: Annotated[PartRole, typer.Option(help="What it does.")],
+    into: Annotated[Path, typer.Option(help="Folder to write wavslm-NAME into.")] = Path(),
+) -> None:
+    """Write a plugin with one small part that works, streams and trains: wavslm-NAME, with tests."""
+    from wavslm_core.data.atomic import replacing_folder
+
+    check_name(name, role)
+    distribution = f"wavslm-{name.replace('_', '-')}"
+    folder = into / distribution
+    if folder.exists():
+        raise WavslmError(f"{folder} exists already; choose another name, remove it, or give --into")
+    with replacing_folder(folder) as beside:
+        for relative, text in rendered(name, role, distribution).items():
+            path = beside / relative
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    place = shlex.quote(str(folder))
+    block = f"{role}={{name: {name}}}"
+    typer.echo(
+        f"{folder}: the {role} '{name}', which works as it is. Change {name_of(name)}/{role}.py; next:"
+    )
+    for command in [
+        f"pip install -e {place}",
+        f"pytest {place}",
+        f"wavslm recipe check {RECIPE} {shlex.quote(block)}",
+    ]:
+        typer.echo(f"  {command}")
+    typer.echo(f"In a recipe: `{role}: {{name: {name}}}`")
+
+
+def name_of(name: str) -> str:
+    """Return the name of the import package."""
+    return f"wavslm_{name}"
+
+
+def check_name(name: str, role: PartRole) -> None:
+    """Raises: WavslmError for a name that cannot be one, or is taken."""
+    if not re.fullmatch(r"[a-z](_?[a-z0-9])*", name) or keyword.iskeyword(name):
+        better = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_").removeprefix("wavslm_")
+        usable = re.fullmatch(r"[a-z](_?[a-z0-9])*", better) and not keyword.iskeyword(better)
+        hint = f" Try '{better}'" if usable else " Try 'my_part'"
+        raise WavslmError(
+            f"'{name}' cannot be the name of a part: small letters, digits and single underscores, a letter "
+            f"first, no word of Python's.{hint}"
+        )
+    if len(name) > LONGEST_NAME:
+        raise WavslmError(f"'{name}' has {len(name)} letters; {LONGEST_NAME} are the most, so shorten it")
+    from wavslm_core.plugins import load
+
+    loaded = load()
+    for entry in loaded.registry:
+        if (entry.role, entry.name) == (role.value, name):
+            raise WavslmError(f"{entry.described} is installed already; choose another name")
+    for plugin in loaded.plugins:
+        if plugin.name == name:
+            raise WavslmError(
+                f"the plugin name '{name}' is taken by {plugin.distribution}; choose another name"
+            )
+    if find_spec(name_of(name)) is not None:
+        raise WavslmError(f"a package {name_of(name)} is installed already; choose another name")
+
+
+def rendered(name: str, role: PartRole, distribution: str) -> dict[str, str]:
+    """Return relative path → text of every file of the distribution."""
+    package = name_of(name)
+    stem = "".join(word.capitalize() for word in name.split("_"))
+    interface = role.value.capitalize()
+    values = {
+        "name": name,
+        "role": role.value,
+        "distribution": distribution,
+        "package": package,
+        "config": f"{stem}Config",
+        "part": stem if stem.endswith(interface) else f"{stem}{interface}",
+        "interface": interface,
+        "hook": f"register_{role.value}s",
+        "about": SKETCHES[role].about,
+        "example": SKETCHES[role].example,
+    }
+    templates = files("wavslm_core.cli") / "templates"
+    sources: dict[str, Traversable] = {
+        "pyproject.toml": templates / "common" / "pyproject.toml.txt",
+        "README.md": templates / "common" / "README.md.txt",
+        f"{package}/__init__.py": templates / "common" / "__init__.py.txt",
+        f"{package}/config.py": templates / role.value / "config.py.txt",
+        f"{package}/{role.value}.py": templates / role.value / f"{role.value}.py.txt",
+        f"tests/test_{name}.py": templates / "common" / "test.py.txt",
+    }
+    texts = {path: source.read_text(encoding="utf-8") for path, source in sources.items()}
+    return {path: Template(text).substitute(values) for path, text in texts.items()} | {
+        f"{package}/py.typed": ""
+    }
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command()(new_plugin)
