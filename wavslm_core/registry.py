@@ -37,6 +37,11 @@ KNOWN_PROVIDERS: dict[tuple[Role, str], str] = {
     ("sampler", "top_k"): "wavslm-next-chunk",
     ("sampler", "min_p"): "wavslm-next-chunk",
     ("sampler", "greedy"): "wavslm-next-chunk",
+    ("sampler", "typical"): "wavslm-next-chunk",
+    ("sampler", "temperature"): "wavslm-next-chunk",
+    ("sampler", "repetition_aware"): "wavslm-next-chunk",
+    ("sampler", "repetition_penalty"): "wavslm-next-chunk",
+    ("sampler", "best_of"): "wavslm-next-chunk",
     ("corpus", "tiny_speech"): "wavslm-tiny-speech",
 }
 """Names of the reference plugins, so that a core without them can say what to install."""

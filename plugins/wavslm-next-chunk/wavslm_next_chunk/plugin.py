@@ -1,10 +1,21 @@
-"""Registers the head `next_chunk` and the samplers `top_p`, `top_k`, `min_p` and `greedy`."""
+"""Registers the head `next_chunk` and the samplers."""
 
 from __future__ import annotations
 
 from wavslm_core.hookspecs import Register
 from wavslm_core.plugins import hookimpl
-from wavslm_next_chunk.config import GreedyConfig, MinPConfig, NextChunkConfig, TopKConfig, TopPConfig
+from wavslm_next_chunk.config import NextChunkConfig
+from wavslm_next_chunk.sampler_configs import (
+    BestOfConfig,
+    GreedyConfig,
+    MinPConfig,
+    RepetitionAwareConfig,
+    RepetitionPenaltyConfig,
+    TemperatureConfig,
+    TopKConfig,
+    TopPConfig,
+    TypicalConfig,
+)
 
 
 @hookimpl
@@ -14,7 +25,12 @@ def register_heads(register: Register) -> None:
 
 @hookimpl
 def register_samplers(register: Register) -> None:
-    register(TopPConfig, "wavslm_next_chunk.samplers:TopPSampler")
-    register(TopKConfig, "wavslm_next_chunk.samplers:TopKSampler")
-    register(MinPConfig, "wavslm_next_chunk.samplers:MinPSampler")
-    register(GreedyConfig, "wavslm_next_chunk.samplers:GreedySampler")
+    register(GreedyConfig, "wavslm_next_chunk.truncating:GreedySampler")
+    register(TopPConfig, "wavslm_next_chunk.truncating:TopPSampler")
+    register(TopKConfig, "wavslm_next_chunk.truncating:TopKSampler")
+    register(MinPConfig, "wavslm_next_chunk.truncating:MinPSampler")
+    register(TypicalConfig, "wavslm_next_chunk.truncating:TypicalSampler")
+    register(TemperatureConfig, "wavslm_next_chunk.reshaping:TemperatureSampler")
+    register(RepetitionAwareConfig, "wavslm_next_chunk.reshaping:RepetitionAwareSampler")
+    register(RepetitionPenaltyConfig, "wavslm_next_chunk.reshaping:RepetitionPenaltySampler")
+    register(BestOfConfig, "wavslm_next_chunk.reshaping:BestOfSampler")
