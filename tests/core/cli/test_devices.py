@@ -1,0 +1,42 @@
+"""The option `--device`, on a machine that may or may not have a GPU."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from wavslm_core.cli.devices import usable_device
+from wavslm_core.errors import WavslmError
+
+
+def test_auto_is_the_first_gpu_else_the_cpu() -> None:
+    assert usable_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert usable_device("cpu") == torch.device("cpu")
+
+
+def test_what_works_on_the_cpu_only_makes_auto_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert usable_device("auto") == torch.device("cuda")
+    assert usable_device("cuda:1") == torch.device("cuda:1")
+    assert usable_device("auto", cpu_only="--weights int8") == torch.device("cpu")
+    with pytest.raises(WavslmError, match="--weights int8 works on the CPU only, but --device is cuda"):
+        usable_device("cuda", cpu_only="--weights int8")
+    with pytest.raises(WavslmError, match="--device is cuda:2, but PyTorch sees none here"):
+        usable_device("cuda:2")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("cude", "--device cude is no device. Did you mean 'cuda'? Allowed: auto, cpu, cuda,"),
+        ("cuda:x", "--device cuda:x is no device. Allowed"),
+        ("", "--device  is no device"),
+        ("meta", "--device meta is no device"),
+        ("cuda:99", "--device is cuda:99, but PyTorch sees none here. Usable: auto, cpu"),
+    ],
+)
+def test_what_is_no_device_here(name: str, said: str) -> None:
+    with pytest.raises(WavslmError) as caught:
+        usable_device(name)
+    assert said in str(caught.value)

@@ -1,0 +1,103 @@
+"""`wavslm new-plugin`: names that it refuses, and code that passes our own rules."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wavslm_core.cli.new_plugin import LONGEST_NAME, PartRole
+from wavslm_core.configs import PART_ROLES
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def tool(*arguments: str | Path, cwd: Path, path: str = "") -> None:
+    """Run a Python tool of this environment, which has to find nothing wrong."""
+    environment = {**os.environ, "MYPYPATH": path}
+    command = [sys.executable, "-m", *arguments]
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_there_is_a_template_for_every_role() -> None:
+    assert tuple(PartRole) == PART_ROLES
+
+
+@pytest.mark.slow
+def test_what_it_writes_is_formatted_linted_and_typed(command: Callable[..., Any], tmp_path: Path) -> None:
+    packages = []
+    for role in PART_ROLES:
+        for name in (role[0], f"my_{role}", "x" * (LONGEST_NAME - len(role)) + role):
+            done = command("main", "new-plugin", name, "--role", role)
+            assert done.returncode == 0, done.stderr
+            packages.append(tmp_path / f"wavslm-{name.replace('_', '-')}" / f"wavslm_{name}")
+            assert (packages[-1] / f"{role}.py").exists()
+    tool("ruff", "check", ".", cwd=tmp_path)
+    tool("ruff", "format", "--check", ".", cwd=tmp_path)
+    own = [package for package in packages if package.name.startswith("wavslm_my_")]
+    names = [argument for package in own for argument in ("-p", package.name)]
+    config = ["--config-file", ROOT / "pyproject.toml", "--cache-dir", ROOT / ".mypy_cache"]
+    tool("mypy", *config, *names, cwd=tmp_path, path=os.pathsep.join(str(package.parent) for package in own))
+
+
+def test_the_same_rules_as_ours(command: Callable[..., Any], tmp_path: Path) -> None:
+    import tomllib
+
+    assert command("main", "new-plugin", "mine", "--role", "head").returncode == 0
+    theirs = tomllib.loads((tmp_path / "wavslm-mine" / "pyproject.toml").read_text())["tool"]["ruff"]
+    ours = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]
+    assert theirs["line-length"] == ours["line-length"]
+    assert theirs["lint"]["select"] == ours["lint"]["select"]
+    assert set(theirs["lint"]["ignore"]) <= set(ours["lint"]["ignore"])
+
+
+def test_it_says_what_to_do_next(command: Callable[..., Any], tmp_path: Path) -> None:
+    done = command("main", "new-plugin", "my_codes", "--role", "quantizer", "--into", "some where")
+    assert done.returncode == 0, done.stderr
+    for said in [
+        "pip install -e 'some where/wavslm-my-codes'",
+        "pytest 'some where/wavslm-my-codes'",
+        "wavslm recipe check recipes/wavslm_tiny.yaml 'quantizer={name: my_codes}'",
+        "`quantizer: {name: my_codes}`",
+    ]:
+        assert said in done.stdout
+    written = {str(path.relative_to(tmp_path / "some where")) for path in tmp_path.rglob("*.*")}
+    assert "wavslm-my-codes/tests/test_my_codes.py" in written
+    assert not [path for path in written if path.startswith(".")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["My-Head", "--role", "head"], "'My-Head' cannot be the name of a part: small letters"),
+        (["My-Head", "--role", "head"], "Try 'my_head'"),
+        (["wavslm-foo", "--role", "head"], "Try 'foo'"),
+        (["2nd", "--role", "head"], "Try 'my_part'"),
+        (["class", "--role", "head"], "no word of Python's. Try 'my_part'"),
+        (["a__b", "--role", "head"], "Try 'a_b'"),
+        (["a" * (LONGEST_NAME + 1), "--role", "head"], f"{LONGEST_NAME} are the most, so shorten it"),
+        (["fake", "--role", "head"], "head 'fake' of wavslm-example 1.0 is installed already; choose"),
+        (["example", "--role", "head"], "the plugin name 'example' is taken by wavslm-example"),
+        (["core", "--role", "head"], "a package wavslm_core is installed already"),
+        (["there", "--role", "head"], "wavslm-there exists already; choose another name, remove it, or"),
+        (["new", "--role", "haed"], "'haed' is not one of"),
+        (["new", "--role", "head", "--into", "file"], "is a file, not a folder"),
+        (["new"], "Missing option '--role'"),
+    ],
+)
+def test_what_it_refuses(
+    command: Callable[..., Any], tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    (tmp_path / "wavslm-there").mkdir()
+    (tmp_path / "file").touch()
+    done = command("main", "new-plugin", *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert {path.name for path in tmp_path.rglob("*")} == {"wavslm-there", "file"}

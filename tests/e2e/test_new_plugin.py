@@ -1,0 +1,94 @@
+"""What `wavslm new-plugin` writes, really installed: listed, checked, trained, and green by its own tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from wavslm_core.configs import PART_ROLES
+
+ROOT = Path(__file__).resolve().parents[2]
+BLOCKS = "\n".join(f"{role}: {{name: my_{role}}}" for role in PART_ROLES)
+RECIPE = f"""
+name: mine
+{BLOCKS}
+data: {{corpus: tiny_speech, minutes: 1, valid_minutes: 0.2}}
+stages:
+  - {{run: train_codec, steps: 6, batch_size: 2, crop_seconds: 0.5, continuous_steps: 2, valid_utterances: 2}}
+  - {{run: tokenize}}
+  - {{run: train_lm, steps: 6, batch_size: 2, crop_tokens: 32}}
+  - {{run: generate, prompts: 1, new_seconds: 0.4}}
+launch: {{device: cpu}}
+"""
+
+Call = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="module")
+def call(tmp_path_factory: pytest.TempPathFactory) -> Call:
+    """Write a plugin for each role and install them; return what runs a command that sees them."""
+    folder = tmp_path_factory.mktemp("new_plugin")
+    environment = {
+        **{key: value for key, value in os.environ.items() if not key.startswith("WAVSLM")},
+        "PYTHONPATH": str(folder / "installed"),
+        "OMP_NUM_THREADS": "1",
+        "COLUMNS": "200",
+    }
+
+    def run(program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        command = [Path(sys.executable).with_name(program), *arguments]
+        return subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+        )
+
+    for role in PART_ROLES:
+        written = run("wavslm", "new-plugin", f"my_{role}", "--role", role)
+        assert written.returncode == 0, written.stderr
+    folders = [folder / f"wavslm-my-{role}" for role in PART_ROLES]
+    install = ["install", "--quiet", "--no-build-isolation", "--no-deps", "--target", folder / "installed"]
+    installed = run("python", "-m", "pip", *install, *folders)
+    assert installed.returncode == 0, installed.stderr
+    (folder / "mine.yaml").write_text(RECIPE)
+    return run
+
+
+@pytest.mark.slow
+def test_it_is_listed_and_fits_into_a_recipe(call: Call) -> None:
+    listed = {plugin["name"]: plugin for plugin in json.loads(call("wavslm", "plugins", "--json").stdout)}
+    for role in PART_ROLES:
+        plugin = listed[f"my_{role}"]
+        assert plugin["distribution"] == f"wavslm-my-{role}"
+        assert plugin["roles"] == {role: [f"my_{role}"]}
+        assert plugin["error"] is None
+        block = f"{role}={{name: my_{role}}}"
+        checked = call("wavslm", "recipe", "check", ROOT / "recipes" / "wavslm_tiny.yaml", block)
+        assert checked.returncode == 0, checked.stderr
+        assert f"{role} my_{role}" in checked.stdout
+
+
+@pytest.mark.slow
+def test_a_recipe_of_nothing_else_trains_and_speaks(call: Call) -> None:
+    done = call("wavslm-run", "mine.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "stage generate: finished" in done.stdout
+
+
+@pytest.mark.slow
+def test_every_part_learns(call: Call) -> None:
+    done = call("wavslm", "doctor", "mine.yaml", "stages.train_codec.lr=0.003", "stages.train_lm.lr=0.01")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "codec       learns" in done.stdout
+    assert "LM          learns" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("role", PART_ROLES)
+def test_its_own_tests_pass(call: Call, role: str) -> None:
+    done = call("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", f"wavslm-my-{role}")
+    assert done.returncode == 0, done.stdout
