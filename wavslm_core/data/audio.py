@@ -137,7 +137,9 @@ def resample(waveform: Tensor, from_hz: int, to_hz: int) -> Tensor:
     if from_hz == to_hz:
         return waveform
     ratio = _ratio(from_hz, to_hz)
-    resampled = _resampler(ratio.denominator, ratio.numerator, waveform.device)(waveform)
+    # Audio is data: a caller that trains under autocast must not get it rounded to 8 bits.
+    with torch.autocast(waveform.device.type, enabled=False):
+        resampled = _resampler(ratio.denominator, ratio.numerator, waveform.device)(waveform)
     length = resampled_length(waveform.shape[-1], from_hz, to_hz)
     if resampled.shape[-1] < length:
         return torch.nn.functional.pad(resampled, (0, length - resampled.shape[-1]))

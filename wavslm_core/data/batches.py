@@ -1,6 +1,6 @@
 """Which data a step sees, as a pure function of (seed, step, rank, world size): nothing to resume.
 
-Every epoch is a keyed permutation computed element by element, so that an order over billions of windows
+Every epoch is a keyed permutation computed element by element, so that an order over billions of items
 costs no memory. All ranks together take `batch_size · world_size` consecutive places of the order at each
 step and each takes its own part: the set of places depends on the size of the global batch only, not on how
 it is divided.
@@ -62,62 +62,37 @@ def batch_places(step: int, *, batch_size: int, rank: int = 0, world_size: int =
     return np.arange(first, first + batch_size, dtype=np.int64)
 
 
-def batch_items(
-    size: int, *, seed: int, step: int, batch_size: int, rank: int = 0, world_size: int = 1
-) -> tuple[IntArray, IntArray]:
-    """Return items in [0, size) and their epochs, both (batch_size,); an epoch takes every item once."""
+def batch_items(places: IntArray, *, size: int, seed: int) -> IntArray:
+    """Return the items in [0, size) at places of the order, (batch_size,); an epoch takes every item once."""
     if size <= 0:
         raise DataError("there is nothing to train on: the split holds no item")
-    places = batch_places(step, batch_size=batch_size, rank=rank, world_size=world_size)
     epochs, within = np.divmod(places, size)
     items = np.empty_like(within)
     for epoch in np.unique(epochs):
         chosen = epochs == epoch
         items[chosen] = permute(within[chosen], size=size, seed=seed, epoch=int(epoch))
-    return items, epochs
+    return items
 
 
-def windows_per_epoch(total_tokens: int, *, length: int, align: int = 1) -> int:
-    """Return how many windows an epoch of `window_starts` takes.
+@dataclass(frozen=True, kw_only=True)
+class Batching:
+    """How a process takes its part of each step."""
 
-    Raises: DataError when the stream is shorter than one window; ValueError when `length` is not a multiple
-    of `align`.
-    """
-    if length % align:
-        raise ValueError(f"windows of {length} tokens are not a whole number of {align}-token chunks")
-    if total_tokens < length:
-        raise DataError(
-            f"the split holds {total_tokens} tokens, less than one window of {length}; "
-            "take shorter windows or more data"
+    micro_batch_size: int
+    seed: int
+    accumulate: int = 1
+    """Micro-batches in a step."""
+    rank: int = 0
+    world_size: int = 1
+
+    def places(self, step: int, micro_batch: int = 0) -> IntArray:
+        """Return the places (micro_batch_size,) in the order that a micro-batch takes."""
+        return batch_places(
+            step * self.accumulate + micro_batch,
+            batch_size=self.micro_batch_size,
+            rank=self.rank,
+            world_size=self.world_size,
         )
-    return max(1, total_tokens // length - 1)
-
-
-def window_starts(
-    total_tokens: int,
-    *,
-    length: int,
-    seed: int,
-    step: int,
-    batch_size: int,
-    rank: int = 0,
-    world_size: int = 1,
-    align: int = 1,
-) -> IntArray:
-    """Return where windows of `length` tokens start, (batch_size,), each a multiple of `align`.
-
-    Windows of one epoch do not overlap and lie on a grid; each epoch shifts the grid by another amount, up
-    to a window, and so leaves out fewer than two windows' worth of tokens at the ends.
-    """
-    count = windows_per_epoch(total_tokens, length=length, align=align)
-    items, epochs = batch_items(
-        count, seed=seed, step=step, batch_size=batch_size, rank=rank, world_size=world_size
-    )
-    shifts = (total_tokens - count * length) // align + 1
-    shift = (mix(epochs.astype(np.uint64), seed, 1) % np.uint64(min(shifts, length // align + 1))).astype(
-        np.int64
-    )
-    return items * length + shift * align
 
 
 @dataclass(frozen=True)
@@ -131,34 +106,33 @@ class Crop:
 class CropOrder:
     """Random crops of utterances: long utterances are taken more often, each at random places.
 
-    `lengths` and `crop` count samples at one rate. An epoch takes ⌈length / crop⌉ crops of each utterance;
-    one that is shorter than a crop is taken whole.
+    An epoch takes ⌈length / crop⌉ crops of each utterance; one that is shorter than a crop is taken whole.
     """
 
-    def __init__(self, lengths: Sequence[int] | IntArray, *, crop: int, seed: int) -> None:
+    def __init__(
+        self, lengths: Sequence[int] | IntArray, *, crop: int, batching: Batching, unit: int = 1
+    ) -> None:
+        """`lengths` and `crop` count samples or tokens; crops start on multiples of `unit`."""
         if crop <= 0:
             raise ValueError(f"crops of {crop} samples")
-        self._lengths = np.asarray(lengths, np.int64)
-        self._crop = crop
-        self._seed = seed
-        self._ends = np.cumsum(np.maximum(1, -(-self._lengths // crop)))
+        self._lengths = -(-np.asarray(lengths, np.int64) // unit)
+        self._crop = -(-crop // unit)
+        self._unit = unit
+        self._batching = batching
+        self._ends = np.cumsum(np.maximum(1, -(-self._lengths // self._crop)))
 
     @property
     def crops_per_epoch(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
-    def crops(self, step: int, *, batch_size: int, rank: int = 0, world_size: int = 1) -> list[Crop]:
-        """Return the crops of a rank at a step. Raises: DataError when there are no utterances."""
-        items, _ = batch_items(
-            self.crops_per_epoch,
-            seed=self._seed,
-            step=step,
-            batch_size=batch_size,
-            rank=rank,
-            world_size=world_size,
-        )
+    def crops(self, step: int, micro_batch: int = 0) -> list[Crop]:
+        """Return the crops of a micro-batch. Raises: DataError when there are no utterances."""
+        places = self._batching.places(step, micro_batch)
+        items = batch_items(places, size=self.crops_per_epoch, seed=self._batching.seed)
         utterances = np.searchsorted(self._ends, items, side="right")
-        places = batch_places(step, batch_size=batch_size, rank=rank, world_size=world_size)
         room = np.maximum(0, self._lengths[utterances] - self._crop) + 1
-        starts = mix(places.astype(np.uint64), self._seed, 2) % room.astype(np.uint64)
-        return [Crop(int(utterance), int(start)) for utterance, start in zip(utterances, starts, strict=True)]
+        starts = mix(places.astype(np.uint64), self._batching.seed, 2) % room.astype(np.uint64)
+        return [
+            Crop(int(utterance), int(start) * self._unit)
+            for utterance, start in zip(utterances, starts, strict=True)
+        ]

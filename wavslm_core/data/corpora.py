@@ -41,7 +41,11 @@ class Rejected:
 
 
 class Corpus(ABC):
-    """Where speech comes from. Built as `Class(config, cache_dir=…)`."""
+    """Where speech comes from. Built as `Class(config, cache_dir=…)`.
+
+    `load` and `load_crop` are called from two threads, one of which reads ahead while the other trains: they
+    keep nothing half-done between calls and draw nothing from global generators.
+    """
 
     def __init__(self, config: CorpusConfig, *, cache_dir: Path) -> None:
         self.config = config

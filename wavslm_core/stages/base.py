@@ -9,6 +9,7 @@ import torch inside `run` only: listing and checking stages stays light.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from wavslm_core.configs import StageConfig
@@ -29,6 +30,20 @@ class Stage(ABC, Generic[StageConfigT]):
     @abstractmethod
     def run(self, context: StageContext) -> None:
         """Do it. Raises: Interrupted when asked to stop; WavslmError on what a user can mend."""
+
+    def name_in(self, context: StageContext) -> str:
+        """Return what this stage is called in its run, such as `evaluate_2`."""
+        return context.stage_name or self.config.registered_name()
+
+    def write_results(self, context: StageContext, results: Mapping[str, Any]) -> None:
+        """Write `results/<name>.json`, what reports read; numbers that are not finite become null.
+
+        Raises: DataError when it cannot be written.
+        """
+        from wavslm_core.data.atomic import write_json
+        from wavslm_core.evaluation.estimates import json_value
+
+        write_json(context.run_dir / "results" / f"{self.name_in(context)}.json", json_value(results))
 
     def left_results(self, context: StageContext) -> bool:
         """Return whether what this stage leaves is still there; a finished stage runs again if not."""

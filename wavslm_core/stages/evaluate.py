@@ -52,8 +52,6 @@ class Evaluate(Stage[EvaluateConfig]):
     """Leaves `results/evaluate.json` with a `codec` and, once there is one, a `language_model` part."""
 
     def run(self, context: StageContext) -> None:
-        from wavslm_core.data.atomic import write_json
-        from wavslm_core.evaluation.estimates import json_value
         from wavslm_core.evaluation.language_scores import language_scores, stage_speech_lm
 
         started = time.monotonic()
@@ -72,8 +70,7 @@ class Evaluate(Stage[EvaluateConfig]):
                 batch_tokens=self.config.batch_tokens,
             )
         results["seconds"] = time.monotonic() - started
-        stage = context.stage_name or self.config.run
-        write_json(context.run_dir / "results" / f"{stage}.json", json_value(results))
+        self.write_results(context, results)
 
     def _metrics(self) -> dict[str, Any]:
         """Build every metric first, so that a missing package shows before any work is done."""

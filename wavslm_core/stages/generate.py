@@ -65,7 +65,6 @@ class Generate(Stage[GenerateConfig]):
     """Leaves `samples/<prompt>/` with WAVs, a picture and `sample.json`, and `results/generate.json`."""
 
     def run(self, context: StageContext) -> None:
-        from wavslm_core.data.atomic import write_json
         from wavslm_core.evaluation.continuations import continue_all
         from wavslm_core.evaluation.language_scores import stage_speech_lm
 
@@ -79,7 +78,7 @@ class Generate(Stage[GenerateConfig]):
             if context.stop_requested():
                 raise Interrupted("generate stopped; the same command starts its samples again")
 
-        stage = context.stage_name or config.run
+        stage = self.name_in(context)
         started = time.monotonic()
         documents = continue_all(
             speech_lm,
@@ -100,7 +99,7 @@ class Generate(Stage[GenerateConfig]):
             for document in documents
         ]
         results = {"samples": samples, "seconds": elapsed_s, "times_real_time": spoken_s / elapsed_s}
-        write_json(context.run_dir / "results" / f"{stage}.json", results)
+        self.write_results(context, results)
 
     def _prompts(self, context: StageContext, rate_hz: int) -> list[tuple[str, Tensor]]:
         """Return (id, waveform (S,)) at the codec's input rate."""

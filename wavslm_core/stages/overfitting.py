@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -70,9 +71,10 @@ def overfit(
             task = stage.build_task(codec, context)
             # The first step through codes: what comes before is a warm-up.
             step = config.continuous_steps
-            yield _descend(
-                "codec", "loss", task.modules.values(), partial(_loss, task, step), config.lr, steps
-            )
+            with closing(task):
+                yield _descend(
+                    "codec", "loss", task.modules.values(), partial(_loss, task, step), config.lr, steps
+                )
         elif isinstance(config, TrainLmConfig):
             found = True
             codec = codec or _codec(context)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -54,12 +54,9 @@ class Tokenize(Stage[TokenizeConfig]):
     """See `TokenizeConfig`."""
 
     def run(self, context: StageContext) -> None:
-        from wavslm_core.data.atomic import write_json
-
         codec = context.codec()
         results = {name: self._split(context, codec, context.split(name)) for name in self.config.splits}
-        stage = context.stage_name or self.config.run
-        write_json(context.run_dir / "results" / f"{stage}.json", {"splits": results})
+        self.write_results(context, {"splits": results})
 
     def left_results(self, context: StageContext) -> bool:
         return all((context.tokens_dir / name).exists() for name in self.config.splits)
@@ -163,21 +160,17 @@ def _batches(split: Split, members: range, *, batch_seconds: float) -> list[list
 def _loaded(codec: Codec, split: Split, batches: list[list[int]]) -> Iterator[tuple[list[int], list[Loaded]]]:
     """Yield each batch with its waveforms, reading the next one while the caller encodes."""
     from wavslm_core.data.audio import load_torchaudio
+    from wavslm_core.data.prefetch import Prefetch
 
     # Imported here once: readers run in a thread of their own.
     load_torchaudio()
 
-    def read(batch: list[int]) -> list[Loaded]:
-        return [_load(codec, split, index) for index in batch]
+    def read(number: int) -> list[Loaded]:
+        return [_load(codec, split, index) for index in batches[number]]
 
-    with ThreadPoolExecutor(1) as reader:
-        upcoming = reader.submit(read, batches[0]) if batches else None
+    with closing(Prefetch(read, ahead=1, end=len(batches))) as reader:
         for number, batch in enumerate(batches):
-            assert upcoming is not None
-            waveforms = upcoming.result()
-            if number + 1 < len(batches):
-                upcoming = reader.submit(read, batches[number + 1])
-            yield batch, waveforms
+            yield batch, reader.get(number)
 
 
 def _load(codec: Codec, split: Split, index: int) -> Loaded:

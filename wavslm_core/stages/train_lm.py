@@ -60,47 +60,28 @@ class TrainLm(Stage[TrainLmConfig]):
     """Leaves the model in `<run>/speech_lm` and its numbers in `<run>/results/train_lm.json`."""
 
     def run(self, context: StageContext) -> None:
-        from wavslm_core.data.atomic import write_json
-        from wavslm_core.training.lm_task import BatchOptions, LanguageModelTask
+        from wavslm_core.training.lm_task import LanguageModelTask
         from wavslm_core.training.loop import fit
 
         config = self.config
-        stage = context.stage_name or config.run
         codec = context.codec()
         model = self.build_model(codec, context)
         task = LanguageModelTask(
             model,
             open_store(codec, context, "train"),
             open_store(codec, context, "valid"),
-            options=BatchOptions(
-                crop_tokens=config.crop_tokens,
-                micro_batch_size=config.micro_batch_size,
-                accumulate=config.accumulate,
-                seed=context.recipe.seed,
-                rank=context.rank,
-                world_size=context.world_size,
-                control=config.control,
-            ),
+            crop_tokens=config.crop_tokens,
+            batching=config.batching(context),
+            control=config.control,
             valid_utterances=config.valid_utterances,
         )
-        state = fit(task, config, context, stage=stage)
+        state = fit(task, config, context, stage=self.name_in(context))
         if context.rank > 0:
             return
         model.save(context.speech_lm_dir)
-        is_best = state.selected_step == state.best_step
-        result = {
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "steps": state.step,
-            "tokens": state.tokens,
-            "seconds": round(state.seconds, 3),
-            "tokens_per_s": round(state.tokens / max(state.seconds, 1e-9), 1),
-            "skipped_steps": state.skipped,
-            "control": config.control,
-            "selected_step": state.selected_step,
-            "valid": state.best_valid if is_best else state.valid,
-            "valid_last": state.valid,
-        }
-        write_json(context.run_dir / "results" / f"{stage}.json", result)
+        parameters = sum(p.numel() for p in model.parameters())
+        results = {"parameters": parameters, "control": config.control, **state.results()}
+        self.write_results(context, results)
 
     def left_results(self, context: StageContext) -> bool:
         return context.speech_lm_dir.exists()

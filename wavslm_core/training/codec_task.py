@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,42 +18,38 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from wavslm_core.codec import Codec
-from wavslm_core.configs import CODEC_ROLES, Role
-from wavslm_core.data.batches import Crop, CropOrder
+from wavslm_core.configs import CODEC_ROLES
+from wavslm_core.data.audio import load_torchaudio
+from wavslm_core.data.batches import Batching, Crop, CropOrder
 from wavslm_core.data.corpora import Split
 from wavslm_core.data.length_batches import length_batches, spread
+from wavslm_core.data.prefetch import Prefetch
 from wavslm_core.errors import DataError, RecipeError
 from wavslm_core.evaluation.codebook import codebook_use, count_codes
 from wavslm_core.evaluation.metrics import Metric
 from wavslm_core.interfaces import QuantizerOutput
 from wavslm_core.kept_facts import check_width
 from wavslm_core.lengths import valid_mask, zero_padding
+from wavslm_core.training.codec_config import CodecTrainingConfig
 from wavslm_core.training.losses import MelLoss, feature_distance
 from wavslm_core.training.task import LossOutput, Task
 from wavslm_core.training.tracking import Tracker
 
+READ_AHEAD = 2
+"""Micro-batches that wait, read: one to go on with, one for when the next takes longer."""
 
-@dataclass(frozen=True, kw_only=True)
-class CodecOptions:
-    """What a step sees and what it is judged by; see `TrainCodecConfig` for each."""
 
-    crop_seconds: float
-    micro_batch_size: int
-    seed: int
-    accumulate: int = 1
-    rank: int = 0
-    world_size: int = 1
-    continuous_steps: int = 0
-    spectral_weight: float = 1.0
-    feature_weight: float = 0.0
-    quantizer_weights: Mapping[str, float] = field(default_factory=dict)
-    spectral_windows: Sequence[int] = (512, 1024, 2048)
-    spectral_floor: float = 2e-5
-    frozen: Sequence[Role] = ()
+@dataclass(frozen=True)
+class _Batch:
+    """A micro-batch's audio: waveforms (S,) at the codec's input rate, and at its output rate."""
+
+    crops: list[Crop]
+    waveforms: list[Tensor]
+    targets: list[Tensor]
 
 
 class CodecTask(Task):
-    """Mel distance of the reconstruction, and what else `options` weigh in."""
+    """Mel distance of the reconstruction, and what else `config` weighs in."""
 
     def __init__(
         self,
@@ -61,38 +57,45 @@ class CodecTask(Task):
         train: Split,
         valid: Split,
         *,
-        options: CodecOptions,
+        config: CodecTrainingConfig,
+        batching: Batching,
         metrics: Mapping[str, Metric[Any]] | None = None,
-        valid_utterances: int | None = None,
     ) -> None:
-        """`valid_utterances`: how many to validate on, evenly spread; None: all."""
         self.codec = codec
         self.train = train
         self.valid = valid
-        self.options = options
+        self.config = config
         self.metrics = dict(metrics or {})
         self.rate_in, self.rate_out = codec.sample_rate_in, codec.sample_rate_out
-        for role in options.frozen:
+        for role in config.freeze:
             getattr(codec, role).eval().requires_grad_(False)
         # Crops start where both rates have a sample, and are whole chunks.
         self.unit_in = self.rate_in // math.gcd(self.rate_in, self.rate_out)
         self.unit_out = self.rate_out // math.gcd(self.rate_in, self.rate_out)
         chunk = codec.facts.chunk_samples_in
-        self.crop_samples = max(1, round(options.crop_seconds * self.rate_in / chunk)) * chunk
+        self.crop_samples = max(1, round(config.crop_seconds * self.rate_in / chunk)) * chunk
         self._order = CropOrder(
-            [math.ceil(u.seconds * self.rate_in / self.unit_in) for u in train.utterances],
-            crop=-(-self.crop_samples // self.unit_in),
-            seed=options.seed,
+            [math.ceil(utterance.seconds * self.rate_in) for utterance in train.utterances],
+            crop=self.crop_samples,
+            batching=batching,
+            unit=self.unit_in,
         )
-        self._valid_ids = spread(len(valid.utterances), valid_utterances)
+        # Once, here: it must not be imported in two threads at the same time.
+        load_torchaudio()
+        self._reader = Prefetch(
+            lambda number: self._read(*divmod(number, config.accumulate)),
+            ahead=READ_AHEAD,
+            end=config.steps * config.accumulate,
+        )
+        self._valid_ids = spread(len(valid.utterances), config.valid_utterances)
         self.spectral = MelLoss(
-            self.rate_out, window_samples=options.spectral_windows, floor=options.spectral_floor
+            self.rate_out, window_samples=config.spectral_windows, floor=config.spectral_floor
         ).to(self.device)
 
     @property
     def modules(self) -> dict[str, nn.Module]:
         """The parts that are trained; frozen ones stay in eval mode and out of checkpoints."""
-        return {role: getattr(self.codec, role) for role in CODEC_ROLES if role not in self.options.frozen}
+        return {role: getattr(self.codec, role) for role in CODEC_ROLES if role not in self.config.freeze}
 
     @property
     def device(self) -> torch.device:
@@ -100,22 +103,18 @@ class CodecTask(Task):
 
     def crops(self, step: int, micro_batch: int) -> list[Crop]:
         """Return a micro-batch's crops; `start` counts samples at the codec's input rate."""
-        options = self.options
-        crops = self._order.crops(
-            step * options.accumulate + micro_batch,
-            batch_size=options.micro_batch_size,
-            rank=options.rank,
-            world_size=options.world_size,
-        )
-        return [Crop(crop.utterance, crop.start * self.unit_in) for crop in crops]
+        return self._order.crops(step, micro_batch)
+
+    def close(self) -> None:
+        self._reader.close()
 
     def loss(self, step: int, micro_batch: int) -> LossOutput:
-        crops = self.crops(step, micro_batch)
-        waveform_BS, lengths = self._padded([self._load(crop, self.rate_in) for crop in crops])
+        batch = self._reader.get(step * self.config.accumulate + micro_batch)
+        waveform_BS, lengths = self._padded(batch.waveforms)
         target_BS = waveform_BS
         if self.rate_out != self.rate_in:
-            target_BS, _ = self._padded([self._load(crop, self.rate_out) for crop in crops])
-        bypass_codes = step < self.options.continuous_steps
+            target_BS, _ = self._padded(batch.targets)
+        bypass_codes = step < self.config.continuous_steps
         features_BTD, quantized, estimate_BS = self._pass(waveform_BS, lengths, bypass_codes=bypass_codes)
         # The last samples of a decoder with a delay lack the frames that would have come after the crop.
         delay = self.codec.facts.decoder.delay_samples
@@ -140,7 +139,7 @@ class CodecTask(Task):
             tokens=tokens_N.numel(),
             description=", ".join(
                 f"{self.train.utterances[crop.utterance].id}@{crop.start / self.rate_in:.2f}s"
-                for crop in crops
+                for crop in batch.crops
             ),
         )
 
@@ -158,13 +157,13 @@ class CodecTask(Task):
 
     def _weighted(self, parts: Mapping[str, Tensor]) -> Tensor:
         """Return the weighted sum. Raises: RecipeError for a weight on a loss that does not exist."""
-        options = self.options
+        config = self.config
         weights = {
-            "spectral": options.spectral_weight,
-            "feature": options.feature_weight,
-            **options.quantizer_weights,
+            "spectral": config.spectral_weight,
+            "feature": config.feature_weight,
+            **config.quantizer_weights,
         }
-        unknown = [name for name in options.quantizer_weights if name not in parts]
+        unknown = [name for name in config.quantizer_weights if name not in parts]
         if unknown:
             known = [name for name in parts if name not in ("spectral", "feature")]
             raise RecipeError(
@@ -188,7 +187,7 @@ class CodecTask(Task):
         Codes are on whatever the step: it is the codec as it would be shipped now.
         """
         durations = [self.valid.utterances[index].seconds for index in self._valid_ids]
-        budget = round(1000 * self.options.micro_batch_size * self.options.crop_seconds)
+        budget = round(1000 * self.config.micro_batch_size * self.config.crop_seconds)
         tokens: list[Any] = []
         spectral: list[float] = []
         values: dict[str, list[float]] = {name: [] for name in self.metrics}
@@ -232,6 +231,14 @@ class CodecTask(Task):
             {"original": (waveform_S, self.rate_in), "reconstruction": (rebuilt_S, self.rate_out)}
         )
         tracker.figure("spectrograms", figure, step)
+
+    def _read(self, step: int, micro_batch: int) -> _Batch:
+        """Return a micro-batch's audio; runs in the reader's thread."""
+        crops = self.crops(step, micro_batch)
+        waveforms = [self._load(crop, self.rate_in) for crop in crops]
+        same_rate = self.rate_out == self.rate_in
+        targets = waveforms if same_rate else [self._load(crop, self.rate_out) for crop in crops]
+        return _Batch(crops, waveforms, targets)
 
     def _load(self, crop: Crop, sample_rate_hz: int) -> Tensor:
         """Return a training crop (S,) at a rate."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
 from wavslm_core.configs import StageConfig
+
+if TYPE_CHECKING:
+    from wavslm_core.data.batches import Batching
+    from wavslm_core.run_context import StageContext
 
 
 class TrainingConfig(StageConfig):
@@ -62,3 +66,15 @@ class TrainingConfig(StageConfig):
     def micro_batch_size(self) -> int:
         """Items that pass through the model at once."""
         return self.batch_size // self.accumulate
+
+    def batching(self, context: StageContext) -> Batching:
+        """Return how this process takes its part of each step of a run."""
+        from wavslm_core.data.batches import Batching
+
+        return Batching(
+            micro_batch_size=self.micro_batch_size,
+            accumulate=self.accumulate,
+            seed=context.recipe.seed,
+            rank=context.rank,
+            world_size=context.world_size,
+        )

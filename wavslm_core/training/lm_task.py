@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from wavslm_core.data.batches import Crop, CropOrder
+from wavslm_core.data.batches import Batching, Crop, CropOrder
 from wavslm_core.data.length_batches import length_batches, spread
 from wavslm_core.data.token_store import TokenStore
 from wavslm_core.errors import DataError
@@ -36,19 +36,6 @@ GAP_UTTERANCES = 32
 over-fitting alone and not to dropout or crops."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class BatchOptions:
-    """Which tokens a step sees."""
-
-    crop_tokens: int
-    micro_batch_size: int
-    seed: int
-    accumulate: int = 1
-    rank: int = 0
-    world_size: int = 1
-    control: Control = "none"
-
-
 class LanguageModelTask(Task):
     """Mean −log p, in nats, of the tokens that the head predicts."""
 
@@ -58,7 +45,9 @@ class LanguageModelTask(Task):
         train: TokenStore,
         valid: TokenStore,
         *,
-        options: BatchOptions,
+        crop_tokens: int,
+        batching: Batching,
+        control: Control = "none",
         valid_utterances: int | None = None,
     ) -> None:
         """`valid_utterances`: how many to score, evenly spread; None: all.
@@ -68,13 +57,15 @@ class LanguageModelTask(Task):
         self.model = model
         self.train = train
         self.valid = valid
-        self.options = options
+        self.crop_tokens = crop_tokens
+        self.batching = batching
+        self.control = control
         self.chunk = chunk = model.chunk_tokens
         # A crop must be in phase with how its tokens were coded as well as with how they are predicted.
         self.align = align = math.lcm(chunk, model.codec.facts.chunk_tokens)
-        if options.crop_tokens % align or options.crop_tokens < 2 * chunk:
+        if crop_tokens % align or crop_tokens < 2 * chunk:
             raise DataError(
-                f"crop_tokens is {options.crop_tokens}, but must be a multiple of {align} (whole chunks of "
+                f"crop_tokens is {crop_tokens}, but must be a multiple of {align} (whole chunks of "
                 f"head and codec) and at least {2 * chunk}: nothing predicts the head's first chunk"
             )
         self._train_lengths = train.lengths
@@ -83,11 +74,8 @@ class LanguageModelTask(Task):
         valid_ids = self._long_enough(valid, self._valid_lengths)
         self._valid_ids = valid_ids[spread(len(valid_ids), valid_utterances)]
         self._gap_ids = self._train_ids[spread(len(self._train_ids), GAP_UTTERANCES)]
-        # Counted in chunks, so that every crop starts on a chunk's edge.
         self._order = CropOrder(
-            -(-self._train_lengths[self._train_ids] // align),
-            crop=options.crop_tokens // align,
-            seed=options.seed,
+            self._train_lengths[self._train_ids], crop=crop_tokens, batching=batching, unit=align
         )
 
     def _long_enough(self, store: TokenStore, lengths: IntArray) -> IntArray:
@@ -110,21 +98,15 @@ class LanguageModelTask(Task):
 
     def crops(self, step: int, micro_batch: int) -> list[Crop]:
         """Return a micro-batch's crops; `utterance` is an index into the store, `start` counts tokens."""
-        options = self.options
-        crops = self._order.crops(
-            step * options.accumulate + micro_batch,
-            batch_size=options.micro_batch_size,
-            rank=options.rank,
-            world_size=options.world_size,
-        )
-        return [Crop(int(self._train_ids[crop.utterance]), crop.start * self.align) for crop in crops]
+        crops = self._order.crops(step, micro_batch)
+        return [Crop(int(self._train_ids[crop.utterance]), crop.start) for crop in crops]
 
     def loss(self, step: int, micro_batch: int) -> LossOutput:
         crops = self.crops(step, micro_batch)
-        limit = self.options.crop_tokens
+        limit = self.crop_tokens
         rows = [self.train.tokens(crop.utterance)[crop.start : crop.start + limit] for crop in crops]
         tokens_BT, lengths = self._padded(rows)
-        if self.options.control == "shuffled_tokens":
+        if self.control == "shuffled_tokens":
             tokens_BT = shuffle_valid(tokens_BT, lengths)
         log_probs_BT = self.model(tokens_BT, lengths=lengths)
         # Picked by place and not by "is a number", so that a NaN out of the model reaches the loop's guard.
@@ -159,9 +141,9 @@ class LanguageModelTask(Task):
         from wavslm_core.plotting import spectrogram_figure
 
         tokens_1T = torch.from_numpy(self.valid.tokens(int(self._valid_ids[0])))[None].to(self.device)
-        size = min(self.options.crop_tokens, tokens_1T.shape[1])
+        size = min(self.crop_tokens, tokens_1T.shape[1])
         prompt_1T = tokens_1T[:, : max(1, size // 2 // self.chunk) * self.chunk]
-        new_1T = self.model.generate(prompt_1T, new_tokens=prompt_1T.shape[1], seed=self.options.seed)
+        new_1T = self.model.generate(prompt_1T, new_tokens=prompt_1T.shape[1], seed=self.batching.seed)
         codec = self.model.codec
         rate = codec.sample_rate_out
         original_S = codec.decode(tokens_1T[:, :size])[0]
@@ -191,7 +173,7 @@ class LanguageModelTask(Task):
     def _score(self, store: TokenStore, indices: IntArray, sizes: IntArray) -> _Score:
         """Score whole utterances in padded batches no larger than a training batch."""
         score = _Score(np.zeros(self.chunk), np.zeros(self.chunk))
-        budget = self.options.micro_batch_size * self.options.crop_tokens
+        budget = self.batching.micro_batch_size * self.crop_tokens
         for batch in length_batches(sizes[indices], budget=budget):
             tokens_BT, lengths = self._padded([store.tokens(int(indices[place])) for place in batch])
             log_probs_BT = self.model(tokens_BT, lengths=lengths).cpu().double()

@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -39,7 +39,8 @@ def fit(task: Task, config: TrainingConfig, context: StageContext, *, stage: str
     Raises: Interrupted, after a checkpoint, once the run was asked to stop; TrainingError when losses stay
     non-finite; CheckpointError when nothing can be read or written.
     """
-    return _Fit(task, config, context, stage).run()
+    with closing(task):
+        return _Fit(task, config, context, stage).run()
 
 
 @dataclass

@@ -46,6 +46,20 @@ class TrainState:
         self.best_step, self.best_valid = self.step, valid
         return True
 
+    def results(self) -> dict[str, Any]:
+        """Return what a training stage reports of itself, once weights are selected."""
+        is_best = self.selected_step == self.best_step
+        return {
+            "steps": self.step,
+            "tokens": self.tokens,
+            "seconds": round(self.seconds, 3),
+            "tokens_per_s": round(self.tokens / max(self.seconds, 1e-9), 1),
+            "skipped_steps": self.skipped,
+            "selected_step": self.selected_step,
+            "valid": self.best_valid if is_best else self.valid,
+            "valid_last": self.valid,
+        }
+
     def state_dict(self) -> dict[str, Any]:
         return asdict(self)
 

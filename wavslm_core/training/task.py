@@ -50,6 +50,10 @@ class Task(ABC):
     def validate(self) -> dict[str, float]:
         """Return validation scalars; `loss` is the one that the plateau schedule watches."""
 
+    def close(self) -> None:
+        """End what works in the background; the loop calls it however training ends."""
+        return None
+
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return AdamW parameter groups; a group may have its own `lr` or `weight_decay`."""
         return decayed_and_undecayed(self.modules.values())

@@ -173,3 +173,10 @@ def test_torchaudio_loads_and_transformers_after_it() -> None:
         "import torchaudio, torchaudio.transforms; from transformers import WavLMModel"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_resampling_is_exact_under_autocast() -> None:
+    waveform_S = torch.sin(torch.arange(4410) / 7)
+    expected = resample(waveform_S, 44100, 16000)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(resample(waveform_S, 44100, 16000), expected)

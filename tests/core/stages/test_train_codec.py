@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,16 @@ from torch import Tensor
 
 from wavslm_core.codec import Codec
 from wavslm_core.data.audio import resample
-from wavslm_core.errors import RecipeError
+from wavslm_core.data.batches import Batching
+from wavslm_core.data.corpora import Split
+from wavslm_core.errors import AudioError, RecipeError
 from wavslm_core.interfaces import QuantizerOutput
 from wavslm_core.metrics_file import read_metrics
 from wavslm_core.plugins import load_registry
 from wavslm_core.recipe import Recipe
 from wavslm_core.run_context import Interrupted, StageContext
 from wavslm_core.stages.train_codec import TrainCodec, TrainCodecConfig
-from wavslm_core.training.codec_task import CodecOptions, CodecTask
+from wavslm_core.training.codec_task import CodecTask
 
 OPTIONS: dict[str, Any] = {
     "steps": 40,
@@ -92,6 +95,32 @@ def test_interrupted_and_continued_it_ends_alike(recipe: Recipe, tmp_path: Path)
     train(broken)
     expected = whole.codec().state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in broken.codec().state_dict().items())
+
+
+def test_the_reader_ends_with_training_however_that_ends(
+    context: StageContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def readers() -> list[str]:
+        return [thread.name for thread in threading.enumerate() if thread.name.startswith("read-ahead")]
+
+    seen: list[list[str]] = []
+    load = Split.load_crop
+
+    def spy(split: Split, index: int, **options: Any) -> Tensor:
+        seen.append(readers())
+        if len(seen) > 60:
+            raise AudioError("a.wav is gone")
+        return load(split, index, **options)
+
+    polls = iter([False] * 5 + [True])
+    monkeypatch.setattr(Split, "load_crop", spy)
+    with pytest.raises(Interrupted):
+        train(replace(context, stop_requested=lambda: next(polls, False)))
+    assert all(seen)
+    assert readers() == []
+    with pytest.raises(AudioError, match="gone"):
+        train(context)
+    assert readers() == []
 
 
 def test_codes_are_off_first_and_on_then(context: StageContext, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +205,8 @@ def test_ranks_together_take_the_global_batch(context: StageContext) -> None:
             codec,
             train_split,
             valid_split,
-            options=CodecOptions(crop_seconds=0.5, seed=3, **options),
+            config=TrainCodecConfig(**OPTIONS),
+            batching=Batching(seed=3, **options),
         )
         return task.crops(2, 0)
 

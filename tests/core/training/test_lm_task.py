@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 
+from wavslm_core.data.batches import Batching
 from wavslm_core.data.token_store import TokenStore
 from wavslm_core.data.token_writer import ShardRecord, TokenWriter
 from wavslm_core.errors import DataError
-from wavslm_core.training.lm_task import BatchOptions, LanguageModelTask, shuffle_valid
+from wavslm_core.training.lm_task import Control, LanguageModelTask, shuffle_valid
 
 VOCAB_SIZE = 32
-OPTIONS = BatchOptions(crop_tokens=24, micro_batch_size=4, accumulate=2, seed=5)
+BATCHING = Batching(micro_batch_size=4, accumulate=2, seed=5)
 
 
 def make_store(folder: Path, lengths: list[int], *, seed: int) -> TokenStore:
@@ -51,12 +53,23 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> tuple[TokenStore, TokenS
     return train, make_store(folder / "valid", [40, 12, 8, 60, 4, 100], seed=2)
 
 
-def make_task(stores: tuple[TokenStore, TokenStore], **changes: Any) -> LanguageModelTask:
+def make_task(
+    stores: tuple[TokenStore, TokenStore],
+    *,
+    crop_tokens: int = 24,
+    control: Control = "none",
+    **batching: Any,
+) -> LanguageModelTask:
     from wavslm_core.testing.fakes import fake_codec, fake_speech_lm
 
     torch.manual_seed(0)
-    options = BatchOptions(**{**vars(OPTIONS), **changes})
-    return LanguageModelTask(fake_speech_lm(fake_codec(bits=5), reads="embedding"), *stores, options=options)
+    return LanguageModelTask(
+        fake_speech_lm(fake_codec(bits=5), reads="embedding"),
+        *stores,
+        crop_tokens=crop_tokens,
+        batching=replace(BATCHING, **batching),
+        control=control,
+    )
 
 
 def train(task: LanguageModelTask, steps: int) -> None:
@@ -140,7 +153,7 @@ def test_the_codec_gets_no_gradient(stores: tuple[TokenStore, TokenStore]) -> No
     from wavslm_core.testing.fakes import fake_codec, fake_speech_lm
 
     codec = fake_codec(bits=5)
-    task = LanguageModelTask(fake_speech_lm(codec), *stores, options=OPTIONS)
+    task = LanguageModelTask(fake_speech_lm(codec), *stores, crop_tokens=24, batching=BATCHING)
     task.loss(0, 0).loss.backward()
     assert all(parameter.grad is None for parameter in codec.parameters())
     grads = [p.grad for module in task.modules.values() for p in module.parameters()]
