@@ -1,7 +1,7 @@
 """Compares what a part gives with what its facts said, where that costs next to nothing.
 
 Wrong facts show late and far from their cause: as a shape that does not fit the next part, or as tokens that
-training cannot look up. Shapes are compared wherever parts meet, the range of tokens where they leave the codec.
+training cannot look up. Shapes are compared where parts meet, tokens where they leave the codec or the model.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from wavslm_core.errors import CheckpointError, RecipeError, StreamingError
 from wavslm_core.facts import BackboneFacts, HeadFacts, sampler_problem
 from wavslm_core.inference import packed_copy, refuse_packed
 from wavslm_core.interfaces import Backbone, CheckpointParts, Head, Sampler
+from wavslm_core.kept_facts import check_vocabulary, check_width
 from wavslm_core.part_folders import load_parts, save_parts
 from wavslm_core.plugins import load_registry
 from wavslm_core.speech_lm_stream import Continuation, by_length, side_by_side
@@ -160,6 +161,7 @@ class SpeechLM(nn.Module):
         NaN where nothing predicts (the first chunk) and, with `lengths`, in padded places.
         """
         hidden_BTD = self.backbone(self.inputs(tokens_BT, lengths=lengths), lengths=lengths)
+        check_width(self.backbone, hidden_BTD, output_dim=self.backbone_facts.output_dim)
         return self.head.log_probs(hidden_BTD, tokens_BT, lengths=lengths)
 
     def forward(self, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
@@ -189,6 +191,7 @@ class SpeechLM(nn.Module):
         new_BT = prompt_BT.new_zeros(prompt_BT.shape[0], new_tokens)
         for rows, prompts in by_length(prompt_BT, lengths):
             new_BT[rows] = self._generate(prompts, new_tokens, chosen, [seeds[row] for row in rows.tolist()])
+        check_vocabulary(self.head, new_BT, vocab_size=self.head_facts.vocab_size)
         return new_BT
 
     def _generate(self, prompt_BT: Tensor, new_tokens: int, sampler: Sampler, seeds: Sequence[int]) -> Tensor:
