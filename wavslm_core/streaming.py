@@ -1,4 +1,4 @@
-"""Building blocks that obey the streaming contract: a causal convolution, and flat states.
+"""Building blocks that obey the streaming contract: a ring of frames, a causal convolution, flat states.
 
 Every block has `forward(x)`, `init_state(batch_size)` and `step(x, state)`, with `state_tensors` telling
 how many tensors its state holds, so that a parent can keep one flat tuple for all its children:
@@ -15,6 +15,8 @@ for a GPU.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import chain
 from typing import Literal
 
@@ -22,9 +24,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wavslm_core.inference import PackLinear
 from wavslm_core.interfaces import State
 
 Padding = Literal["replicate", "zeros"]
+
+PIECE_FRAMES = 32
+"""Frames that go through a ring at once; longer steps are cut into such pieces."""
+FEW_ROWS = 32
+"""Up to this many frames, those of all items together, a convolution is a product of matrices."""
+WIDE_GROUP = 16
+"""Channels per group from which on a convolution over few frames is a matrix product for each group."""
 
 
 def join_states(*states: State) -> State:
@@ -52,12 +62,61 @@ def new_position() -> Tensor:
     return torch.zeros((), dtype=torch.int64, device="cpu")
 
 
-class CausalConv1d(nn.Conv1d):
-    """Convolution over time whose output never sees the future: kernel−1 steps of padding on the left.
+@dataclass(frozen=True)
+class FrameRing:
+    """The last `context` frames of a stream, in a ring that is written into and never copied.
 
-    `left_padding="replicate"` repeats the first input, `"zeros"` puts zeros. With a stride s, output o is
-    aligned with input o·s. State: the last kernel−1 inputs and the position; right for short kernels, for a
-    kernel of hundreds of steps keep a ring instead.
+    State: a ring (B, 2R, D) that holds each of the last R frames twice, R apart, so that a window is one
+    contiguous view wherever the ring begins; and the position.
+    """
+
+    context: int
+    """Frames before the current one that a window holds."""
+    left_padding: Padding = "replicate"
+    """What lies before the first frame: the first frame, or zeros."""
+
+    @property
+    def size(self) -> int:
+        return self.context + PIECE_FRAMES
+
+    def init_state(self, batch_size: int, channels: int, *, like: Tensor) -> State:
+        """Return an empty ring with the dtype and on the device of `like`."""
+        return like.new_zeros(batch_size, 2 * self.size, channels), new_position()
+
+    def step(self, x_BTD: Tensor, state: State, convolve: Callable[[Tensor], Tensor]) -> tuple[Tensor, State]:
+        """Return `convolve` of the next n frames (B,n,D), each with its context, and the next state.
+
+        `convolve` maps a view (B, context + m, D) of the ring to (B,m,…), for m frames at a time.
+        """
+        ring, position = state
+        frames_before = int(position)
+        if frames_before == 0 and self.left_padding == "replicate":
+            ring.copy_(x_BTD[:, :1].expand_as(ring))
+        outputs: list[Tensor] = []
+        for piece_BTD in x_BTD.split(PIECE_FRAMES, dim=1):
+            outputs.append(convolve(self._push(ring, piece_BTD, frames_before % self.size)))
+            frames_before += piece_BTD.shape[1]
+        y_BTD = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
+        return y_BTD, (ring, position + x_BTD.shape[1])
+
+    def _push(self, ring: Tensor, x_BTD: Tensor, start: int) -> Tensor:
+        """Write frames at `start` and at their mirrored places; return a view of context and frames."""
+        frames, size = x_BTD.shape[1], self.size
+        end = start + frames
+        before_wrap = min(frames, size - start)
+        ring[:, start:end] = x_BTD
+        ring[:, start + size : start + size + before_wrap] = x_BTD[:, :before_wrap]
+        ring[:, : frames - before_wrap] = x_BTD[:, before_wrap:]
+        if end <= size:
+            end += size
+        return ring[:, end - self.context - frames : end]
+
+
+class CausalConv1d(nn.Conv1d):
+    """Convolution of stride 1 over (B,T,D) whose output never sees the future; state: a `FrameRing`.
+
+    Over few frames it is a product with the weights as they lie in memory: a convolution call lays out its
+    weights anew each time, which costs more than the sum itself.
     """
 
     state_tensors = 2
@@ -68,36 +127,63 @@ class CausalConv1d(nn.Conv1d):
         out_channels: int,
         kernel_size: int,
         *,
-        stride: int = 1,
         groups: int = 1,
         bias: bool = True,
         left_padding: Padding = "replicate",
     ) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, stride=stride, groups=groups, bias=bias)
+        super().__init__(in_channels, out_channels, kernel_size, groups=groups, bias=bias)
+        # Stored with channels innermost, as frames lie in memory. Shape and key stay the same.
+        self.weight = nn.Parameter(self.weight.detach().transpose(1, 2).contiguous().transpose(1, 2))
         self.left_padding = left_padding
+        self.packed: nn.ModuleList | None = None
+
+    def pack_weights(self, pack: PackLinear) -> None:
+        """Pack the matrix of each wide group. Narrow ones are left as they are."""
+        if self.in_channels // self.groups >= WIDE_GROUP:
+            biases = [None] * self.groups if self.bias is None else self.bias.chunk(self.groups)
+            self.packed = nn.ModuleList(
+                pack(matrix, bias) for matrix, bias in zip(self._matrices(), biases, strict=True)
+            )
 
     @property
     def context(self) -> int:
-        """Inputs before the current one that an output sees."""
+        """Frames before the current one that an output sees."""
         return self.kernel_size[0] - 1
 
-    def forward(self, x_BDT: Tensor) -> Tensor:
-        """Map (B, D_in, T) to (B, D_out, ⌈T / stride⌉)."""
-        if self.left_padding == "replicate":
-            padded = F.pad(x_BDT, (self.context, 0), mode="replicate")
-        else:
-            padded = F.pad(x_BDT, (self.context, 0))
-        return super().forward(padded)
+    @property
+    def ring(self) -> FrameRing:
+        return FrameRing(self.context, self.left_padding)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """Map (B,T,D_in) to (B,T,D_out)."""
+        if self.left_padding == "zeros":
+            return self.convolve(F.pad(x_BTD, (0, 0, self.context, 0)))
+        return self.convolve(torch.cat([x_BTD[:, :1].expand(-1, self.context, -1), x_BTD], dim=1))
+
+    def convolve(self, x_BTD: Tensor) -> Tensor:
+        """Convolve without padding: (B, T+context, D_in) to (B,T,D_out)."""
+        rows = x_BTD.shape[0] * (x_BTD.shape[1] - self.context)
+        if rows > FEW_ROWS or self.in_channels // self.groups < WIDE_GROUP:
+            return F.conv1d(x_BTD.mT, self.weight, self.bias, groups=self.groups).mT
+        groups_GBTd = x_BTD.unflatten(2, (self.groups, -1)).permute(2, 0, 1, 3)
+        # The inputs of every frame side by side, (G,B,T,K,d): a copy that no matrix product can do without.
+        windows = groups_GBTd.unfold(2, self.kernel_size[0], 1).transpose(3, 4)
+        if self.packed is not None:
+            pieces = [product(rows.flatten(2)) for product, rows in zip(self.packed, windows, strict=True)]
+            return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=-1)
+        rows_GNE = windows.flatten(3).flatten(1, 2)
+        products_GNd = torch.bmm(rows_GNE, self._matrices().mT)
+        y_BTD = products_GNd.transpose(0, 1).flatten(1).unflatten(0, (x_BTD.shape[0], -1))
+        return y_BTD if self.bias is None else y_BTD + self.bias
+
+    def _matrices(self) -> Tensor:
+        """Return a view of the weights as one matrix per group, (G, D_out / G, K·D_in / G)."""
+        return self.weight.unflatten(0, (self.groups, -1)).transpose(2, 3).flatten(2)
 
     def init_state(self, batch_size: int) -> State:
-        cache = self.weight.new_zeros(batch_size, self.in_channels, self.context)
-        return cache, new_position()
+        return self.ring.init_state(batch_size, self.in_channels, like=self.weight)
 
-    def step(self, x_BDT: Tensor, state: State) -> tuple[Tensor, State]:
-        """Map the next (B, D_in, n·stride) inputs to (B, D_out, n)."""
-        cache, position = state
-        if self.left_padding == "replicate" and position.item() == 0:
-            cache = x_BDT[..., :1].expand(-1, -1, self.context)
-        joined = torch.cat([cache, x_BDT], dim=-1)
-        new_cache = joined[..., joined.shape[-1] - self.context :].clone()
-        return super().forward(joined), (new_cache, position + x_BDT.shape[-1])
+    @torch.no_grad()
+    def step(self, x_BTD: Tensor, state: State) -> tuple[Tensor, State]:
+        """Map the next n frames (B,n,D_in) to (B,n,D_out); writes into the ring."""
+        return self.ring.step(x_BTD, state, self.convolve)

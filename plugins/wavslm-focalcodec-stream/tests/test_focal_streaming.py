@@ -48,12 +48,15 @@ def make_decoder(name: str) -> Decoder[Any]:
 
 
 def run(step: Any, state: State, x: Tensor, size: int) -> tuple[Tensor, State]:
-    """Stream `x` in pieces and check that the state keeps its shapes."""
+    """Stream `x` in pieces; check that the state keeps its shapes and that no cache is copied."""
     shapes = [tensor.shape for tensor in state]
+    places = [tensor.data_ptr() for tensor in state if tensor.ndim == 3]
+    assert places
     outputs = []
     for piece in x.split(size, dim=1):
         output, state = step(piece, state)
         assert [tensor.shape for tensor in state] == shapes
+        assert [tensor.data_ptr() for tensor in state if tensor.ndim == 3] == places
         outputs.append(output)
     return torch.cat(outputs, dim=1), state
 

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wavslm_core.errors import StreamingError
+from wavslm_core.inference import LinearGelu
 from wavslm_core.interfaces import State
 from wavslm_core.lengths import zero_padding
 from wavslm_core.streaming import StateReader, join_states
@@ -68,7 +69,7 @@ class Refiner(nn.Module):
     def __init__(self, dim: int, chunk_frames: int) -> None:
         super().__init__()
         self.chunk_frames = chunk_frames
-        self.in_proj = nn.Linear(chunk_frames * dim, chunk_frames * dim)
+        self.in_proj = LinearGelu(chunk_frames * dim, chunk_frames * dim)
         self.out_proj = nn.Linear(chunk_frames * dim, chunk_frames * dim)
 
     def forward(self, x_BTD: Tensor, *, lengths: Tensor | None = None) -> Tensor:
@@ -76,7 +77,7 @@ class Refiner(nn.Module):
         frames = x_BTD.shape[1]
         padded_BTD = F.pad(zero_padding(x_BTD, lengths), (0, 0, 0, -frames % self.chunk_frames))
         chunks_BNE = padded_BTD.unflatten(1, (-1, self.chunk_frames)).flatten(2)
-        refined_BNE = self.out_proj(F.gelu(self.in_proj(chunks_BNE)))
+        refined_BNE = self.out_proj(self.in_proj(chunks_BNE))
         return x_BTD + refined_BNE.unflatten(2, (self.chunk_frames, -1)).flatten(1, 2)[:, :frames]
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from wavslm_core.inference import LinearGelu
 from wavslm_core.interfaces import State
 from wavslm_core.streaming import Padding, StateReader, join_states
 from wavslm_focalcodec_stream.decoder_config import ConvNeXtDecoderConfig
@@ -30,7 +30,7 @@ class ConvNeXtBlock(nn.Module):
         super().__init__()
         self.dwconv = TimeConv(dim, dim, kernel_size, groups=dim, causal=causal, left_padding=left_padding)
         self.norm = nn.LayerNorm(dim, eps=EPS)
-        self.pwconv1 = nn.Linear(dim, ffn_dim)
+        self.pwconv1 = LinearGelu(dim, ffn_dim)
         self.pwconv2 = nn.Linear(ffn_dim, dim)
         self.gamma = nn.Parameter(torch.full((dim,), layerscale_init))
 
@@ -42,7 +42,7 @@ class ConvNeXtBlock(nn.Module):
         return self._finish(x_BTD, y_BTD), state
 
     def _finish(self, x_BTD: Tensor, y_BTD: Tensor) -> Tensor:
-        return x_BTD + self.gamma * self.pwconv2(F.gelu(self.pwconv1(self.norm(y_BTD))))
+        return x_BTD + self.gamma * self.pwconv2(self.pwconv1(self.norm(y_BTD)))
 
 
 class ConvNeXtBackbone(nn.Module):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wavslm_core.inference import LinearGelu
 from wavslm_core.interfaces import State
 from wavslm_core.lengths import zero_padding
 from wavslm_core.streaming import StateReader, join_states
@@ -131,12 +132,12 @@ class FeedForward(nn.Module):
 
     def __init__(self, dim: int, dropout: float) -> None:
         super().__init__()
-        self.in_proj = nn.Linear(dim, 4 * dim)
+        self.in_proj = LinearGelu(dim, 4 * dim)
         self.out_proj = nn.Linear(4 * dim, dim)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        return self.dropout(self.out_proj(F.gelu(self.in_proj(x_BTD))))
+        return self.dropout(self.out_proj(self.in_proj(x_BTD)))
 
 
 class FocalBlock(nn.Module):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from wavslm_core.errors import StreamingError
+from wavslm_core.inference import packed_copy
 from wavslm_core.interfaces import State
 from wavslm_wavlm.backbone import WavLMUpper
 from wavslm_wavlm.config import WavLMConfig, WavLMUpperConfig
@@ -101,16 +102,29 @@ def test_large_steps_of_the_positional_convolution() -> None:
 
 
 @torch.no_grad()
-def test_state_keeps_shapes_and_ring_memory() -> None:
-    backbone = make_backbone()
-    _, states = run(backbone, torch.randn(1, 96, 32), 4)
-    assert all([t.shape for t in state] == [t.shape for t in states[0]] for state in states)
-    rings = 2 * backbone.config.num_layers
-    pointers = [tensor.data_ptr() for tensor in states[0][:rings]]
-    assert [tensor.data_ptr() for tensor in states[-1][:rings]] == pointers
+def test_states_keep_their_shapes_and_no_cache_is_copied() -> None:
+    for module, x, size in (
+        (make_backbone(), torch.randn(1, 96, 32), 4),
+        (make_encoder(), torch.randn(1, 96 * 320), 4 * 320),
+    ):
+        _, states = run(module, x, size)
+        assert all([t.shape for t in state] == [t.shape for t in states[0]] for state in states)
+        for caches in zip(*states, strict=True):
+            # Positions are numbers, not caches: everything else stays where it lies in memory.
+            assert caches[0].ndim == 0 or len({cache.data_ptr() for cache in caches}) == 1
 
-    _, states = run(make_encoder(), torch.randn(1, 96 * 320), 4 * 320)
-    assert all([t.shape for t in state] == [t.shape for t in states[0]] for state in states)
+
+@pytest.mark.parametrize("batch", [1, 3])
+@torch.no_grad()
+def test_a_packed_encoder_steps_like_the_original(batch: int) -> None:
+    encoder = make_encoder(dim=64)
+    waveform = torch.randn(batch, 48 * 320)
+    packed = packed_copy(encoder, weights="fp32")
+    assert packed.encoder.positional_embedding.conv.packed is not None
+    for chunks in (1, 3):
+        streamed, _ = run(packed, waveform, chunks * 4 * 320)
+        torch.testing.assert_close(streamed, encoder(waveform), atol=1e-4, rtol=0.0)
+    torch.testing.assert_close(packed(waveform), encoder(waveform), atol=1e-4, rtol=0.0)
 
 
 @pytest.mark.parametrize("changed_frame", [4, 31, 50, 93])

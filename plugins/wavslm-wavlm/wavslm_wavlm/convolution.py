@@ -11,12 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wavslm_core.inference import PackLinear
 from wavslm_core.interfaces import State
 from wavslm_core.lengths import valid_mask
 from wavslm_core.streaming import new_position
 
 NARROW = 64
 """Below this many numbers under the kernel, one small unfolded copy beats several thin products."""
+FEW_FRAMES = 1024
+"""Up to this many outputs an item, packed weights unfold the input: a stream's few frames cost nothing."""
 
 
 class FrontConv(nn.Conv1d):
@@ -28,12 +31,19 @@ class FrontConv(nn.Conv1d):
         super().__init__(in_channels, out_channels, kernel_size, stride=stride, bias=bias)
         # Stored with channels innermost, so that the matrices below are views. Shape and key stay the same.
         self.weight = nn.Parameter(self.weight.detach().transpose(1, 2).contiguous().transpose(1, 2))
+        self.packed: nn.Module | None = None
+
+    def pack_weights(self, pack: PackLinear) -> None:
+        """Pack the kernel as one linear; bf16 here would double the error of bf16 features."""
+        self.packed = pack.finer(self.weight.transpose(1, 2).flatten(1), self.bias)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Map (B, T, D_in) to (B, ⌊(T − kernel) / stride⌋ + 1, D_out); T is at least the kernel."""
         (kernel,), (stride,) = self.kernel_size, self.stride
         channels = self.in_channels
         frames = (x_BTD.shape[1] - kernel) // stride + 1
+        if self.packed is not None and frames <= FEW_FRAMES:
+            return self.packed(_rows(x_BTD, kernel, stride, frames))
         matrix = self.weight.transpose(1, 2).flatten(1)
         if kernel * channels <= NARROW:
             return F.linear(_rows(x_BTD, kernel, stride, frames), matrix, self.bias)
@@ -129,11 +139,11 @@ class ConvBlock(nn.Module):
     def step(self, x_BTD: Tensor, state: State) -> tuple[Tensor, State]:
         """Map the next (B, n·stride, D_in) inputs to (B, n, D_out)."""
         cache, position = state
-        if position.item() == 0:
-            cache = x_BTD[:, :1].expand(-1, self.context, -1)
-        joined = torch.cat([cache, x_BTD], dim=1)
-        new_cache = joined[:, joined.shape[1] - self.context :].clone()
-        return self._finish(self.conv(joined), None), (new_cache, position + x_BTD.shape[1])
+        first = position.item() == 0
+        before = x_BTD[:, :1].expand(-1, self.context, -1) if first else cache
+        joined = torch.cat([before, x_BTD], dim=1)
+        cache.copy_(joined[:, joined.shape[1] - self.context :])
+        return self._finish(self.conv(joined), None), (cache, position + x_BTD.shape[1])
 
     def _finish(self, x_BTD: Tensor, lengths: Tensor | None) -> Tensor:
         if isinstance(self.norm, TimeNorm):

@@ -12,9 +12,6 @@ from wavslm_wavlm.config import SAMPLE_RATE_HZ, WavLMConfig
 from wavslm_wavlm.convolution import ConvBlock, TimeNorm
 from wavslm_wavlm.filterbank import BIAS, filterbank
 
-FEW_FRAMES = 32
-"""Up to this many frames, the positional convolution is a product with the weights as they lie in memory."""
-
 
 class FeatureExtractor(nn.Module):
     """Strided convolutions over the waveform."""
@@ -92,6 +89,8 @@ def _norm(config: WavLMConfig, index: int, channels: int) -> nn.Module | None:
 class PositionalEmbedding(nn.Module):
     """Grouped convolution over many frames, exact GELU: tells a frame where it is among its neighbours."""
 
+    state_tensors = CausalConv1d.state_tensors
+
     def __init__(self, config: WavLMConfig) -> None:
         super().__init__()
         self.conv = CausalConv1d(config.dim, config.dim, config.conv_pos, groups=config.conv_pos_groups)
@@ -99,38 +98,16 @@ class PositionalEmbedding(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """Map (B,T,D), zero in padded places unless causal, to (B,T,D)."""
-        x_BDT = x_BTD.mT
         if self.causal:
-            return F.gelu(self.conv(x_BDT).mT)
+            return F.gelu(self.conv(x_BTD))
         (kernel,) = self.conv.kernel_size
         # Padded by kernel // 2 on both sides; an even kernel's last frame is dropped, so it is not computed.
-        padded = F.pad(x_BDT, (kernel // 2, (kernel - 1) // 2))
-        convolved = F.conv1d(padded, self.conv.weight, self.conv.bias, groups=self.conv.groups)
-        return F.gelu(convolved.mT)
-
-    state_tensors = CausalConv1d.state_tensors
+        return F.gelu(self.conv.convolve(F.pad(x_BTD, (0, 0, kernel // 2, (kernel - 1) // 2))))
 
     def init_state(self, batch_size: int) -> State:
         return self.conv.init_state(batch_size)
 
     def step(self, x_BND: Tensor, state: State) -> tuple[Tensor, State]:
         """Map the next frames (B,N,D) to (B,N,D)."""
-        batch, frames, _ = x_BND.shape
-        if batch * frames > FEW_FRAMES:
-            convolved_BDN, state = self.conv.step(x_BND.mT, state)
-            return F.gelu(convolved_BDN.mT), state
-        cache, position = state
-        x_BDN = x_BND.mT
-        if position.item() == 0:
-            cache = x_BDN[..., :1].expand(-1, -1, self.conv.context)
-        joined = torch.cat([cache, x_BDN], dim=-1)
-        # A convolution call lays out its weights anew each time, which costs more than the sum itself.
-        groups, (kernel,) = self.conv.groups, self.conv.kernel_size
-        rows = joined.unflatten(1, (groups, -1)).unfold(-1, kernel, 1).permute(1, 0, 3, 2, 4)
-        matrices = self.conv.weight.unflatten(0, (groups, -1)).flatten(2)
-        products = torch.bmm(rows.flatten(3).flatten(1, 2), matrices.mT).unflatten(1, (batch, frames))
-        convolved = products.permute(1, 2, 0, 3).flatten(2)
-        if self.conv.bias is not None:
-            convolved = convolved + self.conv.bias
-        new_cache = joined[..., frames:].clone()
-        return F.gelu(convolved), (new_cache, position + frames)
+        convolved_BND, state = self.conv.step(x_BND, state)
+        return F.gelu(convolved_BND), state

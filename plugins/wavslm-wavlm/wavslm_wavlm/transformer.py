@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wavslm_core.errors import StreamingError
+from wavslm_core.inference import LinearGelu
 from wavslm_core.interfaces import State
 from wavslm_core.streaming import StateReader, join_states, new_position
 from wavslm_wavlm.attention import GatedAttention, Ring
@@ -23,12 +24,12 @@ class FeedForward(nn.Module):
 
     def __init__(self, dim: int, ffn_dim: int, dropout: float) -> None:
         super().__init__()
-        self.in_proj = nn.Linear(dim, ffn_dim)
+        self.in_proj = LinearGelu(dim, ffn_dim)
         self.out_proj = nn.Linear(ffn_dim, dim)
         self.dropout = dropout
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        hidden = F.dropout(F.gelu(self.in_proj(x_BTD)), self.dropout, self.training)
+        hidden = F.dropout(self.in_proj(x_BTD), self.dropout, self.training)
         output: Tensor = self.out_proj(hidden)
         return output
 
