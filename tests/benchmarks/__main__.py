@@ -6,10 +6,11 @@ import argparse
 
 import torch
 
-from tests.benchmarks import codec, endurance, generation, training
+from tests.benchmarks import codec, endurance, generation, startup, training
 from tests.benchmarks.machine import measure_machine
 
 BENCHMARKS = {
+    "startup": startup.run,
     "codec": codec.run,
     "generation": generation.run,
     "training": training.run,
