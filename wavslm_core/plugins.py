@@ -121,9 +121,11 @@ def _wanted(installed: set[str]) -> set[str] | None:
 
 def _origin(point: EntryPoint) -> tuple[str, str]:
     """Return distribution name and version of an entry point."""
+    unknown = point.value.partition(":")[0], "unknown"
     if point.dist is None:
-        return point.value.partition(":")[0], "unknown"
-    return point.dist.name, point.dist.version
+        return unknown
+    # What a broken uninstallation leaves behind may have entry points and no metadata.
+    return point.dist.name or unknown[0], point.dist.version or unknown[1]
 
 
 def _register(module: Any, plugin: Plugin, registry: Registry) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, distributions
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
@@ -96,6 +97,16 @@ def test_a_plugin_that_fails_halfway_registers_nothing(monkeypatch: pytest.Monke
     loaded = load_from([plugin(monkeypatch, register_encoders=encoders, register_heads=halfway)])
     assert list(loaded.registry) == []
     assert "halfway" in str(loaded.registry.load_errors)
+
+
+def test_what_a_broken_uninstallation_leaves_is_named_by_its_module(tmp_path: Path) -> None:
+    info = tmp_path / "wavslm_gone-1.0.dist-info"
+    info.mkdir()
+    (info / "entry_points.txt").write_text("[wavslm]\ngone = wavslm_gone.plugin\n")
+    (dist,) = distributions(path=[str(tmp_path)])
+    loaded = load_from([*dist.entry_points, EntryPoint("other", "wavslm_other", "wavslm")])
+    assert [plugin.distribution for plugin in loaded.plugins] == ["wavslm_gone.plugin", "wavslm_other"]
+    assert "(Plugin wavslm_gone.plugin failed to load: Mod" in loaded.registry.unknown("head", "any")
 
 
 def test_strict_loading_raises(monkeypatch: pytest.MonkeyPatch) -> None:
