@@ -55,6 +55,11 @@ class TokenDraw(Draw):
         # As of the last whole chunk, and with what the head has drawn since.
         self._chunk_history_BH = self._history_BH = self._recent(empty_BH, prompt_BT)
         self._chunk_position = self._position = 0
+        self._before_BT = prompt_BT
+
+    @property
+    def before_BT(self) -> Tensor:
+        return self._before_BT
 
     def tokens(self, logits_BKV: Tensor) -> Tensor:
         batch, count, _ = logits_BKV.shape
@@ -80,6 +85,7 @@ class TokenDraw(Draw):
         """Take note of the chunk that the head proposed in the end, however it was drawn."""
         self._chunk_history_BH = self._history_BH = self._recent(self._chunk_history_BH, tokens_BC)
         self._position = self._chunk_position = self._chunk_position + tokens_BC.shape[1]
+        self._before_BT = tokens_BC
 
     def _draw(self, logits_BKV: Tensor, context: SamplingContext) -> Tensor:
         uniform_BK = self._random.uniform(logits_BKV.shape[1])

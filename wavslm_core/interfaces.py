@@ -205,6 +205,14 @@ class Sampler(ABC):
 class Draw(ABC):
     """How a head turns logits into tokens: the sampler, the random numbers and what was generated so far."""
 
+    @property
+    @abstractmethod
+    def before_BT(self) -> Tensor:
+        """The tokens right before the chunk to propose, oldest first, (B,T) int64.
+
+        At least those whose hidden states the head is given.
+        """
+
     @abstractmethod
     def tokens(self, logits_BKV: Tensor) -> Tensor:
         """Draw the next K tokens of each row, independently of each other given the logits, (B,K) int64."""

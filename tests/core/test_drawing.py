@@ -84,3 +84,12 @@ def test_seeds() -> None:
     seeds = candidate_seeds(range(1000), 8)
     assert seeds[::8] == list(range(1000))
     assert len(set(seeds)) == 8000
+
+
+def test_heads_see_the_tokens_before_their_chunk() -> None:
+    prompt = torch.tensor([[1, 2, 3, 4]])
+    draw = TokenDraw(Watcher(), prompt, seeds=[0])
+    draw.tokens(torch.zeros(1, 2, 9))
+    assert torch.equal(draw.before_BT, prompt)
+    draw.end_chunk(torch.tensor([[5, 6]]))
+    assert draw.before_BT.tolist() == [[5, 6]]
