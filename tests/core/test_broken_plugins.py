@@ -26,7 +26,8 @@ def register_formats(register):
     register(OddFormatConfig, "wavslm_odd.quantizer:OddFormat")
 """
 CONFIG = """
-from typing import Literal
+from typing import Callable, Literal
+from pydantic import model_validator
 from wavslm_core.facts import QuantizerFacts
 from wavslm_core.configs import FormatConfig
 from wavslm_core.testing.fake_configs import FakeQuantizerConfig
@@ -135,6 +136,14 @@ CHECKING = {
         "return super().facts()",
         "return None",
         ("facts() of quantizer 'odd' of wavslm-odd 1.0 fails: TypeError: it returns NoneType, not Quantiz",),
+    ),
+    "validator_raises": Case(
+        "config.py",
+        "    def facts(self)",
+        "    @model_validator(mode='after')\n    def check(self):\n        raise KeyError('x')\n\n"
+        "    def facts(self)",
+        ("error: raised in wavslm-odd 1.0 (wavslm_odd/config.py:13): KeyError: 'x'; report it to its auth",),
+        code=1,
     ),
 }
 RUNNING = {
@@ -330,6 +339,15 @@ def test_a_format_that_recognises_and_then_raises_is_named(tmp_path: Path, wavsl
 
 
 HOLDS = "holds(self, document):\n        return 'codec' if 'odd' in document else None"
+
+
+def test_options_without_a_schema_are_named(tmp_path: Path, wavslm: Wavslm) -> None:
+    assert wavslm("main", "recipe", "schema").returncode == 0
+    name = 'name: Literal["odd"] = "odd"\n'
+    mistake(tmp_path, Case("config.py", name, f"{name}    hook: Callable[[int], int] = abs\n", ()))
+    said = ("the options of quantizer 'odd' of wavslm-odd 1.0 have no JSON schema", "WAVSLM_PLUGINS")
+    only_line(wavslm("main", "recipe", "schema"), Case("", "", "", said))
+    assert wavslm("main", "recipe", "check", "fake.yaml").returncode == 0
 
 
 def test_saving_does_without_a_format_that_raises(tmp_path: Path, wavslm: Wavslm) -> None:

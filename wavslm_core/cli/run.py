@@ -18,7 +18,7 @@ def run(
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Changes to it, such as seed=1, stages.train_lm.steps=100 or data.corpus=folder.",
+            help="Changes to it, such as seed=1, launch.device=cpu or stages.train_lm.steps=100.",
             metavar="[KEY=VALUE]...",
             show_default=False,
         ),
@@ -40,7 +40,7 @@ def run(
 
     changes = [*(overrides or []), *([f"launch.on={launcher}"] if launcher else [])]
     loaded = Recipe.load(recipe, changes)
-    loaded.check()
+    loaded.check(runs_dir=runs_dir)
     launching = launcher_for(loaded.launch)
     if dry_run:
         from wavslm_core.cli.plan_tables import print_plan

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import cast
 
 from wavslm_core.configs import CODEC_ROLES, Role, StageConfig
@@ -20,7 +21,7 @@ from wavslm_core.recipe.links import Links, link_recipe, raise_problems
 from wavslm_core.recipe.model import Recipe
 
 
-def check_recipe(recipe: Recipe) -> None:
+def check_recipe(recipe: Recipe, *, runs_dir: Path | None = None) -> None:
     """See `Recipe.check`."""
     links = link_recipe(recipe)
     problems = [*links.unfilled, *links.conflicts]
@@ -29,10 +30,30 @@ def check_recipe(recipe: Recipe) -> None:
     problems += _stages(recipe, links)
     if not problems:
         resolved = recipe.resolve()
+        problems += _order(recipe, None if runs_dir is None else runs_dir / recipe.run_name)
         for index, stage in enumerate(recipe.stages):
             where = f"stages.{index}.{stage.registered_name()}"
             problems += [f"{where}.{problem}" for problem in _stage_problems(stage, resolved)]
     raise_problems(recipe, list(dict.fromkeys(problems)))
+
+
+def _order(recipe: Recipe, run_dir: Path | None) -> Iterator[str]:
+    """What a stage reads was left by an earlier one, or is in the run's folder already."""
+    left = {"codec"} if recipe.codec is not None else set()
+    for index, stage in enumerate(recipe.stages):
+        absent: dict[str, list[str]] = {}
+        for path, remedy in stage.reads().items():
+            if path not in left and not (run_dir is not None and (run_dir / path).exists()):
+                absent.setdefault(remedy, []).append(path)
+        for remedy, paths in absent.items():
+            where = f"stages.{index}.{stage.registered_name()}"
+            yield f"{where} reads {' and '.join(paths)}, which no earlier stage leaves: {remedy}."
+            # Told once: later stages that read it too have the same remedy.
+            left.update(paths)
+        leaves = stage.leaves()
+        if leaves is None:
+            return
+        left.update(leaves)
 
 
 def _stage_problems(stage: StageConfig, resolved: Recipe) -> list[str]:

@@ -109,11 +109,14 @@ class Recipe(BaseModel):
 
         return resolve_recipe(self)
 
-    def check(self) -> None:
-        """Compare the parts' facts and the stages' needs. Raises: RecipeError listing every problem."""
+    def check(self, *, runs_dir: Path | None = None) -> None:
+        """Compare the parts' facts and the stages' needs. Raises: RecipeError listing every problem.
+
+        `runs_dir`: what this recipe's run already holds there need not be left by a stage.
+        """
         from wavslm_core.recipe.checks import check_recipe
 
-        check_recipe(self)
+        check_recipe(self, runs_dir=runs_dir)
 
     def part_configs(self) -> dict[Role, PartConfig]:
         """Return role → resolved config of every part, those of a codec checkpoint included.
@@ -149,6 +152,11 @@ class Recipe(BaseModel):
         document = self.to_dict()
         del document["launch"]
         return document
+
+    @property
+    def run_name(self) -> str:
+        """Name of the run's folder: the recipe's, and what the run computes."""
+        return f"{self.name}-{self.digest()}"
 
     def digest(self) -> str:
         """Return 12 hex digits that change whenever `identity()` changes."""
