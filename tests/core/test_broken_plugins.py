@@ -26,11 +26,14 @@ def register_formats(register):
     register(OddFormatConfig, "wavslm_odd.quantizer:OddFormat")
 """
 CONFIG = """
-from typing import Callable, Literal
-from pydantic import model_validator
+from typing import Literal
+from pydantic import InstanceOf, model_validator
 from wavslm_core.facts import QuantizerFacts
 from wavslm_core.configs import FormatConfig
 from wavslm_core.testing.fake_configs import FakeQuantizerConfig
+
+class OddThing:
+    pass
 
 class OddConfig(FakeQuantizerConfig):
     name: Literal["odd"] = "odd"
@@ -142,7 +145,7 @@ CHECKING = {
         "    def facts(self)",
         "    @model_validator(mode='after')\n    def check(self):\n        raise KeyError('x')\n\n"
         "    def facts(self)",
-        ("error: raised in wavslm-odd 1.0 (wavslm_odd/config.py:13): KeyError: 'x'; report it to its auth",),
+        ("error: raised in wavslm-odd 1.0 (wavslm_odd/config.py:16): KeyError: 'x'; report it to its auth",),
         code=1,
     ),
 }
@@ -344,7 +347,7 @@ HOLDS = "holds(self, document):\n        return 'codec' if 'odd' in document els
 def test_options_without_a_schema_are_named(tmp_path: Path, wavslm: Wavslm) -> None:
     assert wavslm("main", "recipe", "schema").returncode == 0
     name = 'name: Literal["odd"] = "odd"\n'
-    mistake(tmp_path, Case("config.py", name, f"{name}    hook: Callable[[int], int] = abs\n", ()))
+    mistake(tmp_path, Case("config.py", name, f"{name}    other: InstanceOf[OddThing] = OddThing()\n", ()))
     said = ("the options of quantizer 'odd' of wavslm-odd 1.0 have no JSON schema", "WAVSLM_PLUGINS")
     only_line(wavslm("main", "recipe", "schema"), Case("", "", "", said))
     assert wavslm("main", "recipe", "check", "fake.yaml").returncode == 0
