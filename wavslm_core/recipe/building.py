@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any
@@ -11,7 +10,6 @@ from pydantic import BaseModel, Field, GetCoreSchemaHandler, create_model
 from pydantic_core import CoreSchema, core_schema
 
 from wavslm_core.configs import PART_ROLES, Config
-from wavslm_core.errors import PluginError, summary
 from wavslm_core.recipe.data import EVERY_SPLIT, SPLITS, DataConfig
 from wavslm_core.recipe.launch import LAUNCH_CONFIGS
 from wavslm_core.recipe.model import Recipe
@@ -86,12 +84,9 @@ def _field(name: str) -> Any:
 def recipe_schema(registry: Registry) -> dict[str, Any]:
     """Return the JSON schema of recipe files, for editors.
 
-    Raises: PluginError naming the distributions whose options have none.
+    Pydantic leaves out the parts whose options have no JSON schema.
     """
-    try:
-        schema = recipe_model(registry).model_json_schema()
-    except Exception as error:
-        raise PluginError("\n".join(_without_schema(registry)) or summary(error)) from error
+    schema = recipe_model(registry).model_json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["properties"]["extends"] = {
         "type": "string",
@@ -106,15 +101,3 @@ def recipe_schema(registry: Registry) -> dict[str, Any]:
     # A child recipe may leave the name to the recipe that it extends.
     schema.pop("required", None)
     return schema
-
-
-def _without_schema(registry: Registry) -> Iterator[str]:
-    """Yield a line for each config that has no JSON schema."""
-    for entry in registry:
-        try:
-            entry.config_class.model_json_schema()
-        except Exception as error:
-            yield (
-                f"the options of {entry.described} have no JSON schema: {summary(error)}. Report it to the "
-                f"authors of {entry.distribution}, or leave it out with WAVSLM_PLUGINS"
-            )

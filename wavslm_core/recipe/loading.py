@@ -33,6 +33,17 @@ def recipe_from_dict(document: dict[str, Any], *, source: str, registry: Registr
     return _validated(document, source=source, places={}, registry=registry)
 
 
+def recipe_from_overrides(
+    document: dict[str, Any],
+    *,
+    source: str,
+    places: dict[tuple[str | int, ...], str],
+    registry: Registry | None = None,
+) -> Recipe:
+    """Validate a document; messages name the overrides that went to `places`. Raises: RecipeError."""
+    return _validated(document, source=source, places=places, registry=registry)
+
+
 def read_extended(path: Path) -> dict[str, Any]:
     """Return a recipe's document with those that it extends merged under it. Raises: RecipeError."""
     chain: list[Path] = []
@@ -70,6 +81,7 @@ def _validated(
     registry: Registry | None,
 ) -> Recipe:
     registry = load_registry() if registry is None else registry
+    given = document
     # An absent block still takes overrides such as `launch.device=cpu`.
     launch = document.get("launch", {})
     if isinstance(launch, dict) and "on" not in launch:
@@ -81,7 +93,7 @@ def _validated(
     except ValidationError as error:
         problems = recipe_problems(error, registry)
         raise RecipeError("\n".join(_line(problem, source, places) for problem in problems)) from None
-    recipe._source = source
+    recipe._source, recipe._document = source, given
     return recipe
 
 

@@ -28,6 +28,7 @@ from wavslm_core.configs import (
 from wavslm_core.facts import CodecFacts
 from wavslm_core.recipe.data import DataConfig
 from wavslm_core.recipe.launch import LaunchConfig, LocalLaunch
+from wavslm_core.recipe.sweep_config import SweepConfig
 from wavslm_core.registry import Registry
 
 
@@ -70,7 +71,10 @@ class Recipe(BaseModel):
     """What to do, in this order."""
     launch: LaunchConfig = LocalLaunch()
     """Where to run."""
+    sweep: SweepConfig | None = None
+    """Variations of everything above, to run one after another and compare."""
 
+    _document: dict[str, Any] = PrivateAttr(default_factory=dict)
     _source: str = PrivateAttr(default="recipe")
 
     @classmethod
@@ -99,6 +103,10 @@ class Recipe(BaseModel):
         """The file that this recipe came from, for messages."""
         return self._source
 
+    def unvalidated(self) -> dict[str, Any]:
+        """Return the document that this recipe was read from, overrides applied and before any default."""
+        return self._document
+
     def parts(self) -> dict[Role, PartConfig]:
         """Return role → config for the part blocks of this recipe, as given."""
         return {role: getattr(self, role) for role in PART_ROLES if getattr(self, role) is not None}
@@ -112,10 +120,15 @@ class Recipe(BaseModel):
     def check(self, *, runs_dir: Path | None = None) -> None:
         """Compare the parts' facts and the stages' needs. Raises: RecipeError listing every problem.
 
+        With a `sweep:` block, checks every trial of it instead.
         `runs_dir`: what this recipe's run already holds there need not be left by a stage.
         """
         from wavslm_core.recipe.checks import check_recipe
+        from wavslm_core.recipe.sweep import expand_sweep
 
+        if self.sweep is not None:
+            expand_sweep(self, runs_dir=runs_dir)
+            return
         check_recipe(self, runs_dir=runs_dir)
 
     def part_configs(self) -> dict[Role, PartConfig]:
@@ -145,6 +158,8 @@ class Recipe(BaseModel):
             document["data"] = resolved.data.to_dict()
         document["stages"] = [_dumped(stage) for stage in resolved.stages]
         document["launch"] = _dumped(resolved.launch)
+        if resolved.sweep is not None:
+            document["sweep"] = resolved.sweep.model_dump(mode="json")
         return document
 
     def identity(self) -> dict[str, Any]:
