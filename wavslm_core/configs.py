@@ -8,7 +8,7 @@ are checked against it. So changing one part in a recipe never asks for edits in
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -156,6 +156,17 @@ class StageConfig(Config):
     def needed_splits(self) -> tuple[str, ...]:
         """Return the splits that the recipe's `data:` block must have."""
         return ()
+
+    def reads(self) -> Mapping[str, str]:
+        """Return what the stage takes from the run's folder: path → what to do when no stage left it there.
+
+        Paths are those of `StageContext`: "codec", "speech_lm", "tokens/train", …
+        """
+        return {}
+
+    def leaves(self) -> Iterable[str] | None:
+        """Return the paths that later stages may read. None: not stated, so it may be anything."""
+        return None
 
     def problems(self, recipe: Recipe) -> Iterable[str]:
         """Return what else is wrong with this stage in a resolved recipe whose parts fit, a line each.

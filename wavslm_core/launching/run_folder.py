@@ -20,7 +20,7 @@ ENVIRONMENT_FILE = "environment.json"
 
 def run_folder(recipe: Recipe, runs_dir: Path) -> Path:
     """Return where a recipe's run lives."""
-    return runs_dir / f"{recipe.name}-{recipe.digest()}"
+    return runs_dir / recipe.run_name
 
 
 def prepare_run_folder(recipe: Recipe, runs_dir: Path) -> Path:

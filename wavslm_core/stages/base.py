@@ -18,7 +18,17 @@ from wavslm_core.run_context import StageContext
 if TYPE_CHECKING:
     from wavslm_core.recipe import Recipe
 
+TRAIN_CODEC = "put `- {run: train_codec}` before it or name a trained codec with `codec: {checkpoint: …}`"
+TRAIN_LM = "put `- {run: train_lm}` before it or name a trained model with its `speech_lm`"
+"""What to do when a stage has no codec, or no language model, to read."""
+
 StageConfigT = TypeVar("StageConfigT", bound=StageConfig)
+
+
+def tokenize_first(*splits: str) -> dict[str, str]:
+    """Return what a config's `reads` says of the tokens of splits."""
+    wanted = "" if set(splits) <= {"train", "valid"} else f", splits: [{', '.join(splits)}]"
+    return {f"tokens/{split}": f"put `- {{run: tokenize{wanted}}}` before it" for split in splits}
 
 
 class Stage(ABC, Generic[StageConfigT]):

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from wavslm_core.configs import CODEC_ROLES, Role, StageConfig
 from wavslm_core.evaluation.metric_choice import MetricChoice, metric_configs
 from wavslm_core.run_context import StageContext
-from wavslm_core.stages.base import Stage
+from wavslm_core.stages.base import TRAIN_CODEC, Stage, tokenize_first
 
 if TYPE_CHECKING:
     from wavslm_core.codec import Codec
@@ -46,6 +46,16 @@ class EvaluateConfig(StageConfig):
 
     def needed_splits(self) -> tuple[str, ...]:
         return (self.split,)
+
+    def reads(self) -> dict[str, str]:
+        reads = {"codec": TRAIN_CODEC}
+        if self.speech_lm is not None:
+            counted = ("train",) if self.baseline_tokens else ()
+            reads |= tokenize_first(*dict.fromkeys((*counted, self.split)))
+        return reads
+
+    def leaves(self) -> tuple[str, ...]:
+        return ()
 
 
 class Evaluate(Stage[EvaluateConfig]):

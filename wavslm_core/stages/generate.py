@@ -12,7 +12,7 @@ from pydantic import Field
 from wavslm_core.configs import CODEC_ROLES, Role, StageConfig
 from wavslm_core.errors import DataError, RecipeError
 from wavslm_core.run_context import Interrupted, StageContext
-from wavslm_core.stages.base import Stage
+from wavslm_core.stages.base import TRAIN_CODEC, TRAIN_LM, Stage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,6 +46,12 @@ class GenerateConfig(StageConfig):
 
     def needed_splits(self) -> tuple[str, ...]:
         return (self.split,) if isinstance(self.prompts, int) else ()
+
+    def reads(self) -> dict[str, str]:
+        return {"codec": TRAIN_CODEC} | ({"speech_lm": TRAIN_LM} if self.speech_lm is None else {})
+
+    def leaves(self) -> tuple[str, ...]:
+        return ()
 
     def problems(self, recipe: Recipe) -> Iterator[str]:
         from wavslm_core.config_blocks import config_from_dict

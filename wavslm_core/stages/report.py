@@ -18,6 +18,9 @@ class ReportConfig(StageConfig):
     samples: int = Field(default=4, ge=0)
     """Prompts shown with players and spectrograms; each takes about a megabyte."""
 
+    def leaves(self) -> tuple[str, ...]:
+        return ()
+
 
 class Report(Stage[ReportConfig]):
     """Reads only what earlier stages left in the run folder; what is missing is left out."""

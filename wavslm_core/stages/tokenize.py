@@ -18,7 +18,7 @@ from wavslm_core.configs import CODEC_ROLES, Role, StageConfig
 from wavslm_core.data.corpora import Rejected, Split
 from wavslm_core.errors import AudioError
 from wavslm_core.run_context import Interrupted, StageContext
-from wavslm_core.stages.base import Stage
+from wavslm_core.stages.base import TRAIN_CODEC, Stage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,6 +48,12 @@ class TokenizeConfig(StageConfig):
 
     def needed_splits(self) -> tuple[str, ...]:
         return self.splits
+
+    def reads(self) -> dict[str, str]:
+        return {"codec": TRAIN_CODEC}
+
+    def leaves(self) -> tuple[str, ...]:
+        return tuple(f"tokens/{split}" for split in self.splits)
 
 
 class Tokenize(Stage[TokenizeConfig]):

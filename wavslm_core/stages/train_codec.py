@@ -34,6 +34,9 @@ class TrainCodecConfig(CodecTrainingConfig):
     def needed_splits(self) -> tuple[str, ...]:
         return ("train", "valid")
 
+    def leaves(self) -> tuple[str, ...]:
+        return ("codec",)
+
 
 class TrainCodec(Stage[TrainCodecConfig]):
     """Leaves the codec in `<run>/codec` and its numbers in `<run>/results/train_codec.json`."""
@@ -60,7 +63,7 @@ class TrainCodec(Stage[TrainCodecConfig]):
 
         if context.recipe.codec is not None:
             return Codec.load(context.recipe.codec.checkpoint, device=context.device)
-        seed_torch(context.recipe.seed, "init", self.config.run)
+        seed_torch(self.config.seed_in(context), "init", self.config.run)
         return Codec.from_configs(context.recipe.part_configs()).to(context.device)
 
     def build_task(self, codec: Codec, context: StageContext) -> CodecTask:

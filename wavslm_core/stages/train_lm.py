@@ -12,7 +12,7 @@ from pydantic import Field
 from wavslm_core.configs import PART_ROLES, Role
 from wavslm_core.facts import HeadFacts
 from wavslm_core.run_context import StageContext
-from wavslm_core.stages.base import Stage
+from wavslm_core.stages.base import TRAIN_CODEC, Stage, tokenize_first
 from wavslm_core.training.config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -45,6 +45,12 @@ class TrainLmConfig(TrainingConfig):
 
     def needed_splits(self) -> tuple[str, ...]:
         return ("train", "valid")
+
+    def reads(self) -> dict[str, str]:
+        return {"codec": TRAIN_CODEC, **tokenize_first("train", "valid")}
+
+    def leaves(self) -> tuple[str, ...]:
+        return ("speech_lm",)
 
     def problems(self, recipe: Recipe) -> Iterator[str]:
         chunk = cast(HeadFacts, recipe.part_configs()["head"].facts()).chunk_tokens
@@ -92,7 +98,7 @@ class TrainLm(Stage[TrainLmConfig]):
         from wavslm_core.speech_lm import SpeechLM
         from wavslm_core.training.randomness import seed_torch
 
-        seed_torch(context.recipe.seed, "init", self.config.run)
+        seed_torch(self.config.seed_in(context), "init", self.config.run)
         model = SpeechLM.from_configs(codec, context.recipe.part_configs())
         if context.codec_dir.exists():
             model.checkpoint_codec = os.path.relpath(context.codec_dir, context.speech_lm_dir)

@@ -1,0 +1,123 @@
+"""Stages in an order that cannot work are refused before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from wavslm_core.configs import StageConfig
+from wavslm_core.errors import RecipeError
+from wavslm_core.plugins import load_registry
+from wavslm_core.recipe import Recipe
+from wavslm_core.registry import Entry, Registry
+from wavslm_core.run_context import StageContext
+from wavslm_core.stages.tokenize import Tokenize, TokenizeConfig
+from wavslm_core.testing.fakes import fake_codec, register_fakes
+
+ROLES = ("encoder", "quantizer", "decoder", "backbone", "head", "sampler")
+CODEC = "put `- {run: train_codec}` before it or name a trained codec with `codec: {checkpoint: …}`."
+TRAIN_CODEC = {"run": "train_codec", "steps": 2}
+TOKENIZE = {"run": "tokenize"}
+TRAIN_LM = {"run": "train_lm", "steps": 2, "crop_tokens": 32}
+
+
+class SilentConfig(StageConfig):
+    """A stage that says nothing of what it leaves."""
+
+    run: Literal["silent"] = "silent"
+
+
+def make(stages: list[dict[str, Any]], **blocks: Any) -> Recipe:
+    register_fakes()
+    registry = Registry()
+    registry.add(
+        *load_registry(), Entry("stage", "silent", SilentConfig, "tests.silent:Silent", "silent", "1")
+    )
+    document = {
+        "name": "order",
+        **{role: {"name": "fake"} for role in ROLES},
+        "data": {"corpus": "folder", "path": "speech"},
+        "stages": stages,
+        **blocks,
+    }
+    given = {key: value for key, value in document.items() if value is not None}
+    return Recipe.from_dict(given, registry=registry)
+
+
+def problems(stages: list[dict[str, Any]], **blocks: Any) -> list[str]:
+    try:
+        make(stages, **blocks).check()
+    except RecipeError as error:
+        return [line.removeprefix("recipe: stages.") for line in str(error).splitlines()]
+    return []
+
+
+@pytest.mark.parametrize(
+    ("stages", "said"),
+    [
+        ([TRAIN_CODEC, TOKENIZE, TRAIN_LM, {"run": "evaluate"}, {"run": "generate"}, {"run": "report"}], []),
+        (
+            [TRAIN_CODEC, TRAIN_LM, TOKENIZE],
+            [
+                "1.train_lm reads tokens/train and tokens/valid, which no earlier stage leaves: "
+                "put `- {run: tokenize}` before it."
+            ],
+        ),
+        (
+            [TRAIN_CODEC, {"run": "tokenize", "splits": ["train"]}, TRAIN_LM],
+            [
+                "2.train_lm reads tokens/valid, which no earlier stage leaves: "
+                "put `- {run: tokenize}` before it."
+            ],
+        ),
+        # What all of them lack is told once.
+        (
+            [TOKENIZE, {"run": "evaluate"}, TRAIN_CODEC],
+            [f"0.tokenize reads codec, which no earlier stage leaves: {CODEC}"],
+        ),
+        (
+            [TRAIN_CODEC, {"run": "generate"}],
+            [
+                "1.generate reads speech_lm, which no earlier stage leaves: put `- {run: train_lm}` before "
+                "it or name a trained model with its `speech_lm`."
+            ],
+        ),
+        ([TRAIN_CODEC, {"run": "generate", "speech_lm": "somewhere"}], []),
+        (
+            [TRAIN_CODEC, {"run": "evaluate", "speech_lm": "somewhere", "split": "test"}],
+            [
+                "1.evaluate reads tokens/train and tokens/test, which no earlier stage leaves: "
+                "put `- {run: tokenize, splits: [train, test]}` before it."
+            ],
+        ),
+        # A stage that states nothing may leave anything.
+        ([{"run": "silent"}, TRAIN_LM, {"run": "generate"}], []),
+        (
+            [TOKENIZE, {"run": "silent"}, TRAIN_LM],
+            [f"0.tokenize reads codec, which no earlier stage leaves: {CODEC}"],
+        ),
+    ],
+)
+def test_what_a_stage_reads_is_left_before(stages: list[dict[str, Any]], said: list[str]) -> None:
+    assert problems(stages) == said
+
+
+def test_a_checkpoint_leaves_a_codec(tmp_path: Path) -> None:
+    fake_codec().save(tmp_path / "codec")
+    blocks = {role: None for role in ROLES[:3]} | {"codec": {"checkpoint": str(tmp_path / "codec")}}
+    assert problems([TOKENIZE, TRAIN_LM], **blocks) == []
+
+
+def test_what_the_run_already_holds_needs_no_stage(recipe: Recipe, tmp_path: Path) -> None:
+    assert recipe.data is not None
+    wanted = make([TRAIN_LM], data=recipe.data.to_dict()).resolve()
+    with pytest.raises(RecipeError, match="reads codec"):
+        wanted.check(runs_dir=tmp_path)
+    context = StageContext(recipe=wanted, run_dir=tmp_path / wanted.run_name)
+    fake_codec().save(context.codec_dir)
+    with pytest.raises(RecipeError, match="reads tokens/train and tokens/valid"):
+        wanted.check(runs_dir=tmp_path)
+    Tokenize(TokenizeConfig()).run(context)
+    wanted.check(runs_dir=tmp_path)
