@@ -6,7 +6,8 @@ takes at once. `recipe.check()` compares these before a weight is read.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from math import lcm
 from typing import Any, Literal, TypeVar
 
@@ -25,7 +26,7 @@ class EncoderFacts:
     chunk_frames: int = 1
     """Frames that a streaming step takes at least; frames of one chunk see each other."""
     window_frames: int | None = None
-    """Frames that a frame can see at most, itself included; None: all."""
+    """Frames that a layer looks at from each frame, its own chunk included; None: no such limit."""
     causal: bool = False
     """No frame depends on anything after the end of its chunk."""
     streams: bool = False
@@ -43,6 +44,8 @@ class QuantizerFacts:
     """Frames that one token stands for."""
     tokens_per_frame: int = 1
     """Tokens in a row that make one frame, as in a residual quantizer; then `frames_per_token` is 1."""
+    losses: Mapping[str, float] = field(default_factory=dict)
+    """Losses of its own that `forward` gives → their weights in training, unless a recipe gives others."""
     chunk_frames: int = 1
     causal: bool = False
     streams: bool = False
@@ -77,6 +80,7 @@ class BackboneFacts:
     output_dim: int
     chunk_tokens: int = 1
     window_tokens: int | None = None
+    """Tokens that a layer looks at from each token, its own chunk included; None: no such limit."""
     causal: bool = True
     streams: bool = True
 

@@ -1,1 +1,51 @@
-"""For the tests of wavslm and of plugins: small real parts that need no plugin."""
+"""For the tests of wavslm and of plugins: the contract of every role, and small real parts.
+
+Two lines prove a part; pytest collects a test for every thing that the contract of its role asks:
+
+    from wavslm_core.testing import contract_tests
+    TestMine = contract_tests(MyQuantizerConfig(input_dim=8))
+
+Needs pytest, and torch once a contract is asked for; importing this module needs neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from wavslm_core.configs import PartConfig
+from wavslm_core.registry import Registry
+
+
+def contract_tests(
+    config: PartConfig,
+    *,
+    no_gradient: Mapping[str, str] | None = None,
+    no_export: str | None = None,
+    prepare: Callable[[Any], None] | None = None,
+    registry: Registry | None = None,
+) -> type:
+    """Return a class of tests that hold the part of this config to the contract of its role.
+
+    Give a small config, as the part is built once a test: widths around 16, windows of a few chunks, and
+    for heads a codebook of at most 64. Linked fields (`input_dim`, `vocab_size`) must be given.
+
+    `no_gradient`: pattern of parameter names → why training leaves them alone.
+    `no_export`: why `torch.export` cannot take the part.
+    `prepare`: called with each part that was built, such as to fit what is not trained by gradients.
+    `registry`: where the part is registered; what is installed by default.
+
+    Raises: ValueError when a linked field is not given, or a reason is empty.
+    """
+    from wavslm_core.plugins import load_registry
+    from wavslm_core.testing.contract.roles import contract_class
+    from wavslm_core.testing.contract.subject import Subject
+
+    subject = Subject(
+        config=config,
+        registry=registry or load_registry(),
+        no_gradient=dict(no_gradient or {}),
+        no_export=no_export,
+        prepare=prepare,
+    )
+    return type("Contract", (contract_class(config.role),), {"subject": subject})

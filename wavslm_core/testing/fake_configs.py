@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -50,6 +50,8 @@ class FakeEncoderConfig(EncoderConfig):
 class FakeQuantizerConfig(QuantizerConfig):
     """The signs of a linear map of each frame."""
 
+    loss_weights: ClassVar[dict[str, float]] = {"commitment": 0.0}
+
     name: Literal["fake"] = "fake"
     input_dim: int = linked("encoder.output_dim")
     """Width of the features."""
@@ -61,6 +63,7 @@ class FakeQuantizerConfig(QuantizerConfig):
             input_dim=self.input_dim,
             output_dim=self.input_dim,
             vocab_size=2**self.bits,
+            losses=self.loss_weights,
             causal=True,
             streams=True,
         )

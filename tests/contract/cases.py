@@ -1,0 +1,100 @@
+"""Small configs of the parts in this repository that the contract is run over.
+
+A plugin may keep its cases here, or with its own tests in a file `test_*contract*.py`: `test_registry` sees
+both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from wavslm_core.configs import Role
+
+
+@dataclass(frozen=True)
+class Case:
+    """One config of a registered part, and what its contract is told."""
+
+    role: Role
+    options: Mapping[str, Any]
+    """The block of a recipe, with linked fields."""
+    contract: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments of `contract_tests`."""
+
+
+WAVLM = {
+    "hidden_dims": (8,) * 7,
+    "dim": 16,
+    "ffn_dim": 24,
+    "num_heads": 2,
+    "num_layers": 2,
+    "num_buckets": 16,
+    "max_distance": 24,
+    "conv_pos": 8,
+    "conv_pos_groups": 2,
+    "window_size": 16,
+}
+WAVLM_UPPER = {
+    "name": "wavlm_upper",
+    "dim": 16,
+    "ffn_dim": 24,
+    "num_heads": 2,
+    "num_layers": 2,
+    "num_buckets": 16,
+    "max_distance": 24,
+    "window_size": 16,
+    "input_dim": 12,
+    "vocab_size": 32,
+}
+FOCAL_BLOCKS = {"hidden_dims": (16, 16), "focal_window": 3, "focal_factor": 2, "window_size": 8}
+FOCAL = {
+    "name": "focalcodec_stream",
+    "input_dim": 12,
+    "codebook_size": 64,
+    "compressor": FOCAL_BLOCKS | {"downscale_factors": (1, 1)},
+    "decompressor": FOCAL_BLOCKS | {"upscale_factors": (1, 1), "last_window_size": 8},
+}
+HALVING = {
+    "compressor": FOCAL_BLOCKS | {"downscale_factors": (2, 1)},
+    "decompressor": FOCAL_BLOCKS | {"upscale_factors": (1, 2), "last_window_size": 8},
+}
+DECODER = {"input_dim": 12, "hop_samples": 40, "dim": 16, "ffn_dim": 24, "num_layers": 2}
+
+CASES: dict[str, Case] = {
+    "WavlmCausal": Case("encoder", {"name": "wavlm", "causal": True} | WAVLM),
+    "WavlmFull": Case("encoder", {"name": "wavlm", "causal": False} | WAVLM),
+    "WavlmUpper": Case("backbone", WAVLM_UPPER),
+    "WavlmUpperTokens": Case("backbone", WAVLM_UPPER | {"input": "embedding"}),
+    "Focal": Case("quantizer", FOCAL),
+    "FocalHalving": Case("quantizer", FOCAL | HALVING),
+    "FocalFull": Case("quantizer", FOCAL | {"causal": False}),
+    "Istft": Case("decoder", {"name": "istft", "n_fft": 160} | DECODER),
+    "VocosCausal": Case("decoder", {"name": "vocos", "causal": True, "n_fft": 80} | DECODER),
+    "VocosFull": Case("decoder", {"name": "vocos", "causal": False, "n_fft": 160} | DECODER),
+    "Wavenext": Case("decoder", {"name": "wavenext"} | DECODER),
+    "NextChunk": Case("head", {"name": "next_chunk", "input_dim": 12, "vocab_size": 8, "chunk_tokens": 4}),
+    "Greedy": Case("sampler", {"name": "greedy"}),
+    "TopP": Case("sampler", {"name": "top_p", "p": 0.7, "temperature": 0.8}),
+    "TopPZero": Case("sampler", {"name": "top_p", "p": 0}),
+    "TopK": Case("sampler", {"name": "top_k", "k": 5}),
+    "MinP": Case("sampler", {"name": "min_p", "p": 0.2}),
+    "Typical": Case("sampler", {"name": "typical", "p": 0.8}),
+    "Temperature": Case("sampler", {"name": "temperature", "start": 1.5, "end": 0.5, "over_tokens": 100}),
+    "RepetitionAware": Case("sampler", {"name": "repetition_aware", "p": 0.6, "window_tokens": 7}),
+    "RepetitionPenalty": Case("sampler", {"name": "repetition_penalty", "window_tokens": 7}),
+    "BestOf": Case("sampler", {"name": "best_of", "candidates": 3}),
+    "Chain": Case(
+        "sampler",
+        {
+            "name": "chain",
+            "steps": [
+                {"name": "repetition_penalty", "window_tokens": 4},
+                {"name": "repetition_aware", "window_tokens": 9},
+                {"name": "top_k", "k": 6},
+            ],
+        },
+    ),
+}
+"""Name of the class of tests → case."""
