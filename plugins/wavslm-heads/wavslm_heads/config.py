@@ -1,0 +1,111 @@
+"""Options of the heads."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from wavslm_core.configs import HeadConfig, linked
+from wavslm_core.facts import HeadFacts
+
+
+class NextTokenConfig(HeadConfig):
+    """A linear head: the hidden state at position t predicts token t + 1."""
+
+    name: Literal["next_token"] = "next_token"
+    input_dim: int = linked("backbone.output_dim")
+    """Width of the hidden states."""
+    vocab_size: int = linked("quantizer.vocab_size")
+    """Number of codes."""
+
+    def facts(self) -> HeadFacts:
+        return HeadFacts(input_dim=self.input_dim, vocab_size=self.vocab_size, chunk_tokens=1)
+
+
+class ChunkAutoregressiveConfig(HeadConfig):
+    """A small causal network over the tokens inside a chunk, given the hidden states of the chunk before."""
+
+    name: Literal["chunk_autoregressive"] = "chunk_autoregressive"
+    input_dim: int = linked("backbone.output_dim")
+    """Width of the hidden states."""
+    vocab_size: int = linked("quantizer.vocab_size")
+    """Number of codes."""
+    chunk_tokens: int = Field(default=4, gt=0)
+    """Tokens for each step of the backbone, drawn one after the other."""
+    inner: Literal["gru", "transformer"] = "gru"
+    """The network over the tokens inside a chunk."""
+    dim: int = Field(default=256, gt=0)
+    """Its width."""
+    layers: int = Field(default=1, gt=0)
+    """Its layers."""
+    num_heads: int = Field(default=4, gt=0)
+    """Attention heads of the transformer."""
+    embedding: Literal["table", "bits"] = "table"
+    """How tokens are read: one learned vector a code, or a small network over the code's bits."""
+    embedding_dim: int = Field(default=64, gt=0)
+    """Width in which tokens are read; the rank of the direct path from a token to the next one's logits."""
+    context_tokens: int = Field(default=2, gt=0)
+    """Tokens just before the predicted one that are given directly, reaching into the chunk before; at most
+    `chunk_tokens` are used."""
+    output: Literal["linear", "tied", "bits"] = "linear"
+    """Logits over all codes from a matrix of their own or from the embedding table, or over bits in order."""
+    bit_dim: int = Field(default=128, gt=0)
+    """Hidden units for each bit, with `output: bits`."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """On the embedded tokens and on what the logits are made from."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.inner == "transformer" and self.dim % self.num_heads:
+            raise ValueError(f"dim {self.dim} is no multiple of num_heads {self.num_heads}")
+        if self.output == "tied" and self.embedding != "table":
+            raise ValueError("output 'tied' shares the embedding table: it needs embedding 'table'")
+        if "bits" in (self.embedding, self.output):
+            check_power_of_two(self.vocab_size)
+        return self
+
+    def facts(self) -> HeadFacts:
+        return HeadFacts(
+            input_dim=self.input_dim,
+            vocab_size=self.vocab_size,
+            chunk_tokens=self.chunk_tokens,
+            draws="symbols" if self.output == "bits" else "tokens",
+        )
+
+
+class BitwiseConfig(HeadConfig):
+    """Predicts the bits of codes in order, the most significant first; chunks as in `next_chunk`."""
+
+    name: Literal["bitwise"] = "bitwise"
+    input_dim: int = linked("backbone.output_dim")
+    """Width of the hidden states."""
+    vocab_size: int = linked("quantizer.vocab_size")
+    """Number of codes: a power of two."""
+    chunk_tokens: int = Field(default=4, gt=0)
+    """Tokens predicted at once, independently of each other given what came before."""
+    bit_dim: int = Field(default=128, gt=0)
+    """Hidden units for each bit."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        check_power_of_two(self.vocab_size)
+        return self
+
+    def facts(self) -> HeadFacts:
+        return HeadFacts(
+            input_dim=self.input_dim,
+            vocab_size=self.vocab_size,
+            chunk_tokens=self.chunk_tokens,
+            draws="symbols",
+        )
+
+
+def check_power_of_two(vocab_size: int) -> None:
+    """Raises: ValueError when some bits do not make just that many codes; 0 stands for "not known yet"."""
+    if vocab_size and (vocab_size < 2 or vocab_size & (vocab_size - 1)):
+        near = 1 << max(1, vocab_size.bit_length())
+        raise ValueError(
+            f"vocab_size is {vocab_size}, but bits need a power of two, such as {near}. Use a quantizer with "
+            "that many codes, or a head that predicts whole codes"
+        )

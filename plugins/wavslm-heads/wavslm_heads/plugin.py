@@ -1,0 +1,14 @@
+"""Registers the heads `next_token`, `chunk_autoregressive` and `bitwise`."""
+
+from __future__ import annotations
+
+from wavslm_core.hookspecs import Register
+from wavslm_core.plugins import hookimpl
+from wavslm_heads.config import BitwiseConfig, ChunkAutoregressiveConfig, NextTokenConfig
+
+
+@hookimpl
+def register_heads(register: Register) -> None:
+    register(NextTokenConfig, "wavslm_heads.next_token:NextTokenHead")
+    register(ChunkAutoregressiveConfig, "wavslm_heads.chunk_autoregressive:ChunkAutoregressiveHead")
+    register(BitwiseConfig, "wavslm_heads.bitwise:BitwiseHead")
