@@ -90,7 +90,7 @@ class QuantizerOutput:
     """Reconstructed features; gradients pass straight through the codes."""
     tokens_BT: Tensor
     losses: dict[str, Tensor] = field(default_factory=dict)
-    """Named scalar losses of the quantizer's own (entropy, commitment), unweighted and over valid tokens."""
+    """Scalar losses of its own, those that `facts.losses` names, unweighted and over valid tokens."""
 
 
 class Quantizer(Part[ConfigT], ABC):

@@ -6,6 +6,7 @@ training cannot look up. Shapes are compared where parts meet, tokens where they
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor
@@ -36,6 +37,13 @@ def check_vocabulary(part: Part[Any], tokens_BT: Tensor, *, vocab_size: int) -> 
         if low < 0 or high >= vocab_size:
             given = f"gave token {high if high >= vocab_size else low}"
             raise _broken(part, given, f"say vocab_size {vocab_size} (0…{vocab_size - 1})")
+
+
+def check_losses(part: Part[Any], given: Iterable[str], *, losses: Iterable[str]) -> None:
+    """Raises: PluginError when a quantizer gives other losses than its facts say."""
+    if set(given) != set(losses):
+        listed = [", ".join(sorted(names)) or "none" for names in (given, losses)]
+        raise _broken(part, f"gave the losses {listed[0]}", f"say {listed[1]}")
 
 
 def _broken(part: Part[Any], given: str, expected: str) -> PluginError:

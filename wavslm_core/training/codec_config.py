@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from wavslm_core.configs import CODEC_ROLES, Role
 from wavslm_core.training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from wavslm_core.recipe import Recipe
 
 CodecRole = Literal["encoder", "quantizer", "decoder"]
 
@@ -28,7 +32,8 @@ class CodecTrainingConfig(TrainingConfig):
     """Weight of the distance between the encoder's features and the quantizer's, both normalised; the
     gradient goes to the quantizer's only."""
     quantizer_weights: dict[str, float] = Field(default_factory=dict)
-    """Weights of the quantizer's own losses by name, such as `{entropy: 0.1}`; the others are only logged."""
+    """Weights of the quantizer's own losses by name, such as `{entropy: 0.2}`, in place of those that the
+    quantizer brings along; 0: the loss is only logged."""
     spectral_windows: tuple[PositiveInt, ...] = Field(default=(512, 1024, 2048), min_length=1)
     """Windows of the mel distance, in samples of the decoder's rate."""
     spectral_floor: float = Field(default=2e-5, gt=0)
@@ -45,6 +50,15 @@ class CodecTrainingConfig(TrainingConfig):
         if wrong:
             raise ValueError(f"windows must be multiples of 4 and at least 64 samples, not {wrong}")
         return windows
+
+    def problems(self, recipe: Recipe) -> Iterator[str]:
+        known = recipe.codec_facts().quantizer.losses
+        unknown = [name for name in self.quantizer_weights if name not in known]
+        if unknown:
+            yield (
+                f"quantizer_weights names {', '.join(unknown)}, but the quantizer's losses are: "
+                f"{', '.join(known) or 'none'}. Use one of these names or leave the weight out"
+            )
 
     @model_validator(mode="after")
     def _something_to_train(self) -> Self:

@@ -24,11 +24,11 @@ from wavslm_core.data.batches import Batching, Crop, CropOrder
 from wavslm_core.data.corpora import Split
 from wavslm_core.data.length_batches import length_batches, spread
 from wavslm_core.data.prefetch import Prefetch
-from wavslm_core.errors import DataError, RecipeError
+from wavslm_core.errors import DataError
 from wavslm_core.evaluation.codebook import codebook_use, count_codes
 from wavslm_core.evaluation.metrics import Metric
 from wavslm_core.interfaces import QuantizerOutput
-from wavslm_core.kept_facts import check_width
+from wavslm_core.kept_facts import check_losses, check_width
 from wavslm_core.lengths import valid_mask, zero_padding
 from wavslm_core.training.codec_config import CodecTrainingConfig
 from wavslm_core.training.losses import MelLoss, feature_distance
@@ -153,23 +153,17 @@ class CodecTask(Task):
         check_width(codec.encoder, features_BTD, output_dim=codec.facts.encoder.output_dim)
         quantized = codec.quantizer(features_BTD, lengths=frame_lengths, bypass_codes=bypass_codes)
         check_width(codec.quantizer, quantized.features_BTD, output_dim=codec.facts.quantizer.output_dim)
+        check_losses(codec.quantizer, quantized.losses, losses=codec.facts.quantizer.losses)
         return features_BTD, quantized, codec.decoder(quantized.features_BTD, lengths=frame_lengths)
 
     def _weighted(self, parts: Mapping[str, Tensor]) -> Tensor:
-        """Return the weighted sum. Raises: RecipeError for a weight on a loss that does not exist."""
         config = self.config
         weights = {
             "spectral": config.spectral_weight,
             "feature": config.feature_weight,
+            **self.codec.facts.quantizer.losses,
             **config.quantizer_weights,
         }
-        unknown = [name for name in config.quantizer_weights if name not in parts]
-        if unknown:
-            known = [name for name in parts if name not in ("spectral", "feature")]
-            raise RecipeError(
-                f"train_codec.quantizer_weights names {', '.join(unknown)}, but the quantizer's losses are: "
-                f"{', '.join(known) or 'none'}. Use one of these names or leave the weight out"
-            )
         return torch.stack([weight * parts[name] for name, weight in weights.items() if weight]).sum()
 
     def _batch_use(self, tokens_N: Tensor) -> dict[str, float | Tensor]:

@@ -130,6 +130,7 @@ class FocalCodecStreamConfig(QuantizerConfig):
             output_dim=self.output_dim or self.input_dim,
             vocab_size=self.codebook_size,
             frames_per_token=frames_per_token,
+            losses={"entropy": 0.1, "commitment": 0.0},
             chunk_frames=lcm(frames_per_token, self.refiner_frames),
             causal=self.causal,
             streams=self.causal,

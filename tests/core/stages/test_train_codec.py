@@ -17,13 +17,14 @@ from wavslm_core.codec import Codec
 from wavslm_core.data.audio import resample
 from wavslm_core.data.batches import Batching
 from wavslm_core.data.corpora import Split
-from wavslm_core.errors import AudioError, RecipeError
+from wavslm_core.errors import AudioError, PluginError, RecipeError
 from wavslm_core.interfaces import QuantizerOutput
 from wavslm_core.metrics_file import read_metrics
 from wavslm_core.plugins import load_registry
 from wavslm_core.recipe import Recipe
 from wavslm_core.run_context import Interrupted, StageContext
 from wavslm_core.stages.train_codec import TrainCodec, TrainCodecConfig
+from wavslm_core.testing.fake_configs import FakeQuantizerConfig
 from wavslm_core.training.codec_task import CodecTask
 
 OPTIONS: dict[str, Any] = {
@@ -215,9 +216,33 @@ def test_ranks_together_take_the_global_batch(context: StageContext) -> None:
     assert parts[0] + parts[1] == whole
 
 
-def test_weight_of_an_unknown_loss_names_the_known_ones(context: StageContext) -> None:
-    with pytest.raises(RecipeError, match=r"names entropi, but the quantizer's losses are: commitment"):
-        train(context, quantizer_weights={"entropi": 0.1})
+def test_weight_of_an_unknown_loss_names_the_known_ones(recipe: Recipe) -> None:
+    stage = TrainCodecConfig(**{**OPTIONS, "quantizer_weights": {"entropi": 0.1}})
+    message = r"stages\.0\.train_codec\.quantizer_weights names entropi, but .* losses are: commitment"
+    with pytest.raises(RecipeError, match=message):
+        recipe.model_copy(update={"stages": (stage,)}).check()
+
+
+def test_a_quantizer_brings_the_weights_of_its_losses(
+    context: StageContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loss(**options: Any) -> tuple[float, float]:
+        torch.manual_seed(0)
+        output = task_of(context, **options).loss(0, 0)
+        return float(output.loss.detach()), float(output.metrics["commitment"])
+
+    unweighted, commitment = loss(quantizer_weights={})
+    monkeypatch.setattr(FakeQuantizerConfig, "loss_weights", {"commitment": 0.5})
+    assert loss(quantizer_weights={})[0] == pytest.approx(unweighted + 0.5 * commitment, rel=1e-5)
+    assert loss(quantizer_weights={"commitment": 0.0})[0] == pytest.approx(unweighted, rel=1e-5)
+
+
+def test_losses_that_the_facts_do_not_name_are_told(
+    context: StageContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeQuantizerConfig, "loss_weights", {})
+    with pytest.raises(PluginError, match=r"gave the losses commitment, but its facts say none"):
+        task_of(context, quantizer_weights={}).loss(0, 0)
 
 
 @pytest.mark.parametrize(
