@@ -1,4 +1,4 @@
-"""The codec: a streaming step part by part, and whole recordings of 10 s and 30 s."""
+"""The codec: a streaming step part by part, what fewer bits cost, and whole recordings of 10 s and 30 s."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from wavslm_core.interfaces import State
 
 STEPS = 40
 WINDOW_CHUNKS = 128
+COMPARED_S = 4
+"""Seconds of sound over which packed weights are compared."""
 BYTES_LEFT = {"fp32": 1.0, "bf16": 0.5, "int8": 0.25}
 """What is left to read of fp32 weights."""
 
@@ -25,13 +27,21 @@ BYTES_LEFT = {"fp32": 1.0, "bf16": 0.5, "int8": 0.25}
 def run() -> None:
     for size in ("small", "full"):
         codec = build_codec(size)
-        rows = _steps(codec, "fp32, plain", source=codec)
+        rows, errors = _steps(codec, "fp32, plain", source=codec), []
+        reference = _stream(codec, COMPARED_S)
         for weights in ("fp32", "bf16", "int8"):
-            rows += _steps(codec.for_inference(weights=weights), f"{weights}, packed", source=codec)
+            packed = codec.for_inference(weights=weights)
+            rows += _steps(packed, f"{weights}, packed", source=codec)
+            errors.append([f"{weights}, packed", *_agreement(_stream(packed, COMPARED_S), reference)])
         print_table(
             f"codec, {size}: one step of {codec.facts.chunk_samples_in / codec.sample_rate_in * 1000:.0f} ms",
             ["part", "weights", "median ms", "p95 ms", "× real time", "floor ms"],
             rows,
+        )
+        print_table(
+            f"codec, {size}: packed weights against plain fp32 (random weights)",
+            ["weights", "features' error %", "tokens kept %"],
+            errors,
         )
         print_table(
             f"codec, {size}: whole recordings",
@@ -85,6 +95,32 @@ def _steps(codec: Codec, weights: str, *, source: Codec) -> list[list[object]]:
         rows.append([name, weights, *_summary(durations, chunk_s), 1000 * floor])
     rows.append(["together", weights, *_summary(total, chunk_s), sum(float(str(row[-1])) for row in rows)])
     return rows
+
+
+@torch.inference_mode()
+def _stream(codec: Codec, seconds: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Stream a swelling hum in noise; return features and tokens."""
+    chunk = codec.facts.chunk_samples_in
+    samples = seconds * codec.sample_rate_in // chunk * chunk
+    turns = 2 * torch.pi * torch.arange(samples) / codec.sample_rate_in
+    generator = torch.Generator().manual_seed(0)
+    noise = 0.03 * torch.randn(1, samples, generator=generator)
+    waveform = noise + 0.2 * (150 * turns).sin() * (1 + (3 * turns).sin())
+    state, quantizer_state = codec.encoder.init_state(1), codec.quantizer.init_encode_state(1)
+    features, tokens = [], []
+    for piece in waveform.split(chunk, dim=1):
+        features_BND, state = codec.encoder.step(piece, state)
+        tokens_BN, quantizer_state = codec.quantizer.encode_step(features_BND, quantizer_state)
+        features.append(features_BND)
+        tokens.append(tokens_BN)
+    return torch.cat(features, dim=1), torch.cat(tokens, dim=1)
+
+
+def _agreement(
+    given: tuple[torch.Tensor, torch.Tensor], reference: tuple[torch.Tensor, torch.Tensor]
+) -> list[object]:
+    error = ((given[0] - reference[0]).norm() / reference[0].norm()).item()
+    return [100 * error, 100 * (given[1] == reference[1]).float().mean().item()]
 
 
 def _summary(durations: torch.Tensor, chunk_s: float) -> list[object]:
