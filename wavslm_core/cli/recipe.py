@@ -31,6 +31,14 @@ def check(recipe: RecipePath, overrides: Overrides = None) -> None:
     from wavslm_core.recipe import Recipe
 
     loaded = Recipe.load(recipe, overrides or [])
+    if loaded.sweep is not None:
+        from wavslm_core.recipe.sweep import expand_sweep
+
+        trials = expand_sweep(loaded)
+        typer.echo(f"{recipe}: ok, {len(trials)} trials")
+        for trial in trials:
+            typer.echo(f"  {trial.label}")
+        return
     loaded.check()
     typer.echo(f"{recipe}: ok")
     for line in _facts(loaded):

@@ -40,6 +40,11 @@ def run(
 
     changes = [*(overrides or []), *([f"launch.on={launcher}"] if launcher else [])]
     loaded = Recipe.load(recipe, changes)
+    if loaded.sweep is not None:
+        from wavslm_core.cli.sweep_run import run_sweep_recipe
+
+        run_sweep_recipe(loaded, runs_dir=runs_dir, dry_run=dry_run, command=shlex.join(_command()))
+        return
     loaded.check(runs_dir=runs_dir)
     launching = launcher_for(loaded.launch)
     if dry_run:
