@@ -124,6 +124,11 @@ def write_sample(
     return document
 
 
+def samples_folder(stage: str) -> str:
+    """Return where in a run's folder a stage leaves its samples: each `generate` has a place of its own."""
+    return "samples" if stage == "generate" else f"samples_{stage}"
+
+
 def readable(name: str) -> str:
     """Return "continuation 1" for "continuation_0": people count from one."""
     stem, _, number = name.rpartition("_")

@@ -79,6 +79,8 @@ class Evaluate(Stage[EvaluateConfig]):
                 baseline_tokens=self.config.baseline_tokens,
                 batch_tokens=self.config.batch_tokens,
             )
+        if self.config.speech_lm is not None:
+            results["speech_lm"] = self.config.speech_lm
         results["seconds"] = time.monotonic() - started
         self.write_results(context, results)
 

@@ -71,7 +71,7 @@ class Generate(Stage[GenerateConfig]):
     """Leaves `samples/<prompt>/` with WAVs, a picture and `sample.json`, and `results/generate.json`."""
 
     def run(self, context: StageContext) -> None:
-        from wavslm_core.evaluation.continuations import continue_all
+        from wavslm_core.evaluation.continuations import continue_all, samples_folder
         from wavslm_core.evaluation.language_scores import stage_speech_lm
 
         config = self.config
@@ -84,12 +84,11 @@ class Generate(Stage[GenerateConfig]):
             if context.stop_requested():
                 raise Interrupted("generate stopped; the same command starts its samples again")
 
-        stage = self.name_in(context)
         started = time.monotonic()
         documents = continue_all(
             speech_lm,
             prompts,
-            output=context.run_dir / ("samples" if stage == config.run else f"samples_{stage}"),
+            output=context.run_dir / samples_folder(self.name_in(context)),
             sample_rate_hz=rate_hz,
             prompt_seconds=config.prompt_seconds,
             seconds=config.new_seconds,

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
 
 from wavslm_core.run_context import StageContext
 from wavslm_core.stages.evaluate import Evaluate, EvaluateConfig
@@ -75,6 +79,34 @@ def test_whole_run(with_model: StageContext) -> None:
     fewer = report(with_model, samples=1)
     assert len(Outline(fewer).all("audio")) == 4
     assert "1 more in the run" in fewer
+
+
+def test_every_stage_of_a_kind_is_shown(with_model: StageContext, tmp_path: Path) -> None:
+    shutil.copytree(with_model.speech_lm_dir, tmp_path / "another")
+    Evaluate(EvaluateConfig(utterances=2)).run(with_model)
+    second = replace(with_model, stage_name="evaluate_2")
+    Evaluate(EvaluateConfig(utterances=3, speech_lm=str(tmp_path / "another"))).run(second)
+    Evaluate(EvaluateConfig(split="train", utterances=2)).run(replace(with_model, stage_name="evaluate_10"))
+    spoken: dict[str, Any] = {"prompt_seconds": 1.0, "new_seconds": 0.5, "continuations": 1}
+    Generate(GenerateConfig(prompts=2, **spoken)).run(with_model)
+    Generate(GenerateConfig(prompts=3, **spoken)).run(replace(with_model, stage_name="generate_2"))
+    text = report(with_model, samples=2)
+    check_self_contained(text)
+    outline = Outline(text)
+    assert outline.headings == ["Listen", "Scores", "Learning", "Codebook", "How it was made"]
+    titles = ["evaluate: valid", f"evaluate_2: valid, {tmp_path / 'another'}", "evaluate_10: train"]
+    scores = text[text.index("<h2>Scores") : text.index("<h2>Learning")]
+    assert re.findall(r"<h3>(.*?)</h3>", scores) == titles
+    assert all(f"Reconstruction: {count} utterances of" in scores for count in (2, 3))
+    assert all(f'<p class="quiet">{title}</p>' in text for title in titles)
+    assert text.count('<div class="label">Bits per token</div>') == 3
+    # Original, reconstruction and one continuation of two samples each; a third is counted.
+    assert len(outline.all("audio")) == 2 * 2 * 3
+    assert len(re.findall(r"<h3>generate: ", text)) == len(re.findall(r"<h3>generate_2: ", text)) == 2
+    assert "1 more in the run&#x27;s folder samples_generate_2/." in text
+    # All three counted the same token stores: shown once.
+    codebook = text[text.index("<h2>Codebook") : text.index("<h2>How")]
+    assert re.findall(r'<th scope="row">(\w+)</th>', codebook) == ["train", "valid"]
 
 
 def test_codec_alone(codec_only: StageContext) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -54,6 +54,14 @@ def section(title: str, *content: str) -> str:
     return f"<section>\n<h2>{escape(title)}</h2>\n{inner}\n</section>" if inner else ""
 
 
+def by_stage(pieces: Mapping[str, str]) -> str:
+    """Join what several stages of a kind have to show, each under its name unless it is the only one."""
+    shown = {stage: piece for stage, piece in pieces.items() if piece}
+    if len(pieces) == 1:
+        return "".join(shown.values())
+    return "\n".join(f"<h3>{escape(stage)}</h3>\n{piece}" for stage, piece in shown.items())
+
+
 def paragraph(text: str, *, quiet: bool = False) -> str:
     return f'<p class="quiet">{escape(text)}</p>' if quiet else f"<p>{escape(text)}</p>"
 
@@ -79,14 +87,20 @@ def table(
     *,
     caption: str = "",
     strong: Sequence[int] = (),
+    strong_cells: Collection[tuple[int, int]] = (),
 ) -> str:
-    """Return a table whose first column names the rows; `strong` rows stand out."""
+    """Return a table whose first column names the rows; `strong` rows and (row, column) cells stand out."""
     if not rows:
         return ""
     head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in header)
     lines = []
     for place, row in enumerate(rows):
-        cells = "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
+        cells = "".join(
+            f"<td><strong>{escape(cell)}</strong></td>"
+            if (place, column) in strong_cells
+            else f"<td>{escape(cell)}</td>"
+            for column, cell in enumerate(row[1:], start=1)
+        )
         mark = ' class="strong"' if place in strong else ""
         lines.append(f'<tr{mark}><th scope="row">{escape(row[0])}</th>{cells}</tr>')
     # Outside of the table, so that it wraps on a phone while the table scrolls.

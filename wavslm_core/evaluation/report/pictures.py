@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from wavslm_core.evaluation.continuations import readable
 from wavslm_core.evaluation.report.html import (
     INK,
+    by_stage,
     details,
     drawing,
     drawing_ink,
@@ -20,7 +22,7 @@ from wavslm_core.evaluation.report.html import (
     section,
     table,
 )
-from wavslm_core.evaluation.report.run_files import RunFiles
+from wavslm_core.evaluation.report.run_files import RunFiles, Sample
 from wavslm_core.evaluation.report.scores import best_fair_mark
 from wavslm_core.plotting import codebook_figure, curve_figure, spectrogram_card
 
@@ -59,9 +61,10 @@ def _curve(files: RunFiles, stage: str, name: str, *, with_marks: bool) -> str:
 
 
 def _marks(files: RunFiles) -> dict[str, float]:
-    language = files.evaluate.get("language_model")
-    if not language:
+    scored = [found["language_model"] for found in files.evaluations.values() if "language_model" in found]
+    if not scored:
         return {}
+    language = scored[0]
     marks = {
         mark["name"]: mark["bits_per_token"] for mark in language["baselines"] if mark["name"] == "trigram"
     }
@@ -71,20 +74,29 @@ def _marks(files: RunFiles) -> dict[str, float]:
 
 def samples(files: RunFiles, *, most: int) -> str:
     """Return players and spectrograms of originals, reconstructions and continuations, side by side."""
-    shown = files.samples[:most]
-    if not shown:
-        return ""
     intro = (
         "Each continuation starts with its prompt; the dashed line is where the model takes over. "
         "The original goes on as the speaker did. Colours span 80 dB below each recording's loudest point."
     )
+    several = len(files.samples) > 1
+    blocks = [
+        block
+        for stage, found in files.samples.items()
+        for block in _samples(found, most=most, prefix=f"{stage}: " if several else "")
+    ]
+    return section("Listen", paragraph(intro, quiet=True), *blocks) if blocks else ""
+
+
+def _samples(found: Sequence[Sample], *, most: int, prefix: str) -> list[str]:
     blocks = []
-    for folder, sample in shown:
+    for folder, sample in found[:most]:
         cards = [_card(folder, sample, name) for name in sample["files"] if name != "prompt.wav"]
-        blocks.append(f"<h3>{escape(str(sample['id']))}</h3>\n{group('cards', cards)}")
-    left_out = len(files.samples) - len(shown)
-    rest = paragraph(f"{left_out} more in the run's folder samples/.", quiet=True) if left_out else ""
-    return section("Listen", paragraph(intro, quiet=True), *blocks, rest)
+        blocks.append(f"<h3>{escape(prefix + str(sample['id']))}</h3>\n{group('cards', cards)}")
+    left_out = found[most:]
+    if blocks and left_out:
+        place = left_out[0][0].parent.name
+        blocks.append(paragraph(f"{len(left_out)} more in the run's folder {place}/.", quiet=True))
+    return blocks
 
 
 def _card(folder: Path, sample: dict[str, Any], name: str) -> str:
@@ -101,8 +113,18 @@ def _card(folder: Path, sample: dict[str, Any], name: str) -> str:
 
 
 def codes(files: RunFiles) -> str:
-    """Return how evenly the codes are used."""
-    uses: dict[str, Any] = files.evaluate.get("codec", {}).get("codebook", {})
+    """Return how evenly the codes are used; what several evaluations counted alike is shown once."""
+    shown: list[Any] = []
+    blocks: dict[str, str] = {}
+    for stage, evaluation in files.evaluations.items():
+        uses = evaluation.get("codec", {}).get("codebook", {})
+        new = {split: use for split, use in uses.items() if (split, use) not in shown}
+        shown += new.items()
+        blocks[stage] = _codes(new)
+    return section("Codebook", by_stage(blocks))
+
+
+def _codes(uses: dict[str, Any]) -> str:
     if not uses:
         return ""
     rows = [
@@ -125,4 +147,4 @@ def codes(files: RunFiles) -> str:
         f"entropy {use['entropy_bits']:.2f} bits"
     )
     chart = group("drawings", [drawing(figure, description=described)])
-    return section("Codebook", table(header, rows), chart)
+    return table(header, rows) + chart

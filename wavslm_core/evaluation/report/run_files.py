@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wavslm_core.evaluation.continuations import SAMPLE_FILE
+from wavslm_core.evaluation.continuations import SAMPLE_FILE, samples_folder
 from wavslm_core.metrics_file import METRICS_FILE, read_metrics
+
+Sample = tuple[Path, dict[str, Any]]
+"""The folder of a sample and its `sample.json`."""
 
 
 @dataclass(frozen=True)
@@ -16,27 +20,27 @@ class RunFiles:
     """The JSON documents of a run; empty where there is none."""
 
     run_dir: Path
-    evaluate: dict[str, Any] = field(default_factory=dict)
-    generate: dict[str, Any] = field(default_factory=dict)
-    tokenize: dict[str, Any] = field(default_factory=dict)
+    evaluations: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Stage → results of each `evaluate`, in the recipe's order."""
     environment: dict[str, Any] = field(default_factory=dict)
     stages: dict[str, Any] = field(default_factory=dict)
     metrics: list[dict[str, Any]] = field(default_factory=list)
-    samples: list[tuple[Path, dict[str, Any]]] = field(default_factory=list)
-    """Folder and `sample.json` of each sample, in order."""
+    samples: dict[str, list[Sample]] = field(default_factory=dict)
+    """Stage → samples of each `generate`, in the recipe's order."""
 
     @classmethod
     def read(cls, run_dir: Path) -> RunFiles:
         results = run_dir / "results"
         return cls(
             run_dir=run_dir,
-            evaluate=_json(results / "evaluate.json"),
-            generate=_json(results / "generate.json"),
-            tokenize=_json(results / "tokenize.json"),
+            evaluations=_results(results, "evaluate"),
             environment=_json(run_dir / "environment.json"),
             stages=_json(run_dir / "stages.json"),
             metrics=read_metrics(run_dir / METRICS_FILE),
-            samples=_samples(run_dir / "samples", _json(results / "generate.json")),
+            samples={
+                stage: _samples(run_dir / samples_folder(stage), document)
+                for stage, document in _results(results, "generate").items()
+            },
         )
 
     def curve(self, stage: str, split: str, name: str) -> tuple[list[float], list[float]]:
@@ -72,10 +76,17 @@ def _json(path: Path) -> dict[str, Any]:
     return document if isinstance(document, dict) else {"": document}
 
 
-def _samples(folder: Path, generated: dict[str, Any]) -> list[tuple[Path, dict[str, Any]]]:
-    """Return the samples of the last `generate`; older folders with other prompts are left out."""
-    names = [sample["folder"] for sample in generated.get("samples", [])]
-    folders = [folder / name for name in names] or sorted(
-        path.parent for path in folder.glob(f"*/{SAMPLE_FILE}")
-    )
+def _results(folder: Path, run: str) -> dict[str, dict[str, Any]]:
+    """Return stage → results of every stage that runs `run`: `evaluate`, `evaluate_2`, …"""
+    found: dict[int, str] = {}
+    for path in folder.glob(f"{run}*.json"):
+        match = re.fullmatch(rf"{run}(?:_(\d+))?", path.stem)
+        if match is not None:
+            found[int(match[1] or 1)] = path.stem
+    return {found[number]: _json(folder / f"{found[number]}.json") for number in sorted(found)}
+
+
+def _samples(folder: Path, generated: dict[str, Any]) -> list[Sample]:
+    """Return the samples of one `generate`; older folders with other prompts are left out."""
+    folders = [folder / sample["folder"] for sample in generated.get("samples", [])]
     return [(place, _json(place / SAMPLE_FILE)) for place in folders if (place / SAMPLE_FILE).exists()]

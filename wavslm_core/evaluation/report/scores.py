@@ -4,15 +4,38 @@ from __future__ import annotations
 
 from typing import Any
 
-from wavslm_core.evaluation.report.html import details, group, number, paragraph, section, table, tile
+from wavslm_core.evaluation.report.html import (
+    by_stage,
+    details,
+    group,
+    number,
+    paragraph,
+    section,
+    table,
+    tile,
+)
 from wavslm_core.evaluation.report.run_files import RunFiles
 
 _MOST_PLACES = 8
 
 
 def headline(files: RunFiles) -> str:
-    """Return the handful of numbers by which a run is known."""
-    codec, language = files.evaluate.get("codec", {}), files.evaluate.get("language_model", {})
+    """Return the handful of numbers by which a run is known, for each evaluation."""
+    several = len(files.evaluations) > 1
+    return "\n".join(
+        (paragraph(_title(stage, found), quiet=True) if several else "") + _tiles(found)
+        for stage, found in files.evaluations.items()
+    )
+
+
+def _title(stage: str, evaluation: dict[str, Any]) -> str:
+    """Return how an evaluation differs from the others of its run."""
+    of = f", {evaluation['speech_lm']}" if "speech_lm" in evaluation else ""
+    return f"{stage}: {evaluation['split']}{of}"
+
+
+def _tiles(evaluation: dict[str, Any]) -> str:
+    codec, language = evaluation.get("codec", {}), evaluation.get("language_model", {})
     tiles = []
     if language:
         tiles.append(tile("Bits per token", number(language["bits_per_token"]), _verdict(language)))
@@ -47,12 +70,16 @@ def _verdict(language: dict[str, Any]) -> str:
 
 def score_tables(files: RunFiles) -> str:
     """Return the tables of reconstruction and of the language model beside its marks."""
-    codec, language = files.evaluate.get("codec", {}), files.evaluate.get("language_model", {})
     return section(
         "Scores",
-        _reconstruction(codec, files.evaluate.get("split", "")) if codec else "",
-        _language(language) if language else "",
+        by_stage({_title(stage, found): _tables(found) for stage, found in files.evaluations.items()}),
     )
+
+
+def _tables(evaluation: dict[str, Any]) -> str:
+    codec, language = evaluation.get("codec", {}), evaluation.get("language_model", {})
+    reconstruction = _reconstruction(codec, evaluation["split"]) if codec else ""
+    return reconstruction + (_language(language) if language else "")
 
 
 def _reconstruction(codec: dict[str, Any], split: str) -> str:
