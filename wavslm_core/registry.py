@@ -28,6 +28,7 @@ INTERFACES: dict[Role, str] = {
 KNOWN_PROVIDERS: dict[tuple[Role, str], str] = {
     ("encoder", "wavlm"): "wavslm-wavlm",
     ("backbone", "wavlm_upper"): "wavslm-wavlm",
+    ("backbone", "x_transformer"): "wavslm-x-transformers",
     ("quantizer", "focalcodec_stream"): "wavslm-focalcodec-stream",
     ("decoder", "wavenext"): "wavslm-focalcodec-stream",
     ("decoder", "vocos"): "wavslm-focalcodec-stream",

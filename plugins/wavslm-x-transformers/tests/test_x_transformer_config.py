@@ -1,0 +1,62 @@
+"""The config: what it refuses, what it states, what it links, and that it needs no torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from wavslm_core.plugins import load_registry
+from wavslm_x_transformers.backbone import XTransformer
+from wavslm_x_transformers.config import XTransformerConfig
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_heads": 5}, "an even multiple of num_heads 5"),
+        ({"dim": 18}, "dim 18 must be an even multiple"),
+        ({"kv_heads": 4}, "kv_heads 4 must divide num_heads 6"),
+        ({"window_tokens": 3}, "a chunk has to fit into the window"),
+        ({"inputs": "features"}, "Extra inputs are not permitted"),
+    ],
+)
+def test_config_errors(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        XTransformerConfig.model_validate(options)
+
+
+def test_facts_and_links() -> None:
+    facts = XTransformerConfig(input_dim=128).facts()
+    assert (facts.input, facts.input_dim, facts.output_dim) == ("features", 128, 192)
+    assert (facts.chunk_tokens, facts.window_tokens, facts.causal, facts.streams) == (4, 128, True, True)
+    facts = XTransformerConfig(input="embedding", vocab_size=10, chunk_tokens=1).facts()
+    assert (facts.input, facts.input_dim, facts.chunk_tokens) == ("embedding", 192, 1)
+    assert XTransformerConfig.links() == {
+        "input_dim": "quantizer.output_dim",
+        "vocab_size": "quantizer.vocab_size",
+    }
+
+
+def test_the_feed_forward_width_is_the_one_that_was_asked_for() -> None:
+    assert XTransformerConfig().inner_dim == 512
+    for config in (
+        XTransformerConfig(input_dim=192),
+        XTransformerConfig(input_dim=48, dim=48, num_layers=1, ffn_dim=77),
+    ):
+        feed_forward = XTransformer(config).layers.layers[1][1]
+        *_, last = (module for module in feed_forward.modules() if isinstance(module, torch.nn.Linear))
+        assert last.in_features == config.inner_dim
+
+
+def test_registration() -> None:
+    assert load_registry().entry("backbone", "x_transformer").load() is XTransformer
+
+
+def test_configs_import_no_torch() -> None:
+    code = "import sys, wavslm_x_transformers.plugin; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,195 @@
+"""Whole sequences: against the library's own forward pass, padding, gradients, memory, precision, export."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from x_transformers.x_transformers import AttentionLayers
+
+from wavslm_core.checkpoint_io import load_state
+from wavslm_x_transformers.backbone import XTransformer
+from wavslm_x_transformers.config import XTransformerConfig
+
+SMALL: dict[str, Any] = {
+    "num_layers": 3,
+    "dim": 48,
+    "num_heads": 6,
+    "window_tokens": 24,
+    "input_dim": 48,
+    "vocab_size": 50,
+}
+SHAPES: dict[str, dict[str, Any]] = {
+    "small": {},
+    "odd-window": {"window_tokens": 13, "chunk_tokens": 5},
+    "window-is-chunk": {"window_tokens": 8, "chunk_tokens": 8},
+    "one-token-chunks": {"window_tokens": 16, "chunk_tokens": 1},
+    "wide-window": {"window_tokens": 90},
+    "one-key-head": {"kv_heads": 1},
+    "ungrouped": {"kv_heads": 6},
+    "single-head": {"num_heads": 1, "kv_heads": 1},
+}
+
+
+def make(**options: Any) -> XTransformer:
+    torch.manual_seed(0)
+    backbone = XTransformer(XTransformerConfig.model_validate(SMALL | options)).eval()
+    for parameter in backbone.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return backbone
+
+
+def library_forward(backbone: XTransformer, x_BTD: Tensor) -> Tensor:
+    """Run the library's layers, with its own rotary positions, under a mask that says what is visible."""
+    config = backbone.config
+    layers = AttentionLayers(
+        dim=config.dim,
+        depth=config.num_layers,
+        heads=config.num_heads,
+        use_rmsnorm=True,
+        attn_dim_head=config.head_dim,
+        attn_kv_heads=config.kv_heads,
+        ff_mult=(config.inner_dim + 0.5) / config.dim,
+        ff_glu=True,
+        ff_swish=True,
+        rotary_pos_emb=True,
+        rotary_emb_dim=config.head_dim,
+        verbose=False,
+    ).eval()
+    missing, unexpected = layers.load_state_dict(backbone.layers.state_dict(), strict=False)
+    assert (missing, unexpected) == (["rotary_pos_emb.inv_freq"], [])
+    place = torch.arange(x_BTD.shape[1])
+    end = (place[:, None] // config.chunk_tokens + 1) * config.chunk_tokens
+    visible = (place < end) & (place >= end - config.window_tokens)
+    result: Tensor = layers(x_BTD, attn_mask=visible)
+    return result
+
+
+@pytest.mark.parametrize("size", [3, 64, 200, 257])
+@pytest.mark.parametrize("shape", SHAPES)
+@torch.no_grad()
+def test_forward_is_the_library_s(shape: str, size: int) -> None:
+    backbone = make(**SHAPES[shape])
+    features = torch.randn(2, size, 48)
+    torch.testing.assert_close(backbone(features), library_forward(backbone, features), atol=2e-4, rtol=0.0)
+
+
+@pytest.mark.parametrize("fill", [0.0, 1e3, torch.nan])
+@pytest.mark.parametrize("shape", SHAPES)
+@torch.no_grad()
+def test_items_equal_items_alone(shape: str, fill: float) -> None:
+    backbone = make(**SHAPES[shape])
+    lengths = [170, 3, 1, 133, 64, 66]
+    features = torch.randn(len(lengths), 170, 48)
+    for item, length in enumerate(lengths):
+        features[item, length:] = fill
+    batch = backbone(features, lengths=torch.tensor(lengths))
+    for item, length in enumerate(lengths):
+        alone = backbone(features[item : item + 1, :length])
+        torch.testing.assert_close(batch[item : item + 1, :length], alone, atol=1e-4, rtol=0.0)
+
+
+@torch.no_grad()
+def test_ids_in_padded_places_do_not_matter() -> None:
+    backbone = make(input="embedding")
+    tokens = torch.randint(50, (2, 30))
+    tokens[1, 10:] = -100
+    batch = backbone(tokens, lengths=torch.tensor([30, 10]))
+    torch.testing.assert_close(batch[1:, :10], backbone(tokens[1:, :10]), atol=1e-5, rtol=0.0)
+
+
+def test_padding_leaves_gradients_alone() -> None:
+    backbone = make(input_dim=20)
+    features = torch.randn(1, 133, 20)
+    backbone(features).square().sum().backward()
+    expected = {name: p.grad.clone() for name, p in backbone.named_parameters() if p.grad is not None}
+    backbone.zero_grad()
+    padded = torch.cat([features, torch.full((1, 40, 20), torch.nan)], dim=1)
+    backbone(padded, lengths=torch.tensor([133]))[:, :133].square().sum().backward()
+    for name, parameter in backbone.named_parameters():
+        assert parameter.grad is not None
+        torch.testing.assert_close(parameter.grad, expected[name], atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_gradients_reach_every_parameter(precision: torch.dtype) -> None:
+    for backbone, inputs in (
+        (make(input_dim=20, dropout=0.1), torch.randn(2, 90, 20)),
+        (make(input="embedding"), torch.randint(50, (2, 90))),
+    ):
+        backbone.train()
+        with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+            loss = backbone(inputs).float().square().mean()
+        loss.backward()
+        for name, parameter in backbone.named_parameters():
+            assert parameter.grad is not None, name
+            assert parameter.grad.isfinite().all(), name
+            assert parameter.grad.abs().max() > 0, name
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes how many numbers the largest tensor holds that any operation makes."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple | list) else (result,):
+            if isinstance(tensor, Tensor):
+                self.numbers = max(self.numbers, tensor.numel())
+        return result
+
+
+def test_nothing_grows_with_the_square_of_the_length() -> None:
+    backbone = make()
+    lengths = []
+    for size in (1024, 4096):
+        features = torch.randn(1, size, 48)
+        with LargestTensor() as largest:  # type: ignore[no-untyped-call]
+            backbone(features, lengths=torch.tensor([size - 1])).square().sum().backward()
+        lengths.append(largest.numbers)
+    assert lengths[1] <= 4.1 * lengths[0]
+
+
+@torch.no_grad()
+def test_autocast_stays_near() -> None:
+    torch.manual_seed(0)
+    backbone = XTransformer(XTransformerConfig.model_validate(SMALL)).eval()
+    features = torch.randn(2, 100, 48)
+    expected = backbone(features)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = backbone(features)
+    assert (found - expected).abs().mean() < 0.02
+
+
+def test_dropout_only_in_training() -> None:
+    backbone = make(dropout=0.3)
+    features = torch.randn(1, 40, 48)
+    assert torch.equal(backbone(features), backbone(features))
+    backbone.train()
+    assert not torch.equal(backbone(features), backbone(features))
+
+
+def test_meta_build_and_loading() -> None:
+    backbone = make(input_dim=20)
+    with torch.device("meta"):
+        empty = XTransformer(backbone.config)
+    tensors = [*empty.parameters(), *empty.buffers()]
+    assert all(tensor.is_meta for tensor in tensors)
+    restored = empty.to_empty(device="cpu").eval()
+    load_state(restored, backbone.state_dict(), source="the test")
+    features = torch.randn(1, 70, 20)
+    assert torch.equal(restored(features), backbone(features))
+
+
+@pytest.mark.parametrize("size", [40, 150])
+@torch.no_grad()
+def test_export(size: int) -> None:
+    backbone = make()
+    features = torch.randn(2, size, 48)
+    exported = torch.export.export(backbone, (features,)).module()
+    other = torch.randn(2, size, 48)
+    torch.testing.assert_close(exported(other), backbone(other))

@@ -1,0 +1,1 @@
+"""A transformer of the x-transformers library as a causal streaming backbone."""

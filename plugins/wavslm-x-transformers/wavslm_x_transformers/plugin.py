@@ -1,0 +1,12 @@
+"""Registers the backbone `x_transformer`."""
+
+from __future__ import annotations
+
+from wavslm_core.hookspecs import Register
+from wavslm_core.plugins import hookimpl
+from wavslm_x_transformers.config import XTransformerConfig
+
+
+@hookimpl
+def register_backbones(register: Register) -> None:
+    register(XTransformerConfig, "wavslm_x_transformers.backbone:XTransformer")

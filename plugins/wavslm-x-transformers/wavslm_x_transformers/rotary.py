@@ -1,0 +1,27 @@
+"""Rotary positions (Su et al. 2021) as complex numbers: a pair of numbers is one, a position is a factor.
+
+The library computes angles in fp32: after ten minutes they are off by 0.001 rad, and a model cast to bf16
+has its frequencies rounded. Here angles are fp64 and only their sines and cosines are rounded, so that what
+a query and a key say to each other depends on their distance alone, wherever in a stream they are.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def rotation(start: int, count: int, *, width: int, base: float, device: torch.device) -> Tensor:
+    """Return the factors (count, width / 2) complex64 of positions `start`, `start` + 1, …"""
+    # On the CPU, since some devices have no fp64: these are a few thousand numbers for all layers.
+    place_P = torch.arange(0, width, 2, dtype=torch.float64, device="cpu")
+    position_T = torch.arange(start, start + count, dtype=torch.float64, device="cpu")
+    angle_TP = position_T[:, None] * base ** (-place_P / width)
+    return torch.polar(torch.ones_like(angle_TP), angle_TP).to(torch.complex64).to(device)
+
+
+def rotate(x_BTHd: Tensor, rotation_TP: Tensor) -> Tensor:
+    """Turn neighbouring pairs of (B,T,H,d) by their positions; computed in fp32, same dtype back."""
+    pairs_BTHP = torch.view_as_complex(x_BTHd.float().unflatten(-1, (-1, 2)))
+    turned = torch.view_as_real(pairs_BTHP * rotation_TP[:, None]).flatten(-2)
+    return turned.to(x_BTHd.dtype)
