@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections import Counter
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wavslm_core.configs import StageConfig
-from wavslm_core.data.atomic import remove_leftovers, write_json
+from wavslm_core.data.atomic import remove_leftovers
 from wavslm_core.errors import WavslmError
 from wavslm_core.launching.base import Outcome, Say
 from wavslm_core.launching.lock import RunLock
 from wavslm_core.launching.run_folder import saved_recipe
 from wavslm_core.launching.signals import StopRequest
-from wavslm_core.recipe import Recipe
+from wavslm_core.launching.stage_record import STAGES_FILE, StageRecord
 from wavslm_core.registry import Registry
 from wavslm_core.run_context import Interrupted, StageContext
 from wavslm_core.stages.base import Stage
 
 if TYPE_CHECKING:
     import torch
-
-STAGES_FILE = "stages.json"
 
 
 def run_stages(run_dir: Path, say: Say, *, registry: Registry | None = None) -> Outcome:
@@ -36,8 +30,8 @@ def run_stages(run_dir: Path, say: Say, *, registry: Registry | None = None) -> 
     with RunLock(run_dir), StopRequest() as stop:
         remove_leftovers(run_dir)
         recipe = saved_recipe(run_dir, registry=registry)
-        record = _StageRecord(run_dir / STAGES_FILE)
-        for name, config in named_stages(recipe):
+        record = StageRecord(run_dir / STAGES_FILE)
+        for name, config in recipe.named_stages():
             stage: Stage[Any] = recipe.registry.build(config)
             context = StageContext(
                 recipe=recipe,
@@ -69,15 +63,15 @@ def run_stages(run_dir: Path, say: Say, *, registry: Registry | None = None) -> 
     return Outcome("finished")
 
 
-def named_stages(recipe: Recipe) -> list[tuple[str, StageConfig]]:
-    """Return the stages with names that are unique in the recipe: `evaluate`, `evaluate_2`, …"""
-    count: Counter[str] = Counter()
-    named = []
-    for config in recipe.stages:
-        run = config.registered_name()
-        count[run] += 1
-        named.append((run if count[run] == 1 else f"{run}_{count[run]}", config))
-    return named
+def is_finished(run_dir: Path, *, registry: Registry | None = None) -> bool:
+    """Tell whether `run_stages` would find nothing to do."""
+    recipe = saved_recipe(run_dir, registry=registry)
+    record = StageRecord(run_dir / STAGES_FILE)
+    return all(
+        record.finished(name)
+        and recipe.registry.build(config).left_results(StageContext(recipe, run_dir, stage_name=name))
+        for name, config in recipe.named_stages()
+    )
 
 
 def choose_device(name: str) -> torch.device:
@@ -91,35 +85,3 @@ def choose_device(name: str) -> torch.device:
         there = ", ".join(device for device, usable in available.items() if usable)
         raise WavslmError(f"launch.device is {name}, but PyTorch sees none here. Usable: {there}, or auto.")
     return torch.device(name)
-
-
-class _StageRecord:
-    """`stages.json`: stage → status, when it began first, and the seconds that all attempts took."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            self.entries: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            self.entries = {}
-        except ValueError as error:
-            raise WavslmError(
-                f"{path} is damaged ({error}). Delete it: stages then run again and keep what they find done."
-            ) from None
-
-    def finished(self, name: str) -> bool:
-        return bool(self.entries.get(name, {}).get("status") == "finished")
-
-    def begin(self, name: str) -> None:
-        entry = self.entries.setdefault(name, {"started": _now(), "seconds": 0.0})
-        entry["status"] = "running"
-        write_json(self.path, self.entries)
-
-    def end(self, name: str, status: str, seconds: float) -> None:
-        entry = self.entries[name]
-        entry.update(status=status, ended=_now(), seconds=round(entry["seconds"] + seconds, 3))
-        write_json(self.path, self.entries)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -110,6 +111,16 @@ class Recipe(BaseModel):
     def parts(self) -> dict[Role, PartConfig]:
         """Return role → config for the part blocks of this recipe, as given."""
         return {role: getattr(self, role) for role in PART_ROLES if getattr(self, role) is not None}
+
+    def named_stages(self) -> list[tuple[str, StageConfig]]:
+        """Return the stages with names that are unique in the recipe: `evaluate`, `evaluate_2`, …"""
+        count: Counter[str] = Counter()
+        named = []
+        for config in self.stages:
+            run = config.registered_name()
+            count[run] += 1
+            named.append((run if count[run] == 1 else f"{run}_{count[run]}", config))
+        return named
 
     def resolve(self) -> Recipe:
         """Return this recipe with every linked field filled in. Raises: RecipeError."""

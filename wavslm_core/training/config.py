@@ -52,6 +52,8 @@ class TrainingConfig(StageConfig):
     select: Literal["last", "best"] = "last"
     """Weights that the stage leaves behind: those after the last step, or those with the lowest validation
     loss."""
+    seed: int | None = Field(default=None, ge=0, lt=2**32)
+    """Initial weights, the order of the data and dropout follow from it. Default: the recipe's."""
 
     @model_validator(mode="after")
     def _accumulation_divides_batch(self) -> Self:
@@ -67,6 +69,10 @@ class TrainingConfig(StageConfig):
         """Items that pass through the model at once."""
         return self.batch_size // self.accumulate
 
+    def seed_in(self, context: StageContext) -> int:
+        """Return what every random number of this stage follows from."""
+        return context.recipe.seed if self.seed is None else self.seed
+
     def batching(self, context: StageContext) -> Batching:
         """Return how this process takes its part of each step of a run."""
         from wavslm_core.data.batches import Batching
@@ -74,7 +80,7 @@ class TrainingConfig(StageConfig):
         return Batching(
             micro_batch_size=self.micro_batch_size,
             accumulate=self.accumulate,
-            seed=context.recipe.seed,
+            seed=self.seed_in(context),
             rank=context.rank,
             world_size=context.world_size,
         )

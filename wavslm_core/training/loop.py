@@ -59,7 +59,7 @@ class _Fit:
         self.config = config
         self.context = context
         self.stage = stage
-        self.seed = context.recipe.seed
+        self.seed = config.seed_in(context)
         self.optimizer = build_optimizer(task.parameter_groups(), config)
         self.schedule: Schedule = build_schedule(config)
         self.checkpoints = Checkpoints(context.run_dir / "checkpoints" / stage, keep=config.keep_checkpoints)

@@ -1,0 +1,153 @@
+"""A sweep's comparison as JSON, as a Markdown table and as a page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from wavslm_core.evaluation.comparison import Comparison, Variant
+from wavslm_core.evaluation.estimates import Estimate, json_value
+from wavslm_core.evaluation.report.comparison_figures import comparison_figures
+from wavslm_core.evaluation.report.html import (
+    code,
+    details,
+    drawing,
+    drawing_ink,
+    group,
+    page,
+    paragraph,
+    section,
+    table,
+)
+
+
+def comparison_document(comparison: Comparison) -> dict[str, Any]:
+    """Return JSON values: every run, every variant, every number."""
+    document = json_value(asdict(comparison))
+    for result, shown in zip(comparison.results, document["results"], strict=True):
+        shown["folder"] = result.folder.name
+    return dict(document)
+
+
+def comparison_markdown(comparison: Comparison) -> str:
+    """Return the table in Markdown, the best of each column in bold, and what its intervals are."""
+    rows = _rows(comparison, strong=lambda text: f"**{text}**")
+    header = _header(comparison)
+    lines = [header, ["---"] * len(header), *rows]
+    text = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n\n".join([text, _note(comparison)]) + "\n"
+
+
+def comparison_page(comparison: Comparison, *, title: str, subtitle: str, recipe: str) -> str:
+    """Return the report: tables, pictures, the runs, and the recipe's text."""
+    strong: set[tuple[int, int]] = set()
+    header = _header(comparison)
+    first = len(header) - len(comparison.columns)
+    for place, column in enumerate(comparison.columns):
+        strong |= {(r, first + place) for r, v in enumerate(comparison.variants) if v.name == column.best}
+    figures = comparison_figures(comparison, ink=drawing_ink())
+    return page(
+        title,
+        subtitle,
+        [
+            section(
+                "Comparison",
+                table(header, _rows(comparison), strong_cells=strong),
+                paragraph(_note(comparison), quiet=True),
+            ),
+            section(
+                "Pictures",
+                group("drawings", [drawing(figure, description=said) for said, figure in figures]),
+            ),
+            _differences(comparison),
+            section("Runs", table(["run", "state", "taken over", "error"], _runs(comparison))),
+            section("How it was made", details("Recipe", code(recipe))),
+        ],
+    )
+
+
+def _header(comparison: Comparison) -> list[str]:
+    arrows = {"higher": " ↑", "lower": " ↓", None: ""}
+    return [*_axes(comparison), *(column.title + arrows[column.better] for column in comparison.columns)]
+
+
+def _axes(comparison: Comparison) -> list[str]:
+    return list(dict.fromkeys(key for variant in comparison.variants for key in variant.settings)) or ["run"]
+
+
+def _rows(comparison: Comparison, strong: Callable[[str], str] = str) -> list[list[str]]:
+    rows = []
+    for variant in comparison.variants:
+        cells = [str(variant.settings.get(axis, variant.name)) for axis in _axes(comparison)]
+        for column in comparison.columns:
+            text = _cell(variant.cells.get(column.path))
+            cells.append(strong(text) if column.best == variant.name else text)
+        rows.append(cells)
+    return rows
+
+
+def _cell(estimate: Estimate | None) -> str:
+    if estimate is None or not math.isfinite(estimate.mean):
+        return "–"
+    if estimate.mean == round(estimate.mean) and abs(estimate.mean) >= 1000:
+        text, digits = f"{estimate.mean:,.0f}", 0
+    else:
+        digits = max(0, min(4, 3 - math.floor(math.log10(max(abs(estimate.mean), 1e-9)))))
+        text = f"{estimate.mean:.{digits}f}"
+    return text if not math.isfinite(estimate.interval) else f"{text} ± {estimate.interval:.{digits}f}"
+
+
+def _note(comparison: Comparison) -> str:
+    over = (
+        f"Means over {comparison.seeds} seeds with 95% intervals by Student's t."
+        if comparison.seeds > 1
+        else "One run each, with 95% intervals over utterances."
+    )
+    over += " The best of each column in bold."
+    same = f" The same in all runs: {', '.join(comparison.constant)}." if comparison.constant else ""
+    bad = sum(result.status != "finished" for result in comparison.results)
+    missing = f" {bad} of {len(comparison.results)} runs are not in it." if bad else ""
+    return over + same + missing
+
+
+def _differences(comparison: Comparison) -> str:
+    others = [variant for variant in comparison.variants if variant.differences]
+    if not others:
+        return ""
+    rows = [[variant.name, *_difference_cells(variant, comparison)] for variant in others]
+    base = comparison.variants[0].name
+    return section(
+        "Differences",
+        table(["", *(column.title for column in comparison.columns)], rows),
+        paragraph(f"Against '{base}', paired by seed: what both owe to a seed cancels out.", quiet=True),
+    )
+
+
+def _difference_cells(variant: Variant, comparison: Comparison) -> list[str]:
+    cells = [variant.differences.get(column.path) for column in comparison.columns]
+    return [("+" if cell and cell.mean > 0 else "") + _cell(cell) for cell in cells]
+
+
+def _runs(comparison: Comparison) -> Sequence[Sequence[str]]:
+    return [
+        [result.folder.name, result.status, result.adopted or "", result.error or ""]
+        for result in comparison.results
+    ]
+
+
+def write_comparison(folder: Path, comparison: Comparison, *, title: str, subtitle: str, recipe: str) -> None:
+    """Write `results.json`, `table.md`, `report.html` and a picture. Raises: DataError."""
+    from wavslm_core.data.atomic import replacing, write_json
+    from wavslm_core.plotting import png_bytes
+
+    write_json(folder / "results.json", comparison_document(comparison))
+    html = comparison_page(comparison, title=title, subtitle=subtitle, recipe=recipe)
+    for name, text in (("table.md", comparison_markdown(comparison)), ("report.html", html)):
+        with replacing(folder / name) as beside:
+            beside.write_text(text, encoding="utf-8")
+    for number, (_, figure) in enumerate(comparison_figures(comparison), start=1):
+        with replacing(folder / f"plot_{number}.png") as beside:
+            beside.write_bytes(png_bytes(figure))

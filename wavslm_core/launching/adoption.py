@@ -1,0 +1,109 @@
+"""Takes over the first stages of a run from another that computed the same: one codec, many heads.
+
+Files are linked, not copied: everything in a run folder is replaced by renaming, never written into, so
+that neither run can change what the other has.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from wavslm_core.data.atomic import replacing, replacing_folder
+from wavslm_core.errors import WavslmError
+from wavslm_core.launching.lock import RunLock
+from wavslm_core.launching.run_folder import RECIPE_FILE, saved_recipe
+from wavslm_core.launching.stage_record import STAGES_FILE, StageRecord
+from wavslm_core.metrics_file import METRICS_FILE, read_metrics
+from wavslm_core.recipe import Recipe
+from wavslm_core.recipe.identity import StageIdentity, stage_identities
+from wavslm_core.registry import Registry
+
+
+class Adoption:
+    """What the runs of a folder have finished, by what it follows from."""
+
+    def __init__(self, runs_dir: Path, *, registry: Registry) -> None:
+        self.runs_dir = runs_dir
+        self.registry = registry
+        self.known: dict[Path, tuple[StageIdentity, ...]] = {}
+
+    def adopt(self, recipe: Recipe, run_dir: Path) -> tuple[str, tuple[str, ...]] | None:
+        """Link the most stages that another run has into a run that has begun none.
+
+        Returns that run's name and the stages; None when there is nothing to take. Raises: DataError.
+        """
+        if (run_dir / STAGES_FILE).exists():
+            return None
+        wanted = stage_identities(recipe.resolve())
+        best: tuple[int, Path] | None = None
+        for donor in self._donors(run_dir):
+            count = self._in_common(wanted, donor)
+            if count and (best is None or count > best[0]):
+                best = count, donor
+        if best is None:
+            return None
+        stages = wanted[: best[0]]
+        with RunLock(run_dir):
+            _take(stages, best[1], run_dir)
+        return best[1].name, tuple(stage.name for stage in stages)
+
+    def _donors(self, run_dir: Path) -> Iterable[Path]:
+        for record in sorted(self.runs_dir.glob(f"*/{STAGES_FILE}")):
+            if record.parent != run_dir and (record.parent / RECIPE_FILE).exists():
+                yield record.parent
+
+    def _in_common(self, wanted: tuple[StageIdentity, ...], donor: Path) -> int:
+        """Return how many first stages the donor has, finished and with everything that they leave."""
+        if donor not in self.known:
+            try:
+                self.known[donor] = stage_identities(saved_recipe(donor, registry=self.registry))
+            except WavslmError:
+                # A run of parts that are no longer installed, or of an older version.
+                self.known[donor] = ()
+        try:
+            record = StageRecord(donor / STAGES_FILE)
+        except WavslmError:
+            return 0
+        count = 0
+        for ours, theirs in zip(wanted, self.known[donor], strict=False):
+            there = all((donor / path).exists() for path in ours.leaves)
+            if ours != theirs or not there or not record.finished(ours.name):
+                break
+            count += 1
+        return count
+
+
+def _take(stages: tuple[StageIdentity, ...], donor: Path, run_dir: Path) -> None:
+    names = [stage.name for stage in stages]
+    for stage in stages:
+        for path in (*stage.leaves, f"results/{stage.name}.json"):
+            if (donor / path).exists():
+                _link(donor / path, run_dir / path)
+    lines = [line for line in read_metrics(donor / METRICS_FILE) if line.get("stage") in names]
+    if lines:
+        with replacing(run_dir / METRICS_FILE) as beside:
+            beside.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    # Last, so that a run that was killed here takes everything over again.
+    taken = StageRecord(donor / STAGES_FILE).entries
+    StageRecord(run_dir / STAGES_FILE).adopt({name: taken[name] for name in names}, run=donor.name)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Link a file, or a folder's files; copy where the file system has no links."""
+    if source.is_dir():
+        with replacing_folder(target) as beside:
+            shutil.copytree(source, beside, copy_function=_link_file, dirs_exist_ok=True)
+    else:
+        with replacing(target) as beside:
+            _link_file(str(source), str(beside))
+
+
+def _link_file(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

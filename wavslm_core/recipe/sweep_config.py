@@ -1,0 +1,92 @@
+"""The `sweep:` block of a recipe: what to vary, how often to repeat it, and which numbers to compare."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from wavslm_core.configs import Config
+
+NEVER_VARIED = ("name", "extends", "sweep", "launch")
+"""First keys of a recipe that are no axis: they change no result, or what a sweep is."""
+
+
+class NamedTrial(BaseModel):
+    """One set of overrides: `{label: fsq, quantizer: {name: fsq}, stages.train_codec.steps: 500}`."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
+
+    label: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._+-]*$")
+    """Names it in folders and tables. Every other key is an override, as on the command line."""
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """Dotted key → value."""
+        return dict(self.model_extra or {})
+
+
+class Column(Config):
+    """A number of every trial."""
+
+    path: str = Field(min_length=1)
+    """Where it stands: a file in `results/` and the keys inside, such as
+    `evaluate.language_model.bits_per_token` or `evaluate.codec.metrics.stoi`; `*` is any one key;
+    `stages.train_lm.seconds` is how long a stage took."""
+    title: str | None = None
+    """Heading; default: what the results call it."""
+    better: Literal["higher", "lower"] | None = None
+    """Which one is set in bold; default: what the results say, else none."""
+
+
+class SweepConfig(Config):
+    """Variations of this recipe, run one after another and compared."""
+
+    grid: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
+    """Override → values, such as `{head.chunk_tokens: [4, 8]}`; every combination becomes a trial."""
+    trials: tuple[NamedTrial, ...] = ()
+    """Named sets of overrides, each combined with the whole grid."""
+    seeds: tuple[int, ...] = ()
+    """Every combination is run with each; tables then show means with 95% intervals."""
+    seed_key: str = "seed"
+    """Override that takes the seeds; `stages.train_lm.seed` repeats the language model alone on one codec."""
+    compare: tuple[Column, ...] = ()
+    """Columns of the table; default: the scores of `evaluate`, sizes and times."""
+
+    @field_validator("compare", mode="before")
+    @classmethod
+    def _paths_alone(cls, columns: Any) -> Any:
+        if not isinstance(columns, (list, tuple)):
+            return columns
+        return [{"path": column} if isinstance(column, str) else column for column in columns]
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if not (self.grid or self.trials or self.seeds):
+            raise ValueError("nothing varies: give `grid`, `trials` or `seeds`")
+        labels = [trial.label for trial in self.trials]
+        _refuse_twice("trials have the label", labels)
+        _refuse_twice("seeds has", self.seeds)
+        for key, values in self.grid.items():
+            if not values:
+                raise ValueError(f"grid.{key} has no values: list at least one, or leave it out")
+        for trial in self.trials:
+            twice = next((key for key in trial.overrides if key in self.grid), None)
+            if twice is not None:
+                raise ValueError(f"trial '{trial.label}' sets {twice}, which `grid` varies: keep one")
+        varied = [*self.grid, *(key for trial in self.trials for key in trial.overrides)]
+        if self.seeds and self.seed_key in varied:
+            raise ValueError(f"{self.seed_key} is varied beside `seeds`, which sets it: keep one")
+        for key in varied:
+            if not all(key.split(".")) or key.split(".")[0] in NEVER_VARIED:
+                raise ValueError(
+                    f"'{key}' cannot be varied: give the dotted key of something that a run computes with, "
+                    "such as head.name or stages.train_lm.steps"
+                )
+        return self
+
+
+def _refuse_twice(what: str, values: Any) -> None:
+    twice = [value for place, value in enumerate(values) if value in values[:place]]
+    if twice:
+        raise ValueError(f"{what} {twice[0]} twice: each can be there once")
