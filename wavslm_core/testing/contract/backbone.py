@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wavslm_core.facts import BackboneFacts
 from wavslm_core.testing.contract.flow import Flow, random_features, random_tokens
-from wavslm_core.testing.contract.flow_checks import FlowChecks
+from wavslm_core.testing.contract.streaming_checks import FlowChecks
 
 
 class BackboneContract(FlowChecks):

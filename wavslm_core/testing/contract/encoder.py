@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wavslm_core.facts import EncoderFacts
 from wavslm_core.testing.contract.flow import Flow, random_waveform
-from wavslm_core.testing.contract.flow_checks import FlowChecks
+from wavslm_core.testing.contract.streaming_checks import FlowChecks
 
 
 class EncoderContract(FlowChecks):

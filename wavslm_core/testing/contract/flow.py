@@ -1,7 +1,7 @@
 """A flow: one way in which a part turns a sequence into another, whole or in steps.
 
 An encoder, a decoder and a backbone have one, a quantizer two. What must hold of any flow is written once,
-in `flow_checks`.
+in `sequence_checks` and `streaming_checks`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from wavslm_core.checkpoint_io import WEIGHTS_FILE, load_state, read_weights, write_weights
 from wavslm_core.inference import packed_copy
 from wavslm_core.testing.contract.config_checks import ConfigChecks
-from wavslm_core.testing.contract.subject import generator
+from wavslm_core.testing.contract.subject import TOLERANCE, generator
 
 BF16_ERROR = 0.1
 """Largest error of a bf16 output relative to its norm; rounding of 2⁻⁸ through a few layers stays below."""
@@ -100,7 +100,7 @@ class ModuleChecks(ConfigChecks):
         )
 
     def test_meta_device(self) -> None:
-        with torch.device("meta"):
+        with torch.device("meta"), self.attempt("building it on the meta device", "plans build parts there"):
             planned = self.subject.registry.build(self.subject.config)
         built = self.subject.registry.build(self.subject.config)
         shapes = [
@@ -121,7 +121,7 @@ class ModuleChecks(ConfigChecks):
 
     def test_bf16_autocast(self) -> None:
         part = self.part()
-        with torch.no_grad():
+        with torch.no_grad(), self.attempt("inference in bf16", "parts run in bf16 autocast"):
             expected = self.outputs(part)
             with torch.autocast("cpu", torch.bfloat16):
                 given = self.outputs(part)
@@ -134,26 +134,22 @@ class ModuleChecks(ConfigChecks):
             error = (output[known].float() - expected[method][known]).norm() / expected[method][known].norm()
             self.require(float(error) <= BF16_ERROR, f"{method}() is off by {float(error):.1%}", rule)
         part.train()
-        with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+        rule = "parts train in bf16 autocast"
+        with torch.enable_grad(), torch.random.fork_rng(devices=[]), self.attempt("training in bf16", rule):
             torch.manual_seed(0)
             with torch.autocast("cpu", torch.bfloat16):
                 loss = self.training_loss(part)
             loss.backward()
         gradients = [value.grad for value in part.parameters() if value.grad is not None]
         self.require(
-            finite(loss) and all(map(finite, gradients)),
-            "a training step in bf16 is not finite",
-            "parts train in bf16 autocast",
+            finite(loss) and all(map(finite, gradients)), "a training step in bf16 is not finite", rule
         )
 
     def test_packed_copy(self) -> None:
-        self.compare(
-            packed_copy(self.part(), weights="fp32"),
-            self.part(),
-            "of a packed copy differs",
-            "packing for inference in fp32 changes nothing but speed",
-            tolerance=1e-4,
-        )
+        rule = "packing for inference in fp32 changes nothing but speed; see `wavslm_core.inference`"
+        with self.attempt("a packed copy", rule):
+            packed = packed_copy(self.part(), weights="fp32")
+            self.compare(packed, self.part(), "of a packed copy differs", rule, tolerance=TOLERANCE)
 
     def test_export(self) -> None:
         if self.subject.no_export is not None:
@@ -161,19 +157,10 @@ class ModuleChecks(ConfigChecks):
         part = self.part()
         for method, args in self.calls().items():
             call = Call(part, method).eval()
-            try:
-                with torch.no_grad():
-                    exported = torch.export.export(call, args).module()
-            except Exception as error:
-                self.require(
-                    False,
-                    f"torch.export fails on {method}(): {type(error).__name__}: {error}",
-                    "whole sequences can be exported; say why not in `no_export`",
-                )
-            with torch.no_grad():
-                self.require_same(
-                    exported(*args), call(*args), f"{method}() exported differs", "exporting changes nothing"
-                )
+            rule = "whole sequences can be exported; say why not in `no_export`"
+            with torch.no_grad(), self.attempt(f"torch.export of {method}()", rule):
+                exported = torch.export.export(call, args).module()
+                self.require_same(exported(*args), call(*args), f"{method}() exported differs", rule)
 
 
 def tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

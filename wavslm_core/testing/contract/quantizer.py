@@ -12,8 +12,8 @@ from torch import Tensor
 from wavslm_core.facts import QuantizerFacts
 from wavslm_core.interfaces import QuantizerOutput
 from wavslm_core.testing.contract.flow import Flow, random_features, random_tokens
-from wavslm_core.testing.contract.flow_checks import FlowChecks
 from wavslm_core.testing.contract.module_checks import projected
+from wavslm_core.testing.contract.streaming_checks import FlowChecks
 
 
 class QuantizerContract(FlowChecks):
@@ -74,7 +74,8 @@ class QuantizerContract(FlowChecks):
         return {"encode": (self.features(2, 24 * self.chunk_frames, 3),), "decode": (tokens,)}
 
     def training_loss(self, part: Any) -> Tensor:
-        output = part(self.features(4, 24 * self.chunk_frames, 3))
+        # As an encoder that is trained gives them; a codebook may have no weights of its own.
+        output = part(self.features(4, 24 * self.chunk_frames, 3).requires_grad_())
         return projected(output.features_BTD) + sum(output.losses.values(), torch.zeros(()))
 
     @torch.no_grad()
@@ -147,6 +148,11 @@ class QuantizerContract(FlowChecks):
                 part.decode(tokens)[:, :frames],
                 "forward gave other features than decode(encode(features))",
                 "forward encodes and decodes, and gives as many frames as it was given",
+            )
+            self.require(
+                set(output.losses) == set(self.facts.losses),
+                f"forward gave the losses {sorted(output.losses)}, its facts say {sorted(self.facts.losses)}",
+                "facts name every loss and its weight, so that recipes can be checked",
             )
             bad = [name for name, loss in output.losses.items() if loss.ndim or not bool(loss.isfinite())]
             self.require(not bad, f"its losses {', '.join(bad)} are not finite scalars", "losses are scalars")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from wavslm_core.configs import PartConfig
+from wavslm_core.errors import summary
 from wavslm_core.registry import Registry
 
 TOLERANCE = 1e-4
@@ -79,6 +81,18 @@ class Contract:
     def require(self, holds: bool, found: str, rule: str) -> None:
         __tracebackhide__ = True
         assert holds, f"{self.subject.described}: {found}. The contract: {rule}"
+
+    @contextmanager
+    def attempt(self, what: str, rule: str) -> Iterator[None]:
+        """Say of any exception inside what failed and what the contract asks."""
+        try:
+            yield
+        except AssertionError:
+            raise
+        except Exception as error:
+            raise AssertionError(
+                f"{self.subject.described}: {what} fails: {summary(error)}. The contract: {rule}"
+            ) from error
 
     def require_same(
         self, given: Tensor, expected: Tensor, found: str, rule: str, *, tolerance: float = TOLERANCE

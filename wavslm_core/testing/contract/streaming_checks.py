@@ -1,4 +1,4 @@
-"""What holds for every flow: causality, steps, constant states, and independence of batch and padding."""
+"""What holds for every flow in steps: they equal the whole, states keep their size, streams do not meet."""
 
 from __future__ import annotations
 
@@ -10,72 +10,13 @@ from torch import Tensor
 
 from wavslm_core.errors import StreamingError
 from wavslm_core.testing.contract.flow import Flow, state_bytes
-from wavslm_core.testing.contract.module_checks import ModuleChecks
+from wavslm_core.testing.contract.sequence_checks import SequenceChecks
 
 CHUNKINGS = {"1": (1,), "2": (2,), "5": (5,), "1, 3, 2 and 5": (1, 3, 2, 5)}
-MOST_LAYERS = 8
-"""Windows after which nothing is left of a change, as each layer passes it on by one."""
-LEAK = 1e-5
-"""Relative change from which on an output counts as having seen another place; FFTs spread rounding."""
 
 
-class FlowChecks(ModuleChecks):
-    def flows(self, part: Any) -> list[Flow]:
-        raise NotImplementedError
-
-    @property
-    def facts(self) -> Any:
-        return self.subject.config.facts()
-
-    @torch.no_grad()
-    def test_causality(self) -> None:
-        if not self.facts.causal:
-            pytest.skip("its facts say causal=False")
-        for flow in self.flows(self.part()):
-            x = flow.input(2)
-            expected = flow.whole(x, None)
-            for chunk in (1, flow.chunks // 2, flow.chunks - 1):
-                changed = x.clone()
-                changed[:, chunk * flow.chunk_in :] = flow.input(2, seed=1)[:, chunk * flow.chunk_in :]
-                given = flow.whole(changed, None)
-                end = max(0, chunk * flow.chunk_out - flow.delay)
-                self.require_same(
-                    given[:, :end],
-                    expected[:, :end],
-                    f"{flow.name} looks ahead: a change from chunk {chunk} on reaches what is before",
-                    "in a causal part, a change after a chunk's end changes nothing before it",
-                    tolerance=LEAK,
-                )
-                self.require(
-                    not torch.equal(given[:, end:], expected[:, end:]),
-                    f"{flow.name} ignores its input: a change from chunk {chunk} on changes nothing",
-                    "the output depends on the input",
-                )
-
-    @torch.no_grad()
-    def test_window(self) -> None:
-        for flow in self.flows(self.part()):
-            if flow.window_chunks is None:
-                pytest.skip("its facts state no window")
-            window = flow.window_chunks
-            x = flow.input(2, chunks=(MOST_LAYERS + 1) * window)
-            changed = x.clone()
-            changed[:, : flow.chunk_in] = flow.input(2, chunks=1, seed=1)
-            given, expected = flow.whole(changed, None), flow.whole(x, None)
-            last = slice((window - 1) * flow.chunk_out, window * flow.chunk_out)
-            self.require(
-                not torch.equal(given[:, last], expected[:, last]),
-                f"{flow.name} does not see as far back as the {window} chunks of its window",
-                "a layer looks at the whole window that the facts state",
-            )
-            far = slice(MOST_LAYERS * window * flow.chunk_out, None)
-            self.require_same(
-                given[:, far],
-                expected[:, far],
-                f"{flow.name} sees beyond its window: a change reaches what is {MOST_LAYERS} windows later",
-                f"a layer looks no further than its window (a config for tests has {MOST_LAYERS} layers at most)",
-                tolerance=LEAK,
-            )
+class FlowChecks(SequenceChecks):
+    """What holds for a flow, whole and in steps."""
 
     @torch.no_grad()
     def test_step_equals_forward(self) -> None:
@@ -95,7 +36,7 @@ class FlowChecks(ModuleChecks):
                     )
 
     def _aligned(self, flow: Flow) -> str:
-        return f", with flush() and without the first {flow.delay} {flow.places}" if flow.flush else ""
+        return f", with flush() and without the first {flow.delay} samples" if flow.flush else ""
 
     def _refuses(self, flow: Flow) -> None:
         try:
@@ -181,44 +122,6 @@ class FlowChecks(ModuleChecks):
                     f"{flow.name} of three streams in turn differs from each by itself",
                     "all that a stream remembers is in its state, whatever the batch sizes",
                 )
-
-    @torch.no_grad()
-    def test_batch_invariance(self) -> None:
-        for flow in self.flows(self.part()):
-            x = flow.input(3)
-            batch = flow.whole(x, None)
-            for row in range(3):
-                self.require_same(
-                    flow.whole(x[row : row + 1], None),
-                    batch[row : row + 1],
-                    f"{flow.name} of item {row} alone differs from the same in a batch",
-                    "a batch of one equals a batch of many",
-                )
-
-    @torch.no_grad()
-    def test_padding_invariance(self) -> None:
-        for flow in self.flows(self.part()):
-            x = flow.input(3)
-            size = x.shape[1]
-            odd = [size, size * 2 // 3 + flow.frame_in, size // 3 + 2 * flow.frame_in + flow.frame_in // 3]
-            lengths = torch.tensor([length // flow.frame_in * flow.frame_in for length in odd])
-            if flow.places == "samples":
-                lengths = torch.tensor(odd)
-            valid = flow.lengths_out(lengths).tolist()
-            for seed in (1, 2):
-                padded, rubbish = x.clone(), flow.input(3, seed=seed)
-                for row, length in enumerate(lengths.tolist()):
-                    padded[row, length:] = (
-                        5 * rubbish[row, length:] if x.is_floating_point() else rubbish[row, length:]
-                    )
-                batch = flow.whole(padded, lengths)
-                for row, length in enumerate(lengths.tolist()):
-                    self.require_same(
-                        batch[row : row + 1, : valid[row]],
-                        flow.whole(x[row : row + 1, :length], None)[:, : valid[row]],
-                        f"{flow.name} of an item of {length} {flow.places} differs when padded to {size}",
-                        "with `lengths`, padding never changes a valid result",
-                    )
 
 
 def _shapes(kinds: list[Any]) -> str:
