@@ -1,0 +1,42 @@
+"""The contract of every quantizer here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wavslm_core.testing import contract_tests
+from wavslm_vector_quantize.codebook_configs import KMeansConfig, ResidualConfig, SimVqConfig, VqConfig
+from wavslm_vector_quantize.scalar_configs import BsqConfig, FsqConfig, LfqConfig
+
+MAPS: dict[str, Any] = {
+    "input_dim": 12,
+    "compressor": {"name": "conv", "dim": 16, "kernel_size": 3},
+    "decompressor": {"name": "conv", "dim": 16, "num_layers": 1, "kernel_size": 4},
+}
+LINEAR: dict[str, Any] = {
+    "input_dim": 12,
+    "compressor": {"name": "linear"},
+    "decompressor": {"name": "linear"},
+}
+
+TestFsq = contract_tests(FsqConfig(levels=(5, 4, 3), **MAPS))
+TestFsqLinear = contract_tests(FsqConfig(levels=(8, 8), **LINEAR))
+TestLfq = contract_tests(LfqConfig(codebook_size=64, **MAPS))
+TestBsq = contract_tests(BsqConfig(codebook_size=64, **MAPS))
+TestBsqLinear = contract_tests(BsqConfig(codebook_size=64, **LINEAR))
+TestVq = contract_tests(VqConfig(codebook_size=64, code_dim=6, **MAPS))
+TestVqCosine = contract_tests(
+    VqConfig(codebook_size=64, code_dim=6, distance="cosine", gradient="rotation", **MAPS)
+)
+TestVqRandom = contract_tests(
+    VqConfig(codebook_size=64, code_dim=6, codebook={"initial": "random", "dead_code_share": 0}, **MAPS)
+)
+TestVqLarge = contract_tests(VqConfig(codebook_size=512, code_dim=6, **LINEAR))
+TestSimVq = contract_tests(SimVqConfig(codebook_size=64, code_dim=6, **MAPS))
+TestSimVqStraight = contract_tests(
+    SimVqConfig(codebook_size=64, code_dim=6, gradient="straight_through", **LINEAR)
+)
+TestResidual = contract_tests(ResidualConfig(codes_per_level=16, code_dim=6, **MAPS))
+TestResidualThree = contract_tests(ResidualConfig(num_levels=3, codes_per_level=8, code_dim=6, **LINEAR))
+TestKMeans = contract_tests(KMeansConfig(input_dim=12, codebook_size=64))
+TestKMeansStraight = contract_tests(KMeansConfig(input_dim=12, codebook_size=64, gradient="straight_through"))

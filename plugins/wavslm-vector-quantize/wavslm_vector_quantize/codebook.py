@@ -1,0 +1,98 @@
+"""A codebook of moving averages: what it is made of comes from vector-quantize-pytorch.
+
+The library's codebook holds the codes, their running sums and counts, clusters the first batch and replaces
+dead codes. It would look codes up by way of N × C distances and as many one-hot numbers; here rows are
+looked up a piece at a time and summed in place.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from vector_quantize_pytorch.vector_quantize_pytorch import Codebook
+
+from wavslm_vector_quantize.codebook_configs import CodebookOptions
+from wavslm_vector_quantize.nearest import nearest
+
+
+class MovingCodebook(nn.Module):
+    """C codes of width K. Buffers only: everything that training changes is in the state dict."""
+
+    def __init__(self, size: int, dim: int, options: CodebookOptions, *, unit_norm: bool = False) -> None:
+        super().__init__()
+        self.size = size
+        self.options = options
+        self.unit_norm = unit_norm
+        self.table: Any = Codebook(
+            dim=dim,
+            codebook_size=size,
+            kmeans_init=options.initial == "k_means",
+            kmeans_iters=options.k_means_iterations,
+            decay=options.decay,
+            threshold_ema_dead_code=options.dead_code_share,
+            use_cosine_sim=unit_norm,
+        )
+        # Before k-means the library has nothing but zeros, and otherwise codes much shorter than latents are.
+        self.table.embed.normal_()
+        if unit_norm:
+            self.table.embed.copy_(F.normalize(self.table.embed, dim=-1))
+        self.table.embed_avg.copy_(self.table.embed)
+
+    @property
+    def all_codes(self) -> Tensor:
+        """The codes (C,K), a view of the buffer."""
+        codes_CK: Tensor = self.table.embed[0]
+        return codes_CK
+
+    def lookup(self, rows_NK: Tensor) -> Tensor:
+        """Return the nearest code of each row, (N,) int64; changes nothing."""
+        return nearest(rows_NK, self.all_codes)
+
+    def codes(self, indices: Tensor) -> Tensor:
+        """Return the codes (…,K) of indices (…)."""
+        return F.embedding(indices, self.all_codes)
+
+    def fit(self, rows_NK: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `lookup` of the rows (N,) and their codes (N,K); in training, learn from the rows then.
+
+        The first rows ever seen in training become the first codes. Rows that are not finite teach nothing.
+        """
+        rows_NK = rows_NK.detach().float()
+        learns = self.training and len(rows_NK) > 0 and bool(rows_NK.sum().isfinite())
+        if learns and not bool(self.table.initted):
+            self._start(rows_NK)
+        indices_N = self.lookup(rows_NK)
+        codes_NK = self.codes(indices_N)
+        if learns:
+            self._learn(rows_NK, indices_N)
+        return indices_N, codes_NK
+
+    @torch.no_grad()
+    def _start(self, rows_NK: Tensor) -> None:
+        if len(rows_NK) >= self.size or not self.options.dead_code_share:
+            self.table.init_embed_(rows_NK[None])
+            return
+        # Fewer rows than codes are their own clusters; codes beyond them are dead, and replaced by and by.
+        self.table.initted.fill_(True)
+        self.table.cluster_size.zero_()
+        self.table.embed_avg.zero_()
+        self._replace_dead(rows_NK)
+
+    @torch.no_grad()
+    def _learn(self, rows_NK: Tensor, indices_N: Tensor) -> None:
+        counts_C = torch.bincount(indices_N, minlength=self.size).to(rows_NK.dtype)
+        sums_CK = rows_NK.new_zeros(self.all_codes.shape).index_add_(0, indices_N, rows_NK)
+        self.table.cluster_size.lerp_(counts_C[None], 1 - self.options.decay)
+        self.table.embed_avg.lerp_(sums_CK[None], 1 - self.options.decay)
+        self.table.update_ema()
+        self._replace_dead(rows_NK)
+
+    def _replace_dead(self, rows_NK: Tensor) -> None:
+        """Put random rows in the place of codes that are hardly used, counted as used by an equal share."""
+        equal_share = len(rows_NK) / self.size
+        self.table.threshold_ema_dead_code = self.options.dead_code_share * equal_share
+        self.table.reset_cluster_size = equal_share
+        self.table.expire_codes_(rows_NK[None])

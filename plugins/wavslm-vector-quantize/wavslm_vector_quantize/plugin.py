@@ -1,0 +1,21 @@
+"""Registers this distribution's quantizers; imports no torch."""
+
+from __future__ import annotations
+
+from wavslm_core.hookspecs import Register
+from wavslm_core.plugins import hookimpl
+from wavslm_vector_quantize.codebook_configs import KMeansConfig, ResidualConfig, SimVqConfig, VqConfig
+from wavslm_vector_quantize.scalar_configs import BsqConfig, FsqConfig, LfqConfig
+
+PACKAGE = "wavslm_vector_quantize"
+
+
+@hookimpl
+def register_quantizers(register: Register) -> None:
+    register(FsqConfig, f"{PACKAGE}.fsq:Fsq")
+    register(LfqConfig, f"{PACKAGE}.lookup_free:Lfq")
+    register(BsqConfig, f"{PACKAGE}.lookup_free:Bsq")
+    register(VqConfig, f"{PACKAGE}.vq:Vq")
+    register(SimVqConfig, f"{PACKAGE}.sim_vq:SimVq")
+    register(ResidualConfig, f"{PACKAGE}.residual:Residual")
+    register(KMeansConfig, f"{PACKAGE}.k_means:KMeans")

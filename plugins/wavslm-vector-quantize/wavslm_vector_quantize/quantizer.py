@@ -1,0 +1,114 @@
+"""Base of the quantizers with a compressor before their codes and a decompressor after them."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from wavslm_core.errors import StreamingError
+from wavslm_core.interfaces import Quantizer, QuantizerOutput, State
+from wavslm_core.lengths import valid_mask
+from wavslm_vector_quantize.config import MappedQuantizerConfig
+from wavslm_vector_quantize.maps import build_map
+
+ConfigT = TypeVar("ConfigT", bound=MappedQuantizerConfig)
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """Latents (N,K) rounded to codes."""
+
+    codes_NK: Tensor
+    """Codes; gradients pass to the latents."""
+    tokens_NL: Tensor
+    """The L tokens of each frame, int64."""
+    losses: dict[str, Tensor] = field(default_factory=dict)
+
+
+class MappedQuantizer(Quantizer[ConfigT]):
+    """Compressor, rounding, decompressor. What rounding is, a subclass says; it happens in fp32."""
+
+    def __init__(self, config: ConfigT) -> None:
+        super().__init__(config)
+        width, latent_dim = config.input_dim, config.latent_dim
+        self.tokens_per_frame = config.tokens_per_frame
+        self.compressor = build_map(width, latent_dim, config.compressor, features_dim=width)
+        self.decompressor = build_map(latent_dim, width, config.decompressor, features_dim=width)
+
+    @abstractmethod
+    def round(self, latents_NK: Tensor) -> Rounded:
+        """Round latents (N,K) of valid frames, for training; in training mode, codebooks learn from them."""
+
+    @abstractmethod
+    def tokens(self, latents_NK: Tensor) -> Tensor:
+        """Return the tokens (N,L) of latents; changes nothing."""
+
+    @abstractmethod
+    def codes(self, tokens_NL: Tensor) -> Tensor:
+        """Return the codes (N,K) of frames of tokens."""
+
+    def unrounded(self, latents_NK: Tensor) -> Tensor:
+        """Return what passes while codes are left out: latents in the codes' range."""
+        return latents_NK
+
+    def encode(self, features_BTD: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        return self._tokens_of(self.compressor(features_BTD))
+
+    def decode(self, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        whole = tokens_BT.shape[1] - tokens_BT.shape[1] % self.tokens_per_frame
+        return self.decompressor(self._codes_of(tokens_BT[:, :whole]))
+
+    def forward(
+        self, features_BTD: Tensor, *, lengths: Tensor | None = None, bypass_codes: bool = False
+    ) -> QuantizerOutput:
+        latents_BTK = self.compressor(features_BTD).float()
+        valid_BT = None if lengths is None else valid_mask(lengths, latents_BTK.shape[1])
+        latents_NK = latents_BTK.flatten(0, 1) if valid_BT is None else latents_BTK[valid_BT]
+        with torch.autocast(latents_NK.device.type, enabled=False):
+            rounded = self.round(latents_NK)
+            passed_NK = self.unrounded(latents_NK) if bypass_codes else rounded.codes_NK
+        passed_BTK = _placed(passed_NK, valid_BT, latents_BTK.shape[:2])
+        tokens_BTL = _placed(rounded.tokens_NL, valid_BT, latents_BTK.shape[:2])
+        features_BTD = self.decompressor(passed_BTK.to(features_BTD.dtype))
+        return QuantizerOutput(features_BTD, tokens_BTL.flatten(1), rounded.losses)
+
+    def init_encode_state(self, batch_size: int) -> State:
+        return self.compressor.init_state(batch_size)
+
+    def encode_step(self, features_BTD: Tensor, state: State) -> tuple[Tensor, State]:
+        latents_BTK, state = self.compressor.step(features_BTD, state)
+        return self._tokens_of(latents_BTK), state
+
+    def init_decode_state(self, batch_size: int) -> State:
+        return self.decompressor.init_state(batch_size)
+
+    def decode_step(self, tokens_BT: Tensor, state: State) -> tuple[Tensor, State]:
+        """Return the features of whole frames of tokens. Raises: StreamingError on a part of a frame."""
+        if tokens_BT.shape[1] % self.tokens_per_frame:
+            raise StreamingError(
+                f"{tokens_BT.shape[1]} tokens are no whole frames of {self.tokens_per_frame} tokens: collect "
+                "tokens until a frame is full"
+            )
+        return self.decompressor.step(self._codes_of(tokens_BT), state)
+
+    def _tokens_of(self, latents_BTK: Tensor) -> Tensor:
+        tokens_NL = self.tokens(latents_BTK.flatten(0, 1).float())
+        return tokens_NL.unflatten(0, latents_BTK.shape[:2]).flatten(1)
+
+    def _codes_of(self, tokens_BT: Tensor) -> Tensor:
+        tokens_BTL = tokens_BT.unflatten(1, (-1, self.tokens_per_frame))
+        codes_NK = self.codes(tokens_BTL.flatten(0, 1))
+        return codes_NK.unflatten(0, tokens_BTL.shape[:2])
+
+
+def _placed(rows: Tensor, valid_BT: Tensor | None, shape: torch.Size) -> Tensor:
+    """Return rows (N,…) in their places (B,T,…), zeros elsewhere."""
+    if valid_BT is None:
+        return rows.unflatten(0, shape)
+    placed = rows.new_zeros(*shape, *rows.shape[1:])
+    placed[valid_BT] = rows
+    return placed
