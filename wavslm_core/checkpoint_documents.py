@@ -90,6 +90,7 @@ def recognise(
     ours = OUR_FORMATS.get(str(document.get("format")))
     held, found = ours, None
     if held is None:
+        answered: tuple[FormatConfig, Kind] | str
         answered = first_format(registry, lambda config: _kind(config.holds(document)))
         if isinstance(answered, str):
             known = ", ".join([*OUR_FORMATS, *registry.names("format")])
