@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +11,7 @@ from torch import Tensor, nn
 
 from wavslm_core import checkpoint_io
 from wavslm_core.codec import Codec
+from wavslm_core.codec_match import refuse_other_codec
 from wavslm_core.config_blocks import config_from_dict
 from wavslm_core.configs import LANGUAGE_ROLES, PartConfig, Role
 from wavslm_core.drawing import TokenDraw, candidate_seeds, row_seeds
@@ -21,11 +20,11 @@ from wavslm_core.facts import BackboneFacts, HeadFacts, sampler_problem
 from wavslm_core.inference import packed_copy, refuse_packed
 from wavslm_core.interfaces import Backbone, CheckpointParts, Head, Sampler
 from wavslm_core.kept_facts import check_vocabulary, check_width
+from wavslm_core.lengths import valid_mask
 from wavslm_core.part_folders import load_parts, save_parts
 from wavslm_core.plugins import load_registry
+from wavslm_core.prompts import decode_continuation, encode_prompt
 from wavslm_core.speech_lm_stream import Continuation, by_length, side_by_side
-
-logger = logging.getLogger(__name__)
 
 SamplerLike = Sampler | Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
 """A sampler, the options of one, those of several in a row, or None for the model's own."""
@@ -76,7 +75,13 @@ class SpeechLM(nn.Module):
             model = cls.from_configs(codec, parts.configs)
         model.checkpoint_codec = parts.codec
         device = device or next(codec.parameters()).device
-        model.check_codec(str(reference), parts.codec_fingerprint)
+        refuse_other_codec(
+            codec,
+            model.backbone_facts,
+            model.head_facts,
+            source=str(reference),
+            fingerprint=parts.codec_fingerprint,
+        )
         for role in LANGUAGE_ROLES[:2]:
             checkpoint_io.load_state(
                 getattr(model, role), parts.states[role], source=f"the {role} in {reference}"
@@ -110,42 +115,6 @@ class SpeechLM(nn.Module):
         """Tokens that one generation step gives."""
         return self.head_facts.chunk_tokens
 
-    def check_codec(self, source: str, fingerprint: Mapping[str, Any] | None = None) -> None:
-        """Compare the codec with what this model can read and, if known, with the one it was trained with.
-
-        Another encoder is only warned about: it may have been trained further for the same codes.
-        Raises: CheckpointError.
-        """
-        vocab_size, quantizer = self.head_facts.vocab_size, self.codec.facts.quantizer
-        if vocab_size != quantizer.vocab_size:
-            raise CheckpointError(
-                f"{source} models {vocab_size} codes, but the codec has {quantizer.vocab_size}. "
-                "Give the codec that it was trained with"
-            )
-        if (
-            self.backbone_facts.input == "features"
-            and quantizer.tokens_per_frame != quantizer.frames_per_token
-        ):
-            raise CheckpointError(
-                f"{source} reads one feature vector per token, but the codec gives "
-                f"{quantizer.frames_per_token} for {quantizer.tokens_per_frame}. Give another codec, or a "
-                "language model that reads tokens (`backbone.input: embedding`)"
-            )
-        if self.backbone_facts.input == "features" and self.backbone_facts.input_dim != quantizer.output_dim:
-            raise CheckpointError(
-                f"{source} reads features of width {self.backbone_facts.input_dim}, but the codec gives "
-                f"{quantizer.output_dim}. Give the codec that it was trained with"
-            )
-        current = self.codec.fingerprint() if fingerprint else {}
-        changed = [key for key, value in current.items() if (fingerprint or {}).get(key, value) != value]
-        if any(key.startswith("quantizer") for key in changed):
-            raise CheckpointError(
-                f"{source} was trained with another codec: {', '.join(changed)} differ. "
-                "Give the codec that it was trained with"
-            )
-        if changed:
-            logger.warning("%s was trained with a codec whose %s differ", source, ", ".join(changed))
-
     def inputs(self, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         """Return what the backbone reads: the codec's features (B,T,D), or the tokens themselves."""
         if self.backbone_facts.input == "embedding":
@@ -163,6 +132,29 @@ class SpeechLM(nn.Module):
         hidden_BTD = self.backbone(self.inputs(tokens_BT, lengths=lengths), lengths=lengths)
         check_width(self.backbone, hidden_BTD, output_dim=self.backbone_facts.output_dim)
         return self.head.log_probs(hidden_BTD, tokens_BT, lengths=lengths)
+
+    def predicted(self, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        """Return at which places `log_probs` has a number: valid ones after the first chunk, (B,T) bool."""
+        predicted_BT = torch.ones_like(tokens_BT, dtype=torch.bool)
+        if lengths is not None:
+            predicted_BT = valid_mask(lengths, tokens_BT.shape[1])
+        predicted_BT[:, : self.chunk_tokens] = False
+        return predicted_BT
+
+    @torch.no_grad()
+    def score(self, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        """Return `log_probs` for evaluation, (B,T) float32, NaN only where nothing predicts.
+
+        Raises: CheckpointError when the model gives NaN for a token that it predicts.
+        """
+        log_probs_BT = self.log_probs(tokens_BT, lengths=lengths)
+        broken = int((log_probs_BT.isnan() & self.predicted(tokens_BT, lengths=lengths)).sum())
+        if broken:
+            raise CheckpointError(
+                f"the language model gives no number for {broken} tokens that it should predict: its weights "
+                "or its codec's are damaged or its training diverged. Load another checkpoint"
+            )
+        return log_probs_BT
 
     def forward(self, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         """The same as `log_probs`, so that wrappers which call the module work."""
@@ -271,43 +263,16 @@ class SpeechLM(nn.Module):
 
         Raises: AudioError when a prompt is shorter than one chunk.
         """
-        from wavslm_core.data.audio import resample
-        from wavslm_core.errors import AudioError
-
-        rate = self.codec.sample_rate_in
-        samples = (
-            torch.full((waveform_BS.shape[0],), waveform_BS.shape[1], device=waveform_BS.device)
-            if lengths is None
-            else lengths
+        return encode_prompt(
+            self.codec, waveform_BS, self.chunk_tokens, sample_rate=sample_rate, lengths=lengths
         )
-        resampled = resample(waveform_BS, sample_rate, rate)
-        samples = (samples * rate // sample_rate).clamp(max=resampled.shape[1])
-        tokens_BT = self.codec.encode(resampled, lengths=samples)
-        # Whole chunks, and whole frames where a frame is several tokens.
-        chunk = math.lcm(self.chunk_tokens, self.codec.facts.quantizer.tokens_per_frame)
-        lengths = self.codec.token_lengths(samples) // chunk * chunk
-        if bool((lengths == 0).any()):
-            chunk_ms = 1000 * chunk / self.codec.facts.token_rate_hz
-            raise AudioError(f"a prompt must be at least one chunk ({chunk_ms:.0f} ms) long")
-        return tokens_BT[:, : int(lengths.max())], lengths
 
     @torch.no_grad()
     def decode_continuation(
         self, prompt_BT: Tensor, new_BT: Tensor, *, lengths: Tensor | None = None
     ) -> Tensor:
         """Decode prompt and continuation together and cut the prompt off: (B, `samples_out(new)`)."""
-        size = self.codec.facts.samples_out(new_BT.shape[1])
-        if lengths is None:
-            return (
-                self.codec.decode(torch.cat([prompt_BT, new_BT], dim=1))[:, -size:]
-                if size
-                else new_BT.float()
-            )
-        rows = [
-            self.decode_continuation(prompt_BT[row : row + 1, :length], new_BT[row : row + 1])
-            for row, length in enumerate(lengths.tolist())
-        ]
-        return torch.cat(rows)
+        return decode_continuation(self.codec, prompt_BT, new_BT, lengths=lengths)
 
     def for_inference(self, *, weights: str = "fp32") -> SpeechLM:
         """Return a copy with its linears packed for fast steps on this CPU.

@@ -39,6 +39,18 @@ def test_padding_changes_no_score(tokens: torch.Tensor) -> None:
     assert bool(batch[2].isnan().all())
 
 
+def test_a_model_that_gives_no_numbers_is_not_scored(tokens: torch.Tensor) -> None:
+    model = fake_speech_lm(fake_codec())
+    lengths = torch.tensor([40, 21, 3])
+    scores = model.score(tokens, lengths=lengths)
+    assert torch.equal(scores.isnan(), ~model.predicted(tokens, lengths=lengths))
+    assert int(model.predicted(tokens, lengths=lengths).sum()) == 36 + 17
+    with torch.no_grad():
+        model.head.linear.weight[0, 0] = torch.nan
+    with pytest.raises(CheckpointError, match="no number for 53 tokens"):
+        model.score(tokens, lengths=lengths)
+
+
 def test_the_codec_is_neither_trained_nor_saved(tokens: torch.Tensor) -> None:
     codec = fake_codec()
     model = fake_speech_lm(codec)

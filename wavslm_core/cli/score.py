@@ -48,8 +48,8 @@ def score(
                 )
                 recordings.skip(place, error)
                 continue
-            log_probs = speech_lm.log_probs(speech_lm.codec.encode(waveform_S[None].to(target))).cpu()
-            known = log_probs[~log_probs.isnan()]
+            tokens_1T = speech_lm.codec.encode(waveform_S[None].to(target))
+            known = speech_lm.score(tokens_1T)[speech_lm.predicted(tokens_1T)].cpu()
             nats, count = known.double().sum().item(), known.numel()
             name = printable(files[place].relative)
             typer.echo(f"{name}\t{nats:.3f}\t{nats / count:.4f}\t{count}")

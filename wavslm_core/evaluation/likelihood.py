@@ -16,7 +16,6 @@ from wavslm_core.run_context import Interrupted
 from wavslm_core.speech_lm import SpeechLM
 
 
-@torch.no_grad()
 def token_bits(
     speech_lm: SpeechLM,
     utterances: Sequence[Ints],
@@ -27,7 +26,7 @@ def token_bits(
     """Return −log2 p(token | its past) for every token of every utterance, NaN where nothing predicts.
 
     Utterances are scored whole, in padded batches of at most `batch_tokens` places.
-    Raises: Interrupted between batches when asked to stop.
+    Raises: Interrupted between batches when asked to stop; CheckpointError for a model that gives NaN.
     """
     device = next(speech_lm.parameters()).device
     bits: list[Floats] = [np.full(tokens.size, np.nan) for tokens in utterances]
@@ -40,7 +39,7 @@ def token_bits(
             rows = [torch.from_numpy(utterances[scored[place]]) for place in batch]
             lengths = torch.tensor([row.numel() for row in rows], device=device)
             padded_BT = pad_sequence(rows, batch_first=True).to(device)
-            log_probs_BT = speech_lm.log_probs(padded_BT, lengths=lengths).cpu().double().numpy()
+            log_probs_BT = speech_lm.score(padded_BT, lengths=lengths).cpu().double().numpy()
             for place, log_probs_T in zip(batch, log_probs_BT, strict=True):
                 bits[scored[place]] = -log_probs_T[: sizes[place]] / math.log(2)
                 advance(sizes[place])

@@ -114,9 +114,10 @@ def _language_model(stage: TrainLm, codec: Codec, context: StageContext, steps: 
     tokens_BT = codec.encode(waveform_BS, lengths=lengths)
     token_lengths = codec.token_lengths(lengths)
 
+    predicted_BT = model.predicted(tokens_BT, lengths=token_lengths)
+
     def bits() -> Tensor:
-        log_probs_BT = model.log_probs(tokens_BT, lengths=token_lengths)
-        return -log_probs_BT[~log_probs_BT.isnan()].mean() / math.log(2)
+        return -model.log_probs(tokens_BT, lengths=token_lengths)[predicted_BT].mean() / math.log(2)
 
     return _descend("LM", "bits per token", [model], bits, stage.config.lr, steps)
 

@@ -110,7 +110,7 @@ class LanguageModelTask(Task):
             tokens_BT = shuffle_valid(tokens_BT, lengths)
         log_probs_BT = self.model(tokens_BT, lengths=lengths)
         # Picked by place and not by "is a number", so that a NaN out of the model reaches the loop's guard.
-        loss = -log_probs_BT[self._predicted(tokens_BT, lengths)].mean()
+        loss = -log_probs_BT[self.model.predicted(tokens_BT, lengths=lengths)].mean()
         return LossOutput(
             loss,
             metrics={"bits_per_token": loss.detach() / math.log(2)},
@@ -164,12 +164,6 @@ class LanguageModelTask(Task):
         lengths = torch.tensor([len(row) for row in rows])
         return tokens_BT.to(self.device), lengths.to(self.device)
 
-    def _predicted(self, tokens_BT: Tensor, lengths: Tensor) -> Tensor:
-        """Return (B,T) bool: valid places after the first chunk."""
-        predicted_BT = valid_mask(lengths, tokens_BT.shape[1])
-        predicted_BT[:, : self.chunk] = False
-        return predicted_BT
-
     def _score(self, store: TokenStore, indices: IntArray, sizes: IntArray) -> _Score:
         """Score whole utterances in padded batches no larger than a training batch."""
         score = _Score(np.zeros(self.chunk), np.zeros(self.chunk))
@@ -177,7 +171,7 @@ class LanguageModelTask(Task):
         for batch in length_batches(sizes[indices], budget=budget):
             tokens_BT, lengths = self._padded([store.tokens(int(indices[place])) for place in batch])
             log_probs_BT = self.model(tokens_BT, lengths=lengths).cpu().double()
-            predicted_BT = self._predicted(tokens_BT, lengths).cpu()
+            predicted_BT = self.model.predicted(tokens_BT, lengths=lengths).cpu()
             bits_BT = torch.where(predicted_BT, -log_probs_BT / math.log(2), 0.0)
             for place in range(self.chunk):
                 score.bits_C[place] += float(bits_BT[:, place :: self.chunk].sum())
