@@ -1,0 +1,20 @@
+"""The contract of heads, over every way to build one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wavslm_core.testing import contract_tests
+from wavslm_heads.config import BitwiseConfig, ChunkAutoregressiveConfig, NextTokenConfig
+
+SIZES: dict[str, Any] = {"input_dim": 16, "vocab_size": 16}
+INNER: dict[str, Any] = {**SIZES, "dim": 16, "embedding_dim": 8, "bit_dim": 8}
+
+TestNextToken = contract_tests(NextTokenConfig(**SIZES))
+TestGru = contract_tests(ChunkAutoregressiveConfig(**INNER))
+TestGruOfOne = contract_tests(ChunkAutoregressiveConfig(**INNER, chunk_tokens=1))
+TestGruOfEight = contract_tests(ChunkAutoregressiveConfig(**INNER, chunk_tokens=8))
+TestTransformer = contract_tests(ChunkAutoregressiveConfig(**INNER, inner="transformer", layers=2))
+TestTied = contract_tests(ChunkAutoregressiveConfig(**INNER, output="tied"))
+TestBitsInside = contract_tests(ChunkAutoregressiveConfig(**INNER, output="bits", embedding="bits"))
+TestBitwise = contract_tests(BitwiseConfig(**SIZES, bit_dim=8))
