@@ -103,15 +103,19 @@ class FakeQuantizer(Quantizer[FakeQuantizerConfig]):
 
 
 class FakeDecoder(Decoder[FakeDecoderConfig]):
+    silence: Tensor
+
     def __init__(self, config: FakeDecoderConfig) -> None:
         super().__init__(config)
         self.linear = nn.Linear(config.input_dim, config.hop_samples)
+        # Not taken from the linear, whose weight a packed copy does not have.
+        self.register_buffer("silence", torch.zeros(1, config.delay_samples), persistent=False)
 
     def forward(self, features_BTD: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         return torch.tanh(self.linear(features_BTD)).flatten(1)
 
     def init_state(self, batch_size: int) -> State:
-        return (self.linear.weight.new_zeros(batch_size, self.config.delay_samples),)
+        return (self.silence.expand(batch_size, -1),)
 
     def step(self, features_BTD: Tensor, state: State) -> tuple[Tensor, State]:
         joined = torch.cat([state[0], self(features_BTD)], dim=1)

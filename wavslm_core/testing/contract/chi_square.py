@@ -13,7 +13,7 @@ LEAST_LIKELY = 1e-5
 
 def chi_square_likelihood(counts_K: Tensor, probabilities_K: Tensor) -> float:
     """Return how likely a fit at least as bad is, in [0, 1]; 0 when something impossible was counted."""
-    if bool((counts_K[probabilities_K <= 0] > 0).any()):
+    if len(counts_K) != len(probabilities_K) or bool((counts_K[probabilities_K <= 0] > 0).any()):
         return 0.0
     expected_K = probabilities_K.double() / probabilities_K.double().sum() * counts_K.sum()
     rare = expected_K < LEAST_EXPECTED

@@ -72,12 +72,14 @@ class ModuleChecks(ConfigChecks):
         parameters = {name: value for name, value in part.named_parameters() if value.requires_grad}
         stale = [pattern for pattern in exempt if not any(fnmatch(name, pattern) for name in parameters)]
         self.require(not stale, f"no parameter matches {', '.join(stale)}", "exemptions name parameters")
-        unreached = [
-            name
-            for name, value in parameters.items()
-            if (value.grad is None or not bool(value.grad.any()))
-            and not any(fnmatch(name, pattern) for pattern in exempt)
-        ]
+        reached = {name for name, value in parameters.items() if value.grad is not None and value.grad.any()}
+        spared = {name for name in parameters if any(fnmatch(name, pattern) for pattern in exempt)}
+        self.require(
+            not reached & spared,
+            f"{', '.join(sorted(reached & spared))} are exempt, but gradients reach them",
+            "an exemption names what training leaves alone",
+        )
+        unreached = sorted(set(parameters) - reached - spared)
         self.require(
             not unreached,
             f"no gradient reaches {', '.join(unreached)}",

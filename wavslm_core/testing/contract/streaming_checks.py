@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from wavslm_core.errors import StreamingError
+from wavslm_core.inference import packed_copy
 from wavslm_core.testing.contract.flow import Flow, state_bytes
 from wavslm_core.testing.contract.sequence_checks import SequenceChecks
 
@@ -34,6 +35,22 @@ class FlowChecks(SequenceChecks):
                         f"{flow.name} in steps of {chunks} chunks is not {flow.name} of the whole",
                         f"steps, put together{self._aligned(flow)}, equal the whole",
                     )
+
+    @torch.no_grad()
+    def test_packed_steps(self) -> None:
+        if not self.facts.streams:
+            pytest.skip("its facts say streams=False")
+        rule = "packing for inference in fp32 changes nothing but speed; see `wavslm_core.inference`"
+        with self.attempt("a step of a packed copy", rule):
+            packed = packed_copy(self.part(), weights="fp32")
+            for flow, plain in zip(self.flows(packed), self.flows(self.part()), strict=True):
+                x = flow.input(2)
+                self.require_same(
+                    flow.streamed(x, (1,)),
+                    plain.streamed(x, (1,)),
+                    f"{flow.name} of a packed copy, in steps, is not that of the original",
+                    rule,
+                )
 
     def _aligned(self, flow: Flow) -> str:
         return f", with flush() and without the first {flow.delay} samples" if flow.flush else ""

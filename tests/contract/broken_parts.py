@@ -1,0 +1,179 @@
+"""Parts with weights that break their contract in one way each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wavslm_core.interfaces import QuantizerOutput, State
+from wavslm_core.lengths import zero_padding
+from wavslm_core.testing.fakes import FakeBackbone, FakeDecoder, FakeEncoder, FakeQuantizer
+
+
+class SeesNextFrame(FakeEncoder):
+    def forward(self, waveform_BS: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        features_BTD = super().forward(waveform_BS, lengths=lengths)
+        return features_BTD + features_BTD.roll(-1, dims=1)
+
+
+class HearsPadding(FakeEncoder):
+    """Subtracts the mean over time, padding included."""
+
+    def forward(self, waveform_BS: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        return super().forward(waveform_BS - waveform_BS.mean(1, keepdim=True), lengths=lengths)
+
+    def init_state(self, batch_size: int) -> State:
+        raise self.no_streaming()
+
+
+class HearsBatch(FakeEncoder):
+    """Subtracts the mean over the batch."""
+
+    def forward(self, waveform_BS: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        waveform_BS = zero_padding(waveform_BS[..., None], lengths)[..., 0]
+        return super().forward(waveform_BS - 0.1 * waveform_BS.mean(0, keepdim=True), lengths=lengths)
+
+
+class LeavesWeightAlone(FakeEncoder):
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.unused = nn.Parameter(torch.zeros(3))
+
+
+class CannotBePacked(FakeEncoder):
+    """Reads the weight of a linear that packing replaces."""
+
+    def forward(self, waveform_BS: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        waveform_BS = zero_padding(waveform_BS[..., None], lengths)[..., 0]
+        hop = self.config.hop_samples
+        padded = F.pad(waveform_BS, (0, -waveform_BS.shape[1] % hop)).unflatten(1, (-1, hop))
+        return F.linear(padded, self.linear.weight, self.linear.bias)
+
+
+class CancelsInBf16(FakeEncoder):
+    def forward(self, waveform_BS: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        return (super().forward(waveform_BS, lengths=lengths) + 500) - 500
+
+
+class CannotBeExported(FakeEncoder):
+    """Branches on a value."""
+
+    def forward(self, waveform_BS: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        features_BTD = super().forward(waveform_BS, lengths=lengths)
+        return features_BTD if float(features_BTD.detach().sum()) < 1e9 else -features_BTD
+
+
+class TakesMemoryOnMeta(FakeEncoder):
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.register_buffer("table", torch.ones(4, device="cpu"))
+
+
+class KeepsSecret(FakeEncoder):
+    """Has a random scale that is not saved."""
+
+    scale: Tensor
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.register_buffer("scale", torch.rand(()) + 0.5, persistent=False)
+
+    def forward(self, waveform_BS: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        return super().forward(waveform_BS, lengths=lengths) * self.scale
+
+
+class Ignores(FakeDecoder):
+    """Gives the same waveform for everything."""
+
+    def forward(self, features_BTD: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        return super().forward(features_BTD * 0)
+
+
+class LearnsInInference(FakeQuantizer):
+    """Counts what it encodes, in what is saved."""
+
+    count: Tensor
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.register_buffer("count", torch.zeros(()))
+
+    def encode(self, features_BTD: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        self.count.add_(1)
+        return super().encode(features_BTD, lengths=lengths)
+
+
+class ReconstructsOtherwise(FakeQuantizer):
+    """Trains on latents that are not rounded."""
+
+    def forward(
+        self, features_BTD: Tensor, *, lengths: Tensor | None = None, bypass_codes: bool = False
+    ) -> QuantizerOutput:
+        output = super().forward(features_BTD, lengths=lengths, bypass_codes=bypass_codes)
+        output.features_BTD = output.features_BTD * 1.01
+        return output
+
+
+class LosesPadding(FakeQuantizer):
+    """Its loss is taken over padding too."""
+
+    def forward(
+        self, features_BTD: Tensor, *, lengths: Tensor | None = None, bypass_codes: bool = False
+    ) -> QuantizerOutput:
+        return super().forward(features_BTD, bypass_codes=bypass_codes)
+
+
+class OneToken(FakeQuantizer):
+    def encode(self, features_BTD: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        return super().encode(features_BTD) * 0
+
+
+class GrowingState(FakeBackbone):
+    """Keeps everything it was given."""
+
+    def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        hidden_BTD, (last,) = super().step(inputs, state[:1])
+        return hidden_BTD, (last, *state[1:], inputs)
+
+
+class GrowingStorage(FakeBackbone):
+    """Gives a view of the last of all states that it keeps."""
+
+    def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        hidden_BTD, (last,) = super().step(inputs, state)
+        kept = state[0].untyped_storage().nbytes() // (last.numel() * last.element_size())
+        grown = last.new_zeros(kept + 1, *last.shape)
+        grown[-1] = last
+        return hidden_BTD, (grown[-1],)
+
+
+class RemembersInModule(FakeBackbone):
+    """Keeps one stream's memory in itself."""
+
+    memory: Tensor
+
+    def init_state(self, batch_size: int) -> State:
+        self.memory = super().init_state(batch_size)[0]
+        return (self.memory,)
+
+    def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        if self.memory.shape != state[0].shape:
+            self.memory = torch.zeros_like(state[0])
+        hidden_BTD, (self.memory,) = super().step(inputs, (self.memory,))
+        return hidden_BTD, (self.memory,)
+
+
+class RemembersEverything(FakeBackbone):
+    """Adds up all that it was given."""
+
+    def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        sums_BTD = self.gru(inputs)[0].cumsum(1) + state[0][0, :, None]
+        return sums_BTD, (sums_BTD[:, -1][None],)
+
+
+class SeesBothWays(FakeBackbone):
+    def forward(self, inputs: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        return super().forward(inputs) + super().forward(inputs.flip(1)).flip(1)
