@@ -96,7 +96,7 @@ def recognise(
             known = ", ".join([*OUR_FORMATS, *registry.names("format")])
             raise CheckpointError(
                 f"{source} is in no known checkpoint format (known: {known}). Install the plugin that reads "
-                f"it.{answered}{registry.failures()}"
+                f"it.{registry.not_installed('format')}{answered}{registry.failures()}"
             )
         found, held = answered
     if held != kind:

@@ -54,6 +54,7 @@ KNOWN_PROVIDERS: dict[tuple[Role, str], str] = {
     ("sampler", "repetition_penalty"): "wavslm-next-chunk",
     ("sampler", "best_of"): "wavslm-next-chunk",
     ("corpus", "tiny_speech"): "wavslm-tiny-speech",
+    ("format", "focalcodec"): "wavslm-focalcodec-stream",
 }
 """Names of the reference plugins, so that a core without them can say what to install."""
 
@@ -191,6 +192,15 @@ class Registry:
             )
             message += f" ({source} {_failed(error)})"
         return message
+
+    def not_installed(self, role: Role) -> str:
+        """Return, with a space in front, which known names of a role are not installed and what has them."""
+        lacking = [
+            f" '{name}' comes with {provider}: pip install {provider}."
+            for (kind, name), provider in KNOWN_PROVIDERS.items()
+            if kind == role and name not in self.names(role)
+        ]
+        return "".join(lacking)
 
     def failures(self) -> str:
         """Return a remark in parentheses for every plugin that failed to load, with a space before each."""

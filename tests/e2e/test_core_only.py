@@ -86,6 +86,18 @@ def test_a_recipe_names_what_to_install(core_only: Path) -> None:
 
 
 @pytest.mark.slow
+def test_official_checkpoints_name_what_reads_them(core_only: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "frozen.yaml"
+    recipe.write_text("name: frozen\ncodec: {checkpoint: lucadellalib/focalcodec_50hz_4k_causal}\n")
+    checked = run(core_only, "wavslm", "recipe", "check", str(recipe))
+    (tmp_path / "config.json").write_text('{"encoder_name": "WavLM", "decoder_name": "WaveNeXt"}')
+    loaded = run(core_only, "wavslm", "encode", str(tmp_path), str(tmp_path), "--out", str(tmp_path / "out"))
+    for refused in (checked, loaded):
+        assert refused.returncode == 2, refused.stderr
+        assert "'focalcodec' comes with wavslm-focalcodec-stream: pip install" in refused.stderr
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("role", PART_ROLES)
 def test_the_wheel_has_what_new_plugins_are_made_from(core_only: Path, tmp_path: Path, role: str) -> None:
     written = run(core_only, "wavslm", "new-plugin", "mine", "--role", role, "--into", str(tmp_path))

@@ -48,7 +48,8 @@ def _document(checkpoint: str, registry: Registry) -> dict[str, Any]:
         message += f" Check the path, or download it first: hf download {checkpoint}"
     else:
         message += " Check the path."
-    raise CheckpointError(f"{message}{answered}{registry.failures()}")
+    lacking = registry.not_installed("format")
+    raise CheckpointError(f"{message}{lacking}{answered}{registry.failures()}")
 
 
 def _is_hub_id(checkpoint: str) -> bool:
