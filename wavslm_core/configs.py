@@ -177,9 +177,11 @@ class StageConfig(Config):
 
 
 class MetricConfig(Config):
-    """A number that compares audio with a reference."""
+    """A number that compares audio with a reference, or judges it alone."""
 
     role: ClassVar[Role] = "metric"
+    needs_reference: ClassVar[bool] = True
+    """False: it judges speech by itself; its class is a `ReferenceFreeMetric`."""
 
 
 class CorpusConfig(Config):

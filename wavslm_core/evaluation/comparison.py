@@ -21,6 +21,7 @@ DEFAULT_COLUMNS = (
     "evaluate.codec.codebook.valid.used_fraction",
     "evaluate.codec.codebook.valid.entropy_bits",
     "evaluate.continuations.metrics.*",
+    "evaluate.chunk_ahead.metrics.*",
     "evaluate.continuations.times_real_time",
     "train_lm.parameters",
     "stages.train_codec.seconds",
@@ -35,6 +36,8 @@ KNOWN: dict[str, tuple[str, Better | None]] = {
     "tokens_per_s": ("tokens per second", "higher"),
 }
 """Last key of a path → heading and which is better, for results that do not say so themselves."""
+WHERE = {"continuations": "continuations", "chunk_ahead": "one chunk ahead"}
+"""Key in a path → what to add to headings that other places have too."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,7 @@ def _picked(documents: Mapping[str, Any], column: Column) -> Iterator[tuple[str,
             value = value.get("mean")
         elif key == "bits_per_token":
             interval = parent.get("interval")
+        title += "".join(f", {words}" for key, words in WHERE.items() if key in path)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             yield (
                 ".".join(path),

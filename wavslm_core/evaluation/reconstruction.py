@@ -15,7 +15,7 @@ from wavslm_core.data.corpora import Split
 from wavslm_core.data.length_batches import length_batches
 from wavslm_core.data.progress import progress_bar
 from wavslm_core.evaluation.backoff import Ints
-from wavslm_core.evaluation.metrics import Metric
+from wavslm_core.evaluation.metrics import Measured, Metric, score_names
 from wavslm_core.run_context import Interrupted
 
 
@@ -27,12 +27,17 @@ def score_reconstruction(
     *,
     batch_seconds: float = 60.0,
     stop_requested: Callable[[], bool] = lambda: False,
-) -> dict[str, list[float]]:
-    """Pass utterances through the codec and compare at its output rate: metric → one value per index.
+) -> dict[str, list[Measured]]:
+    """Pass utterances through the codec and compare at its output rate: number → what each index measured.
+
+    Numbers are those of `score_names(metrics)`.
 
     Raises: Interrupted between batches when asked to stop; AudioError when a recording cannot be read.
     """
-    values: dict[str, list[float]] = {name: [float("nan")] * len(indices) for name in metrics}
+    names = score_names(metrics)
+    values: dict[str, list[Measured]] = {name: [(0.0, 0.0)] * len(indices) for name in names}
+    if not metrics:
+        return values
     rate_hz = codec.sample_rate_out
     for batch, inputs in _audio_batches(codec, split, indices, "reconstruct", batch_seconds, stop_requested):
         for place, waveform_S, estimate_S in zip(batch, inputs, reconstruct(codec, inputs), strict=True):
@@ -40,10 +45,13 @@ def score_reconstruction(
             if rate_hz != codec.sample_rate_in:
                 reference_S = split.load(indices[place], sample_rate_hz=rate_hz)
             size = min(reference_S.numel(), estimate_S.numel())
+            text = split.utterances[indices[place]].text
             for name, metric in metrics.items():
-                values[name][place] = metric.compute(
-                    reference_S[:size], estimate_S[:size], sample_rate_hz=rate_hz
+                found = metric.measure(
+                    reference_S[:size], estimate_S[:size], sample_rate_hz=rate_hz, text=text
                 )
+                for part, pair in found.items():
+                    values[f"{name}_{part}" if part else name][place] = pair
     return values
 
 

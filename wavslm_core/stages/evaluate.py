@@ -3,18 +3,63 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from wavslm_core.configs import CODEC_ROLES, Role, StageConfig
 from wavslm_core.evaluation.metric_choice import MetricChoice, metric_configs
 from wavslm_core.run_context import StageContext
-from wavslm_core.stages.base import TRAIN_CODEC, Stage, tokenize_first
+from wavslm_core.stages.base import TRAIN_CODEC, TRAIN_LM, Stage, tokenize_first
 
 if TYPE_CHECKING:
     from wavslm_core.codec import Codec
     from wavslm_core.recipe import Recipe
+    from wavslm_core.speech_lm import SpeechLM
+
+
+class ContinuationsConfig(BaseModel):
+    """How the language model goes on after prompts, judged without a reference."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    count: int = Field(default=16, gt=0)
+    """Prompts, spread evenly over the split's recordings that are long enough."""
+    prompt_seconds: float = Field(default=2.0, gt=0)
+    """The first part of each recording, which the model is given."""
+    seconds: float = Field(default=3.0, gt=0)
+    """How long the model speaks on; this alone is judged."""
+    metrics: tuple[MetricChoice, ...] = ()
+    """Metrics that need no reference, such as `dnsmos`; without any, speed alone is measured."""
+
+    @field_validator("metrics")
+    @classmethod
+    def _without_reference(cls, metrics: tuple[MetricChoice, ...]) -> tuple[MetricChoice, ...]:
+        needy = [config.registered_name() for config in metric_configs(metrics) if config.needs_reference]
+        if needy:
+            raise ValueError(
+                f"{' and '.join(needy)} compares with a reference, but nobody knows how a recording should "
+                "go on: leave it out, or compare one chunk ahead with `chunk_ahead`"
+            )
+        return metrics
+
+
+class ChunkAheadConfig(BaseModel):
+    """Every chunk drawn given what was really said before it, and compared with the recording."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    count: int = Field(default=16, gt=0)
+    """Utterances, spread evenly over the split."""
+    metrics: tuple[MetricChoice, ...] = Field(min_length=1)
+    """Any metrics, such as `word_error`."""
+
+    @field_validator("metrics")
+    @classmethod
+    def _known_metrics(cls, metrics: tuple[MetricChoice, ...]) -> tuple[MetricChoice, ...]:
+        metric_configs(metrics)
+        return metrics
 
 
 class EvaluateConfig(StageConfig):
@@ -33,6 +78,10 @@ class EvaluateConfig(StageConfig):
     """Training tokens on which n-grams are counted, to be scored beside the language model; 0: no n-grams."""
     speech_lm: str | None = None
     """Folder or hub id of a language model to score instead of the one that this run trained."""
+    continuations: ContinuationsConfig | None = None
+    """Judge what the language model says after prompts: `{count: 16, metrics: [dnsmos]}`."""
+    chunk_ahead: ChunkAheadConfig | None = None
+    """Judge the language model one chunk ahead of the truth: `{count: 16, metrics: [word_error]}`."""
     batch_seconds: float = Field(default=60.0, gt=0)
     """Audio in one padded batch."""
     batch_tokens: int = Field(default=4096, gt=0)
@@ -52,10 +101,23 @@ class EvaluateConfig(StageConfig):
         if self.speech_lm is not None:
             counted = ("train",) if self.baseline_tokens else ()
             reads |= tokenize_first(*dict.fromkeys((*counted, self.split)))
+        elif self.continuations is not None or self.chunk_ahead is not None:
+            reads["speech_lm"] = TRAIN_LM
         return reads
 
     def leaves(self) -> tuple[str, ...]:
         return ()
+
+    def problems(self, recipe: Recipe) -> Iterator[str]:
+        if self.continuations is None:
+            return
+        parts = recipe.part_configs()
+        for role in ("quantizer", "backbone"):
+            if role in parts and not getattr(parts[role].facts(), "streams", True):
+                yield (
+                    f"continuations: the {role} does not stream as configured. Make it causal, or leave "
+                    "`continuations` out."
+                )
 
 
 class Evaluate(Stage[EvaluateConfig]):
@@ -65,15 +127,17 @@ class Evaluate(Stage[EvaluateConfig]):
         from wavslm_core.evaluation.language_scores import language_scores, stage_speech_lm
 
         started = time.monotonic()
-        metrics = self._metrics()
+        metrics, spoken, ahead = self._metrics()
         codec = context.codec()
         results: dict[str, Any] = {
             "split": self.config.split,
             "codec": self._codec_scores(context, codec, metrics),
         }
         if self.config.speech_lm is not None or context.speech_lm_dir.exists():
+            speech_lm = stage_speech_lm(context, self.config.speech_lm)
+            results |= self._speech_scores(context, speech_lm, spoken, ahead)
             results["language_model"] = language_scores(
-                stage_speech_lm(context, self.config.speech_lm),
+                speech_lm,
                 context,
                 split=self.config.split,
                 baseline_tokens=self.config.baseline_tokens,
@@ -84,18 +148,52 @@ class Evaluate(Stage[EvaluateConfig]):
         results["seconds"] = time.monotonic() - started
         self.write_results(context, results)
 
-    def _metrics(self) -> dict[str, Any]:
-        """Build every metric first, so that a missing package shows before any work is done."""
+    def _metrics(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        """Build every metric first, so that a missing package shows before any work is done.
+
+        Returns those of reconstruction, of continuations, and of one chunk ahead.
+        """
         from wavslm_core.plugins import load_registry
 
         registry = load_registry()
-        return {
-            config.registered_name(): registry.build(config) for config in metric_configs(self.config.metrics)
-        }
+
+        def build(block: EvaluateConfig | ContinuationsConfig | ChunkAheadConfig | None) -> dict[str, Any]:
+            configs = [] if block is None else metric_configs(block.metrics)
+            return {config.registered_name(): registry.build(config) for config in configs}
+
+        return build(self.config), build(self.config.continuations), build(self.config.chunk_ahead)
+
+    def _speech_scores(
+        self, context: StageContext, speech_lm: SpeechLM, spoken: dict[str, Any], ahead: dict[str, Any]
+    ) -> dict[str, Any]:
+        from wavslm_core.evaluation.speaking import score_chunks_ahead, score_continuations
+
+        scores: dict[str, Any] = {}
+        split = context.split(self.config.split)
+        seed, stop = context.recipe.seed, context.stop_requested
+        if self.config.continuations is not None:
+            block = self.config.continuations
+            scores["continuations"] = score_continuations(
+                speech_lm,
+                split,
+                spoken,
+                count=block.count,
+                prompt_seconds=block.prompt_seconds,
+                seconds=block.seconds,
+                seed=seed,
+                stop_requested=stop,
+            )
+        if self.config.chunk_ahead is not None:
+            count = self.config.chunk_ahead.count
+            scores["chunk_ahead"] = score_chunks_ahead(
+                speech_lm, split, ahead, count=count, seed=seed, stop_requested=stop
+            )
+        return scores
 
     def _codec_scores(self, context: StageContext, codec: Codec, metrics: dict[str, Any]) -> dict[str, Any]:
         from wavslm_core.data.length_batches import spread
-        from wavslm_core.evaluation.estimates import by_speaker, mean_estimate
+        from wavslm_core.evaluation.estimates import by_speaker
+        from wavslm_core.evaluation.metrics import score_document, score_names
         from wavslm_core.evaluation.reconstruction import score_reconstruction
 
         split = context.split(self.config.split)
@@ -110,17 +208,13 @@ class Evaluate(Stage[EvaluateConfig]):
         )
         speakers = [split.utterances[index].speaker for index in indices]
         scores: dict[str, Any] = {}
-        for name, metric in metrics.items():
-            known = [float(value == value) for value in values[name]]
-            sums = [value if value == value else 0.0 for value in values[name]]
+        for name, (metric, part) in score_names(metrics).items():
+            sums, counts = zip(*values[name], strict=True)
             scores[name] = {
-                "title": metric.title,
-                "unit": metric.unit,
-                "better": metric.better,
-                **mean_estimate(values[name]).to_dict(),
+                **score_document(metrics[metric], part, values[name]),
                 "by_speaker": {
                     speaker: estimate.to_dict()
-                    for speaker, estimate in by_speaker(speakers, sums, known).items()
+                    for speaker, estimate in by_speaker(speakers, sums, counts).items()
                 },
             }
         return {

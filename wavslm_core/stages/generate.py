@@ -109,7 +109,7 @@ class Generate(Stage[GenerateConfig]):
     def _prompts(self, context: StageContext, rate_hz: int) -> list[tuple[str, Tensor]]:
         """Return (id, waveform (S,)) at the codec's input rate."""
         from wavslm_core.data.audio import read_audio
-        from wavslm_core.data.length_batches import spread
+        from wavslm_core.evaluation.speaking import long_enough
 
         if not isinstance(self.config.prompts, int):
             files = [Path(name).expanduser() for name in self.config.prompts]
@@ -120,14 +120,9 @@ class Generate(Stage[GenerateConfig]):
                 )
             return [(file.stem, read_audio(file, sample_rate_hz=rate_hz)) for file in files]
         split = context.split(self.config.split)
-        order = range(len(split.utterances))
-        wanted_s = self.config.prompt_seconds + self.config.new_seconds
         # Recordings that last beyond their prompt show how the speaker really went on.
-        long = [index for index in order if split.utterances[index].seconds >= wanted_s]
-        if len(long) < self.config.prompts:
-            by_length = sorted(order, key=lambda index: -split.utterances[index].seconds)
-            long = sorted(by_length[: self.config.prompts])
-        chosen = [long[place] for place in spread(len(long), self.config.prompts)]
+        wanted_s = self.config.prompt_seconds + self.config.new_seconds
+        chosen = long_enough(split, self.config.prompts, seconds=wanted_s)
         return [(split.utterances[index].id, split.load(index, sample_rate_hz=rate_hz)) for index in chosen]
 
     def plan(self, recipe: Recipe) -> dict[str, Any]:

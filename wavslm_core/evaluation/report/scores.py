@@ -79,7 +79,31 @@ def score_tables(files: RunFiles) -> str:
 def _tables(evaluation: dict[str, Any]) -> str:
     codec, language = evaluation.get("codec", {}), evaluation.get("language_model", {})
     reconstruction = _reconstruction(codec, evaluation["split"]) if codec else ""
-    return reconstruction + (_language(language) if language else "")
+    return reconstruction + (_language(language) if language else "") + _speaking(evaluation)
+
+
+def _speaking(evaluation: dict[str, Any]) -> str:
+    """Return what judges make of the language model's own speech."""
+    said, ahead = evaluation.get("continuations"), evaluation.get("chunk_ahead")
+    pieces = []
+    if said:
+        caption = (
+            f"Continuations: {said['count']} prompts of {said['prompt_seconds']:g} s, {said['seconds']:g} s "
+            f"of new speech each, made at {said['times_real_time']:.1f} × real time"
+        )
+        pieces.append(_scores(said, caption) or paragraph(caption))
+    if ahead:
+        caption = f"One chunk ahead: {ahead['count']} utterances, every chunk drawn given the true past"
+        pieces.append(_scores(ahead, caption))
+    return "".join(pieces)
+
+
+def _scores(block: dict[str, Any], caption: str) -> str:
+    rows = [
+        [score["title"], number(score["mean"]), _interval(score["interval"]), f"{score['better']} is better"]
+        for score in block["metrics"].values()
+    ]
+    return table(["", "mean", "95%", ""], rows, caption=caption)
 
 
 def _reconstruction(codec: dict[str, Any], split: str) -> str:

@@ -1,0 +1,173 @@
+"""The language model's own speech, judged: what it says after prompts, and one chunk at a time.
+
+Continuations are what the model is for, but nobody knows what should have been said, so only metrics that
+need no reference judge them. One chunk ahead, every chunk of a recording is drawn given what was really said
+before it: that can be compared with the recording, sample by sample, and with its transcript.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from wavslm_core.data.corpora import Split
+from wavslm_core.data.length_batches import spread
+from wavslm_core.data.progress import progress_bar
+from wavslm_core.drawing import TokenDraw
+from wavslm_core.errors import WavslmError
+from wavslm_core.evaluation.metrics import (
+    Measured,
+    Metric,
+    ReferenceFreeMetric,
+    measured,
+    score_document,
+    score_names,
+)
+from wavslm_core.run_context import Interrupted
+from wavslm_core.speech_lm import SpeechLM
+
+Metrics = Mapping[str, Metric[Any]]
+Stop = Callable[[], bool]
+
+
+def long_enough(split: Split, count: int, *, seconds: float) -> list[int]:
+    """Return up to `count` utterances of at least `seconds`, evenly spread; else the longest there are."""
+    order = range(len(split.utterances))
+    long = [index for index in order if split.utterances[index].seconds >= seconds]
+    if len(long) < count:
+        by_length = sorted(order, key=lambda index: -split.utterances[index].seconds)
+        long = sorted(by_length[:count])
+    return [long[place] for place in spread(len(long), count)]
+
+
+@torch.no_grad()
+def score_continuations(
+    speech_lm: SpeechLM,
+    split: Split,
+    metrics: Metrics,
+    *,
+    count: int,
+    prompt_seconds: float,
+    seconds: float,
+    seed: int,
+    stop_requested: Stop = lambda: False,
+) -> dict[str, Any]:
+    """Continue `count` utterances by `seconds` after their first `prompt_seconds` and judge what is new.
+
+    `times_real_time` is speech per time of drawing and decoding it, one continuation after another.
+    Raises: AudioError for a prompt shorter than a chunk; Interrupted.
+    """
+    rate_hz = speech_lm.codec.sample_rate_in
+    indices = long_enough(split, count, seconds=prompt_seconds + seconds)
+    pairs: dict[str, list[Measured]] = {name: [] for name in score_names(metrics)}
+    samples, elapsed_s = round(seconds * speech_lm.codec.sample_rate_out), 0.0
+    with progress_bar("Continuing", total=len(indices), unit="prompts") as advance:
+        for place, index in enumerate(indices):
+            if stop_requested():
+                raise Interrupted
+            prompt_S = split.load_crop(
+                index, start=0, samples=round(prompt_seconds * rate_hz), sample_rate_hz=rate_hz
+            )
+            prompt_BT, _ = speech_lm.encode_prompt(prompt_S[None].to(_device(speech_lm)), sample_rate=rate_hz)
+            began = time.monotonic()
+            new_BT = speech_lm.generate(
+                prompt_BT, new_tokens=speech_lm.codec.facts.tokens_for(samples), seed=seed + place
+            )
+            new_S = speech_lm.decode_continuation(prompt_BT, new_BT)[0, :samples].cpu()
+            elapsed_s += time.monotonic() - began
+            for name, metric in metrics.items():
+                judged = cast("ReferenceFreeMetric[Any]", metric).judge(
+                    new_S, sample_rate_hz=speech_lm.codec.sample_rate_out
+                )
+                for part, value in judged.items():
+                    pairs[f"{name}_{part}" if part else name].append(measured(value))
+            advance(1)
+    return {
+        "count": len(indices),
+        "prompt_seconds": prompt_seconds,
+        "seconds": seconds,
+        "times_real_time": len(indices) * seconds / elapsed_s,
+        "metrics": _documents(metrics, pairs),
+    }
+
+
+@torch.no_grad()
+def score_chunks_ahead(
+    speech_lm: SpeechLM,
+    split: Split,
+    metrics: Metrics,
+    *,
+    count: int,
+    seed: int,
+    stop_requested: Stop = lambda: False,
+) -> dict[str, Any]:
+    """Draw every chunk of `count` utterances given what really stands before it, decode, and compare.
+
+    The metrics compare with the recordings at the codec's output rate. Raises: Interrupted, AudioError.
+    """
+    codec = speech_lm.codec
+    rate_hz = codec.sample_rate_out
+    indices = spread(len(split.utterances), count)
+    pairs: dict[str, list[Measured]] = {name: [] for name in score_names(metrics)}
+    seconds = sum(split.utterances[index].seconds for index in indices)
+    with progress_bar("One chunk ahead", total=seconds, unit="s") as advance:
+        for place, index in enumerate(indices):
+            if stop_requested():
+                raise Interrupted
+            waveform_S = split.load(index, sample_rate_hz=codec.sample_rate_in)
+            tokens_BT, _ = speech_lm.encode_prompt(
+                waveform_S[None].to(_device(speech_lm)), sample_rate=codec.sample_rate_in
+            )
+            drawn_BT = chunks_ahead(speech_lm, tokens_BT, seed=seed + place * tokens_BT.shape[1])
+            estimate_S = codec.decode(drawn_BT)[0].cpu()
+            reference_S = split.load(index, sample_rate_hz=rate_hz)
+            size = min(reference_S.numel(), estimate_S.numel())
+            for name, metric in metrics.items():
+                found = metric.measure(
+                    reference_S[:size],
+                    estimate_S[:size],
+                    sample_rate_hz=rate_hz,
+                    text=split.utterances[index].text,
+                )
+                for part, pair in found.items():
+                    pairs[f"{name}_{part}" if part else name].append(pair)
+            advance(split.utterances[index].seconds)
+    return {"count": len(indices), "seconds": seconds, "metrics": _documents(metrics, pairs)}
+
+
+def chunks_ahead(speech_lm: SpeechLM, tokens_BT: Tensor, *, seed: int) -> Tensor:
+    """Return tokens (1,T) in which every chunk but the first is drawn given the true ones before it.
+
+    All chunks are drawn at once, as rows of one batch; chunk n draws with seed + n. Takes (1,T) of whole
+    chunks. Raises: WavslmError when the head or the sampler looks back further than one chunk.
+    """
+    chunk = speech_lm.chunk_tokens
+    sampler = speech_lm.sampler
+    if sampler.config.facts().history_tokens > chunk or sampler.config.facts().candidates > 1:
+        raise WavslmError(
+            "one chunk ahead, a sampler sees no more than the chunk before: leave out `chunk_ahead`, or "
+            "evaluate with a sampler without history such as top_p"
+        )
+    if tokens_BT.shape[1] < 2 * chunk:
+        return tokens_BT
+    known_NC = tokens_BT[:, :-chunk].reshape(-1, chunk)
+    hidden_BTD = speech_lm.backbone(speech_lm.inputs(tokens_BT[:, :-chunk]))
+    hidden_NCD = hidden_BTD.reshape(known_NC.shape[0], chunk, -1)
+    draw = TokenDraw(sampler, known_NC, seeds=range(seed, seed + known_NC.shape[0]))
+    drawn_NC = speech_lm.head.propose(hidden_NCD, draw)
+    return torch.cat([tokens_BT[:, :chunk], drawn_NC.reshape(1, -1)], dim=1)
+
+
+def _documents(metrics: Metrics, pairs: Mapping[str, Sequence[Measured]]) -> dict[str, Any]:
+    return {
+        name: score_document(metrics[metric], part, pairs[name])
+        for name, (metric, part) in score_names(metrics).items()
+    }
+
+
+def _device(speech_lm: SpeechLM) -> torch.device:
+    return next(speech_lm.parameters()).device
