@@ -27,6 +27,9 @@ INTERFACES: dict[Role, str] = {
 
 KNOWN_PROVIDERS: dict[tuple[Role, str], str] = {
     ("encoder", "wavlm"): "wavslm-wavlm",
+    ("encoder", "mel"): "wavslm-speech-encoders",
+    ("encoder", "hubert"): "wavslm-speech-encoders",
+    ("encoder", "wav2vec2"): "wavslm-speech-encoders",
     ("backbone", "wavlm_upper"): "wavslm-wavlm",
     ("backbone", "x_transformer"): "wavslm-x-transformers",
     ("quantizer", "focalcodec_stream"): "wavslm-focalcodec-stream",
