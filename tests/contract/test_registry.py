@@ -11,8 +11,10 @@ from tests.contract.cases import CASES, Case
 from wavslm_core.config_blocks import config_from_dict
 from wavslm_core.configs import PART_ROLES, PartConfig
 from wavslm_core.plugins import load_registry
+from wavslm_core.registry import Entry, Registry
 from wavslm_core.testing import contract_tests
 from wavslm_core.testing.contract.subject import Contract
+from wavslm_core.testing.fake_configs import FakeHeadConfig
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,23 +37,39 @@ def loaded(path: Path) -> ModuleType:
 
 
 def covered() -> set[tuple[str, str]]:
-    """Return the (role, name) of every contract that is tested here or with a plugin."""
-    values = list(globals().values())
+    """Return the (role, name) of every contract that pytest collects, here and with plugins."""
+    names = dict(globals())
     for path in sorted(ROOT.glob("plugins/*/tests/test_*contract*.py")):
-        values += vars(loaded(path)).values()
-    contracts = [value for value in values if isinstance(value, type) and issubclass(value, Contract)]
-    configs = [contract.subject.config for contract in contracts if hasattr(contract, "subject")]
+        names |= {f"{name}_{path}": value for name, value in vars(loaded(path)).items()}
+    contracts = [value for name, value in names.items() if name.startswith("Test") and _is_contract(value)]
+    configs = [contract.subject.config for contract in contracts]
     return {(config.role, config.registered_name()) for config in configs}
 
 
-def test_every_registered_part_has_a_case() -> None:
-    registered = {
+def _is_contract(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, Contract)
+
+
+def uncovered(registry: Registry) -> list[str]:
+    """Return the parts of the six roles that no contract is tested for."""
+    parts = {
         (entry.role, entry.name)
-        for entry in load_registry()
+        for entry in registry
         if entry.role in PART_ROLES and not entry.target.startswith("wavslm_core.testing.")
     }
-    missing = sorted(registered - covered())
+    return [f"{role} {name}" for role, name in sorted(parts - covered())]
+
+
+def test_every_registered_part_has_a_case() -> None:
+    missing = ", ".join(uncovered(load_registry()))
     assert not missing, (
-        f"no contract is tested for {', '.join(f'{role} {name}' for role, name in missing)}: add a case to "
-        "tests/contract/cases.py, or `Test… = contract_tests(config)` to test_contract.py of the plugin"
+        f"no contract is tested for {missing}: add a case to tests/contract/cases.py, or "
+        "`Test… = contract_tests(config)` to tests/test_contract.py of the plugin"
     )
+
+
+def test_a_part_without_a_case_is_missed() -> None:
+    registry = Registry()
+    for role, name in (("head", "novel"), ("head", "next_chunk"), ("stage", "novel")):
+        registry.add(Entry(role, name, FakeHeadConfig, "somewhere:Head", "wavslm-novel", "1.0"))  # type: ignore[arg-type]
+    assert uncovered(registry) == ["head novel"]
