@@ -148,10 +148,12 @@ class StageConfig(Config):
     tag: ClassVar[str] = "run"
     needs: ClassVar[tuple[Role, ...]] = ()
     """Roles that the recipe must have; a codec checkpoint counts as encoder, quantizer and decoder."""
-    needs_streaming: ClassVar[tuple[Role, ...]] = ()
-    """Roles that the stage runs chunk by chunk, when the recipe has them: their facts must say `streams`."""
     trains: ClassVar[tuple[Role, ...]] = ()
     """Roles whose weights the stage changes; plans estimate memory from it."""
+
+    def needs_streaming(self, recipe: Recipe) -> Iterable[Role]:
+        """Return roles that the stage runs chunk by chunk, where the recipe has them: they must stream."""
+        return ()
 
     def needed_splits(self) -> tuple[str, ...]:
         """Return the splits that the recipe's `data:` block must have."""

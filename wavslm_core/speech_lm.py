@@ -115,6 +115,12 @@ class SpeechLM(nn.Module):
         """Tokens that one generation step gives."""
         return self.head_facts.chunk_tokens
 
+    @property
+    def streams(self) -> bool:
+        """Whether `generate` works: whatever it runs chunk by chunk can."""
+        reads_features = self.backbone_facts.input == "features"
+        return self.backbone_facts.streams and (self.codec.facts.quantizer.streams or not reads_features)
+
     def inputs(self, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         """Return what the backbone reads: the codec's features (B,T,D), or the tokens themselves."""
         if self.backbone_facts.input == "embedding":

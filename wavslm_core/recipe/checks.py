@@ -161,7 +161,7 @@ def _stages(recipe: Recipe, links: Links) -> Iterator[str]:
             if set(absent) <= {*CODEC_ROLES} and not set(stage.trains) & {*CODEC_ROLES}:
                 hint += " or name a trained codec with `codec: {checkpoint: …}`"
             yield f"{where} needs {' and '.join(absent)}, which the recipe lacks. {hint}."
-        for role in stage.needs_streaming:
+        for role in stage.needs_streaming(recipe):
             facts = links.facts.get(role)
             if facts is not None and not getattr(facts, "streams", True):
                 name = links.parts[role].registered_name()

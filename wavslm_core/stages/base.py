@@ -12,10 +12,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from wavslm_core.configs import StageConfig
+from wavslm_core.configs import Role, StageConfig
 from wavslm_core.run_context import StageContext
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from wavslm_core.recipe import Recipe
 
 TRAIN_CODEC = "put `- {run: train_codec}` before it or name a trained codec with `codec: {checkpoint: …}`"
@@ -23,6 +25,13 @@ TRAIN_LM = "put `- {run: train_lm}` before it or name a trained model with its `
 """What to do when a stage has no codec, or no language model, to read."""
 
 StageConfigT = TypeVar("StageConfigT", bound=StageConfig)
+
+
+def streamed_roles(recipe: Recipe) -> tuple[Role, ...]:
+    """Return the roles that generating runs chunk by chunk; who reads tokens needs no features."""
+    backbone = recipe.backbone
+    reads_tokens = backbone is not None and backbone.facts().input == "embedding"
+    return ("backbone",) if reads_tokens else ("quantizer", "backbone")
 
 
 def tokenize_first(*splits: str) -> dict[str, str]:
@@ -53,11 +62,15 @@ class Stage(ABC, Generic[StageConfigT]):
         from wavslm_core.data.atomic import write_json
         from wavslm_core.evaluation.estimates import json_value
 
-        write_json(context.run_dir / "results" / f"{self.name_in(context)}.json", json_value(results))
+        write_json(self.results_file(context), json_value(results))
+
+    def results_file(self, context: StageContext) -> Path:
+        """Return where `write_results` writes."""
+        return context.run_dir / "results" / f"{self.name_in(context)}.json"
 
     def left_results(self, context: StageContext) -> bool:
         """Return whether what this stage leaves is still there; a finished stage runs again if not."""
-        return True
+        return all((context.run_dir / path).exists() for path in self.config.leaves() or ())
 
     def plan(self, recipe: Recipe) -> dict[str, Any]:
         """Return what `--dry-run` prints for this stage: name → number or text. Imports nothing heavy."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -11,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from wavslm_core.configs import CODEC_ROLES, Role, StageConfig
 from wavslm_core.evaluation.metric_choice import MetricChoice, metric_configs
 from wavslm_core.run_context import StageContext
-from wavslm_core.stages.base import TRAIN_CODEC, TRAIN_LM, Stage, tokenize_first
+from wavslm_core.stages.base import TRAIN_CODEC, TRAIN_LM, Stage, streamed_roles, tokenize_first
 
 if TYPE_CHECKING:
     from wavslm_core.codec import Codec
@@ -108,16 +107,8 @@ class EvaluateConfig(StageConfig):
     def leaves(self) -> tuple[str, ...]:
         return ()
 
-    def problems(self, recipe: Recipe) -> Iterator[str]:
-        if self.continuations is None:
-            return
-        parts = recipe.part_configs()
-        for role in ("quantizer", "backbone"):
-            if role in parts and not getattr(parts[role].facts(), "streams", True):
-                yield (
-                    f"continuations: the {role} does not stream as configured. Make it causal, or leave "
-                    "`continuations` out."
-                )
+    def needs_streaming(self, recipe: Recipe) -> tuple[Role, ...]:
+        return () if self.continuations is None else streamed_roles(recipe)
 
 
 class Evaluate(Stage[EvaluateConfig]):
@@ -147,6 +138,9 @@ class Evaluate(Stage[EvaluateConfig]):
             results["speech_lm"] = self.config.speech_lm
         results["seconds"] = time.monotonic() - started
         self.write_results(context, results)
+
+    def left_results(self, context: StageContext) -> bool:
+        return self.results_file(context).exists()
 
     def _metrics(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """Build every metric first, so that a missing package shows before any work is done.

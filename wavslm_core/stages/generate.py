@@ -12,7 +12,7 @@ from pydantic import Field
 from wavslm_core.configs import CODEC_ROLES, Role, StageConfig
 from wavslm_core.errors import DataError, RecipeError
 from wavslm_core.run_context import Interrupted, StageContext
-from wavslm_core.stages.base import TRAIN_CODEC, TRAIN_LM, Stage
+from wavslm_core.stages.base import TRAIN_CODEC, TRAIN_LM, Stage, streamed_roles
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +24,6 @@ class GenerateConfig(StageConfig):
     """Continue prompts; write what was said, what the codec makes of it, and how the model goes on."""
 
     needs: ClassVar[tuple[Role, ...]] = CODEC_ROLES
-    needs_streaming: ClassVar[tuple[Role, ...]] = ("quantizer", "backbone")
 
     run: Literal["generate"] = "generate"
     prompts: Annotated[int, Field(gt=0)] | tuple[str, ...] = 4
@@ -43,6 +42,9 @@ class GenerateConfig(StageConfig):
     """Sampler for this stage, such as `{name: top_p, p: 0.9}`. Default: the recipe's."""
     speech_lm: str | None = None
     """Folder or hub id of a language model to use instead of the one that this run trained."""
+
+    def needs_streaming(self, recipe: Recipe) -> tuple[Role, ...]:
+        return streamed_roles(recipe)
 
     def needed_splits(self) -> tuple[str, ...]:
         return (self.split,) if isinstance(self.prompts, int) else ()
@@ -105,6 +107,12 @@ class Generate(Stage[GenerateConfig]):
         ]
         results = {"samples": samples, "seconds": elapsed_s, "times_real_time": spoken_s / elapsed_s}
         self.write_results(context, results)
+
+    def left_results(self, context: StageContext) -> bool:
+        from wavslm_core.evaluation.continuations import samples_folder
+
+        samples = context.run_dir / samples_folder(self.name_in(context))
+        return samples.exists() and self.results_file(context).exists()
 
     def _prompts(self, context: StageContext, rate_hz: int) -> list[tuple[str, Tensor]]:
         """Return (id, waveform (S,)) at the codec's input rate."""

@@ -32,3 +32,6 @@ class Report(Stage[ReportConfig]):
         html = build_report(context.run_dir, context.recipe, samples_shown=self.config.samples)
         with replacing(context.run_dir / "report.html") as beside:
             beside.write_text(html, encoding="utf-8")
+
+    def left_results(self, context: StageContext) -> bool:
+        return (context.run_dir / "report.html").exists()

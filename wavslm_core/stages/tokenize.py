@@ -64,9 +64,6 @@ class Tokenize(Stage[TokenizeConfig]):
         results = {name: self._split(context, codec, context.split(name)) for name in self.config.splits}
         self.write_results(context, {"splits": results})
 
-    def left_results(self, context: StageContext) -> bool:
-        return all((context.tokens_dir / name).exists() for name in self.config.splits)
-
     def _split(self, context: StageContext, codec: Codec, split: Split) -> dict[str, Any]:
         from wavslm_core.data.progress import progress_bar
         from wavslm_core.data.token_store import token_fingerprint

@@ -53,9 +53,6 @@ class TrainCodec(Stage[TrainCodecConfig]):
         seconds = round(state.tokens / codec.facts.token_rate_hz, 1)
         self.write_results(context, {"parameters": parameters, "audio_seconds": seconds, **state.results()})
 
-    def left_results(self, context: StageContext) -> bool:
-        return context.codec_dir.exists()
-
     def build_codec(self, context: StageContext) -> Codec:
         """Return the codec to start from, in which every random weight follows from the recipe's seed."""
         from wavslm_core.codec import Codec

@@ -89,9 +89,6 @@ class TrainLm(Stage[TrainLmConfig]):
         results = {"parameters": parameters, "control": config.control, **state.results()}
         self.write_results(context, results)
 
-    def left_results(self, context: StageContext) -> bool:
-        return context.speech_lm_dir.exists()
-
     def build_model(self, codec: Codec, context: StageContext) -> SpeechLM:
         """Return the model to start from, in which every random weight follows from the recipe's seed."""
         from wavslm_core.checkpoint_io import load_state

@@ -114,6 +114,7 @@ class LanguageModelTask(Task):
         return LossOutput(
             loss,
             metrics={"bits_per_token": loss.detach() / math.log(2)},
+            weight=sum(max(0, len(row) - self.chunk) for row in rows),
             tokens=sum(len(row) for row in rows),
             description=", ".join(f"{self.train.ids[crop.utterance]}@{crop.start}" for crop in crops),
         )
@@ -137,25 +138,21 @@ class LanguageModelTask(Task):
         }
 
     def show(self, tracker: Tracker, step: int) -> None:
-        """Log a validation utterance, and its first half continued by the model's own sampler."""
+        """Log a validation utterance and, if the model streams, its first half continued by its own sampler."""
         from wavslm_core.plotting import spectrogram_figure
 
         tokens_1T = torch.from_numpy(self.valid.tokens(int(self._valid_ids[0])))[None].to(self.device)
         size = min(self.crop_tokens, tokens_1T.shape[1])
         prompt_1T = tokens_1T[:, : max(1, size // 2 // self.chunk) * self.chunk]
-        new_1T = self.model.generate(prompt_1T, new_tokens=prompt_1T.shape[1], seed=self.batching.seed)
         codec = self.model.codec
+        shown = {"reconstruction": codec.decode(tokens_1T[:, :size])[0]}
+        if self.model.streams:
+            new_1T = self.model.generate(prompt_1T, new_tokens=prompt_1T.shape[1], seed=self.batching.seed)
+            shown["continuation"] = codec.decode(torch.cat([prompt_1T, new_1T], dim=1))[0]
         rate = codec.sample_rate_out
-        original_S = codec.decode(tokens_1T[:, :size])[0]
-        continued_S = codec.decode(torch.cat([prompt_1T, new_1T], dim=1))[0]
-        tracker.audio("reconstruction", original_S, rate, step)
-        tracker.audio("continuation", continued_S, rate, step)
-        figure = spectrogram_figure(
-            {
-                "reconstruction": (original_S.cpu(), rate),
-                "continued from the middle": (continued_S.cpu(), rate),
-            }
-        )
+        for name, waveform_S in shown.items():
+            tracker.audio(name, waveform_S, rate, step)
+        figure = spectrogram_figure({name: (waveform_S.cpu(), rate) for name, waveform_S in shown.items()})
         tracker.figure("spectrograms", figure, step)
 
     def _padded(self, rows: Sequence[IntArray]) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,12 @@ from wavslm_core.run_context import Interrupted, StageContext
 from wavslm_core.training.checkpoints import Checkpoints, load_modules
 from wavslm_core.training.config import TrainingConfig
 from wavslm_core.training.guard import NonFiniteGuard
-from wavslm_core.training.optimizers import build_optimizer, clip_gradients, set_learning_rate
+from wavslm_core.training.optimizers import (
+    build_optimizer,
+    clip_gradients,
+    scale_gradients,
+    set_learning_rate,
+)
 from wavslm_core.training.precision import autocast
 from wavslm_core.training.progress import TrainingProgress
 from wavslm_core.training.randomness import seed_torch
@@ -129,12 +134,17 @@ class _Fit:
             seed_torch(self.seed, "train", state.step, micro_batch, self.context.rank)
             with autocast(config.precision, self.context.device):
                 output = self.task.loss(state.step, micro_batch)
-            (output.loss / config.accumulate).backward()
+            if config.accumulate == 1:
+                output.weight = 1.0
+            (output.loss * output.weight).backward()
             output.loss = output.loss.detach()
             outputs.append(output)
+        weight = sum(output.weight for output in outputs)
+        if config.accumulate > 1:
+            scale_gradients(self.optimizer, 1 / weight)
         norm = clip_gradients(self.optimizer, config.clip_norm)
         # One transfer, so that a GPU is waited for once a step.
-        mean_loss = torch.stack([output.loss.float() for output in outputs]).mean()
+        mean_loss = torch.stack([output.loss.float() * output.weight for output in outputs]).sum() / weight
         loss, gradient_norm = torch.stack([mean_loss, norm.to(mean_loss)]).tolist()
         if math.isfinite(loss) and math.isfinite(gradient_norm):
             self.optimizer.step()

@@ -35,7 +35,16 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:
     return float(optimizer.param_groups[0]["lr"])
 
 
+def scale_gradients(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Multiply all gradients by a number."""
+    gradients = [p.grad for p in _parameters(optimizer) if p.grad is not None]
+    torch._foreach_mul_(gradients, factor)
+
+
 def clip_gradients(optimizer: torch.optim.Optimizer, norm: float) -> torch.Tensor:
     """Scale all gradients down to a total norm of at most `norm`; return the norm before that (0-d)."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    return torch.nn.utils.clip_grad_norm_(parameters, norm)
+    return torch.nn.utils.clip_grad_norm_(_parameters(optimizer), norm)
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

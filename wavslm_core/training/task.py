@@ -21,6 +21,8 @@ class LossOutput:
     """Scalar to differentiate: the mean over the micro-batch."""
     metrics: dict[str, float | Tensor] = field(default_factory=dict)
     """Scalars to log, detached; the loop reads them only when it logs."""
+    weight: float = 1.0
+    """How much the mean is over, such as predicted tokens: micro-batches of one step count by it."""
     tokens: int = 0
     """Tokens or frames in the micro-batch, for throughput."""
     description: str = ""

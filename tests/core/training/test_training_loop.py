@@ -176,3 +176,14 @@ def test_vectors_are_not_decayed() -> None:
     assert [id(p) for p in decayed["params"]] == [id(module.matrix), id(module.kernel)]
     assert [id(p) for p in undecayed["params"]] == [id(module.bias), id(module.scale), id(module.gate)]
     assert undecayed["weight_decay"] == 0.0
+
+
+def test_micro_batches_count_by_what_their_means_are_over(tiny_job: ModuleType, tmp_path: Path) -> None:
+    trained = []
+    for accumulate in (1, 2):
+        config = tiny_job.TinyConfig(steps=20, batch_size=4, accumulate=accumulate)
+        task = tiny_job.UnevenTask(config, dropout=0.0)
+        tiny_job.fit(task, config, tiny_job.context_for(tmp_path / str(accumulate)), stage=tiny_job.STAGE)
+        trained.append([*task.net.parameters(), *task.scale.parameters()])
+    for at_once, in_parts in zip(*trained, strict=True):
+        assert torch.allclose(at_once, in_parts, atol=1e-5)

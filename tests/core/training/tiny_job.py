@@ -94,6 +94,15 @@ class TinyTask(Task):
         tracker.audio("noise", torch.rand(160) * 2 - 1, 16000, step)
 
 
+class UnevenTask(TinyTask):
+    """Four examples a step: at once, or one and then three."""
+
+    def loss(self, step: int, micro_batch: int) -> LossOutput:
+        first, size = ((0, 1), (1, 3))[micro_batch] if self.config.accumulate == 2 else (0, 4)
+        inputs, wanted = self.examples(4 * step + first, size)
+        return LossOutput((self.scale(self.net(inputs)) - wanted).square().mean(), weight=size)
+
+
 def context_for(run_dir: Path, **options: Any) -> StageContext:
     return StageContext(recipe=Recipe.from_dict({"name": "tiny", "seed": 7}), run_dir=run_dir, **options)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,6 +18,9 @@ from wavslm_core.configs import (
     linked,
 )
 from wavslm_core.facts import BackboneFacts, QuantizerFacts, SamplerFacts
+
+if TYPE_CHECKING:
+    from wavslm_core.recipe import Recipe
 from wavslm_core.testing.fake_configs import FakeDecoderConfig, FakeEncoderConfig, FakeQuantizerConfig
 
 
@@ -91,10 +94,12 @@ class LearnConfig(StageConfig):
 
     run: Literal["learn"] = "learn"
     needs: ClassVar[tuple[Role, ...]] = ("encoder", "quantizer", "backbone", "head")
-    needs_streaming: ClassVar[tuple[Role, ...]] = ("backbone",)
     trains: ClassVar[tuple[Role, ...]] = ("backbone", "head")
     steps: int = 10
     splits: tuple[str, ...] = ("train", "valid")
+
+    def needs_streaming(self, recipe: Recipe) -> tuple[Role, ...]:
+        return ("backbone",)
 
     def needed_splits(self) -> tuple[str, ...]:
         return self.splits
