@@ -138,7 +138,7 @@ class LanguageModelTask(Task):
         }
 
     def show(self, tracker: Tracker, step: int) -> None:
-        """Log a validation utterance and, if the model streams, its first half continued by its own sampler."""
+        """Log a validation utterance and, if the model streams, how it continues the first half."""
         from wavslm_core.plotting import spectrogram_figure
 
         tokens_1T = torch.from_numpy(self.valid.tokens(int(self._valid_ids[0])))[None].to(self.device)
