@@ -147,11 +147,13 @@ def test_nothing_grows_with_the_square_of_the_length() -> None:
     backbone = make()
     lengths = []
     for size in (1024, 4096):
-        features = torch.randn(1, size, 48)
+        features = torch.randn(2, size, 48)
         with LargestTensor() as largest:  # type: ignore[no-untyped-call]
-            backbone(features, lengths=torch.tensor([size - 1])).square().sum().backward()
+            backbone(features, lengths=torch.tensor([size - 1, size])).square().sum().backward()
         lengths.append(largest.numbers)
     assert lengths[1] <= 4.1 * lengths[0]
+    # Scores would be 88 numbers a query and head; what the feed-forward parts make is the largest.
+    assert lengths[0] <= 1.1 * 2 * 1024 * 2 * backbone.config.inner_dim
 
 
 @torch.no_grad()
