@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import lcm
+from math import lcm, log2
 from typing import Any, Literal, TypeVar
 
 T = TypeVar("T", bound=Any)
@@ -44,6 +44,8 @@ class QuantizerFacts:
     """Frames that one token stands for."""
     tokens_per_frame: int = 1
     """Tokens in a row that make one frame, as in a residual quantizer; then `frames_per_token` is 1."""
+    ids_per_place: int | None = None
+    """Ids that a token can have, given its place in the frame; None: all of the vocabulary."""
     losses: Mapping[str, float] = field(default_factory=dict)
     """Losses of its own that `forward` gives → their weights in training, unless a recipe gives others."""
     chunk_frames: int = 1
@@ -53,6 +55,11 @@ class QuantizerFacts:
     @property
     def chunk_tokens(self) -> int:
         return max(self.tokens_per_frame, self.chunk_frames * self.tokens_per_frame // self.frames_per_token)
+
+    @property
+    def bits_per_token(self) -> float:
+        """What a token costs without a model of tokens."""
+        return log2(self.ids_per_place or self.vocab_size)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,6 @@ to build the parts on the meta device and count.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import log2
 from typing import Any
 
 from wavslm_core.configs import CODEC_ROLES, PartConfig, Role, StageConfig
@@ -75,7 +74,7 @@ def make_plan(recipe: Recipe) -> Plan:
     return Plan(
         parts=parts,
         codec=codec,
-        bits_per_second=None if codec is None else codec.token_rate_hz * log2(codec.quantizer.vocab_size),
+        bits_per_second=None if codec is None else codec.token_rate_hz * codec.quantizer.bits_per_token,
         head_chunk_tokens=getattr(head, "chunk_tokens", None),
         stages=[_stage(recipe, stage, parts) for stage in recipe.resolve().stages],
         splits=_splits(recipe, codec),

@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from wavslm_core.testing import contract_tests
-from wavslm_vector_quantize.codebook_configs import KMeansConfig, ResidualConfig, SimVqConfig, VqConfig
+from wavslm_vector_quantize.codebook_configs import (
+    CodebookOptions,
+    KMeansConfig,
+    ResidualConfig,
+    SimVqConfig,
+    VqConfig,
+)
 from wavslm_vector_quantize.scalar_configs import BsqConfig, FsqConfig, LfqConfig
 
 MAPS: dict[str, Any] = {
@@ -13,6 +19,7 @@ MAPS: dict[str, Any] = {
     "compressor": {"name": "conv", "dim": 16, "kernel_size": 3},
     "decompressor": {"name": "conv", "dim": 16, "num_layers": 1, "kernel_size": 4},
 }
+RANDOM = CodebookOptions(initial="random", dead_code_share=0)
 LINEAR: dict[str, Any] = {
     "input_dim": 12,
     "compressor": {"name": "linear"},
@@ -28,9 +35,7 @@ TestVq = contract_tests(VqConfig(codebook_size=64, code_dim=6, **MAPS))
 TestVqCosine = contract_tests(
     VqConfig(codebook_size=64, code_dim=6, distance="cosine", gradient="rotation", **MAPS)
 )
-TestVqRandom = contract_tests(
-    VqConfig(codebook_size=64, code_dim=6, codebook={"initial": "random", "dead_code_share": 0}, **MAPS)
-)
+TestVqRandom = contract_tests(VqConfig(codebook_size=64, code_dim=6, codebook=RANDOM, **MAPS))
 TestVqLarge = contract_tests(VqConfig(codebook_size=512, code_dim=6, **LINEAR))
 TestSimVq = contract_tests(SimVqConfig(codebook_size=64, code_dim=6, **MAPS))
 TestSimVqStraight = contract_tests(

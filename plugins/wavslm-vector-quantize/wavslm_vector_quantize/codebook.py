@@ -29,17 +29,16 @@ class MovingCodebook(nn.Module):
         self.table: Any = Codebook(
             dim=dim,
             codebook_size=size,
-            kmeans_init=options.initial == "k_means",
+            kmeans_init=True,
             kmeans_iters=options.k_means_iterations,
             decay=options.decay,
             threshold_ema_dead_code=options.dead_code_share,
             use_cosine_sim=unit_norm,
         )
-        # Before k-means the library has nothing but zeros, and otherwise codes much shorter than latents are.
+        # Until the first batch, when the library has nothing but zeros.
         self.table.embed.normal_()
         if unit_norm:
             self.table.embed.copy_(F.normalize(self.table.embed, dim=-1))
-        self.table.embed_avg.copy_(self.table.embed)
 
     @property
     def all_codes(self) -> Tensor:
@@ -58,7 +57,7 @@ class MovingCodebook(nn.Module):
     def fit(self, rows_NK: Tensor) -> tuple[Tensor, Tensor]:
         """Return `lookup` of the rows (N,) and their codes (N,K); in training, learn from the rows then.
 
-        The first rows ever seen in training become the first codes. Rows that are not finite teach nothing.
+        The first rows ever seen in training make the first codes. Rows that are not finite teach nothing.
         """
         rows_NK = rows_NK.detach().float()
         learns = self.training and len(rows_NK) > 0 and bool(rows_NK.sum().isfinite())
@@ -72,6 +71,12 @@ class MovingCodebook(nn.Module):
 
     @torch.no_grad()
     def _start(self, rows_NK: Tensor) -> None:
+        if self.options.initial == "random":
+            self.table.initted.fill_(True)
+            equal_share = len(rows_NK) / self.size
+            self.table.cluster_size.fill_(equal_share)
+            self.table.embed_avg.copy_(self.table.embed * equal_share)
+            return
         if len(rows_NK) >= self.size or not self.options.dead_code_share:
             self.table.init_embed_(rows_NK[None])
             return

@@ -106,6 +106,10 @@ class ResidualConfig(MappedQuantizerConfig):
     def tokens_per_frame(self) -> int:
         return self.num_levels
 
+    @property
+    def ids_per_place(self) -> int:
+        return self.codes_per_level
+
 
 class KMeansConfig(QuantizerConfig):
     """Units as in HuBERT: a token names the nearest of a set of centroids of the encoder's features.

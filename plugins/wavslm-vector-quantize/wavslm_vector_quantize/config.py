@@ -62,12 +62,18 @@ class MappedQuantizerConfig(QuantizerConfig):
     def tokens_per_frame(self) -> int:
         return 1
 
+    @property
+    def ids_per_place(self) -> int | None:
+        """See `QuantizerFacts`."""
+        return None
+
     def facts(self) -> QuantizerFacts:
         return QuantizerFacts(
             input_dim=self.input_dim,
             output_dim=self.input_dim,
             vocab_size=self.vocab_size,
             tokens_per_frame=self.tokens_per_frame,
+            ids_per_place=self.ids_per_place,
             losses=self.loss_weights,
             causal=True,
             streams=True,

@@ -8,33 +8,32 @@ from torch import Tensor
 from torch.nn import functional as F
 from vector_quantize_pytorch import LFQ
 
+from wavslm_vector_quantize.gradients import pass_gradient
 from wavslm_vector_quantize.quantizer import MappedQuantizer, Rounded
 from wavslm_vector_quantize.scalar_configs import BsqConfig, LfqConfig
+from wavslm_vector_quantize.sign_entropy import sign_entropy
 
 
 class _Binary(MappedQuantizer[Any]):
-    """Losses: "entropy" (nats; per latent minus over the batch, over all codes) and "commitment"."""
+    """Losses: "entropy" (nats; per latent minus of the batch) and "commitment" (mean squared difference)."""
 
     spherical: bool
 
     def __init__(self, config: LfqConfig | BsqConfig) -> None:
         super().__init__(config)
-        self.signs: Any = LFQ(
-            codebook_size=config.codebook_size, commitment_loss_weight=1.0, spherical=self.spherical
-        )
+        self.signs: Any = LFQ(codebook_size=config.codebook_size, spherical=self.spherical)
 
     def round(self, latents_NK: Tensor) -> Rounded:
-        # The library has losses in training mode only; nothing else here depends on its mode.
-        self.signs.train()
-        (codes_1NK, tokens_1N, _), losses = self.signs(
-            latents_NK[None],
-            inv_temperature=self.config.entropy_inverse_temperature,
-            return_loss_breakdown=True,
-        )
-        entropy = losses.per_sample_entropy - losses.batch_entropy
-        return Rounded(
-            codes_1NK[0], tokens_1N[0, :, None].long(), {"entropy": entropy, "commitment": losses.commitment}
-        )
+        tokens_N1 = self.tokens(latents_NK)
+        codes_NK = self.codes(tokens_N1)
+        latents_NK = self.unrounded(latents_NK)
+        magnitude = self.config.latent_dim**-0.5 if self.spherical else 1.0
+        sharpness = self.config.entropy_inverse_temperature * magnitude
+        losses = {
+            "entropy": sign_entropy(latents_NK, sharpness=sharpness),
+            "commitment": F.mse_loss(latents_NK, codes_NK),
+        }
+        return Rounded(pass_gradient(latents_NK, codes_NK), tokens_N1, losses)
 
     def tokens(self, latents_NK: Tensor) -> Tensor:
         tokens_N1: Tensor = ((latents_NK > 0) * self.signs.mask).sum(dim=-1, keepdim=True)

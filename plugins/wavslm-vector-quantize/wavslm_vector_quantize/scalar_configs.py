@@ -10,8 +10,6 @@ from pydantic import Field, field_validator
 from wavslm_vector_quantize.config import MappedQuantizerConfig
 
 MOST_CODES = 1 << 20
-MOST_COUNTED_CODES = 1 << 16
-"""Codes whose use the entropy loss can count one by one."""
 
 
 class FsqConfig(MappedQuantizerConfig):
@@ -42,7 +40,7 @@ class FsqConfig(MappedQuantizerConfig):
 class BinaryConfig(MappedQuantizerConfig):
     """Base of the quantizers whose tokens are the signs of the latents, read as a binary number."""
 
-    codebook_size: int = Field(default=4096, ge=2, le=MOST_COUNTED_CODES)
+    codebook_size: int = Field(default=4096, ge=2, le=MOST_CODES)
     """Number of codes, a power of two: its logarithm is the width of the latents."""
 
     @field_validator("codebook_size")
