@@ -56,6 +56,8 @@ KNOWN_PROVIDERS: dict[tuple[Role, str], str] = {
     ("sampler", "repetition_aware"): "wavslm-next-chunk",
     ("sampler", "repetition_penalty"): "wavslm-next-chunk",
     ("sampler", "best_of"): "wavslm-next-chunk",
+    ("metric", "dnsmos"): "wavslm-judges",
+    ("metric", "word_error"): "wavslm-judges",
     ("corpus", "tiny_speech"): "wavslm-tiny-speech",
     ("format", "focalcodec"): "wavslm-focalcodec-stream",
 }

@@ -1,0 +1,1 @@
+"""Judges of speech that bring their weights along: DNSMOS, and word errors by offline recognisers."""
