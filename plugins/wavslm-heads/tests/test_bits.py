@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from torch.nn.functional import gelu
 
 from wavslm_heads.bit_output import BitOutput
 from wavslm_heads.bitwise import BitwiseHead
@@ -32,7 +33,9 @@ def test_log_probs_are_sums_over_bits_in_order() -> None:
             pair[first, second] = output.earlier_PH[len(pair)]
     for k in range(4):
         hidden = own[k] + sum((2 * bits[j] - 1) * pair[j, k] for j in range(k))
-        logit = (torch.nn.functional.gelu(hidden) * output.readout_KH[k]).sum() + output.bias_K[k]
+        units = gelu(hidden)
+        units = units + gelu(units @ output.mix.weight.T + output.mix.bias)
+        logit = units @ output.readout_KH[k] + output.bias_K[k]
         p = torch.sigmoid(logit).item()
         total += math.log(p if bits[k] else 1 - p)
     assert output.log_probs(x, token).item() == pytest.approx(total, abs=1e-5)
@@ -63,5 +66,5 @@ def test_parameters_for_65k_codes() -> None:
     with torch.device("meta"):
         linear = NextChunkHead(NextChunkConfig(input_dim=1024, vocab_size=65536))
     counts = [sum(p.numel() for p in head.parameters()) for head in (bitwise, linear)]
-    assert counts == [16 * 128 * 1025 + 120 * 128 + 16 * 129, 65536 * 1024]
+    assert counts == [16 * 128 * 1025 + 120 * 128 + 129 * 128 + 16 * 129, 65536 * 1024]
     assert counts[0] < counts[1] / 30

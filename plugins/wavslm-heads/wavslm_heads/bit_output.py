@@ -1,9 +1,10 @@
 """The distribution of a code as that of its bits in order: 16 logits instead of 65,536.
 
-Each bit has a small network of its own, and bit k's hidden units see the bits j < k through one vector for
-each pair, as in MADE (arXiv 1502.03509), so that all bits of all tokens are scored in one pass:
+Each bit has hidden units of its own, which see the bits j < k through one vector for each pair, as in MADE
+(arXiv 1502.03509), so that all bits of all tokens are scored in one pass; the bits share a second layer:
 
-    logit_k = v_k · gelu(P_k x + c_k + Σ_{j<k} ±U_jk) + b_k        with + for bit j = 1, - for 0
+    u_k = gelu(P_k x + c_k + Σ_{j<k} ±U_jk)                        with + for bit j = 1, - for 0
+    logit_k = v_k · (u_k + gelu(L u_k)) + b_k
 
 A code's probability is the product of its bits': exact, and normalised by construction.
 """
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wavslm_core.inference import LinearGelu
 from wavslm_core.interfaces import Draw
 from wavslm_heads.code_bits import bit_count, code_bits
 from wavslm_heads.outputs import Output
@@ -27,6 +29,7 @@ class BitOutput(Output):
         self.bits = bits = bit_count(vocab_size)
         self.hidden_dim = hidden_dim
         self.project = nn.Linear(input_dim, bits * hidden_dim)
+        self.mix = LinearGelu(hidden_dim, hidden_dim)
         self.earlier_PH = nn.Parameter(torch.empty(bits * (bits - 1) // 2, hidden_dim))
         self.readout_KH = nn.Parameter(torch.empty(bits, hidden_dim))
         self.bias_K = nn.Parameter(torch.zeros(bits))
@@ -42,7 +45,9 @@ class BitOutput(Output):
         pairs_KKH = self.earlier_PH.new_zeros(self.bits, self.bits, self.hidden_dim)
         pairs_KKH = pairs_KKH.index_put((first, second), self.earlier_PH)
         earlier_NKH = (signs_NK @ pairs_KKH.flatten(1).to(signs_NK.dtype)).view_as(own_NKH)
-        logits_NK = torch.einsum("nkh,kh->nk", F.gelu(own_NKH + earlier_NKH), self.readout_KH) + self.bias_K
+        units_NKH = F.gelu(own_NKH + earlier_NKH)
+        units_NKH = units_NKH + self.mix(units_NKH)
+        logits_NK = torch.einsum("nkh,kh->nk", units_NKH, self.readout_KH) + self.bias_K
         losses_NK = F.binary_cross_entropy_with_logits(logits_NK.float(), bits_NK.float(), reduction="none")
         return -losses_NK.sum(dim=-1)
 
@@ -52,6 +57,7 @@ class BitOutput(Output):
         pair = 0
         for bit in range(self.bits):
             units_BTH = F.gelu(hidden_BTKH[:, :, bit])
+            units_BTH = units_BTH + self.mix(units_BTH)
             logits_BT = units_BTH @ self.readout_KH[bit] + self.bias_K[bit]
             bits_BT = draw.symbols(torch.stack([torch.zeros_like(logits_BT), logits_BT], dim=-1))
             codes_BT = 2 * codes_BT + bits_BT
