@@ -24,7 +24,7 @@ from wavslm_core.data.batches import Batching, Crop, CropOrder
 from wavslm_core.data.corpora import Split
 from wavslm_core.data.length_batches import length_batches, spread
 from wavslm_core.data.prefetch import Prefetch
-from wavslm_core.errors import DataError
+from wavslm_core.errors import DataError, RecipeError
 from wavslm_core.evaluation.codebook import codebook_use, count_codes
 from wavslm_core.evaluation.metrics import Metric
 from wavslm_core.interfaces import QuantizerOutput
@@ -69,6 +69,11 @@ class CodecTask(Task):
         self.rate_in, self.rate_out = codec.sample_rate_in, codec.sample_rate_out
         for role in config.freeze:
             getattr(codec, role).eval().requires_grad_(False)
+        if not any(weight.requires_grad for weight in codec.parameters()):
+            raise RecipeError(
+                f"train_codec freezes {', '.join(config.freeze) or 'nothing'}, and what it leaves has no "
+                "weights that gradients train. Leave the decoder out of `freeze`"
+            )
         # Crops start where both rates have a sample, and are whole chunks.
         self.unit_in = self.rate_in // math.gcd(self.rate_in, self.rate_out)
         self.unit_out = self.rate_out // math.gcd(self.rate_in, self.rate_out)

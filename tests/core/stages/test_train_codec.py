@@ -223,6 +223,13 @@ def test_weight_of_an_unknown_loss_names_the_known_ones(recipe: Recipe) -> None:
         recipe.model_copy(update={"stages": (stage,)}).check()
 
 
+def test_a_quantizer_without_weights_cannot_be_trained_alone(context: StageContext) -> None:
+    codec = TrainCodec(TrainCodecConfig(**OPTIONS)).build_codec(context)
+    codec.quantizer.requires_grad_(False)
+    with pytest.raises(RecipeError, match=r"freezes encoder, decoder, .*Leave the decoder out of `freeze`"):
+        task_of(context, codec, freeze=["encoder", "decoder"])
+
+
 def test_a_quantizer_brings_the_weights_of_its_losses(
     context: StageContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
