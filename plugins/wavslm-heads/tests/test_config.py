@@ -16,7 +16,7 @@ SIZES: dict[str, Any] = {"input_dim": 8, "vocab_size": 16}
 def test_bits_need_a_power_of_two(vocab_size: int) -> None:
     with pytest.raises(ValidationError, match=f"vocab_size is {vocab_size}, but bits need a power of two"):
         BitwiseConfig(input_dim=8, vocab_size=vocab_size)
-    for options in ({"output": "bits"}, {"embedding": "bits"}):
+    for options in ({"output": "bits"}, {"output": "linear", "embedding": "bits"}):
         with pytest.raises(ValidationError, match="such as"):
             ChunkAutoregressiveConfig(input_dim=8, vocab_size=vocab_size, **options)  # type: ignore[arg-type]
     ChunkAutoregressiveConfig(input_dim=8, vocab_size=vocab_size)

@@ -11,7 +11,7 @@ SIZES: dict[str, Any] = {"input_dim": 16, "vocab_size": 16}
 INNER: dict[str, Any] = {**SIZES, "dim": 16, "embedding_dim": 8, "bit_dim": 8}
 
 TestNextToken = contract_tests(NextTokenConfig(**SIZES))
-TestGru = contract_tests(ChunkAutoregressiveConfig(**INNER))
+TestGru = contract_tests(ChunkAutoregressiveConfig(**INNER, output="linear"))
 TestGruOfOne = contract_tests(ChunkAutoregressiveConfig(**INNER, chunk_tokens=1))
 TestGruOfEight = contract_tests(ChunkAutoregressiveConfig(**INNER, chunk_tokens=8))
 TestTransformer = contract_tests(ChunkAutoregressiveConfig(**INNER, inner="transformer", layers=2))

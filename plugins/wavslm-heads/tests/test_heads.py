@@ -25,8 +25,8 @@ INNER: dict[str, Any] = {**SIZES, "chunk_tokens": C, "dim": 16, "embedding_dim":
 
 CONFIGS: dict[str, HeadConfig] = {
     "next_token": NextTokenConfig(**SIZES),
-    "gru": ChunkAutoregressiveConfig(**INNER),
-    "two_gru_layers": ChunkAutoregressiveConfig(**INNER, layers=2, context_tokens=1),
+    "gru": ChunkAutoregressiveConfig(**INNER, output="linear"),
+    "two_gru_layers": ChunkAutoregressiveConfig(**INNER, layers=2, context_tokens=1, output="linear"),
     "transformer": ChunkAutoregressiveConfig(**INNER, inner="transformer", layers=2, num_heads=2),
     "tied": ChunkAutoregressiveConfig(**INNER, output="tied"),
     "bits_inside": ChunkAutoregressiveConfig(**INNER, output="bits", embedding="bits"),

@@ -43,13 +43,13 @@ class ChunkAutoregressiveConfig(HeadConfig):
     """Attention heads of the transformer."""
     embedding: Literal["table", "bits"] = "table"
     """How tokens are read: one learned vector a code, or a small network over the code's bits."""
-    embedding_dim: int = Field(default=64, gt=0)
+    embedding_dim: int = Field(default=128, gt=0)
     """Width in which tokens are read; the rank of the direct path from a token to the next one's logits."""
     context_tokens: int = Field(default=2, gt=0)
     """Tokens just before the predicted one that are given directly, reaching into the chunk before; at most
     `chunk_tokens` are used."""
-    output: Literal["linear", "tied", "bits"] = "linear"
-    """Logits over all codes from a matrix of their own or from the embedding table, or over bits in order."""
+    output: Literal["tied", "linear", "bits"] = "tied"
+    """Logits over all codes, from the embedding table or a matrix of their own, or over bits in order."""
     bit_dim: int = Field(default=128, gt=0)
     """Hidden units for each bit, with `output: bits`."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
@@ -60,7 +60,9 @@ class ChunkAutoregressiveConfig(HeadConfig):
         if self.inner == "transformer" and self.dim % self.num_heads:
             raise ValueError(f"dim {self.dim} is no multiple of num_heads {self.num_heads}")
         if self.output == "tied" and self.embedding != "table":
-            raise ValueError("output 'tied' shares the embedding table: it needs embedding 'table'")
+            raise ValueError(
+                "output 'tied' needs embedding 'table', which it shares; or use output 'bits' or 'linear'"
+            )
         if "bits" in (self.embedding, self.output):
             check_power_of_two(self.vocab_size)
         return self
