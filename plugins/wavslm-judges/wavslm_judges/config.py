@@ -31,7 +31,7 @@ class WordErrorConfig(MetricConfig):
     model: str | None = Field(default=None, min_length=1)
     """Folder of the recogniser's model. pocketsphinx: acoustic model; default: the one in its wheel."""
     language_model: str | None = Field(default=None, min_length=1)
-    """pocketsphinx: a text file with one sentence a line. Only its words and their order are expected then,
+    """pocketsphinx: a text file with what may be said, an utterance a line. Only its words are expected then,
     which helps with voices that the general model does not know. Default: general English."""
     against: Literal["transcript", "original"] = "transcript"
     """`original`: compare with what is heard in the original even where there is a transcript, so that only

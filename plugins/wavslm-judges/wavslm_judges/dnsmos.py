@@ -72,7 +72,7 @@ class Dnsmos(ReferenceFreeMetric[DnsmosConfig]):
 
 
 def windows(waveform_S: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
-    """Return windows (WINDOW_SAMPLES,) one second apart; speech shorter than one is doubled until it is not."""
+    """Return windows (WINDOW_SAMPLES,) one second apart; what is shorter is doubled until it fills one."""
     while waveform_S.size < WINDOW_SAMPLES:
         waveform_S = np.concatenate([waveform_S, waveform_S])
     # As published: only whole seconds beyond the first window give another one.

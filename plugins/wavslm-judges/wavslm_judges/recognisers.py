@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from importlib import import_module
 from pathlib import Path
@@ -45,8 +44,8 @@ class Pocketsphinx(Recogniser):
 
     def hear(self, waveform_S: Tensor, *, sample_rate_hz: int) -> str:
         samples = (_samples(waveform_S, sample_rate_hz) * 32767).astype(np.int16)
-        # The decoder adapts its cepstral mean to what it hears: each utterance starts from the same one.
-        self._decoder.set_cmn("40,3,-1")
+        # The front end tracks noise and cepstral means from one utterance to the next: start it afresh.
+        self._decoder.reinit_feat()
         self._decoder.start_utt()
         self._decoder.process_raw(samples.tobytes(), full_utt=True)
         self._decoder.end_utt()
@@ -55,7 +54,7 @@ class Pocketsphinx(Recogniser):
 
     def _write_model(self, sentences: str, path: Path) -> str:
         """Write a trigram model of the sentences. Raises: WavslmError when they hold no words."""
-        lines = [" ".join(words_of(line)) for line in re.split(r"[.!?]\s|\n", sentences)]
+        lines = [" ".join(words_of(line)) for line in sentences.splitlines()]
         text = "\n".join(line for line in lines if line)
         if not text:
             raise WavslmError(
