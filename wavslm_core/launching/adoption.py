@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from wavslm_core.data.atomic import replacing, replacing_folder
 from wavslm_core.errors import WavslmError
@@ -34,7 +35,8 @@ class Adoption:
     def adopt(self, recipe: Recipe, run_dir: Path) -> tuple[str, tuple[str, ...]] | None:
         """Link the most stages that another run has into a run that has begun none.
 
-        Returns that run's name and the stages; None when there is nothing to take. Raises: DataError.
+        Returns the run that computed them and the stages; None when there is nothing to take.
+        Raises: DataError.
         """
         if (run_dir / STAGES_FILE).exists():
             return None
@@ -48,8 +50,8 @@ class Adoption:
             return None
         stages = wanted[: best[0]]
         with RunLock(run_dir):
-            _take(stages, best[1], run_dir)
-        return best[1].name, tuple(stage.name for stage in stages)
+            taken = _take(stages, best[1], run_dir)
+        return taken[stages[-1].name]["adopted_from"], tuple(taken)
 
     def _donors(self, run_dir: Path) -> Iterable[Path]:
         for record in sorted(self.runs_dir.glob(f"*/{STAGES_FILE}")):
@@ -57,7 +59,7 @@ class Adoption:
                 yield record.parent
 
     def _in_common(self, wanted: tuple[StageIdentity, ...], donor: Path) -> int:
-        """Return how many first stages the donor has, finished and with everything that they leave."""
+        """Return how many first stages the donor has, finished and with everything that they left."""
         if donor not in self.known:
             try:
                 self.known[donor] = stage_identities(saved_recipe(donor, registry=self.registry))
@@ -69,15 +71,17 @@ class Adoption:
         except WavslmError:
             return 0
         count = 0
-        for ours, theirs in zip(wanted, self.known[donor], strict=False):
+        for place, (ours, theirs) in enumerate(zip(wanted, self.known[donor], strict=False), start=1):
             there = all((donor / path).exists() for path in ours.leaves)
             if ours != theirs or not there or not record.finished(ours.name):
                 break
-            count += 1
+            if theirs.kept:
+                count = place
         return count
 
 
-def _take(stages: tuple[StageIdentity, ...], donor: Path, run_dir: Path) -> None:
+def _take(stages: tuple[StageIdentity, ...], donor: Path, run_dir: Path) -> dict[str, dict[str, Any]]:
+    """Link what stages left; return their records."""
     names = [stage.name for stage in stages]
     for stage in stages:
         for path in (*stage.leaves, f"results/{stage.name}.json"):
@@ -88,8 +92,10 @@ def _take(stages: tuple[StageIdentity, ...], donor: Path, run_dir: Path) -> None
         with replacing(run_dir / METRICS_FILE) as beside:
             beside.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     # Last, so that a run that was killed here takes everything over again.
-    taken = StageRecord(donor / STAGES_FILE).entries
-    StageRecord(run_dir / STAGES_FILE).adopt({name: taken[name] for name in names}, run=donor.name)
+    theirs = StageRecord(donor / STAGES_FILE).entries
+    record = StageRecord(run_dir / STAGES_FILE)
+    record.adopt({name: theirs[name] for name in names}, run=donor.name)
+    return record.entries
 
 
 def _link(source: Path, target: Path) -> None:

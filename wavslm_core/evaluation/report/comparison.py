@@ -101,6 +101,10 @@ def _cell(estimate: Estimate | None) -> str:
 
 
 def _note(comparison: Comparison) -> str:
+    bad = sum(result.status != "finished" for result in comparison.results)
+    missing = f" {bad} of {len(comparison.results)} runs are not in it." if bad else ""
+    if not comparison.columns:
+        return f"No run left a number to compare: `sweep.compare` says which to pick from `results/`.{missing}"
     over = (
         f"Means over {comparison.seeds} seeds with 95% intervals by Student's t."
         if comparison.seeds > 1
@@ -108,8 +112,6 @@ def _note(comparison: Comparison) -> str:
     )
     over += " The best of each column in bold."
     same = f" The same in all runs: {', '.join(comparison.constant)}." if comparison.constant else ""
-    bad = sum(result.status != "finished" for result in comparison.results)
-    missing = f" {bad} of {len(comparison.results)} runs are not in it." if bad else ""
     return over + same + missing
 
 
