@@ -34,9 +34,11 @@ def paired_difference(values: Mapping[int, float], reference: Mapping[int, float
 
 
 def t_quantile(degrees: int) -> float:
-    """Return the 97.5% quantile of Student's t, to 0.002."""
+    """Return the 97.5% quantile of Student's t, to 0.001."""
     if degrees <= len(_T_975):
         return _T_975[degrees - 1]
     # The first terms of the expansion of t in powers of 1/degrees around the normal quantile.
     normal = 1.959964
-    return normal + (normal**3 + normal) / (4 * degrees)
+    first = (normal**3 + normal) / 4
+    second = (5 * normal**5 + 16 * normal**3 + 3 * normal) / 96
+    return normal + first / degrees + second / degrees**2
