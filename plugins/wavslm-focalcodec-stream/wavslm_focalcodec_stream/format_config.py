@@ -147,7 +147,8 @@ def _language_model_parts(document: dict[str, Any]) -> dict[Role, PartConfig]:
         "next_chunk",
         {"input_dim": dim, "vocab_size": vocab_size, "chunk_tokens": document.get("toks_per_step", 4)},
     )
-    return {"backbone": backbone, "head": head, "sampler": build("sampler", "top_p", {"p": 0.3, "temperature": 0.8})}
+    sampler = build("sampler", "top_p", {"p": 0.3, "temperature": 0.8})
+    return {"backbone": backbone, "head": head, "sampler": sampler}
 
 
 def _codec_document(parts: Mapping[Role, PartConfig]) -> dict[str, Any] | None:
