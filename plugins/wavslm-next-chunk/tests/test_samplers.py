@@ -82,6 +82,12 @@ def test_frequencies_match_the_truncated_distribution(sampler: Sampler, kept: li
     assert chi_square < 20, f"chi-square {chi_square:.1f} with {int(inside.sum()) - 1} degrees of freedom"
 
 
+@pytest.mark.parametrize("sampler", [TopPSampler(TopPConfig(p=1.0)), TypicalSampler(TypicalConfig(p=1.0))])
+def test_everything_is_kept_of_many_tokens(sampler: Sampler) -> None:
+    logits = torch.randn(8, 65536, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(adjusted(sampler, logits), logits)
+
+
 def test_temperature_sharpens() -> None:
     cold = frequencies(TopPSampler(TopPConfig(p=1.0, temperature=0.5)), PROBABILITIES)
     squared = torch.tensor(PROBABILITIES).square()

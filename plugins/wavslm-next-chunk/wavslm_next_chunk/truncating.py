@@ -82,6 +82,8 @@ def kept_in_nucleus(probabilities_NV: Tensor, p: float) -> Tensor:
 
 def _first_until(probabilities_NV: Tensor, order_NV: Tensor, p: float) -> Tensor:
     """Return which tokens come, in this order, before the sum of those before them exceeds p."""
+    if p == 1:  # The rounding of a sum over many tokens would drop the last of them.
+        return torch.ones_like(probabilities_NV, dtype=torch.bool)
     ordered_NV = probabilities_NV.gather(1, order_NV)
     before_NV = ordered_NV.cumsum(dim=-1) - ordered_NV
     mask_NV = before_NV <= p if p > 0 else torch.zeros_like(before_NV, dtype=torch.bool)
