@@ -22,6 +22,8 @@ class _Binary(MappedQuantizer[Any]):
     def __init__(self, config: LfqConfig | BsqConfig) -> None:
         super().__init__(config)
         self.signs: Any = LFQ(codebook_size=config.codebook_size, spherical=self.spherical)
+        # The library lists all codes in advance (84 MB for the most there can be), which nothing here needs.
+        self.signs.codebook = self.signs.codebook[:0].clone()
 
     def round(self, latents_NK: Tensor) -> Rounded:
         tokens_N1 = self.tokens(latents_NK)
