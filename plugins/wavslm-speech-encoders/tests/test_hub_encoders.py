@@ -165,6 +165,9 @@ def test_what_is_wrong_with_a_folder_is_named(make_oracle: Any, tmp_path: Path) 
     torch.save({"model": Path("/")}, tmp_path / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match="other pickles are refused"):
         make("Hubert", "base", checkpoint=str(tmp_path))
+    torch.save([torch.zeros(1)], tmp_path / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="holds a list instead of named tensors"):
+        make("Hubert", "base", checkpoint=str(tmp_path))
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"hidden_act": "relu"}))
     with pytest.raises(CheckpointError, match="hidden_act relu, which this encoder does not compute"):

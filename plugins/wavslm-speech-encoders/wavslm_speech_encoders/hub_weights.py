@@ -161,4 +161,8 @@ def _read(folder: Path) -> dict[str, Tensor]:
         raise CheckpointError(
             f"{path} cannot be read as plain tensors ({reason}). Fetch it again; other pickles are refused"
         ) from None
-    return dict(state)
+    if not isinstance(state, dict):
+        raise CheckpointError(
+            f"{path} holds a {type(state).__name__} instead of named tensors; give another checkpoint"
+        )
+    return state
