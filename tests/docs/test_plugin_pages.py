@@ -1,0 +1,55 @@
+"""What the pages of the plugins show works: every YAML block with parts or data, every recipe command."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import yaml
+
+from tests.docs.markdown import blocks
+from wavslm_core.configs import Role
+from wavslm_core.recipe.loading import read_extended, recipe_from_dict
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted((ROOT / "plugins").glob("*/README.md"))
+TINY = ROOT / "recipes" / "wavslm_tiny.yaml"
+KEYS = {*get_args(Role), "data"}
+EXAMPLES = [
+    pytest.param(example, id=f"{page.parent.name}-{number}")
+    for page in PAGES
+    for number, block in enumerate(blocks(page))
+    if block.language == "yaml" and KEYS & (example := yaml.safe_load(block.body)).keys()
+]
+COMMANDS = [
+    pytest.param(command, id=f"{page.parent.name}-{number}")
+    for page in PAGES
+    for block in blocks(page)
+    if block.language == "bash"
+    for number, command in enumerate(block.commands)
+    if command.startswith(("wavslm ", "wavslm-run "))
+]
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_blocks_take_the_place_of_those_of_a_recipe(example: dict[str, Any]) -> None:
+    shown = {key: value for key, value in example.items() if key in KEYS}
+    recipe_from_dict({**read_extended(TINY), **shown}, source="README").check()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_run(command: str) -> None:
+    program, *arguments = shlex.split(command)
+    assert "check" in arguments or "--dry-run" in arguments, "a page of a plugin starts no run"
+    done = subprocess.run(
+        [Path(sys.executable).with_name(program), *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
