@@ -61,10 +61,15 @@ def _list(trials: tuple[Trial, ...], runs_dir: Path) -> None:
     first: dict[str, int] = {}
     for number, trial in enumerate(trials, start=1):
         shared: dict[int, list[str]] = {}
+        replaced: list[str] = []
         for stage in stage_identities(trial.recipe.resolve()):
-            owner = first.setdefault(stage.digest, number)
-            if owner != number:
-                shared.setdefault(owner, []).append(stage.name)
+            names = [*replaced, stage.name]
+            owner = first.get(stage.digest)
+            if owner is not None:
+                shared.setdefault(owner, []).extend(names)
+            elif stage.kept:
+                first[stage.digest] = number
+            replaced = [] if owner is not None or stage.kept else names
         shares = "; ".join(f"{', '.join(names)} with {owner}" for owner, names in shared.items())
         folder = run_folder(trial.recipe, runs_dir)
         table.add_row(str(number), trial.label, shares, trial_state(trial, runs_dir), str(folder))

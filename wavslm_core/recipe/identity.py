@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from wavslm_core.configs import CODEC_ROLES, Role
@@ -20,6 +20,8 @@ class StageIdentity:
     leaves: tuple[str, ...]
     digest: str
     """Equal in two recipes exactly when the stage computes the same in both."""
+    kept: bool = field(compare=False)
+    """Nothing that was left by then is replaced by a later stage: a finished run still has it."""
 
 
 def stage_identities(recipe: Recipe) -> tuple[StageIdentity, ...]:
@@ -32,7 +34,8 @@ def stage_identities(recipe: Recipe) -> tuple[StageIdentity, ...]:
     identities: list[StageIdentity] = []
     chain: list[dict[str, Any]] = []
     needed: set[Role] = set()
-    for name, config in recipe.named_stages():
+    so_far: set[str] = set()
+    for place, (name, config) in enumerate(recipe.named_stages(), start=1):
         left = config.leaves()
         if left is None:
             break
@@ -41,7 +44,10 @@ def stage_identities(recipe: Recipe) -> tuple[StageIdentity, ...]:
             continue
         chain.append(config.model_dump(mode="json"))
         needed |= {*config.needs, *config.trains}
-        identities.append(StageIdentity(name, leaves, _digest(recipe, chain, needed)))
+        so_far |= set(leaves)
+        later = [stage.leaves() for stage in recipe.stages[place:]]
+        kept = all(paths is not None and so_far.isdisjoint(paths) for paths in later)
+        identities.append(StageIdentity(name, leaves, _digest(recipe, chain, needed), kept))
     return tuple(identities)
 
 
