@@ -152,7 +152,8 @@ class StageConfig(Config):
     """Roles whose weights the stage changes; plans estimate memory from it."""
 
     def needs_streaming(self, recipe: Recipe) -> Iterable[Role]:
-        """Return roles that the stage runs chunk by chunk, where the recipe has them: they must stream."""
+        """Return roles that the stage runs chunk by chunk, where the resolved recipe has them: they must
+        stream."""
         return ()
 
     def needed_splits(self) -> tuple[str, ...]:
@@ -167,7 +168,10 @@ class StageConfig(Config):
         return {}
 
     def leaves(self) -> Iterable[str] | None:
-        """Return the paths that later stages may read. None: not stated, so it may be anything."""
+        """Return the paths that later stages may read.
+
+        None: not stated, so it may be anything; then no stage before it is shared with other runs either.
+        """
         return None
 
     def problems(self, recipe: Recipe) -> Iterable[str]:

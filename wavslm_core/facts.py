@@ -131,6 +131,16 @@ def sampler_problem(head: HeadFacts, sampler: SamplerFacts) -> str | None:
     return None
 
 
+def chunk_ahead_problem(head: HeadFacts, sampler: SamplerFacts) -> str | None:
+    """Return why a sampler cannot draw every chunk given the true one before it alone, or None."""
+    if sampler.history_tokens > head.chunk_tokens or sampler.candidates > 1:
+        return (
+            "one chunk ahead, a sampler sees no more than the chunk before: leave out `chunk_ahead`, or "
+            "evaluate with a sampler without history such as top_p"
+        )
+    return None
+
+
 @dataclass(frozen=True, kw_only=True)
 class CodecFacts:
     """What follows from an encoder, a quantizer and a decoder taken together."""

@@ -27,6 +27,7 @@ from wavslm_core.evaluation.metrics import (
     score_document,
     score_names,
 )
+from wavslm_core.facts import chunk_ahead_problem
 from wavslm_core.run_context import Interrupted
 from wavslm_core.speech_lm import SpeechLM
 
@@ -147,11 +148,9 @@ def chunks_ahead(speech_lm: SpeechLM, tokens_BT: Tensor, *, seed: int) -> Tensor
     """
     chunk = speech_lm.chunk_tokens
     sampler = speech_lm.sampler
-    if sampler.config.facts().history_tokens > chunk or sampler.config.facts().candidates > 1:
-        raise WavslmError(
-            "one chunk ahead, a sampler sees no more than the chunk before: leave out `chunk_ahead`, or "
-            "evaluate with a sampler without history such as top_p"
-        )
+    problem = chunk_ahead_problem(speech_lm.head_facts, sampler.config.facts())
+    if problem:
+        raise WavslmError(problem)
     if tokens_BT.shape[1] < 2 * chunk:
         return tokens_BT
     known_NC = tokens_BT[:, :-chunk].reshape(-1, chunk)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import cast
 
@@ -33,7 +33,7 @@ def check_recipe(recipe: Recipe, *, runs_dir: Path | None = None) -> None:
         problems += _order(recipe, None if runs_dir is None else runs_dir / recipe.run_name)
         for index, stage in enumerate(recipe.stages):
             where = f"stages.{index}.{stage.registered_name()}"
-            problems += [f"{where}.{problem}" for problem in _stage_problems(stage, resolved)]
+            problems += [f"{where}{problem}" for problem in _stage_problems(stage, resolved, links)]
     raise_problems(recipe, list(dict.fromkeys(problems)))
 
 
@@ -56,17 +56,32 @@ def _order(recipe: Recipe, run_dir: Path | None) -> Iterator[str]:
         left.update(leaves)
 
 
-def _stage_problems(stage: StageConfig, resolved: Recipe) -> list[str]:
+def _stage_problems(stage: StageConfig, resolved: Recipe, links: Links) -> list[str]:
+    """What a stage itself says of a recipe whose parts fit; each goes right after the stage's name."""
+    asked = "needs_streaming"
     try:
-        return list(stage.problems(resolved))
+        found = list(_not_streaming(stage.needs_streaming(resolved), links))
+        asked = "problems"
+        return [*found, *(f".{problem}" for problem in stage.problems(resolved))]
     except WavslmError:
         raise
     except Exception as error:
         described = resolved.registry.described(stage)
         return [
-            f"problems() of {described} fails: {summary(error)}. Report it to the authors of that plugin, or "
+            f".{asked}() of {described} fails: {summary(error)}. Report it to the authors of that plugin, or "
             "leave the stage out"
         ]
+
+
+def _not_streaming(roles: Iterable[Role], links: Links) -> Iterator[str]:
+    for role in roles:
+        facts = links.facts.get(role)
+        if facts is not None and not getattr(facts, "streams", True):
+            name = links.parts[role].registered_name()
+            yield (
+                f" runs chunk by chunk, but the {role} '{name}' does not stream as configured. "
+                "Use a causal configuration of it."
+            )
 
 
 def _widths(links: Links) -> Iterator[str]:
@@ -161,14 +176,6 @@ def _stages(recipe: Recipe, links: Links) -> Iterator[str]:
             if set(absent) <= {*CODEC_ROLES} and not set(stage.trains) & {*CODEC_ROLES}:
                 hint += " or name a trained codec with `codec: {checkpoint: …}`"
             yield f"{where} needs {' and '.join(absent)}, which the recipe lacks. {hint}."
-        for role in stage.needs_streaming(recipe):
-            facts = links.facts.get(role)
-            if facts is not None and not getattr(facts, "streams", True):
-                name = links.parts[role].registered_name()
-                yield (
-                    f"{where} runs chunk by chunk, but the {role} '{name}' does not stream as configured. "
-                    f"Use a causal configuration of it."
-                )
         for split in stage.needed_splits():
             if recipe.data is None:
                 yield f"{where} needs speech, but the recipe has no `data:` block. Add `data: {{corpus: …}}`."

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from wavslm_core.configs import CODEC_ROLES, Role, StageConfig
 from wavslm_core.evaluation.metric_choice import MetricChoice, metric_configs
+from wavslm_core.facts import chunk_ahead_problem
 from wavslm_core.run_context import StageContext
 from wavslm_core.stages.base import TRAIN_CODEC, TRAIN_LM, Stage, streamed_roles, tokenize_first
 
@@ -97,11 +99,12 @@ class EvaluateConfig(StageConfig):
 
     def reads(self) -> dict[str, str]:
         reads = {"codec": TRAIN_CODEC}
-        if self.speech_lm is not None:
+        speaks = self.continuations is not None or self.chunk_ahead is not None
+        if speaks and self.speech_lm is None:
+            reads["speech_lm"] = TRAIN_LM
+        if speaks or self.speech_lm is not None:
             counted = ("train",) if self.baseline_tokens else ()
             reads |= tokenize_first(*dict.fromkeys((*counted, self.split)))
-        elif self.continuations is not None or self.chunk_ahead is not None:
-            reads["speech_lm"] = TRAIN_LM
         return reads
 
     def leaves(self) -> tuple[str, ...]:
@@ -109,6 +112,15 @@ class EvaluateConfig(StageConfig):
 
     def needs_streaming(self, recipe: Recipe) -> tuple[Role, ...]:
         return () if self.continuations is None else streamed_roles(recipe)
+
+    def problems(self, recipe: Recipe) -> Iterator[str]:
+        # A model from elsewhere brings a head and a sampler of its own.
+        if self.chunk_ahead is None or self.speech_lm is not None:
+            return
+        if recipe.head is not None and recipe.sampler is not None:
+            problem = chunk_ahead_problem(recipe.head.facts(), recipe.sampler.facts())
+            if problem:
+                yield f"chunk_ahead: {problem}"
 
 
 class Evaluate(Stage[EvaluateConfig]):

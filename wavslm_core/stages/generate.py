@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import Field
 
-from wavslm_core.configs import CODEC_ROLES, Role, StageConfig
+from wavslm_core.configs import CODEC_ROLES, Role, SamplerConfig, StageConfig
 from wavslm_core.errors import DataError, RecipeError
+from wavslm_core.facts import sampler_problem
 from wavslm_core.run_context import Interrupted, StageContext
 from wavslm_core.stages.base import TRAIN_CODEC, TRAIN_LM, Stage, streamed_roles
 
@@ -60,9 +61,15 @@ class GenerateConfig(StageConfig):
 
         if self.sampler is not None:
             try:
-                config_from_dict("sampler", self.sampler, where="sampler", registry=recipe.registry)
+                config = config_from_dict("sampler", self.sampler, where="sampler", registry=recipe.registry)
             except RecipeError as error:
                 yield from str(error).splitlines()
+            else:
+                # A model from elsewhere brings a head of its own.
+                head = None if self.speech_lm is not None else recipe.head
+                problem = head and sampler_problem(head.facts(), cast("SamplerConfig", config).facts())
+                if problem:
+                    yield f"sampler: {problem}"
         if not isinstance(self.prompts, int):
             missing = [name for name in self.prompts if not Path(name).expanduser().is_file()]
             if missing:

@@ -104,10 +104,13 @@ def test_stages_say_what_they_lack(example_registry: Registry) -> None:
         stages=[{"run": "learn"}],
         data={"train": {"corpus": "tone"}},
     )
+    assert lines == ["stages.0.learn needs the split 'valid'. Add `valid: {corpus: …}` to the `data:` block."]
+    lines = problems(
+        example_registry, backbone={"name": "chunked"}, stages=[{"run": "learn"}], data={"corpus": "tone"}
+    )
     assert lines == [
         "stages.0.learn runs chunk by chunk, but the backbone 'chunked' does not stream as configured. "
-        "Use a causal configuration of it.",
-        "stages.0.learn needs the split 'valid'. Add `valid: {corpus: …}` to the `data:` block.",
+        "Use a causal configuration of it."
     ]
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
-from wavslm_core.configs import StageConfig
+from wavslm_core.configs import Role, StageConfig
 from wavslm_core.errors import RecipeError
+from wavslm_core.facts import BackboneFacts, HeadFacts, SamplerFacts
 from wavslm_core.plugins import load_registry
 from wavslm_core.recipe import Recipe
 from wavslm_core.registry import Entry, Registry
 from wavslm_core.run_context import StageContext
 from wavslm_core.stages.tokenize import Tokenize, TokenizeConfig
+from wavslm_core.testing.fake_configs import FakeBackboneConfig, FakeHeadConfig, FakeSamplerConfig
 from wavslm_core.testing.fakes import fake_codec, register_fakes
 
 ROLES = ("encoder", "quantizer", "decoder", "backbone", "head", "sampler")
@@ -29,11 +32,52 @@ class SilentConfig(StageConfig):
     run: Literal["silent"] = "silent"
 
 
+class UncertainConfig(StageConfig):
+    """A stage that cannot say what has to stream."""
+
+    run: Literal["uncertain"] = "uncertain"
+
+    def needs_streaming(self, recipe: Recipe) -> tuple[Role, ...]:
+        raise KeyError("backbone")
+
+
+class DividingConfig(FakeBackboneConfig):
+    """A backbone whose facts can be stated once its links are filled in."""
+
+    name: Literal["dividing"] = "dividing"  # type: ignore[assignment]
+
+    def facts(self) -> BackboneFacts:
+        return replace(super().facts(), output_dim=256 // self.input_dim)
+
+
+class SymbolsConfig(FakeHeadConfig):
+    """A head that draws what tokens are made of."""
+
+    name: Literal["symbols"] = "symbols"  # type: ignore[assignment]
+
+    def facts(self) -> HeadFacts:
+        return replace(super().facts(), draws="symbols")
+
+
+class LookingBackConfig(FakeSamplerConfig):
+    """A sampler with a history."""
+
+    name: Literal["looking_back"] = "looking_back"  # type: ignore[assignment]
+    history: int = 4
+
+    def facts(self) -> SamplerFacts:
+        return SamplerFacts(history_tokens=self.history)
+
+
 def make(stages: list[dict[str, Any]], **blocks: Any) -> Recipe:
     register_fakes()
     registry = Registry()
     registry.add(
-        *load_registry(), Entry("stage", "silent", SilentConfig, "tests.silent:Silent", "silent", "1")
+        *load_registry(),
+        *(
+            Entry(config.role, config.registered_name(), config, "tests.odd:Odd", "odd", "1")
+            for config in (SilentConfig, UncertainConfig, DividingConfig, SymbolsConfig, LookingBackConfig)
+        ),
     )
     document = {
         "name": "order",
@@ -92,6 +136,13 @@ def problems(stages: list[dict[str, Any]], **blocks: Any) -> list[str]:
                 "put `- {run: tokenize, splits: [train, test]}` before it."
             ],
         ),
+        (
+            [TRAIN_CODEC, TOKENIZE, TRAIN_LM, {"run": "evaluate", "split": "test", "continuations": {}}],
+            [
+                "3.evaluate reads tokens/test, which no earlier stage leaves: "
+                "put `- {run: tokenize, splits: [train, test]}` before it."
+            ],
+        ),
         # A stage that states nothing may leave anything.
         ([{"run": "silent"}, TRAIN_LM, {"run": "generate"}], []),
         (
@@ -102,6 +153,30 @@ def problems(stages: list[dict[str, Any]], **blocks: Any) -> list[str]:
 )
 def test_what_a_stage_reads_is_left_before(stages: list[dict[str, Any]], said: list[str]) -> None:
     assert problems(stages) == said
+
+
+def test_what_has_to_stream_is_asked_once_the_links_are_filled_in() -> None:
+    stages: list[dict[str, Any]] = [TRAIN_CODEC, TOKENIZE, TRAIN_LM, {"run": "generate"}]
+    assert problems(stages, backbone={"name": "dividing"}) == []
+
+
+def test_a_stage_that_cannot_say_what_has_to_stream_is_named() -> None:
+    assert problems([{"run": "uncertain"}]) == [
+        "0.uncertain.needs_streaming() of stage 'uncertain' of odd 1 fails: KeyError: 'backbone'. "
+        "Report it to the authors of that plugin, or leave the stage out"
+    ]
+
+
+def test_samplers_that_cannot_work_are_refused_before_anything_runs() -> None:
+    before: list[dict[str, Any]] = [TRAIN_CODEC, TOKENIZE, TRAIN_LM]
+    generate = {"run": "generate", "sampler": {"name": "looking_back"}}
+    assert problems([*before, generate]) == []
+    (line,) = problems([*before, generate], head={"name": "symbols"})
+    assert line.startswith("3.generate.sampler: it looks at the tokens before the drawn one, but the head")
+    ahead = {"run": "evaluate", "chunk_ahead": {"metrics": ["mel_distance"]}}
+    assert problems([*before, ahead], sampler={"name": "looking_back"}) == []
+    (line,) = problems([*before, ahead], sampler={"name": "looking_back", "history": 5})
+    assert line.startswith("3.evaluate.chunk_ahead: one chunk ahead, a sampler sees no more than the chunk")
 
 
 def test_a_checkpoint_leaves_a_codec(tmp_path: Path) -> None:
