@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, WithJsonSchema
 
+from wavslm_core.config_blocks import config_from_dict
 from wavslm_core.configs import SamplerConfig
 from wavslm_core.errors import RecipeError
 from wavslm_core.facts import SamplerFacts
@@ -15,9 +16,6 @@ from wavslm_core.facts import SamplerFacts
 def _sampler(value: Any) -> Any:
     if isinstance(value, SamplerConfig):
         return value
-    # What samplers there are is known only once plugins are loaded, and this is one of them.
-    from wavslm_core.config_blocks import config_from_dict
-
     try:
         return config_from_dict("sampler", value, where="sampler")
     except RecipeError as error:
@@ -45,8 +43,3 @@ class ChainConfig(SamplerConfig):
             history_tokens=max(step.history_tokens for step in facts),
             candidates=prod(step.candidates for step in facts),
         )
-
-
-def chained(value: Any) -> Any:
-    """Return the block that a list of samplers stands for; anything else as it is."""
-    return {"name": "chain", "steps": list(value)} if isinstance(value, (list, tuple)) else value

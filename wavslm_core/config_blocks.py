@@ -10,7 +10,6 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from wavslm_core.chain_config import chained
 from wavslm_core.configs import Config, Role
 from wavslm_core.errors import RecipeError, did_you_mean
 from wavslm_core.plugins import load_registry
@@ -29,6 +28,11 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.where}: {self.text}" if self.where else self.text
+
+
+def chained(value: Any) -> Any:
+    """Return the block that a list of samplers stands for; anything else as it is."""
+    return {"name": "chain", "steps": list(value)} if isinstance(value, (list, tuple)) else value
 
 
 def config_from_dict(role: Role, document: Any, *, where: str, registry: Registry | None = None) -> Config:

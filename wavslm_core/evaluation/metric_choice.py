@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ValidationError
+from pydantic import AfterValidator, ValidationError
 
 from wavslm_core.configs import MetricConfig
 
@@ -41,3 +41,12 @@ def metric_configs(choices: Sequence[MetricChoice]) -> list[MetricConfig]:
         assert isinstance(config, MetricConfig)
         configs.append(config)
     return configs
+
+
+def _known(choices: tuple[MetricChoice, ...]) -> tuple[MetricChoice, ...]:
+    metric_configs(choices)
+    return choices
+
+
+MetricChoices = Annotated[tuple[MetricChoice, ...], AfterValidator(_known)]
+"""The type of a field that takes metrics."""

@@ -8,8 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from wavslm_core.chain_config import chained
-from wavslm_core.config_blocks import Problem
+from wavslm_core.config_blocks import Problem, chained
 from wavslm_core.errors import RecipeError
 from wavslm_core.plugins import load_registry
 from wavslm_core.recipe.building import recipe_model

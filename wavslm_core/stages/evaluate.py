@@ -6,10 +6,11 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field
 
 from wavslm_core.configs import CODEC_ROLES, Role, StageConfig
-from wavslm_core.evaluation.metric_choice import MetricChoice, metric_configs
+from wavslm_core.evaluation.metric_choice import MetricChoices, metric_configs
+from wavslm_core.evaluation.speaking_config import ChunkAheadConfig, ContinuationsConfig
 from wavslm_core.facts import chunk_ahead_problem
 from wavslm_core.run_context import StageContext
 from wavslm_core.stages.base import TRAIN_CODEC, TRAIN_LM, Stage, streamed_roles, tokenize_first
@@ -20,49 +21,6 @@ if TYPE_CHECKING:
     from wavslm_core.speech_lm import SpeechLM
 
 
-class ContinuationsConfig(BaseModel):
-    """How the language model goes on after prompts, judged without a reference."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    count: int = Field(default=16, gt=0)
-    """Prompts, spread evenly over the split's recordings that are long enough."""
-    prompt_seconds: float = Field(default=2.0, gt=0)
-    """The first part of each recording, which the model is given."""
-    seconds: float = Field(default=3.0, gt=0)
-    """How long the model speaks on; this alone is judged."""
-    metrics: tuple[MetricChoice, ...] = ()
-    """Metrics that need no reference, such as `dnsmos`; without any, speed alone is measured."""
-
-    @field_validator("metrics")
-    @classmethod
-    def _without_reference(cls, metrics: tuple[MetricChoice, ...]) -> tuple[MetricChoice, ...]:
-        needy = [config.registered_name() for config in metric_configs(metrics) if config.needs_reference]
-        if needy:
-            raise ValueError(
-                f"{' and '.join(needy)} compares with a reference, but nobody knows how a recording should "
-                "go on: leave it out, or compare one chunk ahead with `chunk_ahead`"
-            )
-        return metrics
-
-
-class ChunkAheadConfig(BaseModel):
-    """Every chunk drawn given what was really said before it, and compared with the recording."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    count: int = Field(default=16, gt=0)
-    """Utterances, spread evenly over the split."""
-    metrics: tuple[MetricChoice, ...] = Field(min_length=1)
-    """Any metrics, such as `word_error`."""
-
-    @field_validator("metrics")
-    @classmethod
-    def _known_metrics(cls, metrics: tuple[MetricChoice, ...]) -> tuple[MetricChoice, ...]:
-        metric_configs(metrics)
-        return metrics
-
-
 class EvaluateConfig(StageConfig):
     """Score reconstruction with audio metrics, and the language model in bits per token beside n-grams."""
 
@@ -71,7 +29,7 @@ class EvaluateConfig(StageConfig):
     run: Literal["evaluate"] = "evaluate"
     split: str = "valid"
     """Split to score on."""
-    metrics: tuple[MetricChoice, ...] = ("mel_distance", "stoi")
+    metrics: MetricChoices = ("mel_distance", "stoi")
     """Metrics of reconstruction: names, or `{name: …, option: …}`."""
     utterances: int | None = Field(default=64, gt=0)
     """Utterances to reconstruct, spread evenly over the split; null: all. The language model scores all."""
@@ -87,12 +45,6 @@ class EvaluateConfig(StageConfig):
     """Audio in one padded batch."""
     batch_tokens: int = Field(default=4096, gt=0)
     """Tokens in one padded batch of the language model."""
-
-    @field_validator("metrics")
-    @classmethod
-    def _known_metrics(cls, metrics: tuple[MetricChoice, ...]) -> tuple[MetricChoice, ...]:
-        metric_configs(metrics)
-        return metrics
 
     def needed_splits(self) -> tuple[str, ...]:
         return (self.split,)
