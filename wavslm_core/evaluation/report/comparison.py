@@ -104,7 +104,7 @@ def _note(comparison: Comparison) -> str:
     bad = sum(result.status != "finished" for result in comparison.results)
     missing = f" {bad} of {len(comparison.results)} runs are not in it." if bad else ""
     if not comparison.columns:
-        return f"No run left a number to compare: `sweep.compare` says which to pick from `results/`.{missing}"
+        return f"No run left a number to compare; `sweep.compare` picks from their `results/`.{missing}"
     over = (
         f"Means over {comparison.seeds} seeds with 95% intervals by Student's t."
         if comparison.seeds > 1
