@@ -11,10 +11,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from wavslm_core.errors import CheckpointError, PluginError
 from wavslm_core.interfaces import Draw, Sampler, SamplingContext
+from wavslm_core.plugins import load_registry
 
 NO_TOKEN = -1
 """What stands in a history before the first token."""
+DAMAGED = (
+    "its weights or its codec's are damaged or its training diverged. Load another checkpoint, or train it "
+    "again with a lower rate"
+)
+"""Why a model gives NaN, and what to do."""
 
 
 class RowRandom:
@@ -34,7 +41,10 @@ class RowRandom:
 
 
 def draw_ids(logits_NV: Tensor, uniform_N: Tensor) -> Tensor:
-    """Draw one id a row from softmax(logits), (N,) int64, by inverting its cumulative distribution."""
+    """Draw one id a row from softmax(logits), (N,) int64, by inverting its cumulative distribution.
+
+    V, which is no id, in rows that are no distribution.
+    """
     cumulative_NV = logits_NV.softmax(dim=-1).cumsum(dim=-1)
     total_N1 = cumulative_NV[:, -1:]
     # Kept below the total, so that rounding never passes the last token that can be drawn.
@@ -89,8 +99,19 @@ class TokenDraw(Draw):
 
     def _draw(self, logits_BKV: Tensor, context: SamplingContext) -> Tensor:
         uniform_BK = self._random.uniform(logits_BKV.shape[1])
-        adjusted_NV = self._sampler.adjust(logits_BKV.flatten(0, 1).float(), context)
-        return draw_ids(adjusted_NV, uniform_BK.flatten()).view_as(uniform_BK)
+        logits_NV = logits_BKV.flatten(0, 1).float()
+        ids_N = draw_ids(self._sampler.adjust(logits_NV, context), uniform_BK.flatten())
+        if int(ids_N.max()) >= logits_NV.shape[1]:
+            raise self._nothing_to_draw(logits_NV)
+        return ids_N.view_as(uniform_BK)
+
+    def _nothing_to_draw(self, logits_NV: Tensor) -> CheckpointError | PluginError:
+        if bool((logits_NV.isnan() | logits_NV.isposinf()).any()):
+            return CheckpointError(f"the language model gives no number for what comes next: {DAMAGED}")
+        return PluginError(
+            f"{load_registry().described(self._sampler.config)} left no token to draw: at least one must "
+            "keep a finite logit. Change its options, or use another sampler"
+        )
 
     def _recent(self, history_BH: Tensor, tokens_BT: Tensor) -> Tensor:
         if self._size == 0:

@@ -14,7 +14,7 @@ from wavslm_core.codec import Codec
 from wavslm_core.codec_match import refuse_other_codec
 from wavslm_core.config_blocks import config_from_dict
 from wavslm_core.configs import LANGUAGE_ROLES, PartConfig, Role
-from wavslm_core.drawing import TokenDraw, candidate_seeds, row_seeds
+from wavslm_core.drawing import DAMAGED, TokenDraw, candidate_seeds, row_seeds
 from wavslm_core.errors import CheckpointError, RecipeError, StreamingError
 from wavslm_core.facts import BackboneFacts, HeadFacts, sampler_problem
 from wavslm_core.inference import packed_copy, refuse_packed
@@ -157,8 +157,7 @@ class SpeechLM(nn.Module):
         broken = int((log_probs_BT.isnan() & self.predicted(tokens_BT, lengths=lengths)).sum())
         if broken:
             raise CheckpointError(
-                f"the language model gives no number for {broken} tokens that it should predict: its weights "
-                "or its codec's are damaged or its training diverged. Load another checkpoint"
+                f"the language model gives no number for {broken} tokens that it should predict: {DAMAGED}"
             )
         return log_probs_BT
 
@@ -180,7 +179,8 @@ class SpeechLM(nn.Module):
 
         Row r draws with seed + r (or its own seed), so it does not depend on the rest of its batch.
         `lengths` counts each prompt's tokens. A sampler with several candidates draws that many
-        continuations of each prompt and keeps the likeliest. Raises: ValueError, RecipeError, StreamingError.
+        continuations of each prompt and keeps the likeliest. Raises: ValueError, RecipeError, StreamingError;
+        CheckpointError when the model gives NaN.
         """
         if new_tokens < 0:
             raise ValueError(f"new_tokens is {new_tokens}; give 0 or more")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from wavslm_core.drawing import NO_TOKEN, TokenDraw, candidate_seeds, draw_ids, row_seeds
+from wavslm_core.errors import CheckpointError, PluginError
 from wavslm_core.facts import SamplerFacts
 from wavslm_core.interfaces import Sampler, SamplingContext
 from wavslm_core.testing.fake_configs import FakeSamplerConfig
@@ -93,3 +94,23 @@ def test_heads_see_the_tokens_before_their_chunk() -> None:
     assert torch.equal(draw.before_BT, prompt)
     draw.end_chunk(torch.tensor([[5, 6]]))
     assert draw.before_BT.tolist() == [[5, 6]]
+
+
+class DropsAll(Sampler):
+    def adjust(self, logits_NV: Tensor, context: SamplingContext) -> Tensor:
+        return torch.full_like(logits_NV, -torch.inf)
+
+
+def test_a_model_that_gives_nan_is_not_drawn_from() -> None:
+    logits = torch.randn(2, 3, 9)
+    logits[1, 2, 4] = torch.nan
+    draw = TokenDraw(Watcher(), torch.zeros(2, 4, dtype=torch.int64), seeds=[0, 1])
+    with pytest.raises(CheckpointError, match=r"no number for what comes next: its weights .* Load another"):
+        draw.tokens(logits)
+
+
+def test_a_sampler_that_drops_every_token_is_named() -> None:
+    sampler = DropsAll(FakeSamplerConfig())
+    draw = TokenDraw(sampler, torch.zeros(1, 4, dtype=torch.int64), seeds=[0])
+    with pytest.raises(PluginError, match=r"sampler 'fake' .*left no token to draw: .*use another sampler"):
+        draw.symbols(torch.randn(1, 3, 9))
