@@ -16,8 +16,9 @@ from wavslm_core.data.atomic import write_json
 from wavslm_core.data.audio import write_audio
 from wavslm_core.errors import AudioError
 from wavslm_core.evaluation.reconstruction import reconstruct
+from wavslm_core.interfaces import Sampler
 from wavslm_core.plotting import png_bytes, spectrogram_figure
-from wavslm_core.speech_lm import SpeechLM
+from wavslm_core.speech_lm import SamplerLike, SpeechLM
 
 SAMPLE_FILE = "sample.json"
 
@@ -54,7 +55,7 @@ def continue_waveform(
     seconds: float,
     count: int = 1,
     seed: int = 0,
-    sampler: Mapping[str, Any] | None = None,
+    sampler: SamplerLike = None,
 ) -> Continuations:
     """Continue a prompt (S,) `count` times by `seconds`; continuation n draws with seed + n.
 
@@ -152,7 +153,7 @@ def continue_all(
     seconds: float,
     count: int,
     seed: int = 0,
-    sampler: Mapping[str, Any] | None = None,
+    sampler: SamplerLike = None,
     before_each: Callable[[], None] = lambda: None,
     after_each: Callable[[Mapping[str, Any]], None] = lambda document: None,
 ) -> list[dict[str, Any]]:
@@ -181,7 +182,7 @@ def continue_all(
             sampler=sampler,
         )
         folder = output / folder_name(place, name)
-        details = {"id": name, "seed": seed + place * count, "sampler": dict(sampler) if sampler else None}
+        details = {"id": name, "seed": seed + place * count, "sampler": _described(sampler)}
         document = write_sample(
             folder,
             continuations,
@@ -193,3 +194,10 @@ def continue_all(
         documents.append({"folder": folder.name, **document})
         after_each(documents[-1])
     return documents
+
+
+def _described(sampler: SamplerLike) -> Any:
+    """Return JSON values that say which sampler was asked for; None for the model's own."""
+    if isinstance(sampler, Sampler):
+        return sampler.config.model_dump(mode="json")
+    return sampler

@@ -39,8 +39,8 @@ class GenerateConfig(StageConfig):
     """Continuations per prompt, each with its own seed."""
     seed: int | None = None
     """Seed of the first continuation; the others count on from it. Default: the recipe's."""
-    sampler: dict[str, Any] | None = None
-    """Sampler for this stage, such as `{name: top_p, p: 0.9}`. Default: the recipe's."""
+    sampler: dict[str, Any] | tuple[dict[str, Any], ...] | None = None
+    """Sampler for this stage, such as `{name: top_p, p: 0.9}`, or a list of them. Default: the recipe's."""
     speech_lm: str | None = None
     """Folder or hub id of a language model to use instead of the one that this run trained."""
 

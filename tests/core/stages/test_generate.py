@@ -82,6 +82,15 @@ def test_unknown_sampler_is_refused_before_work(with_model: StageContext) -> Non
         generate(with_model, sampler={"name": "fakee"})
 
 
+def test_a_list_of_samplers_is_their_chain(with_model: StageContext) -> None:
+    folders = generate(with_model, sampler=[{"name": "fake"}, {"name": "fake"}], continuations=1)
+    documents = [json.loads((folder / "sample.json").read_text()) for folder in folders]
+    assert documents[0]["sampler"] == [{"name": "fake"}, {"name": "fake"}]
+    alone = generate(with_model, sampler={"name": "fake"}, continuations=1)
+    tokens = [json.loads((folder / "sample.json").read_text())["new_tokens"] for folder in alone]
+    assert [document["new_tokens"] for document in documents] == tokens
+
+
 def test_stop_keeps_what_is_whole(with_model: StageContext) -> None:
     generate(with_model)
     with_model.stop_requested = lambda: True
