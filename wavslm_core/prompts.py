@@ -25,13 +25,17 @@ def encode_prompt(
     resampled = resample(waveform_BS, sample_rate, rate)
     samples = (samples * rate // sample_rate).clamp(max=resampled.shape[1])
     tokens_BT = codec.encode(resampled, lengths=samples)
-    # Whole frames, too, where a frame is several tokens.
-    chunk = math.lcm(chunk_tokens, codec.facts.quantizer.tokens_per_frame)
+    chunk = prompt_unit(codec, chunk_tokens)
     token_lengths = codec.token_lengths(samples) // chunk * chunk
     if bool((token_lengths == 0).any()):
         chunk_ms = 1000 * chunk / codec.facts.token_rate_hz
         raise AudioError(f"a prompt must be at least one chunk ({chunk_ms:.0f} ms) long")
     return tokens_BT[:, : int(token_lengths.max())], token_lengths
+
+
+def prompt_unit(codec: Codec, chunk_tokens: int) -> int:
+    """Return the tokens that a prompt is a multiple of: whole chunks, and whole frames of several tokens."""
+    return math.lcm(chunk_tokens, codec.facts.quantizer.tokens_per_frame)
 
 
 def decode_continuation(codec: Codec, prompt_BT: Tensor, new_BT: Tensor, *, lengths: Tensor | None) -> Tensor:

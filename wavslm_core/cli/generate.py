@@ -97,11 +97,14 @@ def _too_short(speech_lm: SpeechLM, samples: int, prompt_seconds: float, name: s
     """Return what is wrong when the prompt gives no whole chunk."""
     import torch
 
+    from wavslm_core.prompts import prompt_unit
+
     codec = speech_lm.codec
     used = min(samples, round(prompt_seconds * codec.sample_rate_in))
-    if int(codec.token_lengths(torch.tensor(used))) >= speech_lm.chunk_tokens:
+    unit = prompt_unit(codec, speech_lm.chunk_tokens)
+    if int(codec.token_lengths(torch.tensor(used))) >= unit:
         return None
-    chunk_ms = 1000 * speech_lm.chunk_tokens / codec.facts.token_rate_hz
+    chunk_ms = 1000 * unit / codec.facts.token_rate_hz
     return AudioError(
         f"{name} gives a prompt of {1000 * used / codec.sample_rate_in:.0f} ms, shorter than one chunk "
         f"({chunk_ms:.0f} ms). Give a longer recording or more --prompt-seconds"
