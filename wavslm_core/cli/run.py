@@ -28,6 +28,10 @@ def run(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved plan and leave.")] = False,
     runs_dir: Annotated[Path, typer.Option(help="Holds a folder for each run.")] = Path("runs"),
+    reuse: Annotated[
+        bool,
+        typer.Option("--reuse", help="Take over first stages that another run in RUNS_DIR has."),
+    ] = False,
     traceback: Annotated[bool, typer.Option("--traceback", help="Show where an error arose.")] = False,
 ) -> None:
     """Run a recipe. The same command again continues where it stopped.
@@ -56,6 +60,12 @@ def run(
         return
     folder = prepare_run_folder(loaded, runs_dir)
     typer.echo(f"run folder: {folder}")
+    if reuse:
+        from wavslm_core.launching.adoption import Adoption
+
+        adopted = Adoption(runs_dir, registry=loaded.registry).adopt(loaded, folder)
+        if adopted is not None:
+            typer.echo(f"{', '.join(adopted[1])}: taken over from {adopted[0]}")
     began = time.monotonic()
     outcome = launching.launch(folder, typer.echo)
     if outcome.status == "interrupted":
