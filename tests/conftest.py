@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from subprocess import PIPE, CompletedProcess, Popen
 
@@ -54,6 +56,8 @@ def start_command(*arguments: str | Path | bytes, cwd: Path) -> Popen[str]:
         text=True,
         cwd=cwd,
         env={**environment, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
+        # Tests that were started in the background have inherited that Ctrl-C is ignored.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
 
 
