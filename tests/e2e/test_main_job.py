@@ -57,6 +57,26 @@ def test_it_learns(finished: Path) -> None:
 
 
 @pytest.mark.slow
+def test_another_head_takes_over_the_codec_and_knows_more(finished: Path) -> None:
+    head = "head={name: chunk_autoregressive, embedding: bits, output: linear}"
+    recipe = ROOT / "recipes" / "wavslm_tiny.yaml"
+    done = run_command(
+        "wavslm-run", recipe, *SHORT, head, "name=other_head", "--reuse", cwd=finished.parents[1]
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"train_codec, tokenize: taken over from {finished.name}" in done.stdout
+    assert "stage train_codec: running" not in done.stdout
+    (other,) = finished.parent.glob("other_head-*")
+    weights = "codec/model.safetensors"
+    assert (other / weights).read_bytes() == (finished / weights).read_bytes()
+    bits = [
+        json.loads((run / "results" / "evaluate.json").read_text())["language_model"]["bits_per_token"]
+        for run in (finished, other)
+    ]
+    assert bits[1] < bits[0]
+
+
+@pytest.mark.slow
 def test_shuffled_targets_teach_nothing_but_frequencies(finished: Path, tmp_path: Path) -> None:
     """The same model on permuted tokens stays at the unigram, far behind."""
     control = run_command(
