@@ -122,6 +122,12 @@ BROKEN = [
         "tokens",
         "tokens lie in 0…7, as vocab_size says",
     ),
+    Broken(
+        fakes.FakeQuantizer,
+        configs.WrongIdsPerPlaceConfig(input_dim=6, bits=4),
+        "tokens",
+        "at most 2 can stand there, as ids_per_place says",
+    ),
     Broken(parts.GrowingState, BACKBONE, "state_is_constant", "step 0 of forward made a state of"),
     Broken(parts.GrowingStorage, BACKBONE, "state_is_constant", "grew from 192 to 256 bytes"),
     Broken(parts.RemembersInModule, BACKBONE, "streams_do_not_meet", "differs from each by itself"),

@@ -51,6 +51,13 @@ class ForgetfulConfig(FakeEncoderConfig):
     """An option."""
 
 
+class WrongIdsPerPlaceConfig(FakeQuantizerConfig):
+    """Says that two ids are all that can stand at a place."""
+
+    def facts(self) -> QuantizerFacts:
+        return replace(super().facts(), ids_per_place=2)
+
+
 class WrongVocabularyConfig(FakeQuantizerConfig):
     """States half of its codes."""
 

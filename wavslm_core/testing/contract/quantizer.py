@@ -100,6 +100,14 @@ class QuantizerContract(FlowChecks):
                 f"encode gave tokens from {low} to {high}",
                 f"tokens lie in 0…{vocab_size - 1}, as vocab_size says",
             )
+            most = self.facts.ids_per_place or vocab_size
+            for place in range(self.facts.tokens_per_frame):
+                found = len(tokens[:, place :: self.facts.tokens_per_frame].unique())
+                self.require(
+                    found <= most,
+                    f"place {place} of a frame has {found} different tokens",
+                    f"at most {most} can stand there, as ids_per_place says",
+                )
         self.require(
             len(tokens.unique()) > 1,
             "encode gave the same token for all of 80 chunks of noise",
