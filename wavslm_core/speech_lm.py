@@ -203,7 +203,7 @@ class SpeechLM(nn.Module):
         if candidates == 1 or new_tokens == 0:
             return new_NT[::candidates]
         size = prompt_BT.shape[1]
-        likelihood_N = self.log_probs(torch.cat([prompts, new_NT], dim=1))[:, size:].sum(dim=1)
+        likelihood_N = self.score(torch.cat([prompts, new_NT], dim=1))[:, size:].sum(dim=1)
         best_B = likelihood_N.unflatten(0, (-1, candidates)).argmax(dim=1)
         return new_NT[torch.arange(len(best_B), device=best_B.device) * candidates + best_B]
 
