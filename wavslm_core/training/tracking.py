@@ -24,6 +24,8 @@ from wavslm_core.metrics_file import METRICS_FILE, cut_metrics
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+EVENT_FILES = "events.out.tfevents.*"
+LONGEST_WAIT_S = 5.0
 _ABOUT_THE_LINE = ("stage", "step", "time", "split")
 
 
@@ -45,9 +47,9 @@ class Tracker:
             run_dir.mkdir(parents=True, exist_ok=True)
             kept = cut_metrics(self.metrics_path, stage=stage, step=start_step, evaluated=evaluated)
             self._metrics = self.metrics_path.open("a", encoding="utf-8")
-            self._writer: Any = SummaryWriter(
-                str(run_dir / "tensorboard" / stage), purge_step=start_step + evaluated
-            )
+            folder = run_dir / "tensorboard" / stage
+            _wait_for_a_later_name(folder)
+            self._writer: Any = SummaryWriter(str(folder), purge_step=start_step + evaluated)
             if not evaluated:
                 # TensorBoard purges whole steps: what was right of this one is written again.
                 for line in kept:
@@ -122,6 +124,18 @@ class Tracker:
 
     def _writing(self) -> _Writing:
         return _Writing(self.metrics_path.parent)
+
+
+def _wait_for_a_later_name(folder: Path) -> None:
+    """Wait until a new event file sorts behind those of earlier processes.
+
+    Readers take files in the order of their names, which begin with the second they were opened in; what
+    comes in the wrong order is not purged. Clocks that are further apart than a few seconds stay so.
+    """
+    opened = [int(name) for path in folder.glob(EVENT_FILES) if (name := path.name.split(".")[3]).isdigit()]
+    deadline = time.monotonic() + LONGEST_WAIT_S
+    while opened and int(time.time()) <= max(opened) and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def _leave_errors_of_the_writer_to_us() -> None:

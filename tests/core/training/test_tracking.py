@@ -48,6 +48,17 @@ def test_writes_scalars_audio_and_figures(tmp_path: Path) -> None:
     assert (image.width, image.height) == (200, 100)
 
 
+def test_event_files_sort_in_the_order_they_were_opened(tmp_path: Path) -> None:
+    """Within one second, names of one process end in a counter: 10 sorts before 9."""
+    names = []
+    for _ in range(3):
+        Tracker(tmp_path, "train_lm").close()
+        (new,) = {path.name for path in (tmp_path / "tensorboard" / "train_lm").iterdir()} - set(names)
+        names.append(new)
+    assert names == sorted(names)
+    assert len({name.split(".")[3] for name in names}) == 3
+
+
 def test_a_resume_cuts_back_its_own_stage_only(tmp_path: Path) -> None:
     with Tracker(tmp_path, "tokenize") as tracker:
         tracker.scalars("train", 99, {"loss": 0.0})
