@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wavslm_core.errors import WavslmError
+from wavslm_core.processes import ALONE, WHOLE, Processes, Share
+from wavslm_core.pulse import SILENT, Pulse
 
 if TYPE_CHECKING:
     import torch
@@ -39,9 +41,20 @@ class StageContext:
     stop_requested: Callable[[], bool] = lambda: False
     """True once the run was asked to stop: save at the next safe point and raise `Interrupted`."""
     stage_name: str = ""
-    rank: int = 0
-    """This process among those that share the run; only rank 0 writes what all have in common."""
-    world_size: int = 1
+    processes: Processes = ALONE
+    """Those that share the run; only rank 0 writes what all have in common."""
+    share: Share = WHOLE
+    """What this process does of work that divides into pieces."""
+    pulse: Pulse = SILENT
+    """Told how far a stage is."""
+
+    @property
+    def rank(self) -> int:
+        return self.processes.rank
+
+    @property
+    def world_size(self) -> int:
+        return self.processes.world_size
 
     @property
     def codec_dir(self) -> Path:
