@@ -150,6 +150,12 @@ class StageConfig(Config):
     """Roles that the recipe must have; a codec checkpoint counts as encoder, quantizer and decoder."""
     trains: ClassVar[tuple[Role, ...]] = ()
     """Roles whose weights the stage changes; plans estimate memory from it."""
+    divides: ClassVar[bool] = False
+    """Its class does only a part of the work when `StageContext.share` is partial: a job array can share
+    it."""
+
+    launch: Mapping[str, Any] | None = None
+    """What this stage needs other than the recipe's `launch:` block says, such as `{gpus_per_node: 0}`."""
 
     def needs_streaming(self, recipe: Recipe) -> Iterable[Role]:
         """Return roles that the stage runs chunk by chunk, where the resolved recipe has them: they must

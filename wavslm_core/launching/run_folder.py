@@ -11,6 +11,7 @@ from wavslm_core.data.atomic import replacing, write_json
 from wavslm_core.errors import RecipeError
 from wavslm_core.launching.environment import describe_environment
 from wavslm_core.recipe import Recipe
+from wavslm_core.recipe.model import without_launch
 from wavslm_core.recipe.yaml_files import dump_yaml, read_yaml
 from wavslm_core.registry import Registry
 
@@ -31,10 +32,7 @@ def prepare_run_folder(recipe: Recipe, runs_dir: Path) -> Path:
     folder = run_folder(recipe, runs_dir)
     saved = folder / RECIPE_FILE
     if saved.exists():
-        found, wanted = read_yaml(saved), recipe.to_dict()
-        found.pop("launch", None)
-        del wanted["launch"]
-        difference = first_difference(found, wanted)
+        difference = first_difference(without_launch(read_yaml(saved)), recipe.identity())
         if difference is not None:
             raise RecipeError(
                 f"{saved} was edited: {difference}. Delete the folder to start afresh, undo the edit, "

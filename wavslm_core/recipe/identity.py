@@ -42,7 +42,7 @@ def stage_identities(recipe: Recipe) -> tuple[StageIdentity, ...]:
         leaves = tuple(left)
         if not leaves:
             continue
-        chain.append(config.model_dump(mode="json"))
+        chain.append(config.model_dump(mode="json", exclude={"launch"}))
         needed |= {*config.needs, *config.trains}
         so_far |= set(leaves)
         later = [stage.leaves() for stage in recipe.stages[place:]]

@@ -16,6 +16,7 @@ from wavslm_core.recipe.merging import merged
 from wavslm_core.recipe.model import Recipe
 from wavslm_core.recipe.overrides import apply_overrides, parse_override
 from wavslm_core.recipe.problems import recipe_problems
+from wavslm_core.recipe.stage_launch import launch_problems
 from wavslm_core.recipe.yaml_files import read_yaml
 from wavslm_core.registry import Registry
 
@@ -92,6 +93,9 @@ def _validated(
     except ValidationError as error:
         problems = recipe_problems(error, registry)
         raise RecipeError("\n".join(_line(problem, source, places) for problem in problems)) from None
+    misplaced = [_line(problem, source, places) for problem in launch_problems(recipe)]
+    if misplaced:
+        raise RecipeError("\n".join(misplaced))
     recipe._source, recipe._document = source, given
     return recipe
 

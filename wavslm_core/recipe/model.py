@@ -157,6 +157,12 @@ class Recipe(BaseModel):
 
         return codec_facts(self)
 
+    def launch_for(self, stage: StageConfig) -> LaunchConfig:
+        """Return where a stage runs: its own `launch:` block over the recipe's."""
+        from wavslm_core.recipe.stage_launch import effective_launch
+
+        return effective_launch(self.launch, stage)
+
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values of the resolved recipe; `from_dict` reads them back. Raises: RecipeError."""
         resolved = self.resolve()
@@ -167,7 +173,7 @@ class Recipe(BaseModel):
             document[role] = _dumped(config)
         if resolved.data is not None:
             document["data"] = resolved.data.to_dict()
-        document["stages"] = [_dumped(stage) for stage in resolved.stages]
+        document["stages"] = [_dumped_stage(stage) for stage in resolved.stages]
         document["launch"] = _dumped(resolved.launch)
         if resolved.sweep is not None:
             document["sweep"] = resolved.sweep.model_dump(mode="json")
@@ -175,9 +181,7 @@ class Recipe(BaseModel):
 
     def identity(self) -> dict[str, Any]:
         """Return what makes two runs the same: the resolved recipe without where it runs."""
-        document = self.to_dict()
-        del document["launch"]
-        return document
+        return without_launch(self.to_dict())
 
     @property
     def run_name(self) -> str:
@@ -194,3 +198,24 @@ def _dumped(config: Config) -> dict[str, Any]:
     """Return JSON values, with what the block is in front."""
     values = config.model_dump(mode="json")
     return {key: values[key] for key in sorted(values, key=lambda key: key != config.tag)}
+
+
+def _dumped_stage(stage: StageConfig) -> dict[str, Any]:
+    """Return JSON values; only a stage that asks for a launch of its own has one."""
+    values = _dumped(stage)
+    if values["launch"] is None:
+        del values["launch"]
+    return values
+
+
+def without_launch(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a recipe's document without everything that says where it runs. Nothing is changed."""
+    document = {key: value for key, value in document.items() if key != "launch"}
+    if isinstance(document.get("stages"), list):
+        document["stages"] = [
+            {key: value for key, value in stage.items() if key != "launch"}
+            if isinstance(stage, dict)
+            else stage
+            for stage in document["stages"]
+        ]
+    return document

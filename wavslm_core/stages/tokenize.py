@@ -37,6 +37,7 @@ class TokenizeConfig(StageConfig):
     """Encode the splits into token stores."""
 
     needs: ClassVar[tuple[Role, ...]] = CODEC_ROLES
+    divides: ClassVar[bool] = True
 
     run: Literal["tokenize"] = "tokenize"
     splits: tuple[str, ...] = Field(default=("train", "valid"), min_length=1)
