@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
 CORE = Path(__file__).parents[2] / "wavslm_core"
 PLUGINS = Path(__file__).parents[2] / "plugins"
+PUBLIC = {"wavslm_focalcodec_stream": {"maps"}}
+"""Modules of plugins that other plugins may import."""
 LIGHT = [
     "wavslm_core",
     "wavslm_core.recipe",
@@ -48,6 +53,25 @@ def test_core_imports_no_plugin() -> None:
     for path in CORE.rglob("*.py"):
         found = {name for name in imported(path) if name.split(".")[0] in packages}
         assert not found, f"{path} imports {found}"
+
+
+def test_plugins_import_other_distributions_only_if_they_declare_them() -> None:
+    found = set()
+    for folder in sorted(path.parent for path in PLUGINS.glob("*/pyproject.toml")):
+        project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+        extras = project.get("optional-dependencies", {}).values()
+        declared = {re.split(r"[^\w.-]", text)[0] for text in chain(project["dependencies"], *extras)}
+        own = folder.name.replace("-", "_")
+        for path in (folder / own).rglob("*.py"):
+            for name in imported(path):
+                package, _, module = name.partition(".")
+                if not package.startswith("wavslm_") or package in (own, "wavslm_core"):
+                    continue
+                assert package.replace("_", "-") in declared, f"{path} imports {name}, which is not declared"
+                assert module in PUBLIC[package], f"{path} imports {name}, which is not public"
+                found.add(name)
+    # Nothing is called public that no one uses.
+    assert found == {f"{package}.{module}" for package, modules in PUBLIC.items() for module in modules}
 
 
 def test_plugins_do_not_import_commands_or_launchers() -> None:

@@ -143,7 +143,7 @@ class Decompressor(nn.Module):
             if x_BTD.shape[1] % self.refiner.chunk_frames:
                 raise StreamingError(
                     f"{codes_BTK.shape[1]} tokens make {x_BTD.shape[1]} frames, but a streaming step of "
-                    f"'focalcodec_stream' takes whole chunks of {self.refiner.chunk_frames} frames: collect "
+                    f"a focal decompressor takes whole chunks of {self.refiner.chunk_frames} frames: collect "
                     "tokens until a chunk is full"
                 )
             x_BTD = self.refiner(x_BTD)

@@ -60,6 +60,11 @@ class CompressorOptions(FocalOptions):
         _check_lengths("downscale_factors", self.downscale_factors, self.hidden_dims)
         return self
 
+    @property
+    def factor(self) -> int:
+        """Frames that become one latent."""
+        return prod(self.downscale_factors)
+
 
 class DecompressorOptions(FocalOptions):
     """Codes to features."""
@@ -75,6 +80,16 @@ class DecompressorOptions(FocalOptions):
     def _one_factor_per_block(self) -> Self:
         _check_lengths("upscale_factors", self.upscale_factors, self.hidden_dims)
         return self
+
+    @property
+    def factor(self) -> int:
+        """Frames that are made of one code."""
+        return prod(self.upscale_factors)
+
+    @property
+    def chunk_frames(self) -> int:
+        """Frames that a causal decompressor makes together."""
+        return lcm(self.factor, self.lookahead_size + 1)
 
 
 class FocalCodecStreamConfig(QuantizerConfig):
@@ -105,7 +120,7 @@ class FocalCodecStreamConfig(QuantizerConfig):
             raise ValueError(
                 f"codebook_size {self.codebook_size} is not a power of two: use {below} or {2 * below}"
             )
-        down, up = prod(self.compressor.downscale_factors), prod(self.decompressor.upscale_factors)
+        down, up = self.compressor.factor, self.decompressor.factor
         if down != up:
             raise ValueError(
                 f"compressor.downscale_factors merge {down} frames into one but decompressor.upscale_factors "
@@ -118,20 +133,15 @@ class FocalCodecStreamConfig(QuantizerConfig):
         """Width of latents and codes."""
         return self.codebook_size.bit_length() - 1
 
-    @property
-    def refiner_frames(self) -> int:
-        """Frames that the refiner takes together; 1 when there is none."""
-        return self.decompressor.lookahead_size + 1 if self.causal else 1
-
     def facts(self) -> QuantizerFacts:
-        frames_per_token = prod(self.compressor.downscale_factors)
+        frames_per_token = self.compressor.factor
         return QuantizerFacts(
             input_dim=self.input_dim,
             output_dim=self.output_dim or self.input_dim,
             vocab_size=self.codebook_size,
             frames_per_token=frames_per_token,
             losses={"entropy": 0.1, "commitment": 0.0},
-            chunk_frames=lcm(frames_per_token, self.refiner_frames),
+            chunk_frames=self.decompressor.chunk_frames if self.causal else frames_per_token,
             causal=self.causal,
             streams=self.causal,
         )

@@ -23,6 +23,12 @@ DIM = 16
 CONV = {"name": "conv", "dim": 32, "kernel_size": 3}
 RANDOM = CodebookOptions(initial="random", decay=0.95)
 MAPS: dict[str, Any] = {"input_dim": DIM, "compressor": CONV, "decompressor": CONV}
+BLOCKS = {"name": "focal", "hidden_dims": (32,), "focal_window": 3, "window_size": 8}
+FOCAL: dict[str, Any] = {
+    "input_dim": DIM,
+    "compressor": {**BLOCKS, "downscale_factors": (1,)},
+    "decompressor": {**BLOCKS, "upscale_factors": (1,), "last_window_size": 8},
+}
 
 CONFIGS: dict[str, Any] = {
     "fsq": FsqConfig(levels=(4, 4, 4), **MAPS),
@@ -33,6 +39,8 @@ CONFIGS: dict[str, Any] = {
     "vq_cosine": VqConfig(codebook_size=64, code_dim=8, distance="cosine", gradient="rotation", **MAPS),
     "sim_vq": SimVqConfig(codebook_size=64, code_dim=8, **MAPS),
     "residual": ResidualConfig(codes_per_level=32, code_dim=8, **MAPS),
+    "vq_focal": VqConfig(codebook_size=64, code_dim=8, **FOCAL),
+    "fsq_focal": FsqConfig(levels=(4, 4, 4), **FOCAL),
     "k_means": KMeansConfig(input_dim=DIM, codebook_size=64),
 }
 """Every kind of quantizer here, with 64 token ids."""

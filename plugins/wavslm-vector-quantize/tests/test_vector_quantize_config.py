@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -44,6 +45,45 @@ def test_k_means_has_500_units_and_leaves_the_encoder_alone() -> None:
     facts = KMeansConfig(input_dim=8).facts()
     assert facts.vocab_size == 500
     assert set(facts.losses.values()) == {0.0}
+
+
+FOCAL: dict[str, Any] = {
+    "compressor": {"name": "focal", "hidden_dims": [16, 8], "downscale_factors": [1, 2]},
+    "decompressor": {"name": "focal", "hidden_dims": [8, 16], "upscale_factors": [2, 1], "lookahead_size": 2},
+}
+
+
+def test_focal_maps_set_rate_and_chunk() -> None:
+    facts = VqConfig(input_dim=8, **FOCAL).facts()
+    assert (facts.frames_per_token, facts.chunk_frames, facts.chunk_tokens) == (2, 6, 3)
+    assert VqConfig.model_validate(VqConfig(input_dim=8, **FOCAL).model_dump()).facts() == facts
+    with pytest.raises(ValidationError, match="merges 2 frames into one but the decompressor makes 1 of one"):
+        VqConfig(input_dim=8, compressor=FOCAL["compressor"])
+    with pytest.raises(ValidationError, match="a frame is 2 tokens here, so 2 frames cannot share one"):
+        ResidualConfig(input_dim=8, **FOCAL)
+
+
+def test_without_the_other_distribution_focal_maps_name_it() -> None:
+    code = (
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.startswith('wavslm_focalcodec_stream'): raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "import importlib.util\n"
+        "real = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *rest: (\n"
+        "    None if name == 'wavslm_focalcodec_stream' else real(name, *rest))\n"
+        "from wavslm_vector_quantize.codebook_configs import VqConfig\n"
+        "from wavslm_vector_quantize.maps import build_map\n"
+        "config = VqConfig(input_dim=8)\n"
+        "build_map(8, 4, config.compressor, features_dim=8)\n"
+        "VqConfig.model_json_schema()\n"
+        "VqConfig(input_dim=8, compressor={'name': 'focal', 'hidden_dims': [8]})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "pip install 'wavslm-vector-quantize[focal]'" in done.stderr
 
 
 def test_wrong_options_say_what_to_do() -> None:

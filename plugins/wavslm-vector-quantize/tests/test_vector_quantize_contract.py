@@ -25,6 +25,29 @@ LINEAR: dict[str, Any] = {
     "compressor": {"name": "linear"},
     "decompressor": {"name": "linear"},
 }
+FOCAL_BLOCKS: dict[str, Any] = {"name": "focal", "focal_window": 3, "focal_factor": 1, "window_size": 6}
+FOCAL: dict[str, Any] = {
+    "input_dim": 12,
+    "compressor": {**FOCAL_BLOCKS, "hidden_dims": (16, 12), "downscale_factors": (1, 1)},
+    "decompressor": {
+        **FOCAL_BLOCKS,
+        "hidden_dims": (12,),
+        "upscale_factors": (1,),
+        "last_window_size": 5,
+        "lookahead_size": 3,
+    },
+}
+HALVED: dict[str, Any] = {
+    "input_dim": 12,
+    "compressor": {**FOCAL_BLOCKS, "hidden_dims": (16, 12), "downscale_factors": (2, 1)},
+    "decompressor": {
+        **FOCAL_BLOCKS,
+        "hidden_dims": (12,),
+        "upscale_factors": (2,),
+        "last_window_size": 5,
+        "lookahead_size": 3,
+    },
+}
 
 TestFsq = contract_tests(FsqConfig(levels=(5, 4, 3), **MAPS))
 TestFsqLinear = contract_tests(FsqConfig(levels=(8, 8), **LINEAR))
@@ -45,3 +68,10 @@ TestResidual = contract_tests(ResidualConfig(codes_per_level=16, code_dim=6, **M
 TestResidualThree = contract_tests(ResidualConfig(num_levels=3, codes_per_level=8, code_dim=6, **LINEAR))
 TestKMeans = contract_tests(KMeansConfig(input_dim=12, codebook_size=64))
 TestKMeansStraight = contract_tests(KMeansConfig(input_dim=12, codebook_size=64, gradient="straight_through"))
+TestFsqFocal = contract_tests(FsqConfig(levels=(5, 4, 3), **FOCAL))
+TestLfqFocal = contract_tests(LfqConfig(codebook_size=64, **HALVED))
+TestBsqFocal = contract_tests(BsqConfig(codebook_size=64, **HALVED))
+TestVqFocal = contract_tests(VqConfig(codebook_size=64, code_dim=6, distance="cosine", **HALVED))
+TestSimVqFocal = contract_tests(SimVqConfig(codebook_size=64, code_dim=6, **FOCAL))
+TestResidualFocal = contract_tests(ResidualConfig(codes_per_level=16, code_dim=6, **FOCAL))
+TestFsqMixed = contract_tests(FsqConfig(levels=(5, 4, 3), **MAPS | {"compressor": FOCAL["compressor"]}))

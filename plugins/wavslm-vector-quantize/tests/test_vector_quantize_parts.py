@@ -125,6 +125,24 @@ def test_residual_frames_are_whole() -> None:
         quantizer.decode_step(tokens[:, :3], quantizer.init_decode_state(1))
 
 
+def test_merged_frames_come_whole() -> None:
+    blocks = {"name": "focal", "hidden_dims": (8,), "window_size": 4}
+    quantizer = Fsq(
+        FsqConfig.model_validate(
+            {
+                "input_dim": 8,
+                "compressor": {**blocks, "downscale_factors": (2,)},
+                "decompressor": {**blocks, "upscale_factors": (2,), "last_window_size": 4},
+            }
+        )
+    ).eval()
+    features = torch.randn(1, 7, 8)
+    assert quantizer.encode(features).shape == (1, 4)
+    assert quantizer(features).features_BTD.shape == (1, 7, 8)
+    with pytest.raises(StreamingError, match="7 frames are no whole latents of 2 frames"):
+        quantizer.encode_step(features, quantizer.init_encode_state(1))
+
+
 def test_units_teach_the_encoder_only_when_asked() -> None:
     def gradient(quantizer: KMeans, *, bypass_codes: bool = False) -> torch.Tensor | None:
         torch.manual_seed(0)

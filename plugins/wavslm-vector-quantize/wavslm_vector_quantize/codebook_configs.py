@@ -28,16 +28,34 @@ class CodebookOptions(BaseModel):
     """A code used less than this part of an equal share is replaced by a vector of the batch; 0: never."""
 
 
-class VqConfig(MappedQuantizerConfig):
+class TableConfig(MappedQuantizerConfig):
+    """Base of the quantizers whose codes are vectors of a table."""
+
+    code_dim: int = Field(default=16, gt=0)
+    """Width of latents and codes."""
+
+    @property
+    def latent_dim(self) -> int:
+        return self.code_dim
+
+
+class OneTableConfig(TableConfig):
+    """Base of the quantizers with one table of codes, one of which stands for a frame."""
+
+    codebook_size: int = Field(default=4096, ge=2)
+    """Number of codes."""
+
+    @property
+    def vocab_size(self) -> int:
+        return self.codebook_size
+
+
+class VqConfig(OneTableConfig):
     """Vector quantisation with a codebook of moving averages (VQ-VAE, 1711.00937)."""
 
     loss_weights: ClassVar[dict[str, float]] = {"commitment": 0.25}
 
     name: Literal["vq"] = "vq"
-    codebook_size: int = Field(default=4096, ge=2)
-    """Number of codes."""
-    code_dim: int = Field(default=16, gt=0)
-    """Width of latents and codes."""
     distance: Literal["euclidean", "cosine"] = "euclidean"
     """`cosine`: latents and codes have norm one."""
     gradient: Gradient = "straight_through"
@@ -45,38 +63,18 @@ class VqConfig(MappedQuantizerConfig):
     codebook: CodebookOptions = CodebookOptions()
     """How the codes are learnt."""
 
-    @property
-    def vocab_size(self) -> int:
-        return self.codebook_size
 
-    @property
-    def latent_dim(self) -> int:
-        return self.code_dim
-
-
-class SimVqConfig(MappedQuantizerConfig):
+class SimVqConfig(OneTableConfig):
     """Fixed random vectors under one learnt linear map: no code is left behind (SimVQ, 2411.02038)."""
 
     loss_weights: ClassVar[dict[str, float]] = {"codebook": 1.0, "commitment": 0.25}
 
     name: Literal["sim_vq"] = "sim_vq"
-    codebook_size: int = Field(default=4096, ge=2)
-    """Number of codes."""
-    code_dim: int = Field(default=16, gt=0)
-    """Width of latents and codes."""
     gradient: Gradient = "rotation"
     """How gradients pass the codes: unchanged, or rotated with latent and code (2410.06424)."""
 
-    @property
-    def vocab_size(self) -> int:
-        return self.codebook_size
 
-    @property
-    def latent_dim(self) -> int:
-        return self.code_dim
-
-
-class ResidualConfig(MappedQuantizerConfig):
+class ResidualConfig(TableConfig):
     """Residual vector quantisation as one stream: each level codes what the ones before it left.
 
     A frame is `num_levels` tokens in a row, coarse to fine; each level has token ids of its own.
@@ -89,18 +87,12 @@ class ResidualConfig(MappedQuantizerConfig):
     """Codes per frame."""
     codes_per_level: int = Field(default=64, ge=2)
     """Number of codes of each level."""
-    code_dim: int = Field(default=16, gt=0)
-    """Width of latents and codes."""
     codebook: CodebookOptions = CodebookOptions()
     """How the codes are learnt."""
 
     @property
     def vocab_size(self) -> int:
         return self.num_levels * self.codes_per_level
-
-    @property
-    def latent_dim(self) -> int:
-        return self.code_dim
 
     @property
     def tokens_per_frame(self) -> int:

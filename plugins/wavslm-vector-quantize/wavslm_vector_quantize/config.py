@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from math import lcm
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from wavslm_core.configs import QuantizerConfig, linked
 from wavslm_core.facts import QuantizerFacts
+from wavslm_vector_quantize.focal_options import FocalCompressorOptions, FocalDecompressorOptions
 
 
-class ConvOptions(BaseModel):
-    """Causal convolutions with residual connections."""
+class FrameMapOptions(BaseModel):
+    """Base of the maps that keep the frame rate and take frames one by one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @property
+    def factor(self) -> int:
+        """Frames for one latent or code."""
+        return 1
+
+    @property
+    def chunk_frames(self) -> int:
+        """Frames that are made together."""
+        return 1
+
+
+class ConvOptions(FrameMapOptions):
+    """Causal convolutions with residual connections."""
 
     name: Literal["conv"] = "conv"
     dim: int | None = Field(default=None, gt=0)
@@ -24,15 +40,18 @@ class ConvOptions(BaseModel):
     """Frames that a layer sees, the current one and those before it."""
 
 
-class LinearOptions(BaseModel):
+class LinearOptions(FrameMapOptions):
     """One linear map of each frame."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     name: Literal["linear"] = "linear"
 
 
-MapOptions = Annotated[ConvOptions | LinearOptions, Field(discriminator="name")]
+CompressorChoice = Annotated[
+    ConvOptions | LinearOptions | FocalCompressorOptions, Field(discriminator="name")
+]
+DecompressorChoice = Annotated[
+    ConvOptions | LinearOptions | FocalDecompressorOptions, Field(discriminator="name")
+]
 
 
 class MappedQuantizerConfig(QuantizerConfig):
@@ -43,10 +62,27 @@ class MappedQuantizerConfig(QuantizerConfig):
 
     input_dim: int = linked("encoder.output_dim")
     """Width of the features, and of the reconstructed ones."""
-    compressor: MapOptions = ConvOptions()
-    """From features to latents: `{name: conv, …}` or `{name: linear}`."""
-    decompressor: MapOptions = ConvOptions()
-    """From codes to features: `{name: conv, …}` or `{name: linear}`."""
+    compressor: CompressorChoice = ConvOptions()
+    """From features to latents: `{name: conv, …}`, `{name: linear}`, or `{name: focal, …}` with
+    wavslm-focalcodec-stream."""
+    decompressor: DecompressorChoice = ConvOptions()
+    """From codes to features: `{name: conv, …}`, `{name: linear}`, or `{name: focal, …}` with
+    wavslm-focalcodec-stream."""
+
+    @model_validator(mode="after")
+    def _rates_fit(self) -> Self:
+        down, up = self.compressor.factor, self.decompressor.factor
+        if down != up:
+            raise ValueError(
+                f"the compressor merges {down} frames into one but the decompressor makes {up} of one: the "
+                "products of downscale_factors and upscale_factors must be equal"
+            )
+        if down > 1 and self.tokens_per_frame > 1:
+            raise ValueError(
+                f"a frame is {self.tokens_per_frame} tokens here, so {down} frames cannot share one: use "
+                "factors of 1"
+            )
+        return self
 
     @property
     def vocab_size(self) -> int:
@@ -72,9 +108,11 @@ class MappedQuantizerConfig(QuantizerConfig):
             input_dim=self.input_dim,
             output_dim=self.input_dim,
             vocab_size=self.vocab_size,
+            frames_per_token=self.compressor.factor,
             tokens_per_frame=self.tokens_per_frame,
             ids_per_place=self.ids_per_place,
             losses=self.loss_weights,
+            chunk_frames=lcm(self.compressor.factor, self.decompressor.chunk_frames),
             causal=True,
             streams=True,
         )

@@ -1,8 +1,8 @@
-"""Causal maps between features and latents: convolutions that stream, or one linear map."""
+"""Causal maps between features and latents: convolutions that stream, one linear map, or focal blocks."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from typing import Protocol
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -10,29 +10,30 @@ from torch.nn import functional as F
 from wavslm_core.interfaces import State
 from wavslm_core.streaming import CausalConv1d, StateReader, join_states
 from wavslm_vector_quantize.config import ConvOptions, LinearOptions
+from wavslm_vector_quantize.focal_options import FocalCompressorOptions, FocalDecompressorOptions
 
 
-class CausalMap(nn.Module, ABC):
-    """Maps (B,T,D_in) to (B,T,D_out). No frame depends on a later one: padding at the end changes nothing."""
+class CausalMap(Protocol):
+    """Maps (B,T,D_in) to (B,T,D_out), or to fewer or more frames by a fixed factor.
 
-    @abstractmethod
-    def forward(self, x_BTD: Tensor) -> Tensor: ...
+    `lengths` counts the valid frames of the input; frames of one chunk may see each other.
+    """
 
-    @abstractmethod
+    def __call__(self, x_BTD: Tensor, *, lengths: Tensor | None = None) -> Tensor: ...
+
     def init_state(self, batch_size: int) -> State: ...
 
-    @abstractmethod
     def step(self, x_BTD: Tensor, state: State) -> tuple[Tensor, State]: ...
 
 
-class LinearMap(CausalMap):
+class LinearMap(nn.Module):
     """One linear map of each frame."""
 
     def __init__(self, input_dim: int, output_dim: int) -> None:
         super().__init__()
         self.linear = nn.Linear(input_dim, output_dim)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         y_BTD: Tensor = self.linear(x_BTD)
         return y_BTD
 
@@ -61,8 +62,11 @@ class ConvLayer(nn.Module):
         return x_BTD + self.linear(F.gelu(convolved_BTD)), state
 
 
-class ConvMap(CausalMap):
-    """Linear map, residual convolution layers, LayerNorm, linear map."""
+class ConvMap(nn.Module):
+    """Linear map, residual convolution layers, LayerNorm, linear map.
+
+    No frame depends on a later one, so padding at the end changes nothing.
+    """
 
     def __init__(self, input_dim: int, output_dim: int, options: ConvOptions, *, dim: int) -> None:
         super().__init__()
@@ -72,7 +76,7 @@ class ConvMap(CausalMap):
         self.norm = nn.LayerNorm(dim)
         self.out_proj = nn.Linear(dim, output_dim)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         x_BTD = self.in_proj(x_BTD)
         for layer in self.blocks:
             x_BTD = layer(x_BTD)
@@ -93,9 +97,19 @@ class ConvMap(CausalMap):
 
 
 def build_map(
-    input_dim: int, output_dim: int, options: ConvOptions | LinearOptions, *, features_dim: int
+    input_dim: int,
+    output_dim: int,
+    options: ConvOptions | LinearOptions | FocalCompressorOptions | FocalDecompressorOptions,
+    *,
+    features_dim: int,
 ) -> CausalMap:
     """Build the map that the options name; convolutions are as wide as the features unless told otherwise."""
     if isinstance(options, LinearOptions):
         return LinearMap(input_dim, output_dim)
-    return ConvMap(input_dim, output_dim, options, dim=options.dim or features_dim)
+    if isinstance(options, ConvOptions):
+        return ConvMap(input_dim, output_dim, options, dim=options.dim or features_dim)
+    from wavslm_focalcodec_stream.maps import build_compressor, build_decompressor
+
+    if isinstance(options, FocalCompressorOptions):
+        return build_compressor(input_dim, output_dim, options)
+    return build_decompressor(input_dim, output_dim, options)

@@ -36,6 +36,7 @@ class MappedQuantizer(Quantizer[ConfigT]):
         super().__init__(config)
         width, latent_dim = config.input_dim, config.latent_dim
         self.tokens_per_frame = config.tokens_per_frame
+        self.frames_per_latent = config.compressor.factor
         self.compressor = build_map(width, latent_dim, config.compressor, features_dim=width)
         self.decompressor = build_map(latent_dim, width, config.decompressor, features_dim=width)
 
@@ -56,30 +57,39 @@ class MappedQuantizer(Quantizer[ConfigT]):
         return latents_NK
 
     def encode(self, features_BTD: Tensor, *, lengths: Tensor | None = None) -> Tensor:
-        return self._tokens_of(self.compressor(features_BTD))
+        return self._tokens_of(self.compressor(features_BTD, lengths=lengths))
 
     def decode(self, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         whole = tokens_BT.shape[1] - tokens_BT.shape[1] % self.tokens_per_frame
-        return self.decompressor(self._codes_of(tokens_BT[:, :whole]))
+        latent_lengths = None if lengths is None else lengths // self.tokens_per_frame
+        return self.decompressor(self._codes_of(tokens_BT[:, :whole]), lengths=latent_lengths)
 
     def forward(
         self, features_BTD: Tensor, *, lengths: Tensor | None = None, bypass_codes: bool = False
     ) -> QuantizerOutput:
-        latents_BTK = self.compressor(features_BTD).float()
-        valid_BT = None if lengths is None else valid_mask(lengths, latents_BTK.shape[1])
+        frames = features_BTD.shape[1]
+        latents_BTK = self.compressor(features_BTD, lengths=lengths).float()
+        latent_lengths = None if lengths is None else -(-lengths // self.frames_per_latent)
+        valid_BT = None if latent_lengths is None else valid_mask(latent_lengths, latents_BTK.shape[1])
         latents_NK = latents_BTK.flatten(0, 1) if valid_BT is None else latents_BTK[valid_BT]
         with torch.autocast(latents_NK.device.type, enabled=False):
             rounded = self.round(latents_NK)
             passed_NK = self.unrounded(latents_NK) if bypass_codes else rounded.codes_NK
         passed_BTK = _placed(passed_NK, valid_BT, latents_BTK.shape[:2])
         tokens_BTL = _placed(rounded.tokens_NL, valid_BT, latents_BTK.shape[:2])
-        features_BTD = self.decompressor(passed_BTK.to(features_BTD.dtype))
-        return QuantizerOutput(features_BTD, tokens_BTL.flatten(1), rounded.losses)
+        features_BTD = self.decompressor(passed_BTK.to(features_BTD.dtype), lengths=latent_lengths)
+        return QuantizerOutput(features_BTD[:, :frames], tokens_BTL.flatten(1), rounded.losses)
 
     def init_encode_state(self, batch_size: int) -> State:
         return self.compressor.init_state(batch_size)
 
     def encode_step(self, features_BTD: Tensor, state: State) -> tuple[Tensor, State]:
+        """Return the tokens of whole latents. Raises: StreamingError on a part of one."""
+        if features_BTD.shape[1] % self.frames_per_latent:
+            raise StreamingError(
+                f"{features_BTD.shape[1]} frames are no whole latents of {self.frames_per_latent} frames: "
+                "collect frames until one is full"
+            )
         latents_BTK, state = self.compressor.step(features_BTD, state)
         return self._tokens_of(latents_BTK), state
 
