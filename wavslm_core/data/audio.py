@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from wavslm_core.data.atomic import replacing
-from wavslm_core.data.audio_files import check_finite, read_samples
+from wavslm_core.data.audio_files import AudioBytes, AudioSource, audio_info, check_finite, read_samples
 from wavslm_core.errors import AudioError
 
 LARGEST_RATIO_TERM = 2000
@@ -63,41 +63,56 @@ def _extension_stand_in() -> ModuleType:
     return module
 
 
-def read_audio(path: str | Path, *, sample_rate_hz: int | None = None) -> Tensor:
+def read_audio(
+    path: str | AudioSource, *, sample_rate_hz: int | None = None, part: tuple[int, int] | None = None
+) -> Tensor:
     """Return a file's waveform (S,) float32 in [-1, 1], mono, at `sample_rate_hz` (default: its own rate).
 
+    `part` is (start, samples) at the file's own rate: only that is decoded where the format can seek.
     Raises: AudioError for anything that is not a whole, finite, non-empty audio file.
     """
-    samples, own_rate_hz = read_samples(Path(path))
+    start, count = part if part is not None else (0, None)
+    samples, own_rate_hz = read_samples(_source(path), start=start, samples=count)
     waveform_S = torch.from_numpy(samples)
     if sample_rate_hz is None or sample_rate_hz == own_rate_hz:
         return waveform_S
     return resample(waveform_S, own_rate_hz, sample_rate_hz)
 
 
-def read_crop(path: str | Path, *, start: int, samples: int, sample_rate_hz: int, own_rate_hz: int) -> Tensor:
-    """Return `read_audio(path, sample_rate_hz=…)[start : start + samples]`, decoding little more than that.
+def read_crop(
+    path: str | AudioSource,
+    *,
+    start: int,
+    samples: int,
+    sample_rate_hz: int,
+    own_rate_hz: int,
+    part: tuple[int, int] | None = None,
+) -> Tensor:
+    """Return `read_audio(path, sample_rate_hz=…, part=…)[start : start + samples]`, decoding little more.
 
     `own_rate_hz` is the file's rate; `start` and `samples` count samples at `sample_rate_hz`. A crop beyond
     the end comes back shorter. Raises: AudioError as `read_audio`, and for a crop that lies wholly beyond
     the end.
     """
-    from wavslm_core.data.audio_files import audio_info
-
-    file = Path(path)
+    file = _source(path)
+    begin, length = part if part is not None else (0, audio_info(file).samples)
     ratio = _ratio(own_rate_hz, sample_rate_hz)
     step = ratio.denominator
     # The filter looks this far to either side, in samples of the file; start on a whole step of the ratio so
     # that the phases of the crop are those of the whole file.
     reach = 0 if ratio == 1 else ceil(_LOWPASS_FILTER_WIDTH / (min(1.0, float(ratio)) * _ROLLOFF)) + step
     first = max(0, int(start / ratio) - reach) // step * step
-    last = min(audio_info(file).samples, ceil((start + samples) / ratio) + reach)
-    part, _ = read_samples(file, start=first, samples=last - first)
-    resampled = torch.from_numpy(part)
+    last = min(length, ceil((start + samples) / ratio) + reach)
+    decoded, _ = read_samples(file, start=begin + first, samples=last - first)
+    resampled = torch.from_numpy(decoded)
     if ratio != 1:
         resampled = resample(resampled, own_rate_hz, sample_rate_hz)
     offset = start - first // step * ratio.numerator
     return resampled[offset : offset + samples]
+
+
+def _source(path: str | AudioSource) -> AudioSource:
+    return path if isinstance(path, AudioBytes) else Path(path)
 
 
 def write_audio(path: str | Path, waveform_S: Tensor, sample_rate_hz: int) -> None:

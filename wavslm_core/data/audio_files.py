@@ -7,7 +7,9 @@ OGG file was cut off; both are recognised here by what their containers announce
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -36,7 +38,24 @@ class AudioInfo:
     """Only then can values be NaN, infinite or far beyond ±1."""
 
 
-def audio_info(path: Path) -> AudioInfo:
+@dataclass(frozen=True)
+class AudioBytes:
+    """A whole audio file in memory, such as a member of a tar; `name` is for messages."""
+
+    name: str
+    data: bytes
+
+    def __str__(self) -> str:
+        return self.name
+
+    def open(self, _mode: str = "rb") -> BytesIO:
+        return BytesIO(self.data)
+
+
+AudioSource = Path | AudioBytes
+
+
+def audio_info(path: AudioSource) -> AudioInfo:
     """Read the header of an audio file.
 
     Raises: AudioError when the file is missing, empty, not audio, cut off, or holds no samples.
@@ -45,7 +64,7 @@ def audio_info(path: Path) -> AudioInfo:
 
     _check_present(path)
     try:
-        info = soundfile.info(system_path(path))
+        info = soundfile.info(_opened(path))
     except (soundfile.SoundFileError, TypeError, OSError) as error:
         raise _not_audio(path, error) from error
     _check_whole(path, info.format)
@@ -55,7 +74,7 @@ def audio_info(path: Path) -> AudioInfo:
     return AudioInfo(int(info.frames), int(info.samplerate), int(info.channels), holds_floats)
 
 
-def proven_info(path: Path) -> AudioInfo:
+def proven_info(path: AudioSource) -> AudioInfo:
     """Return `audio_info` of a file whose samples were tried too, so that training will not trip over it.
 
     Of floats every one is read, of other files the last: compressed ones that were cut off do not reach it.
@@ -70,7 +89,7 @@ def proven_info(path: Path) -> AudioInfo:
 
 
 def read_samples(
-    path: Path, *, start: int = 0, samples: int | None = None
+    path: AudioSource, *, start: int = 0, samples: int | None = None
 ) -> tuple[npt.NDArray[np.float32], int]:
     """Return the mono waveform (S,) in [-1, 1] and its sampling rate in Hz; channels are averaged.
 
@@ -89,18 +108,47 @@ def read_samples(
         )
     try:
         frames_SC, sample_rate_hz = soundfile.read(
-            system_path(path), start=start, frames=wanted, dtype="float32", always_2d=True
+            _opened(path), start=start, frames=wanted, dtype="float32", always_2d=True
         )
     except (soundfile.SoundFileError, OSError) as error:
         raise _not_audio(path, error) from error
     if len(frames_SC) < wanted:
         raise _cut_off(path, f"its header says {start + wanted} samples, {start + len(frames_SC)} are there")
-    waveform_S = frames_SC[:, 0] if info.channels == 1 else frames_SC.mean(axis=1, dtype=np.float32)
+    waveform_S = _mono(frames_SC)
     check_finite(waveform_S, source=str(path))
     peak = float(np.abs(waveform_S).max())
     if peak > LOUDEST_SENSIBLE:
         raise AudioError(f"{path} reaches {peak:.4g}, audio lies within ±1; divide it by its full scale")
     return np.clip(waveform_S, -1.0, 1.0), int(sample_rate_hz)
+
+
+def sample_blocks(path: AudioSource, *, samples: int) -> Iterator[npt.NDArray[np.float32]]:
+    """Yield the whole mono waveform in blocks of that many samples; the last is shorter.
+
+    Memory does not grow with the file. Raises: AudioError as `audio_info`, and when samples are missing.
+    """
+    import soundfile
+
+    info = audio_info(path)
+    done = 0
+    try:
+        with soundfile.SoundFile(_opened(path)) as file:
+            while len(frames_SC := file.read(samples, dtype="float32", always_2d=True)):
+                done += len(frames_SC)
+                yield _mono(frames_SC)
+    except (soundfile.SoundFileError, OSError) as error:
+        raise _not_audio(path, error) from error
+    if done < info.samples:
+        raise _cut_off(path, f"its header says {info.samples} samples, {done} are there")
+
+
+def _mono(frames_SC: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    return frames_SC[:, 0] if frames_SC.shape[1] == 1 else frames_SC.mean(axis=1, dtype=np.float32)
+
+
+def _opened(source: AudioSource) -> str | bytes | BytesIO:
+    """Return what libsndfile opens."""
+    return source.open() if isinstance(source, AudioBytes) else system_path(source)
 
 
 def system_path(path: Path) -> str | bytes:
@@ -124,7 +172,11 @@ def check_finite(waveform_S: npt.NDArray[np.float32], *, source: str) -> None:
         )
 
 
-def _check_present(path: Path) -> None:
+def _check_present(path: AudioSource) -> None:
+    if isinstance(path, AudioBytes):
+        if not path.data:
+            raise AudioError(f"{path} is empty (0 bytes); copy it again or leave it out")
+        return
     if not path.exists():
         raise AudioError(f"{path} does not exist; check the path")
     if not path.is_file():
@@ -133,18 +185,18 @@ def _check_present(path: Path) -> None:
         raise AudioError(f"{path} is empty (0 bytes); copy it again or leave it out")
 
 
-def _not_audio(path: Path, error: Exception) -> AudioError:
+def _not_audio(path: AudioSource, error: Exception) -> AudioError:
     reason = str(getattr(error, "error_string", error)).strip().rstrip(".")
     return AudioError(
         f"{path} cannot be read as audio ({reason}); allowed are whole WAV, FLAC, OGG and MP3 files"
     )
 
 
-def _cut_off(path: Path, detail: str) -> AudioError:
+def _cut_off(path: AudioSource, detail: str) -> AudioError:
     return AudioError(f"{path} is cut off: {detail}; copy it again or leave it out")
 
 
-def _check_whole(path: Path, container: str) -> None:
+def _check_whole(path: AudioSource, container: str) -> None:
     """Raise AudioError when a WAV or OGG file ends before its container says it does."""
     with path.open("rb") as file:
         if container in {"WAV", "WAVEX"}:

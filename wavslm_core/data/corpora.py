@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wavslm_core.configs import CorpusConfig
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from torch import Tensor
 
     from wavslm_core.recipe import DataConfig
@@ -55,6 +59,9 @@ class Corpus(ABC):
     def utterances(self, split: str) -> Sequence[Utterance]:
         """Return a split's utterances in a fixed order. Splits: "train", "valid" and, if any, "test".
 
+        Large corpora make each when it is asked for (`data.utterance_table`): go through them once, and take
+        durations from `durations_s`.
+
         Raises: DataError for a split that the corpus does not have.
         """
 
@@ -95,9 +102,35 @@ class Split:
         utterance = self.utterances[index]
         return self.corpus.load_crop(utterance, start=start, samples=samples, sample_rate_hz=sample_rate_hz)
 
+    @cached_property
+    def durations_s(self) -> npt.NDArray[np.float64]:
+        """The duration of each utterance in seconds, (N,)."""
+        return durations_s(self.utterances)
+
     @property
     def seconds(self) -> float:
-        return sum(utterance.seconds for utterance in self.utterances)
+        return float(self.durations_s.sum())
+
+
+def durations_s(utterances: Sequence[Utterance]) -> npt.NDArray[np.float64]:
+    """Return the duration of each utterance in seconds, (N,); tables tell it without making utterances."""
+    import numpy as np
+
+    known = getattr(utterances, "durations_s", None)
+    if known is not None:
+        return np.asarray(known(), np.float64)
+    return np.fromiter((utterance.seconds for utterance in utterances), np.float64, len(utterances))
+
+
+def content_digest(utterances: Sequence[Utterance]) -> str:
+    """Return 16 hex digits that change when any utterance's id or length does, or their order."""
+    known = getattr(utterances, "content_digest", None)
+    if known is not None:
+        return str(known())
+    digest = hashlib.sha256()
+    for utterance in utterances:
+        digest.update(f"{utterance.id}\0{utterance.samples}\0{utterance.sample_rate_hz}\n".encode())
+    return digest.hexdigest()[:16]
 
 
 def open_split(data: DataConfig, name: str, *, cache_dir: Path) -> Split:

@@ -7,26 +7,24 @@ files never moves another one across.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from wavslm_core.configs import CorpusConfig
-from wavslm_core.data.corpora import Corpus, Rejected, Utterance
+from wavslm_core.data.cut_config import CutConfig
+from wavslm_core.data.recorded import RecordedCorpus
 from wavslm_core.errors import DataError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from wavslm_core.data.manifest import AudioFile
+    from wavslm_core.data.manifest import Manifest, Recording
+    from wavslm_core.data.recorded import Recordings
 
 SPLITS = ("train", "valid", "test")
 _USUAL_NAMES = {"train": ("train",), "valid": ("valid", "dev"), "test": ("test",)}
-_HASH_BUCKETS = 1 << 32
 
 
 class FolderConfig(CorpusConfig):
@@ -46,9 +44,14 @@ class FolderConfig(CorpusConfig):
     least, unless it is 0."""
     speaker_separator: str | None = Field(default=None, min_length=1)
     """The speaker is what comes before this text in the file's name (`/`: in its path within the split)."""
+    cut: CutConfig | None = None
+    """Cut long recordings into utterances: `{by: fixed, seconds: 15}` or `{by: voice_activity}`."""
+    rescan: bool = True
+    """Look for new and changed files whenever the corpus is opened. False trusts the manifest of the first
+    scan, which spares trees of millions of files the walk."""
 
 
-class Folder(Corpus):
+class Folder(RecordedCorpus):
     """A tree of audio files; see `FolderConfig`."""
 
     config: FolderConfig
@@ -57,15 +60,23 @@ class Folder(Corpus):
     def root(self) -> Path:
         return Path(self.config.path).expanduser()
 
-    @cached_property
-    def _files(self) -> list[AudioFile]:
-        # Imported here: reading audio brings numpy along, which listing and checking do without.
-        from wavslm_core.data.manifest import scan
+    def storage(self) -> str:
+        return str(self.root.resolve())
 
-        files = scan(self.root, cache_dir=self.cache_dir)
-        if not files:
+    def present(self) -> Iterable[Recording]:
+        from wavslm_core.data.audio_tree import walk
+
+        return walk(self.root)
+
+    def source(self, name: str) -> Path:
+        return self.root / name
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        manifest = super().manifest
+        if not len(manifest):
             raise DataError(f"{self.root} holds no WAV, FLAC, OGG or MP3 file; check `data.path`")
-        return files
+        return manifest
 
     @cached_property
     def _subfolders(self) -> dict[str, str]:
@@ -81,87 +92,40 @@ class Folder(Corpus):
                 found[split] = name.strip("/")
         return found
 
-    def _files_of(self, split: str) -> list[AudioFile]:
+    def recordings_of(self, split: str) -> Recordings:
         if split not in SPLITS:
             raise DataError(f"a folder corpus has no split '{split}'; its splits are {', '.join(SPLITS)}")
+        # A folder that is not there is what to tell first.
+        manifest = self.manifest
         if split in self._subfolders:
-            files = self._below(self._subfolders[split])
+            recordings: Recordings = manifest.range_below(f"{self._subfolders[split]}/")
         elif split == "test":
             raise DataError(f"{self.root} has no split 'test'; make a sub-folder `test` or set `data.test`")
         else:
-            files = self._undivided()
+            recordings = self._undivided()
         if "valid" in self._subfolders or split == "test":
-            return files
-        held_out = self._held_out(files)
-        return [file for file in files if (self._key(file) in held_out) == (split == "valid")]
+            return recordings
+        return self.divided(recordings, fraction=self.config.valid_fraction, split=split)
 
-    def _below(self, subfolder: str) -> list[AudioFile]:
-        return [file for file in self._files if file.path.startswith(f"{subfolder}/")]
-
-    def _undivided(self) -> list[AudioFile]:
+    def _undivided(self) -> Recordings:
         """Return the files that train and valid share when they do not both have a sub-folder."""
+        import numpy as np
+
         if "train" in self._subfolders:
-            return self._below(self._subfolders["train"])
-        others = tuple(f"{name}/" for name in self._subfolders.values())
-        return [file for file in self._files if not (others and file.path.startswith(others))]
+            return self.manifest.range_below(f"{self._subfolders['train']}/")
+        mine = np.ones(len(self.manifest), np.bool_)
+        for name in self._subfolders.values():
+            other = self.manifest.range_below(f"{name}/")
+            mine[other.start : other.stop] = False
+        return np.flatnonzero(mine)
 
-    def _held_out(self, files: Sequence[AudioFile]) -> set[str]:
-        """Return the names or speakers kept for validation: a stable fraction, one at the least."""
-        places = {key: _place(key) for key in map(self._key, files)}
-        limit = self.config.valid_fraction * _HASH_BUCKETS
-        held_out = {key for key, place in places.items() if place < limit}
-        if not held_out and limit and len(places) > 1:
-            held_out = {min(places, key=places.__getitem__)}
-        return held_out
-
-    def _key(self, file: AudioFile) -> str:
-        return self._speaker(file) or file.path
-
-    def _speaker(self, file: AudioFile) -> str | None:
+    def speaker(self, recording: int, name: str) -> str | None:
         separator = self.config.speaker_separator
         if separator is None:
             return None
         if separator == "/":
-            inside = file.path
-            for name in self._subfolders.values():
-                inside = inside.removeprefix(f"{name}/")
+            inside = name
+            for subfolder in self._subfolders.values():
+                inside = inside.removeprefix(f"{subfolder}/")
             return inside.partition("/")[0] if "/" in inside else None
-        return Path(file.path).stem.partition(separator)[0]
-
-    def utterances(self, split: str) -> Sequence[Utterance]:
-        return [
-            Utterance(file.path, file.samples, file.sample_rate_hz, self._speaker(file))
-            for file in self._files_of(split)
-            if not file.reason
-        ]
-
-    def rejected(self, split: str) -> Sequence[Rejected]:
-        return [Rejected(file.path, file.reason) for file in self._files_of(split) if file.reason]
-
-    def load(self, utterance: Utterance, *, sample_rate_hz: int) -> Tensor:
-        from wavslm_core.data.audio import read_audio
-
-        return read_audio(self.root / utterance.id, sample_rate_hz=sample_rate_hz)
-
-    def load_crop(self, utterance: Utterance, *, start: int, samples: int, sample_rate_hz: int) -> Tensor:
-        from wavslm_core.data.audio import read_crop
-
-        return read_crop(
-            self.root / utterance.id,
-            start=start,
-            samples=samples,
-            sample_rate_hz=sample_rate_hz,
-            own_rate_hz=utterance.sample_rate_hz,
-        )
-
-    def fingerprint(self, split: str) -> dict[str, Any]:
-        files = self._files_of(split)
-        digest = hashlib.sha256()
-        for file in files:
-            digest.update(f"{file.path}\0{file.size_bytes}\0{file.modified_ns}\n".encode())
-        return {"corpus": "folder", "split": split, "files": len(files), "content": digest.hexdigest()[:16]}
-
-
-def _place(key: str) -> int:
-    """Return where a name falls among the hash buckets, the same on every machine."""
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
+        return Path(name).stem.partition(separator)[0]

@@ -8,10 +8,13 @@ from collections.abc import Callable, Iterator
 
 
 @contextlib.contextmanager
-def progress_bar(description: str, *, total: float, unit: str) -> Iterator[Callable[[float], None]]:
+def progress_bar(
+    description: str, *, total: float | None, unit: str, shown: bool = True
+) -> Iterator[Callable[[float], None]]:
     """Show a bar while the block runs; call what it yields with the amount just done.
 
-    Nothing is drawn when standard error is not a terminal.
+    `total` is None where it is not known before.
+    Nothing is drawn when standard error is not a terminal, or without `shown`.
     """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -26,14 +29,14 @@ def progress_bar(description: str, *, total: float, unit: str) -> Iterator[Calla
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed:,.0f}/{task.total:,.0f} " + unit),
+        TextColumn("{task.completed:,.0f}" + ("" if total is None else "/{task.total:,.0f}") + f" {unit}"),
         RateColumn(),
         TimeRemainingColumn(),
     )
     with Progress(
         *columns,
         console=console,
-        disable=not console.is_terminal,
+        disable=not (shown and console.is_terminal),
         transient=True,
         # Results on standard output stay there when it goes to a file or another program.
         redirect_stdout=sys.stdout.isatty(),

@@ -14,8 +14,7 @@ tokens there are; opening asks the file system for the size of each shard once.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wavslm_core.data.strings import Strings
 from wavslm_core.errors import DataError
 
 STORE_FILE = "store.json"
@@ -86,24 +86,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise DataError(f"{path} is damaged; delete {path.parent} to tokenise again")
     return document
-
-
-@dataclass(frozen=True)
-class Ids(Sequence[str]):
-    """The utterances' ids, read one by one from a memory map."""
-
-    text: npt.NDArray[np.uint8]
-    offsets: IntArray
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        position = range(len(self))[index]
-        line = self.text[self.offsets[position] : self.offsets[position + 1]].tobytes()
-        return line.decode("utf-8").removesuffix("\n")
 
 
 class TokenStore:
@@ -175,10 +157,10 @@ class TokenStore:
         return self._map(OFFSETS_FILE, np.dtype("<i8"), self._utterances + 1)
 
     @cached_property
-    def ids(self) -> Ids:
+    def ids(self) -> Strings:
         """The utterances' ids, in order."""
         offsets = self._map(ID_OFFSETS_FILE, np.dtype("<i8"), self._utterances + 1)
-        return Ids(self._map(IDS_FILE, np.dtype("u1"), int(offsets[-1])), offsets)
+        return Strings(self._map(IDS_FILE, np.dtype("u1"), int(offsets[-1])), offsets)
 
     @property
     def lengths(self) -> IntArray:

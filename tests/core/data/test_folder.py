@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,7 @@ def test_manifest_is_remembered_and_follows_changes(tmp_path: Path, monkeypatch:
         read.append(path.name)
         return proven_info(path)
 
-    monkeypatch.setattr("wavslm_core.data.manifest.proven_info", counting)
+    monkeypatch.setattr("wavslm_core.data.audio_files.proven_info", counting)
     again = open_folder(root, tmp_path / "cache", valid_fraction=0)
     assert again.utterances("train") == first.utterances("train")
     assert again.fingerprint("train") == fingerprint
@@ -128,15 +129,92 @@ def test_manifest_is_remembered_and_follows_changes(tmp_path: Path, monkeypatch:
     assert ids(open_folder(root, tmp_path / "cache", valid_fraction=0), "train") == ["b.wav", "c.wav"]
 
 
-def test_a_damaged_manifest_is_made_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", ["manifest.json", "names.txt", "samples.npy", "reasons_offsets.npy"])
+def test_a_damaged_manifest_is_made_again(tmp_path: Path, file: str) -> None:
     root = tmp_path / "speech"
     write(root / "a.wav")
-    open_folder(root, tmp_path / "cache").fingerprint("train")
-    (cache_file,) = (tmp_path / "cache").glob("folder-*.jsonl")
-    whole = cache_file.read_text()
-    cache_file.write_text(whole[: len(whole) // 2])
-    open_folder(root, tmp_path / "cache").fingerprint("train")
-    assert cache_file.read_text() == whole
+    before = open_folder(root, tmp_path / "cache").fingerprint("train")
+    (damaged,) = (tmp_path / "cache").glob(f"folder-*/{file}")
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[: len(whole) // 2])
+    assert open_folder(root, tmp_path / "cache").fingerprint("train") == before
+    assert damaged.read_bytes() == whole
+
+
+def test_without_rescan_the_manifest_is_trusted(tmp_path: Path) -> None:
+    root = tmp_path / "speech"
+    write(root / "a.wav")
+    assert ids(open_folder(root, tmp_path / "cache", valid_fraction=0, rescan=False), "train") == ["a.wav"]
+    write(root / "b.wav")
+    assert ids(open_folder(root, tmp_path / "cache", valid_fraction=0, rescan=False), "train") == ["a.wav"]
+    assert len(ids(open_folder(root, tmp_path / "cache", valid_fraction=0), "train")) == 2
+
+
+def test_other_splits_do_not_touch_the_fingerprint(tmp_path: Path) -> None:
+    root = tmp_path / "speech"
+    for name in ("train/b.wav", "valid/c.wav"):
+        write(root / name)
+    before = open_folder(root, tmp_path / "cache").fingerprint("train")
+    write(root / "another" / "a.wav")
+    write(root / "valid" / "d.wav")
+    after = open_folder(root, tmp_path / "cache")
+    assert after.fingerprint("train") == before
+    write(root / "train" / "e.wav")
+    assert open_folder(root, tmp_path / "cache").fingerprint("train") != before
+
+
+def test_long_recordings_are_cut_and_only_the_piece_is_read(tmp_path: Path) -> None:
+    root = tmp_path / "speech"
+    root.mkdir()
+    random = np.random.default_rng(0)
+    for suffix in ("wav", "flac"):
+        soundfile.write(root / f"long.{suffix}", 0.3 * random.standard_normal(16000 * 7), 16000)
+    write(root / "short.wav", 0.4)
+    cut = {"by": "fixed", "seconds": 3.0, "shortest_seconds": 0.5}
+    folder = open_folder(root, tmp_path / "cache", valid_fraction=0, cut=cut)
+    utterances = folder.utterances("train")
+    assert [u.id for u in utterances[:3]] == ["long.flac@0", "long.flac@48000", "long.flac@96000"]
+    assert [u.seconds for u in utterances] == [3, 3, 1, 3, 3, 1]
+    (rejected,) = folder.rejected("train")
+    assert rejected.id == "short.wav"
+    assert "is 0.40 s long, cut.shortest_seconds is 0.5" in rejected.reason
+    for utterance in utterances:
+        name, _, start = utterance.id.partition("@")
+        whole = folder.load(utterance, sample_rate_hz=16000)
+        there, _ = soundfile.read(root / name, dtype="float32")
+        np.testing.assert_array_equal(whole, there[int(start) : int(start) + utterance.samples])
+        for rate_hz in (16000, 24000):
+            whole = folder.load(utterance, sample_rate_hz=rate_hz)
+            crop = folder.load_crop(utterance, start=5000, samples=4000, sample_rate_hz=rate_hz)
+            torch.testing.assert_close(crop, whole[5000:9000], atol=1e-5, rtol=0)
+    assert folder.fingerprint("train") != open_folder(root, tmp_path / "cache", valid_fraction=0).fingerprint(
+        "train"
+    )
+
+
+def test_a_piece_is_read_in_the_same_time_wherever_it_lies(tmp_path: Path) -> None:
+    root = tmp_path / "speech"
+    root.mkdir()
+    with soundfile.SoundFile(root / "long.flac", "w", 16000, 1) as file:
+        for seed in range(20):
+            file.write(0.1 * np.random.default_rng(seed).standard_normal(16000 * 60))
+    cut = {"by": "fixed", "seconds": 2.0}
+    folder = open_folder(root, tmp_path / "cache", valid_fraction=0, cut=cut)
+    utterances = folder.utterances("train")
+
+    def fastest(index: int) -> float:
+        def once() -> float:
+            start = time.perf_counter()
+            folder.load(utterances[index], sample_rate_hz=16000)
+            return time.perf_counter() - start
+
+        return min(once() for _ in range(5))
+
+    fastest(0)
+    started = time.perf_counter()
+    soundfile.read(root / "long.flac", dtype="float32")
+    whole = time.perf_counter() - started
+    assert fastest(590) < whole / 10
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,230 @@
+"""What all corpora of recordings with a manifest share; each says which recordings are which split."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wavslm_core.configs import CorpusConfig
+from wavslm_core.data.corpora import Corpus, Rejected, Utterance
+from wavslm_core.data.cut_config import CutConfig
+from wavslm_core.errors import AudioError, DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from torch import Tensor
+
+    from wavslm_core.data.audio_files import AudioSource
+    from wavslm_core.data.manifest import Manifest, Recording
+
+    Recordings = range | npt.NDArray[np.int64]
+
+_HASH_BUCKETS = 1 << 32
+
+
+class RecordedCorpus(Corpus):
+    """Recordings in some storage, remembered in a manifest. Subclasses know the storage and the splits."""
+
+    cut: CutConfig | None = None
+    """How recordings are cut into utterances."""
+    rescan: bool = True
+    """Look for what is new or changed when the corpus is opened."""
+
+    def __init__(self, config: CorpusConfig, *, cache_dir: Path) -> None:
+        super().__init__(config, cache_dir=cache_dir)
+        self.cut = getattr(config, "cut", None)
+        self.rescan = getattr(config, "rescan", True)
+
+    @abstractmethod
+    def storage(self) -> str:
+        """Return what names the storage on this machine, such as a resolved path."""
+
+    @abstractmethod
+    def present(self) -> Iterable[Recording]:
+        """Yield the recordings that are there, in order of names, with `same` filled in.
+
+        Raises: DataError.
+        """
+
+    @abstractmethod
+    def source(self, name: str) -> AudioSource:
+        """Return a recording's audio file. Raises: AudioError."""
+
+    @abstractmethod
+    def recordings_of(self, split: str) -> Recordings:
+        """Return the recordings of a split, rising, those that are left out included. Raises: DataError."""
+
+    def speaker(self, recording: int, name: str) -> str | None:
+        """Return who speaks in a recording, if that is known."""
+        speakers = self.manifest.speakers
+        return (speakers[recording] or None) if speakers is not None else None
+
+    def text(self, recording: int, name: str) -> str | None:
+        """Return what is said in a recording, if that is known. With cuts it would not be true."""
+        texts = self.manifest.texts
+        return (texts[recording] or None) if texts is not None and self.cut is None else None
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        # Imported here: reading audio brings numpy along, which listing and checking do without.
+        from wavslm_core.data.scan import update_manifest
+
+        key = json.dumps({"storage": self.storage(), "cut": self.cut and self.cut.model_dump()})
+        digest = hashlib.sha256(key.encode()).hexdigest()[:12]
+        return update_manifest(
+            self.cache_dir / f"{self.config.registered_name()}-{digest}",
+            key=key,
+            present=self.present,
+            read=self._read,
+            label=self.config.registered_name(),
+            rescan=self.rescan,
+        )
+
+    def _read(self, recording: Recording) -> Recording:
+        """Read a recording's header, try its samples and find its utterances."""
+        from dataclasses import replace
+
+        from wavslm_core.data.audio_files import proven_info
+        from wavslm_core.data.cutting import pieces_of
+
+        if recording.reason:
+            return recording
+        try:
+            source = self.source(recording.name)
+            info = proven_info(source)
+            pieces = pieces_of(source, info, self.cut) if self.cut is not None else None
+        except AudioError as error:
+            return replace(recording, reason=str(error))
+        return replace(
+            recording,
+            samples=info.samples,
+            sample_rate_hz=info.sample_rate_hz,
+            channels=info.channels,
+            pieces=pieces,
+        )
+
+    def utterances(self, split: str) -> Sequence[Utterance]:
+        from wavslm_core.data.utterance_table import UtteranceTable
+
+        return UtteranceTable(
+            self.manifest,
+            self._utterances_of(self.recordings_of(split)),
+            cut=self.cut is not None,
+            speaker=self.speaker,
+            text=self.text,
+        )
+
+    def _utterances_of(self, recordings: Recordings) -> Recordings:
+        if isinstance(recordings, range):
+            return self.manifest.utterances_of(recordings)
+        import numpy as np
+
+        chosen = np.zeros(len(self.manifest), np.bool_)
+        chosen[recordings] = True
+        rows = np.flatnonzero(chosen[self.manifest.recording])
+        # Half the memory, as long as 32 bits suffice.
+        return rows.astype(np.uint32) if len(chosen) < 1 << 32 and len(rows) < 1 << 32 else rows
+
+    def rejected(self, split: str) -> Sequence[Rejected]:
+        import numpy as np
+
+        manifest, recordings = self.manifest, self.recordings_of(split)
+        if isinstance(recordings, range):
+            low, high = np.searchsorted(manifest.rejected, (recordings.start, recordings.stop))
+            places: Iterable[int] = range(int(low), int(high))
+        else:
+            places = np.flatnonzero(np.isin(manifest.rejected, recordings)).tolist()
+        return [
+            Rejected(manifest.names[int(manifest.rejected[place])], manifest.reasons[place])
+            for place in places
+        ]
+
+    def divided(self, recordings: Recordings, *, fraction: float, split: str) -> Recordings:
+        """Return the recordings of "train" or "valid" when a stable hash divides them, speakers undivided.
+
+        Adding recordings never moves another one across; at least one is kept for validation, unless
+        `fraction` is 0. Computed once a manifest and remembered beside it.
+        """
+        import numpy as np
+
+        places = self._hash_places(recordings)
+        limit = fraction * _HASH_BUCKETS
+        kept = places < limit
+        if len(places) and limit and not kept.any() and len(np.unique(places)) > 1:
+            kept = places == places.min()
+        return np.asarray(recordings)[kept if split == "valid" else ~kept]
+
+    def _hash_places(self, recordings: Recordings) -> npt.NDArray[np.uint32]:
+        """Return where the key of each recording falls among the hash buckets, the same on every machine."""
+        import numpy as np
+
+        from wavslm_core.data.atomic import replacing
+
+        manifest = self.manifest
+        within = f"{len(recordings)} from {recordings[0]} to {recordings[-1]}" if len(recordings) else "none"
+        about = f"{manifest.digest} {within} {self.config.model_dump_json()}"
+        file = manifest.folder / f"places-{hashlib.sha256(about.encode()).hexdigest()[:12]}.npy"
+        try:
+            known = np.load(file, allow_pickle=False)
+            if len(known) == len(recordings):
+                return known
+        except (OSError, ValueError):
+            pass
+        names = manifest.names
+        keys = (self.speaker(index, names[index]) or names[index] for index in map(int, recordings))
+        places = np.fromiter(map(_place, keys), np.uint32, len(recordings))
+        # Somebody else's cache may not be writable: then it is computed every time.
+        with contextlib.suppress(DataError), replacing(file) as beside:
+            np.save(beside, places)
+        return places
+
+    def _part(self, utterance: Utterance) -> tuple[str, tuple[int, int] | None]:
+        """Return an utterance's recording and which samples of it are meant."""
+        if self.cut is None:
+            return utterance.id, None
+        name, _, start = utterance.id.rpartition("@")
+        return name, (int(start), utterance.samples)
+
+    def load(self, utterance: Utterance, *, sample_rate_hz: int) -> Tensor:
+        from wavslm_core.data.audio import read_audio
+
+        name, part = self._part(utterance)
+        return read_audio(self.source(name), sample_rate_hz=sample_rate_hz, part=part)
+
+    def load_crop(self, utterance: Utterance, *, start: int, samples: int, sample_rate_hz: int) -> Tensor:
+        from wavslm_core.data.audio import read_crop
+
+        name, part = self._part(utterance)
+        return read_crop(
+            self.source(name),
+            start=start,
+            samples=samples,
+            sample_rate_hz=sample_rate_hz,
+            own_rate_hz=utterance.sample_rate_hz,
+            part=part,
+        )
+
+    def fingerprint(self, split: str) -> dict[str, Any]:
+        import numpy as np
+
+        from wavslm_core.data.utterance_table import names_digest
+
+        manifest, recordings = self.manifest, np.asarray(self.recordings_of(split))
+        digest = hashlib.sha256(names_digest(manifest, recordings).encode())
+        for column in (manifest.sizes, manifest.stamps):
+            digest.update(np.ascontiguousarray(column[recordings]).tobytes())
+        document = {"corpus": self.config.registered_name(), "split": split, "files": len(recordings)}
+        if self.cut is not None:
+            document["cut"] = self.cut.model_dump()
+        return document | {"content": digest.hexdigest()[:16]}
+
+
+def _place(key: str) -> int:
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
