@@ -73,7 +73,7 @@ class Recipe(BaseModel):
     launch: LaunchConfig = LocalLaunch()
     """Where to run."""
     sweep: SweepConfig | None = None
-    """Variations of everything above, to run one after another and compare."""
+    """Variations of everything above, to run and compare."""
 
     _document: dict[str, Any] = PrivateAttr(default_factory=dict)
     _source: str = PrivateAttr(default="recipe")

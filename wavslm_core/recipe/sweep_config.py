@@ -1,4 +1,4 @@
-"""The `sweep:` block of a recipe: what to vary, how often to repeat it, and which numbers to compare."""
+"""The `sweep:` block of a recipe: what to vary, how often to repeat it, and which numbers to go by."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from wavslm_core.configs import Config
+from wavslm_core.recipe.sweep_axes import RandomAxes
+from wavslm_core.recipe.sweep_metric import Metric, Prune
 
 NEVER_VARIED = ("name", "extends", "sweep", "launch")
 """First keys of a recipe that are no axis: they change no result, or what a sweep is."""
@@ -40,18 +42,36 @@ class Column(Config):
 
 
 class SweepConfig(Config):
-    """Variations of this recipe, run one after another and compared."""
+    """Variations of this recipe, all checked before the first one runs, and compared."""
 
     grid: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
     """Override → values, such as `{head.chunk_tokens: [4, 8]}`; every combination becomes a trial."""
     trials: tuple[NamedTrial, ...] = ()
     """Named sets of overrides, each combined with the whole grid."""
+    random: RandomAxes | None = None
+    """Override → distribution, and `trials`: how many sets of values to draw, each combined with the grid."""
+    sampler: Literal["random", "optuna"] = "random"
+    """What chooses: `random` knows all trials beforehand. `optuna` (`pip install wavslm-core[optuna]`)
+    chooses each by the results of those before, from `random`'s ranges and the values of `grid` and
+    `trials`."""
+    metric: Metric | None = None
+    """What ranks the trials, such as `valid.loss` or `{path: evaluate.codec.metrics.stoi, goal: max}`."""
+    prune: Prune | None = None
+    """Stop trials that fall behind; `{}` stops those worse than the median after a quarter of their steps."""
+    max_parallel: int = Field(default=1, gt=0)
+    """Trials that run at once: on SLURM tasks of one job array, on this machine child processes, which need
+    `launch: {process: child}`."""
     seeds: tuple[int, ...] = ()
     """Every combination is run with each; tables then show means with 95% intervals."""
     seed_key: str = "seed"
     """Override that takes the seeds; `stages.train_lm.seed` repeats the language model alone on one codec."""
     compare: tuple[Column, ...] = ()
     """Columns of the table; default: the scores of `evaluate`, sizes and times."""
+
+    @field_validator("metric", mode="before")
+    @classmethod
+    def _path_alone(cls, metric: Any) -> Any:
+        return {"path": metric} if isinstance(metric, str) else metric
 
     @field_validator("compare", mode="before")
     @classmethod
@@ -62,8 +82,11 @@ class SweepConfig(Config):
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
-        if not (self.grid or self.trials or self.seeds):
-            raise ValueError("nothing varies: give `grid`, `trials` or `seeds`")
+        drawn = {} if self.random is None else self.random.axes
+        if self.random is not None and not drawn:
+            raise ValueError("random has no axes: give a distribution, or leave it out")
+        if not (self.grid or self.trials or self.seeds or drawn):
+            raise ValueError("nothing varies: give `grid`, `random`, `trials` or `seeds`")
         labels = [trial.label for trial in self.trials]
         _refuse_twice("trials have the label", labels)
         _refuse_twice("seeds has", self.seeds)
@@ -74,7 +97,11 @@ class SweepConfig(Config):
             twice = next((key for key in trial.overrides if key in self.grid), None)
             if twice is not None:
                 raise ValueError(f"trial '{trial.label}' sets {twice}, which `grid` varies: keep one")
-        varied = [*self.grid, *(key for trial in self.trials for key in trial.overrides)]
+        named = [key for trial in self.trials for key in trial.overrides]
+        twice = next((key for key in drawn if key in (*self.grid, *named)), None)
+        if twice is not None:
+            raise ValueError(f"{twice} is drawn by `random` and set by `grid` or `trials`: keep one")
+        varied = [*self.grid, *drawn, *named]
         if self.seeds and self.seed_key in varied:
             raise ValueError(f"{self.seed_key} is varied beside `seeds`, which sets it: keep one")
         for key in varied:
@@ -83,7 +110,22 @@ class SweepConfig(Config):
                     f"'{key}' cannot be varied: give the dotted key of something that a run computes with, "
                     "such as head.name or stages.train_lm.steps"
                 )
+        self._can_choose()
         return self
+
+    def _can_choose(self) -> None:
+        if self.sampler == "optuna":
+            if self.random is None:
+                raise ValueError("optuna needs `random`: its ranges, and how many `trials` to try")
+            if self.metric is None:
+                raise ValueError("optuna needs a `metric` to go by, such as valid.loss")
+            if self.seeds:
+                raise ValueError(
+                    "optuna tries each set of values once: leave `seeds` out, and repeat the best ones in "
+                    "another sweep"
+                )
+        if self.prune is not None and (self.metric is None or self.metric.validation is None):
+            raise ValueError("prune goes by what training measures: give a `metric` such as valid.loss")
 
 
 def _refuse_twice(what: str, values: Any) -> None:
