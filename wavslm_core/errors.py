@@ -54,3 +54,7 @@ def did_you_mean(given: str, allowed: Iterable[str]) -> str:
     """Return `" Did you mean 'x'?"`, or an empty string when nothing is close."""
     match = nearest(given, allowed)
     return f" Did you mean '{match}'?" if match else ""
+
+
+class LostProcessError(WavslmError):
+    """Another process that shares the run failed, was killed, or fell silent."""

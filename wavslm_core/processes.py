@@ -1,21 +1,37 @@
-"""The processes that share a run, and what they do together."""
+"""The processes that share a run, and what they do together. Importing this imports no torch."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from wavslm_core.errors import WavslmError
 
 Value = TypeVar("Value")
+
+VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK")
+"""What tells a process who the others are; submitit and torchrun export them."""
+PATIENCE_S = 600.0
+"""How long processes wait for one that is alive but silent, as while rank 0 alone writes a report. One that
+died is noticed at once, by its closed connections."""
 
 
 class Processes:
     """One process alone; every call returns at once. Subclasses talk to the others.
 
-    Every process has to make the same calls in the same order.
+    Every process has to make the same calls in the same order, but for `heard` and `rank_0_first`.
+    Raises (everywhere): LostProcessError when another process is gone.
     """
 
     rank: int = 0
     world_size: int = 1
+    local_rank: int = 0
+    """Rank among the processes of this machine: the number of its GPU."""
+    talk: Any = None
+    """Torch's group for flags and objects; None for one process alone."""
 
     def any(self, flag: bool) -> bool:
         """Return whether the flag is set in any process."""
@@ -32,8 +48,58 @@ class Processes:
         """Return what rank 0 gave to each of them."""
         return value
 
+    def heard(self, flag: bool) -> bool:
+        """Tell the others that a flag is set, and return whether any has told so yet; waits for nobody.
+
+        Meant for work of which every process does its own: the answers differ for a moment.
+        """
+        return flag
+
+    def rank_0_first(self, what: str) -> AbstractContextManager[None]:
+        """Let rank 0 go through a block before the others do, however long it takes.
+
+        `what` names the block; once rank 0 went through it, nobody waits for it any more.
+        """
+        return nullcontext()
+
+    def losing_nobody(self) -> AbstractContextManager[None]:
+        """Turn what torch's collectives raise about a lost process inside the block into one clear line."""
+        return nullcontext()
+
 
 ALONE = Processes()
+
+
+@contextmanager
+def join_processes(device: str = "auto", *, patience_s: float = PATIENCE_S) -> Iterator[Processes]:
+    """Join the processes that the environment names; without `WORLD_SIZE`, or with 1, there is one alone.
+
+    `device` is `launch.device`: processes on GPUs exchange gradients by NCCL, all else and all others by
+    gloo. Only gloo has been run by us so far. Raises: WavslmError when a variable is missing or wrong.
+    """
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        yield ALONE
+        return
+    missing = [name for name in VARIABLES if not os.environ.get(name)]
+    numbers = [os.environ.get(name, "") for name in VARIABLES[1:]]
+    if missing or not all(number.isdigit() for number in numbers):
+        given = ", ".join(f"{name}={os.environ.get(name, '')}" for name in VARIABLES)
+        raise WavslmError(
+            f"WORLD_SIZE says that several processes share this run, but {given}: set each of them (all but "
+            "the first are numbers), as submitit and torchrun do, or unset WORLD_SIZE"
+        )
+    from wavslm_core.process_group import ProcessGroup
+
+    _, rank, world_size, local_rank = map(int, numbers)
+    if rank >= world_size:
+        raise WavslmError(f"RANK is {rank}, but must be less than WORLD_SIZE, {world_size}")
+    group = ProcessGroup(rank, world_size, local_rank, device=device, patience_s=patience_s)
+    try:
+        yield group
+    except BaseException as error:
+        group.leave(error)
+        raise
+    group.leave()
 
 
 @dataclass(frozen=True)

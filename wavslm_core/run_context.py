@@ -77,7 +77,7 @@ class StageContext:
         return self.run_dir.parent / ".cache"
 
     def split(self, name: str) -> Split:
-        """Open a split ("train", "valid", …) of the recipe's data."""
+        """Open a split ("train", "valid", …) of the recipe's data; rank 0 first, which may have to make it."""
         from wavslm_core.data.corpora import open_split
 
         if self.recipe.data is None:
@@ -85,7 +85,8 @@ class StageContext:
                 f"stage '{self.stage_name}' needs speech, but the recipe has no `data:` block. "
                 "Add one, for instance `data: {corpus: folder, path: …}`"
             )
-        return open_split(self.recipe.data, name, cache_dir=self.cache_dir)
+        with self.processes.rank_0_first(f"split {name}"):
+            return open_split(self.recipe.data, name, cache_dir=self.cache_dir)
 
     def codec(self) -> Codec:
         """Load the codec that this run trained, else the recipe's checkpoint."""

@@ -1,20 +1,19 @@
 """Which data a step sees, as a pure function of (seed, step, rank, world size): nothing to resume.
 
 Every epoch is a keyed permutation computed element by element, so that an order over billions of items
-costs no memory. All ranks together take `batch_size · world_size` consecutive places of the order at each
-step and each takes its own part: the set of places depends on the size of the global batch only, not on how
-it is divided.
+costs no memory. All ranks together take consecutive places of the order at each step, a global batch, and
+each takes its own part: what a batch holds does not depend on how many processes divide it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from wavslm_core.errors import DataError
+from wavslm_core.errors import DataError, RecipeError
 
 IntArray = npt.NDArray[np.int64]
 _UintArray = npt.NDArray[np.uint64]
@@ -76,20 +75,40 @@ def batch_items(places: IntArray, *, size: int, seed: int) -> IntArray:
 
 @dataclass(frozen=True, kw_only=True)
 class Batching:
-    """How a process takes its part of each step."""
+    """How a process takes its part of each step. Raises: RecipeError when the parts would differ in size."""
 
     micro_batch_size: int
+    """Items of a micro-batch over all processes."""
     seed: int
     accumulate: int = 1
     """Micro-batches in a step."""
     rank: int = 0
     world_size: int = 1
 
+    def __post_init__(self) -> None:
+        if self.micro_batch_size % self.world_size:
+            size = self.micro_batch_size * self.accumulate
+            best = -(-self.micro_batch_size // self.world_size) * self.world_size * self.accumulate
+            raise RecipeError(
+                f"batch_size is {size} over all processes, in {self.accumulate} micro-batches of "
+                f"{self.micro_batch_size}, which {self.world_size} processes cannot share evenly: choose "
+                f"batch_size {best}, or another number of processes"
+            )
+
+    @property
+    def items(self) -> int:
+        """How many items of a micro-batch are this process's."""
+        return self.micro_batch_size // self.world_size
+
+    def alone(self) -> Batching:
+        """Return how one process would take all of it."""
+        return replace(self, rank=0, world_size=1)
+
     def places(self, step: int, micro_batch: int = 0) -> IntArray:
-        """Return the places (micro_batch_size,) in the order that a micro-batch takes."""
+        """Return the places (items,) in the order that this process takes for a micro-batch."""
         return batch_places(
             step * self.accumulate + micro_batch,
-            batch_size=self.micro_batch_size,
+            batch_size=self.items,
             rank=self.rank,
             world_size=self.world_size,
         )

@@ -6,6 +6,8 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 
+from wavslm_core.pulse import told
+
 
 @contextlib.contextmanager
 def progress_bar(
@@ -14,7 +16,8 @@ def progress_bar(
     """Show a bar while the block runs; call what it yields with the amount just done.
 
     `total` is None where it is not known before.
-    Nothing is drawn when standard error is not a terminal, or without `shown`.
+    Nothing is drawn when standard error is not a terminal, or without `shown`. Inside a run, its pulse is
+    told as well.
     """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -42,4 +45,14 @@ def progress_bar(
         redirect_stdout=sys.stdout.isatty(),
     ) as progress:
         task_id = progress.add_task(description, total=total)
-        yield lambda amount: progress.advance(task_id, amount)
+        pulse, stage = told()
+        done = 0.0
+
+        def advance(amount: float) -> None:
+            nonlocal done
+            done += amount
+            progress.advance(task_id, amount)
+            if shown:
+                pulse.beat(stage=stage, done=done, total=total, unit=unit)
+
+        yield advance

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from wavslm_core.codec import Codec
     from wavslm_core.recipe import Recipe
     from wavslm_core.training.codec_task import CodecTask
+    from wavslm_core.training.state import TrainState
 
 
 class TrainCodecConfig(CodecTrainingConfig):
@@ -38,8 +39,11 @@ class TrainCodec(Stage[TrainCodecConfig]):
 
         codec = self.build_codec(context)
         state = fit(self.build_task(codec, context), self.config, context, stage=self.name_in(context))
-        if context.rank > 0:
-            return
+        if context.rank == 0:
+            self._leave(codec, state, context)
+        context.processes.barrier()
+
+    def _leave(self, codec: Codec, state: TrainState, context: StageContext) -> None:
         codec.eval().save(context.codec_dir)
         parameters = {role: sum(p.numel() for p in getattr(codec, role).parameters()) for role in CODEC_ROLES}
         seconds = round(state.tokens / codec.facts.token_rate_hz, 1)
@@ -70,6 +74,7 @@ class TrainCodec(Stage[TrainCodecConfig]):
                 choice.registered_name(): registry.build(choice)
                 for choice in metric_configs(self.config.metrics)
             },
+            processes=context.processes,
         )
 
     def plan(self, recipe: Recipe) -> dict[str, Any]:

@@ -80,14 +80,15 @@ class TrainLm(Stage[TrainLmConfig]):
             batching=config.batching(context),
             control=config.control,
             valid_utterances=config.valid_utterances,
+            processes=context.processes,
         )
         state = fit(task, config, context, stage=self.name_in(context))
-        if context.rank > 0:
-            return
-        model.save(context.speech_lm_dir)
-        parameters = sum(p.numel() for p in model.parameters())
-        results = {"parameters": parameters, "control": config.control, **state.results()}
-        self.write_results(context, results)
+        if context.rank == 0:
+            model.save(context.speech_lm_dir)
+            parameters = sum(p.numel() for p in model.parameters())
+            results = {"parameters": parameters, "control": config.control, **state.results()}
+            self.write_results(context, results)
+        context.processes.barrier()
 
     def build_model(self, codec: Codec, context: StageContext) -> SpeechLM:
         """Return the model to start from, in which every random weight follows from the recipe's seed."""

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
@@ -24,12 +26,14 @@ from wavslm_core.data.batches import Batching, Crop, CropOrder
 from wavslm_core.data.corpora import Split
 from wavslm_core.data.length_batches import length_batches, spread
 from wavslm_core.data.prefetch import Prefetch
+from wavslm_core.dividing import divide
 from wavslm_core.errors import DataError, RecipeError
 from wavslm_core.evaluation.codebook import codebook_use, count_codes
 from wavslm_core.evaluation.metrics import Metric
 from wavslm_core.interfaces import QuantizerOutput
 from wavslm_core.kept_facts import check_losses, check_width
 from wavslm_core.lengths import valid_mask, zero_padding
+from wavslm_core.processes import ALONE, Processes
 from wavslm_core.training.codec_config import CodecTrainingConfig
 from wavslm_core.training.losses import MelLoss, feature_distance
 from wavslm_core.training.task import LossOutput, Task
@@ -48,6 +52,15 @@ class _Batch:
     targets: list[Tensor]
 
 
+@dataclass(frozen=True)
+class _Score:
+    """A validation utterance's tokens and numbers."""
+
+    tokens_T: npt.NDArray[np.int64]
+    spectral: float
+    metrics: dict[str, float]
+
+
 class CodecTask(Task):
     """Mel distance of the reconstruction, and what else `config` weighs in."""
 
@@ -60,11 +73,15 @@ class CodecTask(Task):
         config: CodecTrainingConfig,
         batching: Batching,
         metrics: Mapping[str, Metric[Any]] | None = None,
+        processes: Processes = ALONE,
     ) -> None:
+        """`processes` divide validation among each other."""
         self.codec = codec
         self.train = train
         self.valid = valid
         self.config = config
+        self.batching = batching
+        self.processes = processes
         self.metrics = dict(metrics or {})
         self.rate_in, self.rate_out = codec.sample_rate_in, codec.sample_rate_out
         for role in config.freeze:
@@ -128,8 +145,10 @@ class CodecTask(Task):
         # Silence on both sides where an item is padded, so that padding costs nothing.
         estimate_BS = zero_padding(estimate_BS[:, :size, None], out_lengths_B)[..., 0]
         frame_lengths = self.codec.encoder.frame_lengths(lengths)
+        samples = sum(len(waveform_S) for waveform_S in batch.waveforms)
         parts = {
-            "spectral": self.spectral(estimate_BS, target_BS[:, :size]),
+            # A mean over the audio there is, not over how far it happened to be padded in this process.
+            "spectral": self.spectral(estimate_BS, target_BS[:, :size]) * (waveform_BS.numel() / samples),
             "feature": feature_distance(
                 quantized.features_BTD, features_BTD, valid_mask(frame_lengths, features_BTD.shape[1])
             ),
@@ -141,6 +160,7 @@ class CodecTask(Task):
         return LossOutput(
             self._weighted(parts),
             metrics={name: value.detach() for name, value in parts.items()} | self._batch_use(tokens_N),
+            weight=samples,
             tokens=tokens_N.numel(),
             description=", ".join(
                 f"{self.train.utterances[crop.utterance].id}@{crop.start / self.rate_in:.2f}s"
@@ -186,36 +206,47 @@ class CodecTask(Task):
         Codes are on whatever the step: it is the codec as it would be shipped now.
         """
         durations = [self.valid.utterances[index].seconds for index in self._valid_ids]
-        budget = round(1000 * self.config.micro_batch_size * self.config.crop_seconds)
-        tokens: list[Any] = []
-        spectral: list[float] = []
-        values: dict[str, list[float]] = {name: [] for name in self.metrics}
-        for batch in length_batches([round(1000 * seconds) for seconds in durations], budget=budget):
-            indices = [self._valid_ids[place] for place in batch]
-            waveforms = [self.valid.load(index, sample_rate_hz=self.rate_in) for index in indices]
-            waveform_BS, lengths = self._padded(waveforms)
-            tokens_BT = self.codec.encode(waveform_BS, lengths=lengths)
-            token_lengths_B = self.codec.token_lengths(lengths)
-            decoded_BS = self.codec.decode(tokens_BT, lengths=token_lengths_B).float()
-            for row, index in enumerate(indices):
-                tokens.append(tokens_BT[row, : int(token_lengths_B[row])].cpu().numpy())
-                reference_S = waveforms[row]
-                if self.rate_out != self.rate_in:
-                    reference_S = self.valid.load(index, sample_rate_hz=self.rate_out)
-                size = min(len(reference_S), decoded_BS.shape[1])
-                reference_S = reference_S[:size].to(self.device)
-                estimate_S = decoded_BS[row, :size]
-                spectral.append(float(self.spectral(estimate_S[None], reference_S[None])))
-                for name, metric in self.metrics.items():
-                    values[name].append(metric.compute(reference_S, estimate_S, sample_rate_hz=self.rate_out))
+        budget = round(1000 * self.batching.items * self.config.crop_seconds)
+        batches = list(length_batches([round(1000 * seconds) for seconds in durations], budget=budget))
+        scores = [score for part in divide(self.processes, batches, self._scores) for score in part]
+        tokens = [score.tokens_T for score in scores]
+        values = {name: [score.metrics[name] for score in scores] for name in self.metrics}
         use = codebook_use(count_codes(tokens, vocab_size=self.codec.facts.quantizer.vocab_size))
         return {
-            "loss": sum(spectral) / len(spectral),
+            "loss": sum(score.spectral for score in scores) / len(scores),
             "codes_used": float(use.used),
             "codebook_usage": use.used_fraction,
             "code_entropy_bits": use.entropy_bits,
             **{name: _mean_defined(found) for name, found in values.items()},
         }
+
+    def _scores(self, batch: list[int]) -> list[_Score]:
+        """Return what validation utterances score, given their places among those that are scored."""
+        indices = [self._valid_ids[place] for place in batch]
+        waveforms = [self.valid.load(index, sample_rate_hz=self.rate_in) for index in indices]
+        waveform_BS, lengths = self._padded(waveforms)
+        tokens_BT = self.codec.encode(waveform_BS, lengths=lengths)
+        token_lengths_B = self.codec.token_lengths(lengths)
+        decoded_BS = self.codec.decode(tokens_BT, lengths=token_lengths_B).float()
+        scores = []
+        for row, index in enumerate(indices):
+            reference_S = waveforms[row]
+            if self.rate_out != self.rate_in:
+                reference_S = self.valid.load(index, sample_rate_hz=self.rate_out)
+            size = min(len(reference_S), decoded_BS.shape[1])
+            reference_S = reference_S[:size].to(self.device)
+            estimate_S = decoded_BS[row, :size]
+            scores.append(
+                _Score(
+                    tokens_T=tokens_BT[row, : int(token_lengths_B[row])].cpu().numpy(),
+                    spectral=float(self.spectral(estimate_S[None], reference_S[None])),
+                    metrics={
+                        name: metric.compute(reference_S, estimate_S, sample_rate_hz=self.rate_out)
+                        for name, metric in self.metrics.items()
+                    },
+                )
+            )
+        return scores
 
     def show(self, tracker: Tracker, step: int) -> None:
         """Log a validation utterance and its reconstruction."""

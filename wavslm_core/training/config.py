@@ -19,7 +19,8 @@ class TrainingConfig(StageConfig):
     steps: int = Field(gt=0)
     """Optimizer steps."""
     batch_size: int = Field(default=16, gt=0)
-    """Items per optimizer step and process, over all accumulated micro-batches."""
+    """Items per optimizer step, over all processes and accumulated micro-batches; each micro-batch is shared
+    evenly by the processes, so that their number changes how fast a run is and not what it computes."""
     accumulate: int = Field(default=1, gt=0)
     """Micro-batches per optimizer step; divides `batch_size`."""
     lr: float = Field(default=1e-4, gt=0)
@@ -66,7 +67,7 @@ class TrainingConfig(StageConfig):
 
     @property
     def micro_batch_size(self) -> int:
-        """Items that pass through the model at once."""
+        """Items that pass through the model at once, in all processes together."""
         return self.batch_size // self.accumulate
 
     def seed_in(self, context: StageContext) -> int:
@@ -74,7 +75,7 @@ class TrainingConfig(StageConfig):
         return context.recipe.seed if self.seed is None else self.seed
 
     def batching(self, context: StageContext) -> Batching:
-        """Return how this process takes its part of each step of a run."""
+        """Return how this process takes its part of each step. Raises: RecipeError for uneven parts."""
         from wavslm_core.data.batches import Batching
 
         return Batching(

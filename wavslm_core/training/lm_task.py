@@ -22,8 +22,9 @@ from torch.nn.utils.rnn import pad_sequence
 from wavslm_core.data.batches import Batching, Crop, CropOrder
 from wavslm_core.data.length_batches import length_batches, spread
 from wavslm_core.data.token_store import TokenStore
+from wavslm_core.dividing import divide
 from wavslm_core.errors import DataError
-from wavslm_core.lengths import valid_mask
+from wavslm_core.processes import ALONE, Processes
 from wavslm_core.speech_lm import SpeechLM
 from wavslm_core.training.task import LossOutput, Task
 from wavslm_core.training.tracking import Tracker
@@ -49,8 +50,9 @@ class LanguageModelTask(Task):
         batching: Batching,
         control: Control = "none",
         valid_utterances: int | None = None,
+        processes: Processes = ALONE,
     ) -> None:
-        """`valid_utterances`: how many to score, evenly spread; None: all.
+        """`valid_utterances`: how many to score, evenly spread; None: all. `processes` divide that work.
 
         Raises: DataError when crops are no whole chunks, or no utterance is long enough to predict anything.
         """
@@ -60,6 +62,7 @@ class LanguageModelTask(Task):
         self.crop_tokens = crop_tokens
         self.batching = batching
         self.control = control
+        self.processes = processes
         self.chunk = chunk = model.chunk_tokens
         # A crop must be in phase with how its tokens were coded as well as with how they are predicted.
         self.align = align = math.lcm(chunk, model.codec.facts.chunk_tokens)
@@ -74,9 +77,9 @@ class LanguageModelTask(Task):
         valid_ids = self._long_enough(valid, self._valid_lengths)
         self._valid_ids = valid_ids[spread(len(valid_ids), valid_utterances)]
         self._gap_ids = self._train_ids[spread(len(self._train_ids), GAP_UTTERANCES)]
-        self._order = CropOrder(
-            self._train_lengths[self._train_ids], crop=crop_tokens, batching=batching, unit=align
-        )
+        lengths = self._train_lengths[self._train_ids]
+        self._order = CropOrder(lengths, crop=crop_tokens, batching=batching, unit=align)
+        self._whole_order = CropOrder(lengths, crop=crop_tokens, batching=batching.alone(), unit=align)
 
     def _long_enough(self, store: TokenStore, lengths: IntArray) -> IntArray:
         """Return the indices of utterances in which at least one token is predicted."""
@@ -98,16 +101,14 @@ class LanguageModelTask(Task):
 
     def crops(self, step: int, micro_batch: int) -> list[Crop]:
         """Return a micro-batch's crops; `utterance` is an index into the store, `start` counts tokens."""
-        crops = self._order.crops(step, micro_batch)
-        return [Crop(int(self._train_ids[crop.utterance]), crop.start) for crop in crops]
+        return self._stored(self._order.crops(step, micro_batch))
 
     def loss(self, step: int, micro_batch: int) -> LossOutput:
         crops = self.crops(step, micro_batch)
-        limit = self.crop_tokens
-        rows = [self.train.tokens(crop.utterance)[crop.start : crop.start + limit] for crop in crops]
-        tokens_BT, lengths = self._padded(rows)
+        rows = self._rows(crops)
         if self.control == "shuffled_tokens":
-            tokens_BT = shuffle_valid(tokens_BT, lengths)
+            rows = self._shuffled_rows(step, micro_batch)
+        tokens_BT, lengths = self._padded(rows)
         log_probs_BT = self.model(tokens_BT, lengths=lengths)
         # Picked by place and not by "is a number", so that a NaN out of the model reaches the loop's guard.
         loss = -log_probs_BT[self.model.predicted(tokens_BT, lengths=lengths)].mean()
@@ -118,6 +119,20 @@ class LanguageModelTask(Task):
             tokens=sum(len(row) for row in rows),
             description=", ".join(f"{self.train.ids[crop.utterance]}@{crop.start}" for crop in crops),
         )
+
+    def _stored(self, crops: Sequence[Crop]) -> list[Crop]:
+        return [Crop(int(self._train_ids[crop.utterance]), crop.start) for crop in crops]
+
+    def _rows(self, crops: Sequence[Crop]) -> list[IntArray]:
+        limit = self.crop_tokens
+        return [self.train.tokens(crop.utterance)[crop.start : crop.start + limit] for crop in crops]
+
+    def _shuffled_rows(self, step: int, micro_batch: int) -> list[IntArray]:
+        """Return this process's rows once the tokens of the whole micro-batch have changed places."""
+        rows = self._rows(self._stored(self._whole_order.crops(step, micro_batch)))
+        generator = np.random.default_rng([self.batching.seed, step, micro_batch])
+        first = self.batching.rank * self.batching.items
+        return shuffled(rows, generator)[first : first + self.batching.items]
 
     def validate(self) -> dict[str, float]:
         """Return nats (`loss`) and bits per token over whole validation utterances.
@@ -162,17 +177,25 @@ class LanguageModelTask(Task):
         return tokens_BT.to(self.device), lengths.to(self.device)
 
     def _score(self, store: TokenStore, indices: IntArray, sizes: IntArray) -> _Score:
-        """Score whole utterances in padded batches no larger than a training batch."""
-        score = _Score(np.zeros(self.chunk), np.zeros(self.chunk))
-        budget = self.batching.micro_batch_size * self.crop_tokens
-        for batch in length_batches(sizes[indices], budget=budget):
+        """Score whole utterances in padded batches no larger than a process's training batch."""
+
+        def score_batch(batch: list[int]) -> tuple[list[float], list[int]]:
             tokens_BT, lengths = self._padded([store.tokens(int(indices[place])) for place in batch])
             log_probs_BT = self.model(tokens_BT, lengths=lengths).cpu().double()
             predicted_BT = self.model.predicted(tokens_BT, lengths=lengths).cpu()
             bits_BT = torch.where(predicted_BT, -log_probs_BT / math.log(2), 0.0)
-            for place in range(self.chunk):
-                score.bits_C[place] += float(bits_BT[:, place :: self.chunk].sum())
-                score.count_C[place] += int(predicted_BT[:, place :: self.chunk].sum())
+            places = [slice(place, None, self.chunk) for place in range(self.chunk)]
+            return (
+                [float(bits_BT[:, place].sum()) for place in places],
+                [int(predicted_BT[:, place].sum()) for place in places],
+            )
+
+        score = _Score(np.zeros(self.chunk), np.zeros(self.chunk))
+        budget = self.batching.items * self.crop_tokens
+        batches = list(length_batches(sizes[indices], budget=budget))
+        for bits, counts in divide(self.processes, batches, score_batch):
+            score.bits_C += bits
+            score.count_C += counts
         return score
 
 
@@ -194,10 +217,7 @@ class _Score:
             return [float(mean) for mean in self.bits_C / self.count_C]
 
 
-def shuffle_valid(tokens_BT: Tensor, lengths: Tensor) -> Tensor:
-    """Permute all valid tokens of a batch among each other, with torch's global CPU generator."""
-    valid_BT = valid_mask(lengths, tokens_BT.shape[1])
-    flat = tokens_BT[valid_BT]
-    shuffled_BT = tokens_BT.clone()
-    shuffled_BT[valid_BT] = flat[torch.randperm(flat.numel()).to(flat.device)]
-    return shuffled_BT
+def shuffled(rows: Sequence[IntArray], generator: np.random.Generator) -> list[IntArray]:
+    """Return rows of the same lengths in which all tokens of all rows have changed places."""
+    flat = generator.permutation(np.concatenate(rows))
+    return np.split(flat, np.cumsum([len(row) for row in rows])[:-1])

@@ -2,6 +2,9 @@
 
 A killed run, started again, ends with the weights that it would have had: each step is a pure function of
 the weights, the optimizer's state, the seed and the step's number, and the first two are in the checkpoint.
+
+Several processes run this loop side by side, each on its part of every batch, and agree on what they do:
+losses are means over all of them, and every decision follows from numbers that all have. Rank 0 writes.
 """
 
 from __future__ import annotations
@@ -17,22 +20,24 @@ import torch
 
 from wavslm_core.errors import CheckpointError
 from wavslm_core.run_context import Interrupted, StageContext
-from wavslm_core.training.checkpoints import Checkpoints, load_modules
+from wavslm_core.training.buffers import check_buffers
+from wavslm_core.training.checkpoints import Checkpoints
 from wavslm_core.training.config import TrainingConfig
 from wavslm_core.training.guard import NonFiniteGuard
 from wavslm_core.training.optimizers import (
     build_optimizer,
-    clip_gradients,
-    scale_gradients,
+    parameters_of,
+    scale_and_clip,
     set_learning_rate,
 )
+from wavslm_core.training.parallel import build_parallel
 from wavslm_core.training.precision import autocast
 from wavslm_core.training.progress import TrainingProgress
 from wavslm_core.training.randomness import seed_torch
 from wavslm_core.training.schedules import Schedule, build_schedule
 from wavslm_core.training.state import TrainState
 from wavslm_core.training.task import LossOutput, Task
-from wavslm_core.training.tracking import Tracker
+from wavslm_core.training.tracking import SilentTracker, Tracker
 
 logger = logging.getLogger(__name__)
 
@@ -40,17 +45,17 @@ logger = logging.getLogger(__name__)
 def fit(task: Task, config: TrainingConfig, context: StageContext, *, stage: str) -> TrainState:
     """Train `task` for `config.steps` steps, continuing from `<run>/checkpoints/<stage>` if there is any.
 
-    Afterwards `task.modules` hold the weights that `config.select` asks for.
-    Raises: Interrupted, after a checkpoint, once the run was asked to stop; TrainingError when losses stay
-    non-finite; CheckpointError when nothing can be read or written.
+    Afterwards `task.modules` hold the weights that `config.select` asks for, whole in every process.
+    Raises: Interrupted, after a checkpoint, once any process was asked to stop; TrainingError when losses
+    stay non-finite; CheckpointError when nothing can be read or written; LostProcessError.
     """
-    with closing(task):
+    with closing(task), context.processes.losing_nobody():
         return _Fit(task, config, context, stage).run()
 
 
 @dataclass
 class _Step:
-    """What one optimizer step has to tell."""
+    """What one optimizer step has to tell; `outputs` are this process's."""
 
     loss: float
     gradient_norm: float
@@ -65,9 +70,17 @@ class _Fit:
         self.context = context
         self.stage = stage
         self.seed = config.seed_in(context)
+        self.processes = context.processes
+        self.parallel = build_parallel(task, config, context)
         self.optimizer = build_optimizer(task.parameter_groups(), config)
+        self.parameters = parameters_of(self.optimizer)
         self.schedule: Schedule = build_schedule(config)
-        self.checkpoints = Checkpoints(context.run_dir / "checkpoints" / stage, keep=config.keep_checkpoints)
+        self.checkpoints = Checkpoints(
+            context.run_dir / "checkpoints" / stage,
+            keep=config.keep_checkpoints,
+            processes=context.processes,
+            sharded=self.parallel.sharded,
+        )
         self.state = TrainState()
         self.guard = NonFiniteGuard()
         self.saved = self.progress_mark
@@ -79,14 +92,16 @@ class _Fit:
         self.restore()
         start_step = self.state.step
         evaluated = not (self.to_validate or self.to_show)
+        writes = context.rank == 0
+        tracker_class = Tracker if writes else SilentTracker
         with (
-            Tracker(context.run_dir, self.stage, start_step=start_step, evaluated=evaluated) as tracker,
-            TrainingProgress(self.stage, steps=config.steps, start_step=start_step) as progress,
+            tracker_class(context.run_dir, self.stage, start_step=start_step, evaluated=evaluated) as tracker,
+            TrainingProgress(self.stage, steps=config.steps, start_step=start_step, shown=writes) as progress,
         ):
             if start_step:
                 progress.note(f"continuing from step {start_step}")
             while True:
-                if context.stop_requested():
+                if self.processes.any(context.stop_requested()):
                     self.save(tracker)
                     raise Interrupted(f"{self.stage} stopped at step {self.state.step} of {config.steps}")
                 if self.to_validate:
@@ -100,6 +115,9 @@ class _Fit:
                     break
                 step = self.train_step()
                 progress.update(self.state.step, loss=step.loss)
+                context.pulse.beat(stage=self.stage, done=self.state.step, total=config.steps, loss=step.loss)
+                if self.state.step == start_step + 1:
+                    check_buffers(self.task.modules, self.processes)
                 if self.is_due(config.log_every):
                     self.log(step, tracker)
         self.select()
@@ -129,46 +147,82 @@ class _Fit:
             module.train()
         lr = set_learning_rate(self.optimizer, self.schedule.factor(state.step))
         self.optimizer.zero_grad(set_to_none=True)
-        outputs = []
+        outputs: list[LossOutput] = []
         for micro_batch in range(config.accumulate):
             seed_torch(self.seed, "train", state.step, micro_batch, self.context.rank)
-            with autocast(config.precision, self.context.device):
-                output = self.task.loss(state.step, micro_batch)
-            if config.accumulate == 1:
-                output.weight = 1.0
-            (output.loss * output.weight).backward()
+            with self.parallel.exchanging(micro_batch + 1 == config.accumulate):
+                output = self.forward(micro_batch)
+                (output.loss * output.weight).backward()
             output.loss = output.loss.detach()
             outputs.append(output)
+        loss_sum = torch.stack([output.loss.double() * output.weight for output in outputs]).sum()
         weight = sum(output.weight for output in outputs)
-        if config.accumulate > 1:
-            scale_gradients(self.optimizer, 1 / weight)
-        norm = clip_gradients(self.optimizer, config.clip_norm)
+        tokens = sum(output.tokens for output in outputs)
+        sums_3 = self.parallel.total(
+            torch.stack([loss_sum, loss_sum.new_tensor(weight), loss_sum.new_tensor(tokens)])
+        )
+        # What was summed over processes so far is divided by their number: a mean over all of them is wanted.
+        gradients = self.parallel.gradients(self.parameters)
+        norm = scale_and_clip(
+            gradients,
+            norm=self.parallel.gradient_norm(gradients),
+            scale=(self.processes.world_size / sums_3[1]).float(),
+            limit=config.clip_norm,
+        )
         # One transfer, so that a GPU is waited for once a step.
-        mean_loss = torch.stack([output.loss.float() * output.weight for output in outputs]).sum() / weight
-        loss, gradient_norm = torch.stack([mean_loss, norm.to(mean_loss)]).tolist()
+        loss, gradient_norm, tokens_float = torch.stack(
+            [sums_3[0] / sums_3[1], norm.double(), sums_3[2]]
+        ).tolist()
         if math.isfinite(loss) and math.isfinite(gradient_norm):
             self.optimizer.step()
             self.guard.passed()
             state.loss_sum += loss
             state.loss_count += 1
         else:
-            batch = "; ".join(output.description for output in outputs if output.description)
-            self.guard.skipped(state.step + 1, loss=loss, gradient_norm=gradient_norm, batch=batch)
+            self.skip(outputs, loss=loss, gradient_norm=gradient_norm)
         state.step += 1
-        tokens = sum(output.tokens for output in outputs)
-        state.tokens += tokens
-        self.tokens_since_log += tokens
+        state.tokens += round(tokens_float)
+        self.tokens_since_log += round(tokens_float)
         state.seconds += time.monotonic() - started
         return _Step(loss, gradient_norm, lr, outputs)
+
+    def forward(self, micro_batch: int) -> LossOutput:
+        """Return the loss of this process's part of a micro-batch, ready to be differentiated."""
+        outputs: list[LossOutput] = []
+
+        def loss() -> torch.Tensor:
+            outputs.append(self.task.loss(self.state.step, micro_batch))
+            return outputs[0].loss
+
+        with autocast(self.config.precision, self.context.device):
+            # A wrapper may hand the loss on in its own way.
+            loss_tensor = self.parallel.forward(loss)
+        outputs[0].loss = loss_tensor
+        if self.config.accumulate == self.processes.world_size == 1:
+            # Nothing to weigh it against, so that no gradient is multiplied to be divided again.
+            outputs[0].weight = 1.0
+        return outputs[0]
+
+    def skip(self, outputs: list[LossOutput], *, loss: float, gradient_norm: float) -> None:
+        """Take note of a step that is left out. Raises: TrainingError, naming the worst batches first."""
+        outputs = sorted(outputs, key=lambda output: math.isfinite(float(output.loss)))
+        finite = all(math.isfinite(float(output.loss)) for output in outputs)
+        named = "; ".join(output.description for output in outputs if output.description)
+        batch = "; ".join(
+            text for _, text in sorted(self.processes.gather((finite, named)), key=lambda x: x[0])
+        )
+        self.guard.skipped(self.state.step + 1, loss=loss, gradient_norm=gradient_norm, batch=batch)
 
     def log(self, step: _Step, tracker: Tracker) -> None:
         """Log the mean loss since the last line, and of this step everything else."""
         state = self.state
         now = time.monotonic()
-        values = {name: 0.0 for output in step.outputs for name in output.metrics}
-        for output in step.outputs:
-            for name, value in output.metrics.items():
-                values[name] += float(value) / len(step.outputs)
+        own = [{name: float(value) for name, value in output.metrics.items()} for output in step.outputs]
+        parts = [metrics for part in self.processes.gather(own) for metrics in part]
+        values = {name: 0.0 for metrics in parts for name in metrics}
+        for metrics in parts:
+            for name, value in metrics.items():
+                values[name] += value / len(parts)
         values |= {
             "loss": state.loss_sum / state.loss_count if state.loss_count else math.nan,
             "lr": step.lr,
@@ -182,19 +236,22 @@ class _Fit:
 
     def validate(self, tracker: Tracker, progress: TrainingProgress) -> None:
         with self.not_training("validate"), autocast(self.config.precision, self.context.device):
-            valid = {name: float(value) for name, value in self.task.validate().items()}
+            found = self.parallel.evaluate(self.task.validate)
+            valid = {name: float(value) for name, value in found.items()}
         tracker.scalars("valid", self.state.step, valid)
         self.schedule.observe(valid["loss"])
         is_best = self.state.observe(valid)
         suffix = " (best so far)" if is_best else ""
         progress.note(f"step {self.state.step}  validation loss {valid['loss']:.4f}{suffix}")
         if is_best and self.config.select == "best":
-            self.checkpoints.save_best(self.state.step, self.module_states())
+            self.checkpoints.save_best(self.state.step, self.parallel.whole_states())
 
     def show(self, tracker: Tracker) -> None:
         # No autocast: what is shown comes from the model as it is shipped.
         with self.not_training("show"):
-            self.task.show(tracker, self.state.step)
+            self.parallel.evaluate(
+                lambda: self.task.show(tracker, self.state.step) if tracker.writes else None
+            )
         self.state.shown_step = self.state.step
 
     @contextmanager
@@ -208,18 +265,16 @@ class _Fit:
             yield
         self.logged_at += time.monotonic() - started
 
-    def module_states(self) -> dict[str, dict[str, torch.Tensor]]:
-        return {name: module.state_dict() for name, module in self.task.modules.items()}
-
     def save(self, tracker: Tracker) -> None:
         """Write a checkpoint of this step, unless there is one that knows as much."""
         if self.saved == self.progress_mark:
             return
         tracker.flush()
         self.state.skipped, self.state.skipped_in_a_row = self.guard.total, self.guard.in_a_row
+        check_buffers(self.task.modules, self.processes)
         content = {
             "state": self.state.state_dict(),
-            "modules": self.module_states(),
+            "modules": self.parallel.states(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
         }
@@ -234,8 +289,7 @@ class _Fit:
         source = f"the checkpoint in {self.checkpoints.folder}"
         try:
             self.state = TrainState.from_state_dict(content["state"])
-            load_modules(self.task.modules, content["modules"], source=source)
-            self.optimizer.load_state_dict(content["optimizer"])
+            self.parallel.restore(content, self.optimizer, source=source)
             self.schedule.load_state_dict(content["schedule"])
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
@@ -246,7 +300,7 @@ class _Fit:
         self.saved = self.progress_mark
 
     def select(self) -> None:
-        """Put the weights that the config asks for into the modules."""
+        """Put the weights that the config asks for into the modules, as ordinary ones."""
         state = self.state
         state.selected_step = state.step
         if self.config.select == "best" and state.best_step is not None and state.best_step != state.step:
@@ -256,7 +310,8 @@ class _Fit:
                 logger.warning("%s; keeping the weights of the last step instead of the best", error)
             else:
                 source = f"the best weights in {self.checkpoints.folder}"
-                load_modules(self.task.modules, best, source=source)
+                self.parallel.load(best, source=source)
                 state.selected_step = state.best_step
+        self.parallel.finish()
         for module in self.task.modules.values():
             module.eval()

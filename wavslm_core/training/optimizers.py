@@ -35,16 +35,21 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:
     return float(optimizer.param_groups[0]["lr"])
 
 
-def scale_gradients(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Multiply all gradients by a number."""
-    gradients = [p.grad for p in _parameters(optimizer) if p.grad is not None]
-    torch._foreach_mul_(gradients, factor)
-
-
-def clip_gradients(optimizer: torch.optim.Optimizer, norm: float) -> torch.Tensor:
-    """Scale all gradients down to a total norm of at most `norm`; return the norm before that (0-d)."""
-    return torch.nn.utils.clip_grad_norm_(_parameters(optimizer), norm)
-
-
-def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
+def parameters_of(optimizer: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
+    """Return all parameters, in the order in which the optimizer's state counts them."""
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def scale_and_clip(
+    gradients: list[torch.Tensor], *, norm: torch.Tensor, scale: torch.Tensor, limit: float
+) -> torch.Tensor:
+    """Multiply gradients by `scale`, then scale them down to a norm of at most `limit`, in one pass.
+
+    `norm` is the norm of all of them before that (0-d), `scale` a 0-d tensor. Returns the scaled norm.
+    """
+    norm = norm * scale
+    # Not as a plain number: a GPU would be waited for.
+    factor = scale * (limit / (norm + 1e-6)).clamp(max=1.0)
+    if gradients:
+        torch._foreach_mul_(gradients, factor)
+    return norm

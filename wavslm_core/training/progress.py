@@ -22,14 +22,23 @@ def spell_seconds(seconds: float) -> str:
 class TrainingProgress:
     """Loss, rate and time left; writes to standard error, so that results on standard output stay clean."""
 
-    def __init__(self, name: str, *, steps: int, start_step: int = 0, console: Console | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        steps: int,
+        start_step: int = 0,
+        console: Console | None = None,
+        shown: bool = True,
+    ) -> None:
+        """`shown` is false in the processes beside the one that speaks for all."""
         self.name = name
         self.steps = steps
-        self._console = console or Console(stderr=True)
+        self._console = console or Console(stderr=True, quiet=not shown)
         self._start_step = start_step
         self._started = self._last_line = time.monotonic()
         self._bar: Progress | None = None
-        if self._console.is_terminal:
+        if self._console.is_terminal and shown:
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),

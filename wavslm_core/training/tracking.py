@@ -37,6 +37,9 @@ class Tracker:
     Raises (everywhere): WavslmError when the disk is full or the folder is not writable.
     """
 
+    writes = True
+    """Whether anything comes of what it is told."""
+
     def __init__(self, run_dir: Path, stage: str, *, start_step: int = 0, evaluated: bool = True) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
@@ -124,6 +127,31 @@ class Tracker:
 
     def _writing(self) -> _Writing:
         return _Writing(self.metrics_path.parent)
+
+
+class SilentTracker(Tracker):
+    """Writes nothing: for the processes beside the one that does."""
+
+    writes = False
+
+    def __init__(self, run_dir: Path, stage: str, *, start_step: int = 0, evaluated: bool = True) -> None:
+        self.stage = stage
+        self.metrics_path = run_dir / METRICS_FILE
+
+    def scalars(self, split: str, step: int, values: Mapping[str, float | Tensor]) -> None:
+        return None
+
+    def audio(self, tag: str, waveform_S: Tensor, sample_rate_hz: int, step: int) -> None:
+        return None
+
+    def figure(self, tag: str, figure: Figure, step: int) -> None:
+        return None
+
+    def flush(self) -> None:
+        return None
+
+    def close(self) -> None:
+        return None
 
 
 def _wait_for_a_later_name(folder: Path) -> None:

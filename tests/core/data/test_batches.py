@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from wavslm_core.data.batches import Batching, CropOrder, batch_items, permute
-from wavslm_core.errors import DataError
+from wavslm_core.errors import DataError, RecipeError
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 10, 64, 65, 1000, 4097])
@@ -42,10 +42,16 @@ def test_the_global_batch_does_not_depend_on_how_it_is_divided(world_size: int) 
     for step in (0, 3, 40):
         whole = Batching(micro_batch_size=8, seed=5).places(step)
         parts = [
-            Batching(micro_batch_size=8 // world_size, seed=5, rank=rank, world_size=world_size).places(step)
+            Batching(micro_batch_size=8, seed=5, rank=rank, world_size=world_size).places(step)
             for rank in range(world_size)
         ]
         np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+def test_batches_that_cannot_be_divided_say_what_can() -> None:
+    message = r"batch_size is 16 .* 2 micro-batches of 8, which 3 processes cannot .* choose batch_size 18"
+    with pytest.raises(RecipeError, match=message):
+        Batching(micro_batch_size=8, accumulate=2, seed=5, world_size=3)
 
 
 def test_micro_batches_divide_a_step() -> None:
@@ -95,7 +101,7 @@ def test_crops_lie_inside_and_take_long_utterances_more_often() -> None:
     assert starts.min() < 50
     assert starts.max() > 850
     assert 400 < starts.mean() < 500
-    divided = [order(2, rank=rank, world_size=2).crops(9) for rank in (0, 1)]
+    divided = [order(4, rank=rank, world_size=2).crops(9) for rank in (0, 1)]
     assert divided[0] + divided[1] == order(4).crops(9)
 
 

@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from wavslm_core.errors import CheckpointError, WavslmError
-from wavslm_core.training.checkpoints import Checkpoints, read_checkpoint, write_checkpoint
+from wavslm_core.training.checkpoint_files import read_checkpoint, write_checkpoint
+from wavslm_core.training.checkpoints import Checkpoints
 
 
 def content(value: float) -> dict[str, object]:

@@ -15,7 +15,7 @@ from wavslm_core.data.batches import Batching
 from wavslm_core.data.token_store import TokenStore
 from wavslm_core.data.token_writer import ShardRecord, TokenWriter
 from wavslm_core.errors import DataError
-from wavslm_core.training.lm_task import Control, LanguageModelTask, shuffle_valid
+from wavslm_core.training.lm_task import Control, LanguageModelTask, shuffled
 
 VOCAB_SIZE = 32
 BATCHING = Batching(micro_batch_size=4, accumulate=2, seed=5)
@@ -106,7 +106,7 @@ def test_crops_are_whole_chunks_of_one_utterance(stores: tuple[TokenStore, Token
 def test_accumulation_and_ranks_divide_the_same_batch(stores: tuple[TokenStore, TokenStore]) -> None:
     whole = make_task(stores, micro_batch_size=8, accumulate=1)
     parts = make_task(stores, micro_batch_size=4, accumulate=2)
-    ranks = [make_task(stores, micro_batch_size=4, accumulate=1, rank=rank, world_size=2) for rank in (0, 1)]
+    ranks = [make_task(stores, micro_batch_size=8, accumulate=1, rank=rank, world_size=2) for rank in (0, 1)]
     for step in range(3):
         utterances = [crop.utterance for crop in whole.crops(step, 0)]
         assert utterances == [crop.utterance for micro in (0, 1) for crop in parts.crops(step, micro)]
@@ -160,15 +160,23 @@ def test_the_codec_gets_no_gradient(stores: tuple[TokenStore, TokenStore]) -> No
     assert all(grad is not None and grad.abs().sum() > 0 for grad in grads)
 
 
-def test_shuffling_keeps_padding_and_counts() -> None:
-    tokens = torch.arange(1, 13).view(2, 6)
-    lengths = torch.tensor([6, 3])
-    tokens[1, 3:] = 0
-    torch.manual_seed(0)
-    shuffled = shuffle_valid(tokens, lengths)
-    assert shuffled.flatten().sort().values.equal(tokens.flatten().sort().values)
-    assert shuffled[1, 3:].eq(0).all()
-    assert not shuffled.equal(tokens)
+def test_shuffling_keeps_lengths_and_counts() -> None:
+    rows = [np.arange(1, 7), np.arange(7, 10)]
+    found = shuffled(rows, np.random.default_rng(0))
+    assert [len(row) for row in found] == [6, 3]
+    assert sorted(np.concatenate(found)) == list(range(1, 10))
+    assert any(row.tolist() != original.tolist() for row, original in zip(found, rows, strict=True))
+
+
+def test_shuffled_tokens_do_not_depend_on_the_number_of_processes(
+    stores: tuple[TokenStore, TokenStore],
+) -> None:
+    def rows(rank: int, world_size: int) -> list[list[int]]:
+        sizes = {"micro_batch_size": 8, "accumulate": 1, "rank": rank, "world_size": world_size}
+        task = make_task(stores, control="shuffled_tokens", **sizes)
+        return [row.tolist() for row in task._shuffled_rows(2, 0)]
+
+    assert rows(0, 2) + rows(1, 2) == rows(0, 1)
 
 
 @pytest.mark.parametrize("crop_tokens", [22, 4])

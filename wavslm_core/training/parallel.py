@@ -1,0 +1,145 @@
+"""How processes train one model together: alone, or each with all weights (DDP).
+
+A strategy runs the task's forward passes, sums what processes know, and reads and fills the modules. The
+loop is the same for all of them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from wavslm_core.processes import Processes
+from wavslm_core.run_context import StageContext
+from wavslm_core.training.checkpoints import load_modules
+from wavslm_core.training.config import TrainingConfig
+from wavslm_core.training.sharded_checkpoints import read_sharded
+from wavslm_core.training.task import Task
+
+Result = TypeVar("Result")
+States = dict[str, dict[str, Tensor]]
+
+
+class Caller(nn.Module):
+    """The modules of a task as one, whose forward pass is whatever it is given.
+
+    Wrappers such as DDP hook into the forward pass of a module; with this, a task computes its loss as it
+    likes and they still see where it begins and ends.
+    """
+
+    def __init__(self, modules: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleDict(modules)
+
+    def forward(self, call: Callable[[], Result]) -> Result:
+        return call()
+
+
+class Parallel(ABC):
+    """See the module. Made before the optimizer: weights may be replaced."""
+
+    def __init__(self, task: Task, context: StageContext) -> None:
+        self.task = task
+        self.device = context.device
+        self.processes: Processes = context.processes
+
+    sharded = False
+    """Whether a checkpoint is made of what each process holds."""
+
+    @abstractmethod
+    def forward(self, call: Callable[[], Tensor]) -> Tensor:
+        """Run a forward pass that gives a loss; `backward` of it ends with what `total` says of gradients."""
+
+    def evaluate(self, call: Callable[[], Result]) -> Result:
+        """Run anything that only reads weights; processes may do different things in it."""
+        return call()
+
+    def exchanging(self, wanted: bool) -> AbstractContextManager[None]:
+        """Return a context for a forward and backward pass that exchanges gradients only if wanted."""
+        return nullcontext()
+
+    def total(self, values_N: Tensor) -> Tensor:
+        """Return the sums (N,) over all processes. Gradients are such sums divided by the world size."""
+        return values_N
+
+    def gradients(self, parameters: list[nn.Parameter]) -> list[Tensor]:
+        """Return the gradients that this process holds, to be changed in place."""
+        return [parameter.grad for parameter in parameters if parameter.grad is not None]
+
+    def gradient_norm(self, gradients: list[Tensor]) -> Tensor:
+        """Return the norm of all gradients as one vector, those of other processes included (0-d)."""
+        return torch.nn.utils.get_total_norm(gradients).to(self.device)
+
+    def whole_states(self) -> States:
+        """Return each module's weights as they would be in one process; complete in rank 0 only."""
+        return self.states()
+
+    def states(self) -> States:
+        """Return each module's weights as this process holds them."""
+        return {name: module.state_dict() for name, module in self.task.modules.items()}
+
+    def load(self, states: Mapping[str, dict[str, Tensor]], *, source: str) -> None:
+        """Fill the modules with whole weights. Raises: CheckpointError when they do not fit."""
+        load_modules(self.task.modules, states, source=source)
+
+    def restore(self, content: dict[str, Any], optimizer: torch.optim.Optimizer, *, source: str) -> None:
+        """Fill modules and optimizer from what `Checkpoints.latest` found, however many wrote it."""
+        if "folder" in content:
+            content = content | read_sharded(content)
+        self.load(content["modules"], source=source)
+        optimizer.load_state_dict(content["optimizer"])
+
+    def finish(self) -> None:
+        """Turn the task's modules back into ordinary ones with all weights."""
+        return None
+
+
+class Alone(Parallel):
+    """One process."""
+
+    def forward(self, call: Callable[[], Tensor]) -> Tensor:
+        return call()
+
+
+class DataParallel(Parallel):
+    """Every process has all weights; gradients are averaged while the backward pass still runs (DDP)."""
+
+    def __init__(self, task: Task, context: StageContext) -> None:
+        super().__init__(task, context)
+        # Some weights get no gradient in some steps, such as those behind codes that are not switched on yet.
+        # Buffers are not copied from rank 0: parts whose buffers learn share the rows they learn from.
+        self._wrapped = DistributedDataParallel(
+            Caller(task.modules),
+            broadcast_buffers=False,
+            find_unused_parameters=True,
+            gradient_as_bucket_view=True,
+        )
+
+    def forward(self, call: Callable[[], Tensor]) -> Tensor:
+        loss: Tensor = self._wrapped(call)
+        return loss
+
+    def exchanging(self, wanted: bool) -> AbstractContextManager[None]:
+        return nullcontext() if wanted else self._wrapped.no_sync()
+
+    def total(self, values_N: Tensor) -> Tensor:
+        dist.all_reduce(values_N)
+        return values_N
+
+
+def build_parallel(task: Task, config: TrainingConfig, context: StageContext) -> Parallel:
+    """Return the strategy that the stage's `launch.parallel` names, or `Alone` for one process."""
+    if context.world_size == 1:
+        return Alone(task, context)
+    if context.recipe.launch_for(config).parallel == "ddp":
+        return DataParallel(task, context)
+    from wavslm_core.training.sharding import FullyShardedParallel
+
+    return FullyShardedParallel(task, context)

@@ -1,0 +1,166 @@
+"""Training with weights, gradients and optimizer state divided among processes (FSDP2).
+
+Each repeated block is gathered right before it runs and let go after it; what is left over is gathered for
+the whole pass. Weights are gathered in fp32 and cast by autocast, as everywhere else, so that dividing them
+changes no number: sending bf16 would halve the traffic and round norms and biases. Has been run on gloo.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from wavslm_core.run_context import StageContext
+from wavslm_core.training.checkpoints import load_modules
+from wavslm_core.training.parallel import Caller, Parallel, Result, States
+from wavslm_core.training.sharded_checkpoints import load_shards
+from wavslm_core.training.task import Task
+
+
+class FullyShardedParallel(Parallel):
+    """See the module."""
+
+    sharded = True
+
+    def __init__(self, task: Task, context: StageContext) -> None:
+        super().__init__(task, context)
+        _take_from_rank_0(task)
+        self._twins = _twins(task.modules)
+        mesh = init_device_mesh(self.device.type, (context.world_size,))
+        self._root = Caller(task.modules)
+        blocks = list(repeated_blocks(self._root))
+        for module in (*blocks, self._root):
+            fully_shard(module, mesh=mesh)
+        self._blocks = [cast(FSDPModule, block) for block in blocks]
+
+    def forward(self, call: Callable[[], Tensor]) -> Tensor:
+        loss: Tensor = self._root(call)
+        return loss
+
+    def evaluate(self, call: Callable[[], Result]) -> Result:
+        def with_all_weights() -> Result:
+            for block in self._blocks:
+                block.unshard()
+            return call()
+
+        # Gathered once and kept meanwhile, as processes may take turns of their own through the blocks.
+        for block in self._blocks:
+            block.set_reshard_after_forward(False, recurse=False)
+        result: Result = self._root(with_all_weights)
+        for block in self._blocks:
+            block.set_reshard_after_forward(True, recurse=False)
+            block.reshard()
+        cast(FSDPModule, self._root).reshard()
+        return result
+
+    def total(self, values_N: Tensor) -> Tensor:
+        dist.all_reduce(values_N)
+        return values_N
+
+    def gradients(self, parameters: list[nn.Parameter]) -> list[Tensor]:
+        return [_local(gradient) for gradient in super().gradients(parameters)]
+
+    def gradient_norm(self, gradients: list[Tensor]) -> Tensor:
+        square = super().gradient_norm(gradients).square()
+        dist.all_reduce(square)
+        return square.sqrt()
+
+    def whole_states(self) -> States:
+        states: States = {}
+        for name, state in self.states().items():
+            states[name] = {}
+            for key, value in state.items():
+                whole = value.full_tensor() if isinstance(value, DTensor) else value
+                if self.processes.rank == 0:
+                    states[name][key] = whole.cpu()
+        return states
+
+    def load(self, states: Mapping[str, dict[str, Tensor]], *, source: str) -> None:
+        own = self.states()
+        divided = {
+            name: {key: _divided_like(value, own.get(name, {}).get(key)) for key, value in state.items()}
+            for name, state in states.items()
+        }
+        load_modules(self.task.modules, divided, source=source)
+
+    def restore(self, content: dict[str, Any], optimizer: torch.optim.Optimizer, *, source: str) -> None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        if "folder" in content:
+            states, moments = load_shards(content, self.states(), parameters, processes=self.processes)
+            load_modules(self.task.modules, states, source=source)
+        else:
+            self.load(content["modules"], source=source)
+            moments = {
+                index: {key: _divided_like(value, parameters[index]) for key, value in entry.items()}
+                for index, entry in content["optimizer"]["state"].items()
+            }
+        optimizer.load_state_dict(content["optimizer"] | {"state": moments})
+
+    def finish(self) -> None:
+        for name, module in self.task.modules.items():
+            twin = self._twins[name]
+            state = {
+                key: value.full_tensor() if isinstance(value, DTensor) else value
+                for key, value in module.state_dict().items()
+            }
+            twin.load_state_dict(state, assign=True)
+            # The same object, as others refer to it, with everything that FSDP has put into it gone.
+            module.__class__ = type(twin)
+            module.__dict__.clear()
+            module.__dict__.update(twin.__dict__)
+
+
+def repeated_blocks(module: nn.Module) -> Iterator[nn.Module]:
+    """Yield the outermost members of module lists that have weights and children: a model's layers.
+
+    Members without children, such as a head's output per place, may be read past their forward pass.
+    """
+    for child in module.children():
+        if isinstance(child, nn.ModuleList):
+            yield from (
+                block
+                for block in child
+                if any(True for _ in block.children()) and any(True for _ in block.parameters())
+            )
+        else:
+            yield from repeated_blocks(child)
+
+
+def _take_from_rank_0(task: Task) -> None:
+    """Give every process rank 0's weights and buffers, should initial ones differ."""
+    with torch.no_grad():
+        for module in task.modules.values():
+            for value in (*module.parameters(), *module.buffers()):
+                dist.broadcast(value.detach(), src=0)
+
+
+def _twins(modules: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """Return copies without weights of their own that share the modules' buffers."""
+    memo: dict[int, Any] = {}
+    for module in modules.values():
+        for parameter in module.parameters():
+            meta = torch.empty_like(parameter, device="meta")
+            memo[id(parameter)] = nn.Parameter(meta, requires_grad=parameter.requires_grad)
+        memo |= {id(buffer): buffer for buffer in module.buffers()}
+    return {name: copy.deepcopy(module, memo) for name, module in modules.items()}
+
+
+def _local(value: Tensor) -> Tensor:
+    return value.to_local() if isinstance(value, DTensor) else value
+
+
+def _divided_like(value: Any, target: Tensor | None) -> Any:
+    """Return a whole tensor divided as the target is; anything of another shape stays as it is."""
+    if not isinstance(target, DTensor) or not isinstance(value, Tensor) or value.shape != target.shape:
+        return value
+    on_device = value.to(target.device)
+    # Every process has read the same file: nothing needs to be sent.
+    return distribute_tensor(on_device, target.device_mesh, target.placements, src_data_rank=None)
