@@ -124,6 +124,26 @@ class Codec(nn.Module):
         check_vocabulary(self.quantizer, tokens_BT, vocab_size=self.facts.quantizer.vocab_size)
         return tokens_BT
 
+    def compact(self, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return what a language model reads of tokens, (B,U), and how many of them each item has (B,).
+
+        The same tokens, unless the quantizer merges runs. Raises: ValueError for ids outside the codebook.
+        """
+        self.check_tokens(tokens_BT)
+        return self.quantizer.compact(tokens_BT, lengths=lengths)
+
+    def expand(self, tokens_BU: Tensor, *, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Undo `compact`: tokens as `encode` gives them, (B,T), and how many of them each item has (B,).
+
+        Raises: ValueError for ids outside the codebook.
+        """
+        self.check_tokens(tokens_BU)
+        return self.quantizer.expand(tokens_BU, lengths=lengths)
+
+    def decoded_samples(self, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        """Return how many samples `decode` gives for each item, (B,) int64."""
+        return self.facts.samples_out(self.expand(tokens_BT, lengths=lengths)[1])
+
     @torch.no_grad()
     def dequantize(self, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         """Map tokens to the features (B,F,D) that a decoder and a language model read.
@@ -137,7 +157,12 @@ class Codec(nn.Module):
 
     @torch.no_grad()
     def decode(self, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
-        """Map tokens to a waveform (B,S') at `sample_rate_out`, S' = `facts.samples_out(T)`."""
+        """Map tokens, merged or not, to a waveform (B,S') at `sample_rate_out`.
+
+        S' = `facts.samples_out(T)`; of merged tokens, the most of `decoded_samples`.
+        """
+        if self.facts.quantizer.variable_rate:
+            tokens_BT, lengths = self.expand(tokens_BT, lengths=lengths)
         features_BTD = self.dequantize(tokens_BT, lengths=lengths)
         frames = None if lengths is None else self.facts.frames(lengths)
         waveform_BS: Tensor = self.decoder(features_BTD, lengths=frames)

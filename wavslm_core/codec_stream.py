@@ -49,8 +49,17 @@ class CodecStream:
 
     @torch.no_grad()
     def dequantize(self, tokens_BT: Tensor) -> Tensor:
-        """Map the next chunks of tokens to features; feed them to `decode_features`."""
+        """Map the next chunks of tokens to features; feed them to `decode_features`.
+
+        Raises: StreamingError for a part of a chunk, or tokens that stand for more than one frame.
+        """
         self._check(tokens_BT.shape, self.facts.chunk_tokens, "tokens")
+        max_run = self.facts.quantizer.max_run
+        if max_run > 1 and bool((tokens_BT % max_run).any()):
+            raise StreamingError(
+                "these tokens are merged, as a language model gives them; a codec's stream takes a token a "
+                "frame: use Codec.expand first, and collect tokens until a chunk is whole"
+            )
         features, self._decode_state = self._quantizer.decode_step(tokens_BT, self._decode_state)
         return features
 

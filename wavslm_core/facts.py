@@ -45,7 +45,13 @@ class QuantizerFacts:
     tokens_per_frame: int = 1
     """Tokens in a row that make one frame, as in a residual quantizer; then `frames_per_token` is 1."""
     ids_per_place: int | None = None
-    """Ids that a token can have, given its place in the frame; None: all of the vocabulary."""
+    """Ids that `encode` can give, given the place in the frame; None: all of the vocabulary."""
+    max_run: int = 1
+    """Frames that a token of a language model stands for at most; 1: it reads tokens as `encode` gives them.
+
+    Above 1, `Quantizer.compact` merges runs of equal tokens: ids are code · max_run + run − 1, `encode` gives
+    runs of one, a token is a frame there, and the rate of the language model's tokens varies.
+    """
     losses: Mapping[str, float] = field(default_factory=dict)
     """Losses of its own that `forward` gives → their weights in training, unless a recipe gives others."""
     chunk_frames: int = 1
@@ -57,8 +63,13 @@ class QuantizerFacts:
         return max(self.tokens_per_frame, self.chunk_frames * self.tokens_per_frame // self.frames_per_token)
 
     @property
+    def variable_rate(self) -> bool:
+        """Whether the tokens of a language model stand for varying numbers of frames."""
+        return self.max_run > 1
+
+    @property
     def bits_per_token(self) -> float:
-        """What a token costs without a model of tokens."""
+        """What a token of `encode` costs without a model of tokens."""
         return log2(self.ids_per_place or self.vocab_size)
 
 
@@ -131,8 +142,15 @@ def sampler_problem(head: HeadFacts, sampler: SamplerFacts) -> str | None:
     return None
 
 
-def chunk_ahead_problem(head: HeadFacts, sampler: SamplerFacts) -> str | None:
+def chunk_ahead_problem(
+    head: HeadFacts, sampler: SamplerFacts, quantizer: QuantizerFacts | None = None
+) -> str | None:
     """Return why a sampler cannot draw every chunk given the true one before it alone, or None."""
+    if quantizer is not None and quantizer.variable_rate:
+        return (
+            "the quantizer merges repeated tokens, so a drawn chunk need not last as long as the true one "
+            "and cannot be compared with the recording: leave out `chunk_ahead`"
+        )
     if sampler.history_tokens > head.chunk_tokens or sampler.candidates > 1:
         return (
             "one chunk ahead, a sampler sees no more than the chunk before: leave out `chunk_ahead`, or "
@@ -159,6 +177,7 @@ class CodecFacts:
 
     @property
     def token_rate_hz(self) -> float:
+        """Tokens of `encode` a second; where runs are merged, a language model reads fewer."""
         frame_rate_hz = self.encoder.sample_rate_hz / self.encoder.hop_samples
         return frame_rate_hz * self.quantizer.tokens_per_frame / self.quantizer.frames_per_token
 
@@ -171,6 +190,14 @@ class CodecFacts:
             self.quantizer.frames_per_token,
             self.decoder.chunk_frames,
         )
+
+    @property
+    def unit_tokens(self) -> int:
+        """What a language model's tokens are cut to multiples of, in phase with how the audio was coded.
+
+        The chunk; 1 where runs are merged and chunks have no edges.
+        """
+        return 1 if self.quantizer.variable_rate else self.chunk_tokens
 
     @property
     def chunk_tokens(self) -> int:

@@ -4,6 +4,8 @@
     tokens (B,T) ─ Quantizer.decode ─► features (B,T,D) ─┬─ Decoder ─► waveform (B,S')
                                                          └─ Backbone ─► hidden (B,T,D) ─ Head ─► tokens (B,C)
 
+Between codec and language model, a quantizer may merge runs of equal tokens: `compact` and `expand`.
+
 Suffixes name dimensions: B batch, S samples, T frames or tokens, D width, V vocabulary, C chunk, N rows.
 
 **Lengths.** `lengths` (int64) counts the valid samples, frames or tokens of each item; None means all.
@@ -27,6 +29,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
+import torch
 from torch import Tensor, nn
 
 from wavslm_core.configs import (
@@ -42,6 +45,7 @@ from wavslm_core.configs import (
 )
 from wavslm_core.errors import StreamingError
 from wavslm_core.facts import QuantizerFacts
+from wavslm_core.runs import merge_runs, split_runs
 
 State = tuple[Tensor, ...]
 
@@ -123,6 +127,25 @@ class Quantizer(Part[ConfigT], ABC):
         groups = (frame_lengths + facts.frames_per_token - 1) // facts.frames_per_token
         return groups * facts.tokens_per_frame
 
+    def compact(self, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return what a language model reads of tokens: (B,U), and how many each item has (B,).
+
+        Unchanged unless `facts.max_run` is above 1; then runs of equal tokens are merged, and `decode` gives
+        one feature vector for each run that tells its length too.
+        """
+        lengths = _full(tokens_BT) if lengths is None else lengths
+        max_run = cast(QuantizerFacts, self.config.facts()).max_run
+        if max_run == 1:
+            return tokens_BT, lengths
+        # Those that are merged already are split first, so that the result is the same for the same speech.
+        return merge_runs(*split_runs(tokens_BT, lengths, max_run=max_run), max_run=max_run)
+
+    def expand(self, tokens_BU: Tensor, *, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Undo `compact`, token by token: tokens as `encode` gives them (B,T), and how many each item has."""
+        lengths = _full(tokens_BU) if lengths is None else lengths
+        max_run = cast(QuantizerFacts, self.config.facts()).max_run
+        return (tokens_BU, lengths) if max_run == 1 else split_runs(tokens_BU, lengths, max_run=max_run)
+
     def init_encode_state(self, batch_size: int) -> State:
         raise self.no_streaming()
 
@@ -134,6 +157,11 @@ class Quantizer(Part[ConfigT], ABC):
 
     def decode_step(self, tokens_BT: Tensor, state: State) -> tuple[Tensor, State]:
         raise self.no_streaming()
+
+
+def _full(tokens_BT: Tensor) -> Tensor:
+    """Return lengths (B,) that say that nothing is padded."""
+    return torch.full(tokens_BT.shape[:1], tokens_BT.shape[1], device=tokens_BT.device)
 
 
 class Decoder(Part[ConfigT], ABC):

@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from wavslm_core.codec import Codec
 from wavslm_core.data.audio import resample
@@ -24,12 +25,17 @@ def encode_prompt(
     samples = torch.full((batch,), size, device=waveform_BS.device) if lengths is None else lengths
     resampled = resample(waveform_BS, sample_rate, rate)
     samples = (samples * rate // sample_rate).clamp(max=resampled.shape[1])
-    tokens_BT = codec.encode(resampled, lengths=samples)
+    tokens_BT, token_lengths = codec.compact(
+        codec.encode(resampled, lengths=samples), lengths=codec.token_lengths(samples)
+    )
+    if codec.facts.quantizer.variable_rate:
+        # Where a prompt is cut, its last run may still go on: how long it lasts is not known.
+        token_lengths = (token_lengths - 1).clamp(min=0)
     chunk = prompt_unit(codec, chunk_tokens)
-    token_lengths = codec.token_lengths(samples) // chunk * chunk
+    token_lengths = token_lengths // chunk * chunk
     if bool((token_lengths == 0).any()):
-        chunk_ms = 1000 * chunk / codec.facts.token_rate_hz
-        raise AudioError(f"a prompt must be at least one chunk ({chunk_ms:.0f} ms) long")
+        cut = ", besides the run in which it is cut" if codec.facts.quantizer.variable_rate else ""
+        raise AudioError(f"a prompt must be at least one chunk ({chunk_in_words(codec, chunk)}) long{cut}")
     return tokens_BT[:, : int(token_lengths.max())], token_lengths
 
 
@@ -38,18 +44,38 @@ def prompt_unit(codec: Codec, chunk_tokens: int) -> int:
     return math.lcm(chunk_tokens, codec.facts.quantizer.tokens_per_frame)
 
 
-def decode_continuation(codec: Codec, prompt_BT: Tensor, new_BT: Tensor, *, lengths: Tensor | None) -> Tensor:
-    """Decode prompts and continuations together and cut the prompts off: (B, `samples_out(new)`).
+def chunk_in_words(codec: Codec, tokens: int) -> str:
+    """Return how long that many tokens last; where runs are merged, how many there must be."""
+    if codec.facts.quantizer.variable_rate:
+        return f"{tokens} merged tokens"
+    return f"{1000 * tokens / codec.facts.token_rate_hz:.0f} ms"
 
-    `lengths` counts the prompts' tokens.
+
+def decode_continuation(
+    codec: Codec,
+    prompt_BT: Tensor,
+    new_BT: Tensor,
+    *,
+    lengths: Tensor | None = None,
+    new_lengths: Tensor | None = None,
+) -> Tensor:
+    """Decode prompts and continuations together and cut the prompts off: (B,S).
+
+    S is `samples_out(new)`; of merged tokens, the most of all items, silence where an item is shorter.
+    `lengths` counts the prompts' tokens, `new_lengths` those of the continuations.
     """
-    size = codec.facts.samples_out(new_BT.shape[1])
-    if size == 0:
-        return torch.zeros(len(new_BT), 0, device=new_BT.device)
-    if lengths is None:
+    if lengths is None and new_lengths is None and not codec.facts.quantizer.variable_rate:
+        size = codec.facts.samples_out(new_BT.shape[1])
+        if size == 0:
+            return torch.zeros(len(new_BT), 0, device=new_BT.device)
         return codec.decode(torch.cat([prompt_BT, new_BT], dim=1))[:, -size:]
-    rows = [
-        decode_continuation(codec, prompt_BT[row : row + 1, :length], new_BT[row : row + 1], lengths=None)
-        for row, length in enumerate(lengths.tolist())
-    ]
-    return torch.cat(rows)
+    prompt_sizes, new_sizes = (
+        [tokens.shape[1]] * len(tokens) if counts is None else counts.tolist()
+        for tokens, counts in ((prompt_BT, lengths), (new_BT, new_lengths))
+    )
+    pieces = []
+    for row, (size, new_size) in enumerate(zip(prompt_sizes, new_sizes, strict=True)):
+        prompt_1T, new_1T = prompt_BT[row : row + 1, :size], new_BT[row : row + 1, :new_size]
+        start = int(codec.decoded_samples(prompt_1T))
+        pieces.append(codec.decode(torch.cat([prompt_1T, new_1T], dim=1))[0, start:])
+    return pad_sequence(pieces, batch_first=True)

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from wavslm_core import checkpoint_io
 from wavslm_core.codec import Codec
@@ -24,7 +25,7 @@ from wavslm_core.lengths import valid_mask
 from wavslm_core.part_folders import load_parts, save_parts
 from wavslm_core.plugins import load_registry
 from wavslm_core.prompts import decode_continuation, encode_prompt
-from wavslm_core.speech_lm_stream import Continuation, by_length, side_by_side
+from wavslm_core.speech_lm_stream import Continuation, by_length, by_row, side_by_side
 
 SamplerLike = Sampler | Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
 """A sampler, the options of one, those of several in a row, or None for the model's own."""
@@ -33,8 +34,8 @@ SamplerLike = Sampler | Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
 class SpeechLM(nn.Module):
     """A language model over the tokens of a frozen codec.
 
-    Shapes: B batch, S samples, T tokens. The codec is used but not owned: its weights are neither in
-    `parameters()` nor in the saved folder.
+    Shapes: B batch, S samples, T tokens, as `Codec.compact` gives them. The codec is used but not owned: its
+    weights are neither in `parameters()` nor in the saved folder.
     """
 
     def __init__(self, codec: Codec, backbone: Backbone[Any], head: Head[Any], sampler: Sampler) -> None:
@@ -192,8 +193,42 @@ class SpeechLM(nn.Module):
         check_vocabulary(self.head, new_BT, vocab_size=self.head_facts.vocab_size)
         return new_BT
 
+    @torch.no_grad()
+    def generate_speech(
+        self,
+        prompt_BT: Tensor,
+        *,
+        samples: int,
+        sampler: SamplerLike = None,
+        seed: int | Sequence[int] = 0,
+        lengths: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Continue prompts by at least `samples` samples of the codec's output, as `generate` does.
+
+        Returns the new tokens (B,T) and how many of them each row needs (B,); where the quantizer merges
+        runs, rows differ, and what is padded holds zeros.
+        """
+        facts = self.codec.facts
+        tokens = facts.tokens_for(samples)
+        if not facts.quantizer.variable_rate:
+            new_BT = self.generate(prompt_BT, new_tokens=tokens, sampler=sampler, seed=seed, lengths=lengths)
+            return new_BT, torch.full(new_BT.shape[:1], tokens, device=new_BT.device)
+        chosen = self.make_sampler(sampler)
+        seeds = row_seeds(seed, prompt_BT.shape[0])
+        # Plain tokens are frames here.
+        rows: list[Tensor] = [prompt_BT[0, :0]] * len(prompt_BT)
+        for places, prompts in by_length(prompt_BT, lengths):
+            chosen_seeds = [seeds[row] for row in places.tolist()]
+            for row, new_T in zip(
+                places.tolist(), self._generate_frames(prompts, tokens, chosen, chosen_seeds), strict=True
+            ):
+                rows[row] = new_T
+        new_BT = pad_sequence(rows, batch_first=True)
+        check_vocabulary(self.head, new_BT, vocab_size=self.head_facts.vocab_size)
+        return new_BT, torch.tensor([len(row) for row in rows], device=new_BT.device)
+
     def _generate(self, prompt_BT: Tensor, new_tokens: int, sampler: Sampler, seeds: Sequence[int]) -> Tensor:
-        """Continue prompts of one length."""
+        """Continue prompts of one length by that many tokens."""
         candidates = sampler.config.facts().candidates
         prompts = prompt_BT.repeat_interleave(candidates, dim=0)
         continuation = self._continue(prompts, sampler, candidate_seeds(seeds, candidates), speaks=False)
@@ -202,10 +237,39 @@ class SpeechLM(nn.Module):
         new_NT = torch.cat([prompts[:, :0], *pieces], dim=1)[:, :new_tokens]
         if candidates == 1 or new_tokens == 0:
             return new_NT[::candidates]
-        size = prompt_BT.shape[1]
-        likelihood_N = self.score(torch.cat([prompts, new_NT], dim=1))[:, size:].sum(dim=1)
-        best_B = likelihood_N.unflatten(0, (-1, candidates)).argmax(dim=1)
-        return new_NT[torch.arange(len(best_B), device=best_B.device) * candidates + best_B]
+        return new_NT[self._likeliest(prompts, new_NT, candidates)]
+
+    def _generate_frames(
+        self, prompt_BT: Tensor, frames: int, sampler: Sampler, seeds: Sequence[int]
+    ) -> list[Tensor]:
+        """Continue prompts of one length by the fewest merged tokens that stand for that many frames."""
+        candidates = sampler.config.facts().candidates
+        prompts = prompt_BT.repeat_interleave(candidates, dim=0)
+        continuation = self._continue(prompts, sampler, candidate_seeds(seeds, candidates), speaks=False)
+        pieces = [prompts[:, :0]]
+        missing_N = prompts.new_full((len(prompts),), frames)
+        while int(missing_N.max()) > 0:
+            pieces.append(continuation.next_tokens())
+            missing_N = missing_N - self.codec.expand(pieces[-1])[1]
+        new_NT = torch.cat(pieces, dim=1)
+        runs_NT = self.codec.expand(new_NT.reshape(-1, 1))[1].view_as(new_NT)
+        sizes_N = (runs_NT.cumsum(dim=1) - runs_NT < frames).sum(dim=1)
+        if candidates > 1 and frames > 0:
+            best_B = self._likeliest(prompts, new_NT, candidates, new_lengths=sizes_N)
+            new_NT, sizes_N = new_NT[best_B], sizes_N[best_B]
+        return [new_T[:size] for new_T, size in zip(new_NT, sizes_N.tolist(), strict=True)]
+
+    def _likeliest(
+        self, prompts_NT: Tensor, new_NT: Tensor, candidates: int, *, new_lengths: Tensor | None = None
+    ) -> Tensor:
+        """Return the row (B,) of the likeliest of each `candidates` continuations in a row."""
+        size = prompts_NT.shape[1]
+        lengths = None if new_lengths is None else size + new_lengths
+        log_probs_NT = self.score(torch.cat([prompts_NT, new_NT], dim=1), lengths=lengths)[:, size:]
+        if new_lengths is not None:
+            log_probs_NT = log_probs_NT.masked_fill(~valid_mask(new_lengths, new_NT.shape[1]), 0.0)
+        best_B = log_probs_NT.sum(dim=1).unflatten(0, (-1, candidates)).argmax(dim=1)
+        return torch.arange(len(best_B), device=best_B.device) * candidates + best_B
 
     def stream(
         self,
@@ -229,9 +293,11 @@ class SpeechLM(nn.Module):
                 "before the last is drawn: use generate(), or a sampler with one candidate"
             )
         seeds = row_seeds(seed, prompt_BT.shape[0])
+        # Where tokens are merged, rows of one length do not speak at one rate.
+        grouped = by_row if self.codec.facts.quantizer.variable_rate else by_length
         groups = [
             (rows, self._continue(prompts, chosen, [seeds[row] for row in rows.tolist()], speaks=True))
-            for rows, prompts in by_length(prompt_BT, lengths)
+            for rows, prompts in grouped(prompt_BT, lengths)
         ]
         return side_by_side(groups)
 
@@ -252,14 +318,12 @@ class SpeechLM(nn.Module):
         """
         prompts, prompt_lengths = self.encode_prompt(waveform_BS, sample_rate=sample_rate, lengths=lengths)
         samples = round(seconds * self.codec.sample_rate_out)
-        new = self.generate(
-            prompts,
-            new_tokens=self.codec.facts.tokens_for(samples),
-            sampler=sampler,
-            seed=seed,
-            lengths=prompt_lengths,
+        new, new_lengths = self.generate_speech(
+            prompts, samples=samples, sampler=sampler, seed=seed, lengths=prompt_lengths
         )
-        return self.decode_continuation(prompts, new, lengths=prompt_lengths)[:, :samples]
+        return self.decode_continuation(prompts, new, lengths=prompt_lengths, new_lengths=new_lengths)[
+            :, :samples
+        ]
 
     @torch.no_grad()
     def encode_prompt(
@@ -275,10 +339,19 @@ class SpeechLM(nn.Module):
 
     @torch.no_grad()
     def decode_continuation(
-        self, prompt_BT: Tensor, new_BT: Tensor, *, lengths: Tensor | None = None
+        self,
+        prompt_BT: Tensor,
+        new_BT: Tensor,
+        *,
+        lengths: Tensor | None = None,
+        new_lengths: Tensor | None = None,
     ) -> Tensor:
-        """Decode prompt and continuation together and cut the prompt off: (B, `samples_out(new)`)."""
-        return decode_continuation(self.codec, prompt_BT, new_BT, lengths=lengths)
+        """Decode prompt and continuation together and cut the prompt off: (B, `samples_out(new)`).
+
+        `lengths` counts the prompts' tokens, `new_lengths` those of the continuations. Where the quantizer
+        merges runs: (B,S), S the most samples of all items, silence where an item is shorter.
+        """
+        return decode_continuation(self.codec, prompt_BT, new_BT, lengths=lengths, new_lengths=new_lengths)
 
     def for_inference(self, *, weights: str = "fp32") -> SpeechLM:
         """Return a copy with its linears packed for fast steps on this CPU.

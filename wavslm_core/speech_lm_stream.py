@@ -16,9 +16,10 @@ from wavslm_core.interfaces import Backbone, Head
 class Continuation:
     """Reads a prompt of whole chunks once, then gives the next chunk as often as it is asked.
 
-    A proposed chunk is turned into features once; the decoder and the backbone both read those.
-    `speaks` keeps the decoder in step, from the prompt on, so that audio continues without a seam. A head
-    whose chunk is shorter than the codec's is waited for until the codec's chunk is whole.
+    A proposed chunk is turned into features once; the decoder and the backbone both read those, unless tokens
+    are merged: then the decoder reads a frame for each that they stand for. `speaks` keeps the decoder in
+    step, from the prompt on, so that audio continues without a seam. A head whose chunk is shorter than the
+    codec's is waited for until the codec's chunk is whole.
     """
 
     def __init__(
@@ -34,19 +35,23 @@ class Continuation:
         self._codec, self._backbone, self._head, self._draw = codec, backbone, head, draw
         self._chunk = head.config.facts().chunk_tokens
         self._reads_features = backbone.config.facts().input == "features"
+        self._merges = codec.facts.quantizer.variable_rate
+        self._shares_features = self._reads_features and not self._merges
         batch_size = prompt_BT.shape[0]
         # Read at the next proposal, so that no step is made whose result nobody asks for.
         self._unread_BT = prompt_BT
         self._features_BFD: Tensor | None = None
         with torch.no_grad():
             self._backbone_state = backbone.init_state(batch_size)
-            if self._reads_features or speaks:
+            if self._reads_features:
                 self._decode_state = codec.quantizer.init_decode_state(batch_size)
             if speaks:
+                if not self._shares_features:
+                    self._spoken_state = codec.quantizer.init_decode_state(batch_size)
                 self._decoder_state = codec.decoder.init_state(batch_size)
                 # The last samples that the delayed decoder gives still belong to the prompt.
                 delay = codec.facts.decoder.delay_samples
-                self._to_drop = delay + codec.facts.samples_out(prompt_BT.shape[1])
+                self._to_drop = delay + int(codec.decoded_samples(prompt_BT).max())
                 self._unspoken_BT = prompt_BT[:, :0]
                 self._speak(prompt_BT)
 
@@ -75,23 +80,33 @@ class Continuation:
 
     def _speak(self, tokens_BT: Tensor) -> Tensor:
         """Return the audio of these tokens as far as it can be known, without the prompt's."""
-        if self._reads_features:
+        if self._shares_features:
             features_BFD = self._features(tokens_BT)
         else:
             # The head's chunks need not be whole ones of the codec.
-            self._unspoken_BT = torch.cat([self._unspoken_BT, tokens_BT], dim=1)
+            plain_BT = self._codec.quantizer.expand(tokens_BT)[0] if self._merges else tokens_BT
+            self._unspoken_BT = torch.cat([self._unspoken_BT, plain_BT], dim=1)
             chunk = self._codec.facts.chunk_tokens
             whole = self._unspoken_BT.shape[1] // chunk * chunk
             if whole == 0:
                 return torch.zeros(len(tokens_BT), 0, device=tokens_BT.device)
             spoken_BT, self._unspoken_BT = self._unspoken_BT[:, :whole], self._unspoken_BT[:, whole:]
-            features_BFD, self._decode_state = self._codec.quantizer.decode_step(
-                spoken_BT, self._decode_state
+            features_BFD, self._spoken_state = self._codec.quantizer.decode_step(
+                spoken_BT, self._spoken_state
             )
         audio_BS, self._decoder_state = self._codec.decoder.step(features_BFD, self._decoder_state)
         dropped = min(self._to_drop, audio_BS.shape[1])
         self._to_drop -= dropped
         return audio_BS[:, dropped:]
+
+
+def by_row(prompt_BT: Tensor, lengths: Tensor | None) -> list[tuple[Tensor, Tensor]]:
+    """Return (row index, its prompt without padding) for each row."""
+    return [
+        (rows[place : place + 1], prompts[place : place + 1])
+        for rows, prompts in by_length(prompt_BT, lengths)
+        for place in range(len(rows))
+    ]
 
 
 def by_length(prompt_BT: Tensor, lengths: Tensor | None) -> list[tuple[Tensor, Tensor]]:
@@ -118,13 +133,16 @@ def _check_prompt_lengths(lengths: Tensor, prompt_BT: Tensor) -> None:
 
 
 def side_by_side(groups: Sequence[tuple[Tensor, Continuation]]) -> Iterator[Tensor]:
-    """Advance continuations together; yield the audio of all rows, in the rows' order."""
+    """Advance continuations together; yield the audio of all rows, in the rows' order.
+
+    A continuation that is ahead of the others waits for them, so that no more than a chunk of it is held.
+    """
     order = torch.cat([rows for rows, _ in groups]).argsort()
     held = [continuation.next_audio() for _, continuation in groups]
     while True:
+        for place, (_, continuation) in enumerate(groups):
+            while held[place].shape[1] == 0:
+                held[place] = continuation.next_audio()
         ready = min(piece.shape[1] for piece in held)
-        if ready:
-            yield torch.cat([piece[:, :ready] for piece in held])[order]
-        rest = [piece[:, ready:] for piece in held]
-        new = [continuation.next_audio() for _, continuation in groups]
-        held = [torch.cat(pair, dim=1) for pair in zip(rest, new, strict=True)]
+        yield torch.cat([piece[:, :ready] for piece in held])[order]
+        held = [piece[:, ready:] for piece in held]

@@ -162,6 +162,70 @@ class BestOf(Sampler):
         return logits_NV
 
 
+@pytest.mark.parametrize("reads", ["features", "embedding"])
+@pytest.mark.parametrize("delay", [0, 3000])
+def test_merged_tokens_stream_as_they_are_generated_and_decoded(reads: str, delay: int) -> None:
+    torch.manual_seed(0)
+    codec = fake_codec(bits=3, max_run=4, delay_samples=delay)
+    model = fake_speech_lm(codec, reads=reads)
+    prompts, lengths = model.encode_prompt(speech(3), sample_rate=16000)
+    assert len(lengths.unique()) > 1
+    streamed = torch.cat(list(islice(model.stream(prompts, seed=3, lengths=lengths), 20)), 1)
+    samples = streamed.shape[1] + 640
+    new, sizes = model.generate_speech(prompts, samples=samples, seed=3, lengths=lengths)
+    assert len(sizes.unique()) > 1
+    offline = model.decode_continuation(prompts, new, lengths=lengths, new_lengths=sizes)
+    assert torch.allclose(streamed, offline[:, : streamed.shape[1]], atol=1e-5)
+    for row, (size, needed) in enumerate(zip(lengths.tolist(), sizes.tolist(), strict=True)):
+        tokens = new[row : row + 1, :needed]
+        assert int(codec.decoded_samples(tokens)) >= samples > int(codec.decoded_samples(tokens[:, :-1]))
+        plain = model.generate(prompts[row : row + 1, :size], new_tokens=needed, seed=3 + row)
+        assert torch.equal(plain, tokens)
+    audio = model.continue_speech(speech(3), sample_rate=16000, seconds=0.7, seed=3)
+    assert audio.shape == (3, 11200)
+    assert torch.allclose(audio, offline[:, :11200], atol=1e-5)
+
+
+def test_the_likeliest_of_merged_continuations_does_not_depend_on_the_batch() -> None:
+    torch.manual_seed(0)
+    codec = fake_codec(bits=3, max_run=4)
+    model = fake_speech_lm(codec)
+    prompts = codec.compact(codec.encode(speech(3)))[0][:, :16]
+    best, sizes = model.generate_speech(prompts, samples=16000, sampler=BestOf(4), seed=5)
+    alone, size = model.generate_speech(prompts[1:2], samples=16000, sampler=BestOf(4), seed=6)
+    assert torch.equal(best[1, : int(sizes[1])], alone[0, : int(size)])
+    found = []
+    for seed in candidate_seeds([6], 4):
+        drawn, _ = model.generate_speech(prompts[1:2], samples=16000, seed=seed)
+        score = model.score(torch.cat([prompts[1:2], drawn], 1))[:, 16:].sum()
+        found.append((float(score), drawn))
+    assert torch.equal(max(found, key=lambda pair: pair[0])[1], alone)
+
+
+def test_the_last_run_of_a_prompt_is_left_out() -> None:
+    torch.manual_seed(0)
+    codec = fake_codec(bits=3, max_run=4)
+    model = fake_speech_lm(codec, chunk_tokens=1)
+    waveform = speech(1)
+    merged = codec.compact(codec.encode(waveform))[0]
+    prompt, lengths = model.encode_prompt(waveform, sample_rate=16000)
+    assert torch.equal(prompt, merged[:, :-1])
+    assert lengths.tolist() == [merged.shape[1] - 1]
+    with pytest.raises(AudioError, match="besides the run in which it is cut"):
+        model.encode_prompt(torch.zeros(1, 640), sample_rate=16000)
+
+
+def speech(batch: int) -> torch.Tensor:
+    """Return waveforms (B,S) of frames of noise that repeat; the more, the later the item."""
+    random = torch.Generator().manual_seed(0)
+    rows = []
+    for row in range(batch):
+        frames = torch.randn(60, 320, generator=random)
+        lasts = torch.randint(1, 4 + row, (60,), generator=random)
+        rows.append(frames.repeat_interleave(lasts, dim=0)[:60].flatten())
+    return torch.stack(rows)
+
+
 def test_another_codec_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     torch.manual_seed(0)
     codec, other = fake_codec(), fake_codec()

@@ -11,6 +11,8 @@ from wavslm_core.cli.devices import AUTO, DeviceOption, usable_device
 from wavslm_core.errors import AudioError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from wavslm_core.speech_lm import SpeechLM
 
 
@@ -61,7 +63,7 @@ def generate(
     for place, waveform_S in recordings:
         # What comes after is shown beside the continuations, as what was really said.
         waveform_S = waveform_S[: round((prompt_seconds + seconds) * rate_hz)]
-        error = _too_short(speech_lm, waveform_S.numel(), prompt_seconds, printable(files[place].file))
+        error = _too_short(speech_lm, waveform_S, prompt_seconds, printable(files[place].file))
         if error is None:
             used.append((printable(files[place].relative), waveform_S))
         else:
@@ -93,21 +95,30 @@ def generate(
     )
 
 
-def _too_short(speech_lm: SpeechLM, samples: int, prompt_seconds: float, name: str) -> AudioError | None:
+def _too_short(
+    speech_lm: SpeechLM, waveform_S: Tensor, prompt_seconds: float, name: str
+) -> AudioError | None:
     """Return what is wrong when the prompt gives no whole chunk."""
     import torch
 
-    from wavslm_core.prompts import prompt_unit
+    from wavslm_core.prompts import chunk_in_words, prompt_unit
 
     codec = speech_lm.codec
-    used = min(samples, round(prompt_seconds * codec.sample_rate_in))
+    prompt_S = waveform_S[: round(prompt_seconds * codec.sample_rate_in)]
     unit = prompt_unit(codec, speech_lm.chunk_tokens)
-    if int(codec.token_lengths(torch.tensor(used))) >= unit:
+    if codec.facts.quantizer.variable_rate:
+        # How many tokens there are depends on what is said.
+        device = next(codec.parameters()).device
+        try:
+            speech_lm.encode_prompt(prompt_S[None].to(device), sample_rate=codec.sample_rate_in)
+            return None
+        except AudioError:
+            pass
+    elif int(codec.token_lengths(torch.tensor(prompt_S.numel()))) >= unit:
         return None
-    chunk_ms = 1000 * unit / codec.facts.token_rate_hz
     return AudioError(
-        f"{name} gives a prompt of {1000 * used / codec.sample_rate_in:.0f} ms, shorter than one chunk "
-        f"({chunk_ms:.0f} ms). Give a longer recording or more --prompt-seconds"
+        f"{name} gives a prompt of {1000 * prompt_S.numel() / codec.sample_rate_in:.0f} ms, shorter than one "
+        f"chunk ({chunk_in_words(codec, unit)}). Give a longer recording or more --prompt-seconds"
     )
 
 

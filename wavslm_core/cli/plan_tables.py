@@ -72,7 +72,9 @@ def _codec(plan: Plan) -> list[str]:
         )
     if plan.codec is not None and plan.head_chunk_tokens is not None:
         chunk_ms = 1000 * plan.head_chunk_tokens / plan.codec.token_rate_hz
-        lines.append(f"language model: {plan.head_chunk_tokens} tokens = {chunk_ms:g} ms of speech a step")
+        max_run = plan.codec.quantizer.max_run
+        lasts = f"{chunk_ms:g} ms" if max_run == 1 else f"{chunk_ms:g} to {chunk_ms * max_run:g} ms"
+        lines.append(f"language model: {plan.head_chunk_tokens} tokens = {lasts} of speech a step")
     return lines
 
 

@@ -29,26 +29,28 @@ def score(
     from wavslm_core.data.audio_files import AUDIO_SUFFIXES, printable
     from wavslm_core.data.progress import progress_bar
     from wavslm_core.errors import AudioError
+    from wavslm_core.prompts import chunk_in_words
 
     target = usable_device(device)
     files = find_files(inputs, AUDIO_SUFFIXES)
     speech_lm = load_speech_lm(model, codec, device=target)
+    held = speech_lm.codec
     recordings = Recordings(files, sample_rate_hz=speech_lm.codec.sample_rate_in)
     sum_nats, sum_tokens, scored = 0.0, 0, 0
     typer.echo("file\tlog_likelihood\tper_token\ttokens")
     with progress_bar("score", total=len(files), unit="files") as advance, torch.inference_mode():
         for place, waveform_S in recordings:
-            tokens = int(speech_lm.codec.token_lengths(torch.tensor(waveform_S.numel())))
-            if tokens <= speech_lm.chunk_tokens:
-                chunk_ms = 1000 * speech_lm.chunk_tokens / speech_lm.codec.facts.token_rate_hz
+            tokens_1T = waveform_S.new_zeros(1, 0, dtype=torch.int64)
+            if int(held.token_lengths(torch.tensor(waveform_S.numel()))):
+                tokens_1T, _ = held.compact(held.encode(waveform_S[None].to(target)))
+            if tokens_1T.shape[1] <= speech_lm.chunk_tokens:
                 lasts_ms = 1000 * waveform_S.numel() / recordings.sample_rate_hz
                 error = AudioError(
                     f"{files[place].file} lasts {lasts_ms:.0f} ms: no longer than the first chunk "
-                    f"({chunk_ms:.0f} ms), which has no past; leave it out"
+                    f"({chunk_in_words(held, speech_lm.chunk_tokens)}), which has no past; leave it out"
                 )
                 recordings.skip(place, error)
                 continue
-            tokens_1T = speech_lm.codec.encode(waveform_S[None].to(target))
             known = speech_lm.score(tokens_1T)[speech_lm.predicted(tokens_1T)].cpu()
             nats, count = known.double().sum().item(), known.numel()
             name = printable(files[place].relative)

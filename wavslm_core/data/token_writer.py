@@ -86,10 +86,13 @@ class TokenWriter:
         plan: str,
         shards: int,
         vocab_size: int,
-        token_rate_hz: float,
+        token_rate_hz: float | None,
         align: int,
     ) -> None:
-        """Start or continue a store. Raises: DataError when the folder was begun for something else."""
+        """Start or continue a store; `token_rate_hz` None: it varies, and the mean is kept.
+
+        Raises: DataError when the folder was begun for something else.
+        """
         self.folder = folder
         self.shards = shards
         self.vocab_size = vocab_size
@@ -97,7 +100,7 @@ class TokenWriter:
             "format": FORMAT_VERSION,
             "fingerprint": fingerprint,
             "vocab_size": vocab_size,
-            "token_rate_hz": token_rate_hz,
+            **({} if token_rate_hz is None else {"token_rate_hz": token_rate_hz}),
             "align": align,
             "shards": shards,
         }
@@ -144,7 +147,8 @@ class TokenWriter:
             raise ValueError(f"shards {missing} are not written yet")
         if not self.finished:
             totals = self._write_index(also_rejected)
-            write_json(self.folder / STORE_FILE, self._about | totals)
+            mean = {"token_rate_hz": totals["tokens"] / totals["seconds"] if totals["seconds"] else 0.0}
+            write_json(self.folder / STORE_FILE, mean | self._about | totals)
         return TokenStore.open(self.folder)
 
     def _write_index(self, also_rejected: Sequence[Rejected]) -> dict[str, float]:

@@ -29,7 +29,8 @@ class Continuations:
 
     prompt_tokens_T: Tensor
     """Whole chunks."""
-    new_tokens_NT: Tensor
+    new_tokens: list[Tensor]
+    """N times the tokens (T,); of equal length unless the quantizer merges runs."""
     spoken: list[Tensor]
     """Prompt and continuation decoded together, so that there is no seam: N waveforms (S,)."""
     prompt_samples: int
@@ -69,15 +70,14 @@ def continue_waveform(
     prompt_BT, _ = speech_lm.encode_prompt(prompt_S[None].to(device), sample_rate=sample_rate_hz)
     new_samples = round(seconds * codec.sample_rate_out)
     prompts_NT = prompt_BT.expand(count, -1)
-    new_NT = speech_lm.generate(
-        prompts_NT, new_tokens=codec.facts.tokens_for(new_samples), sampler=sampler, seed=seed
-    )
-    prompt_samples = codec.facts.samples_out(prompt_BT.shape[1])
-    decoded_NS = codec.decode(torch.cat([prompts_NT, new_NT], dim=1))[:, : prompt_samples + new_samples]
+    new_NT, sizes_N = speech_lm.generate_speech(prompts_NT, samples=new_samples, sampler=sampler, seed=seed)
+    prompt_samples = int(codec.decoded_samples(prompt_BT))
+    joined_NT = torch.cat([prompts_NT, new_NT], dim=1)
+    decoded_NS = codec.decode(joined_NT, lengths=prompt_BT.shape[1] + sizes_N)
     return Continuations(
         prompt_tokens_T=prompt_BT[0].cpu(),
-        new_tokens_NT=new_NT.cpu(),
-        spoken=list(decoded_NS.cpu()),
+        new_tokens=[new_T[:size].cpu() for new_T, size in zip(new_NT, sizes_N.tolist(), strict=True)],
+        spoken=list(decoded_NS[:, : prompt_samples + new_samples].cpu()),
         prompt_samples=prompt_samples,
         sample_rate_hz=codec.sample_rate_out,
     )
@@ -107,7 +107,7 @@ def write_sample(
         "prompt_seconds": continuations.prompt_seconds,
         "files": [f"{name}.wav" for name in (*audio, *spoken)],
         "prompt_tokens": continuations.prompt_tokens_T.tolist(),
-        "new_tokens": continuations.new_tokens_NT.tolist(),
+        "new_tokens": [new_T.tolist() for new_T in continuations.new_tokens],
     }
     shown = {"original": original_S, "reconstruction": reconstruction_S, **spoken}
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wavslm_core.errors import DataError
+from wavslm_core.evaluation.backoff import Ints
 from wavslm_core.evaluation.estimates import by_speaker, ratio_estimate
 from wavslm_core.evaluation.likelihood import token_bits
 from wavslm_core.evaluation.ngrams import TokenSequences, mean_by_place, score_baselines
@@ -56,8 +57,10 @@ def language_scores(
         "tokens": int(predicted_N.sum()),
         "chunk_tokens": chunk,
         "bits_per_token": estimate.mean,
+    seconds = _seconds(speech_lm, sequences.tokens_N[predicted_N])
         "interval": estimate.interval,
-        "bits_per_second": estimate.mean * speech_lm.codec.facts.token_rate_hz,
+        "bits_per_second": sum(sums) / seconds,
+        "tokens_per_second": sum(counts) / seconds,
         "bits_by_place": mean_by_place(bits_N, sequences.positions_N, chunk_tokens=chunk),
         "by_speaker": {
             speaker: found.to_dict()
@@ -88,6 +91,14 @@ def _store(context: StageContext, name: str, speech_lm: SpeechLM) -> TokenStore:
     if not folder.exists():
         raise DataError(
             f"stage 'evaluate' needs the tokens of split '{name}', but {folder} does not exist. "
+def _seconds(speech_lm: SpeechLM, tokens_N: Ints) -> float:
+    """Return how long tokens last; where runs are merged, each for as many frames as it stands for."""
+    import torch
+
+    codec = speech_lm.codec
+    return int(codec.expand(torch.from_numpy(tokens_N)[None])[1]) / codec.facts.token_rate_hz
+
+
             f"Put `- {{run: tokenize}}` with '{name}' among its splits before it; n-grams, which are counted "
             "on 'train', can be left out with `baseline_tokens: 0`"
         )

@@ -75,9 +75,7 @@ def score_continuations(
             )
             prompt_BT, _ = speech_lm.encode_prompt(prompt_S[None].to(_device(speech_lm)), sample_rate=rate_hz)
             began = time.monotonic()
-            new_BT = speech_lm.generate(
-                prompt_BT, new_tokens=speech_lm.codec.facts.tokens_for(samples), seed=seed + place
-            )
+            new_BT, _ = speech_lm.generate_speech(prompt_BT, samples=samples, seed=seed + place)
             new_S = speech_lm.decode_continuation(prompt_BT, new_BT)[0, :samples].cpu()
             elapsed_s += time.monotonic() - began
             for name, metric in metrics.items():
@@ -148,7 +146,9 @@ def chunks_ahead(speech_lm: SpeechLM, tokens_BT: Tensor, *, seed: int) -> Tensor
     """
     chunk = speech_lm.chunk_tokens
     sampler = speech_lm.sampler
-    problem = chunk_ahead_problem(speech_lm.head_facts, sampler.config.facts())
+    problem = chunk_ahead_problem(
+        speech_lm.head_facts, sampler.config.facts(), speech_lm.codec.facts.quantizer
+    )
     if problem:
         raise WavslmError(problem)
     if tokens_BT.shape[1] < 2 * chunk:

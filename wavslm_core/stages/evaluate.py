@@ -70,7 +70,8 @@ class EvaluateConfig(StageConfig):
         if self.chunk_ahead is None or self.speech_lm is not None:
             return
         if recipe.head is not None and recipe.sampler is not None:
-            problem = chunk_ahead_problem(recipe.head.facts(), recipe.sampler.facts())
+            quantizer = recipe.codec_facts().quantizer
+            problem = chunk_ahead_problem(recipe.head.facts(), recipe.sampler.facts(), quantizer)
             if problem:
                 yield f"chunk_ahead: {problem}"
 

@@ -111,9 +111,9 @@ def _language_model(stage: TrainLm, codec: Codec, context: StageContext, steps: 
     ]
     lengths = torch.tensor([waveform.numel() for waveform in waveforms], device=context.device)
     waveform_BS = pad_sequence(waveforms, batch_first=True).to(context.device)
-    tokens_BT = codec.encode(waveform_BS, lengths=lengths)
-    token_lengths = codec.token_lengths(lengths)
-
+    tokens_BT, token_lengths = codec.compact(
+        codec.encode(waveform_BS, lengths=lengths), lengths=codec.token_lengths(lengths)
+    )
     predicted_BT = model.predicted(tokens_BT, lengths=token_lengths)
 
     def bits() -> Tensor:

@@ -77,8 +77,8 @@ class Tokenize(Stage[TokenizeConfig]):
             plan=plan_digest(split.utterances, shards),
             shards=len(shards),
             vocab_size=codec.facts.quantizer.vocab_size,
-            token_rate_hz=codec.facts.token_rate_hz,
-            align=codec.facts.chunk_tokens,
+            token_rate_hz=None if codec.facts.quantizer.variable_rate else codec.facts.token_rate_hz,
+            align=codec.facts.unit_tokens,
         )
         missing = writer.missing()
         total = sum(split.utterances[i].seconds for number in missing for i in shards[number])
@@ -136,13 +136,17 @@ class Tokenize(Stage[TokenizeConfig]):
 
         facts = recipe.codec_facts()
         bytes_per_token = token_dtype(facts.quantizer.vocab_size).itemsize
-        plan: dict[str, Any] = {"tokens per second": facts.token_rate_hz, "bytes per token": bytes_per_token}
+        most = " at most" if facts.quantizer.variable_rate else ""
+        plan: dict[str, Any] = {
+            f"tokens per second{most}": facts.token_rate_hz,
+            "bytes per token": bytes_per_token,
+        }
         for split in self.config.splits:
             corpus = recipe.data.corpus_for(split) if recipe.data is not None else None
             seconds = corpus.expected_seconds(split) if corpus is not None else None
             if seconds is not None:
                 tokens = round(seconds * facts.token_rate_hz)
-                plan |= {f"{split} tokens": tokens, f"{split} bytes": tokens * bytes_per_token}
+                plan |= {f"{split} tokens{most}": tokens, f"{split} bytes{most}": tokens * bytes_per_token}
             else:
                 plan[f"{split} tokens"] = "known once the corpus is scanned"
         return plan
@@ -199,7 +203,7 @@ def _load(codec: Codec, split: Split, index: int) -> Loaded:
 
 
 def _encode(codec: Codec, waveforms: Sequence[Tensor], context: StageContext) -> list[npt.NDArray[np.int64]]:
-    """Return the tokens of each waveform, whole chunks only."""
+    """Return the tokens of each waveform, whole chunks only, as a language model reads them."""
     import torch
 
     lengths = torch.tensor([len(waveform) for waveform in waveforms])
@@ -207,7 +211,8 @@ def _encode(codec: Codec, waveforms: Sequence[Tensor], context: StageContext) ->
     with torch.inference_mode():
         tokens_BT = codec.encode(waveform_BS.to(context.device), lengths=lengths.to(context.device)).cpu()
     chunk = codec.facts.chunk_tokens
-    kept = codec.token_lengths(lengths) // chunk * chunk
+    whole = codec.token_lengths(lengths) // chunk * chunk
+    tokens_BT, kept = codec.compact(tokens_BT, lengths=whole)
     return [tokens[: int(count)].numpy() for tokens, count in zip(tokens_BT, kept, strict=True)]
 
 

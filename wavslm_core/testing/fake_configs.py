@@ -57,12 +57,16 @@ class FakeQuantizerConfig(QuantizerConfig):
     """Width of the features."""
     bits: int = Field(default=5, gt=0, le=16)
     """The codebook has 2 to that power entries."""
+    max_run: int = Field(default=1, gt=0)
+    """Frames that a merged token stands for at most; 1: nothing is merged."""
 
     def facts(self) -> QuantizerFacts:
         return QuantizerFacts(
             input_dim=self.input_dim,
             output_dim=self.input_dim,
-            vocab_size=2**self.bits,
+            vocab_size=2**self.bits * self.max_run,
+            ids_per_place=2**self.bits,
+            max_run=self.max_run,
             losses=self.loss_weights,
             causal=True,
             streams=True,

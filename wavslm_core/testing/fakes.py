@@ -69,12 +69,13 @@ class FakeQuantizer(Quantizer[FakeQuantizerConfig]):
         self.register_buffer("powers", 2 ** torch.arange(config.bits), persistent=False)
 
     def encode(self, features_BTD: Tensor, *, lengths: Tensor | None = None) -> Tensor:
-        return ((self.compress(features_BTD) > 0).long() * self.powers).sum(-1)
+        return ((self.compress(features_BTD) > 0).long() * self.powers).sum(-1) * self.config.max_run
 
     def decode(self, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
-        bits = (tokens_BT[..., None] // self.powers) % 2
+        codes_BT, beyond_BT = tokens_BT // self.config.max_run, tokens_BT % self.config.max_run
+        bits = (codes_BT[..., None] // self.powers) % 2
         features: Tensor = self.decompress(bits.float() * 2 - 1)
-        return features
+        return features + beyond_BT[..., None]
 
     def forward(
         self, features_BTD: Tensor, *, lengths: Tensor | None = None, bypass_codes: bool = False
@@ -186,12 +187,12 @@ def register_fakes(registry: Registry | None = None) -> None:
         registry.add(Entry(config_class.role, "fake", config_class, path, "wavslm-core", "testing"))
 
 
-def fake_codec(*, dim: int = 16, bits: int = 5, delay_samples: int = 0) -> Codec:
+def fake_codec(*, dim: int = 16, bits: int = 5, max_run: int = 1, delay_samples: int = 0) -> Codec:
     """Return a codec of fakes at 16 kHz and 50 Hz, in chunks of 4 frames."""
     register_fakes()
     return Codec(
         FakeEncoder(FakeEncoderConfig(dim=dim)),
-        FakeQuantizer(FakeQuantizerConfig(input_dim=dim, bits=bits)),
+        FakeQuantizer(FakeQuantizerConfig(input_dim=dim, bits=bits, max_run=max_run)),
         FakeDecoder(FakeDecoderConfig(input_dim=dim, delay_samples=delay_samples)),
     ).eval()
 
