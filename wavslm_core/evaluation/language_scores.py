@@ -51,13 +51,13 @@ def language_scores(
     sums = [float(np.nansum(values)) for values in bits]
     counts = [int(np.count_nonzero(~np.isnan(values))) for values in bits]
     estimate = ratio_estimate(sums, counts)
+    seconds = _seconds(speech_lm, sequences.tokens_N[predicted_N])
     scores: dict[str, Any] = {
         "split": split,
         "utterances": len(utterances),
         "tokens": int(predicted_N.sum()),
         "chunk_tokens": chunk,
         "bits_per_token": estimate.mean,
-    seconds = _seconds(speech_lm, sequences.tokens_N[predicted_N])
         "interval": estimate.interval,
         "bits_per_second": sum(sums) / seconds,
         "tokens_per_second": sum(counts) / seconds,
@@ -84,13 +84,6 @@ def language_scores(
     return scores
 
 
-def _store(context: StageContext, name: str, speech_lm: SpeechLM) -> TokenStore:
-    from wavslm_core.data.token_store import TokenStore, token_fingerprint
-
-    folder = context.tokens_dir / name
-    if not folder.exists():
-        raise DataError(
-            f"stage 'evaluate' needs the tokens of split '{name}', but {folder} does not exist. "
 def _seconds(speech_lm: SpeechLM, tokens_N: Ints) -> float:
     """Return how long tokens last; where runs are merged, each for as many frames as it stands for."""
     import torch
@@ -99,6 +92,13 @@ def _seconds(speech_lm: SpeechLM, tokens_N: Ints) -> float:
     return int(codec.expand(torch.from_numpy(tokens_N)[None])[1]) / codec.facts.token_rate_hz
 
 
+def _store(context: StageContext, name: str, speech_lm: SpeechLM) -> TokenStore:
+    from wavslm_core.data.token_store import TokenStore, token_fingerprint
+
+    folder = context.tokens_dir / name
+    if not folder.exists():
+        raise DataError(
+            f"stage 'evaluate' needs the tokens of split '{name}', but {folder} does not exist. "
             f"Put `- {{run: tokenize}}` with '{name}' among its splits before it; n-grams, which are counted "
             "on 'train', can be left out with `baseline_tokens: 0`"
         )
