@@ -24,8 +24,12 @@ def run(
         ),
     ] = None,
     launcher: Annotated[
-        str | None, typer.Option(help="Where to run: local or debug. Default: the recipe's `launch.on`.")
+        str | None,
+        typer.Option(help="Where to run: local, slurm or debug. Default: the recipe's `launch.on`."),
     ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Follow submitted jobs here until they end; Ctrl-C only leaves.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved plan and leave.")] = False,
     runs_dir: Annotated[Path, typer.Option(help="Holds a folder for each run.")] = Path("runs"),
     reuse: Annotated[
@@ -39,6 +43,7 @@ def run(
     Results are in RUNS_DIR/NAME-DIGEST. Ctrl-C saves and leaves; once more leaves at once.
     """
     from wavslm_core.launching.base import launcher_for
+    from wavslm_core.launching.queued import refuse_queued
     from wavslm_core.launching.run_folder import prepare_run_folder, run_folder
     from wavslm_core.recipe import Recipe
 
@@ -57,7 +62,11 @@ def run(
 
         folder = run_folder(loaded, runs_dir)
         print_plan(make_plan(loaded), loaded, folder=folder, where=launching.where())
+        preview = launching.preview(loaded, folder)
+        if preview:
+            typer.echo(f"\n{preview}")
         return
+    refuse_queued(run_folder(loaded, runs_dir))
     folder = prepare_run_folder(loaded, runs_dir)
     typer.echo(f"run folder: {folder}")
     if reuse:
@@ -68,6 +77,13 @@ def run(
             typer.echo(f"{', '.join(adopted[1])}: taken over from {adopted[0]}")
     began = time.monotonic()
     outcome = launching.launch(folder, typer.echo)
+    if outcome.status == "submitted":
+        if not wait:
+            typer.echo(f"follow: wavslm jobs {folder}\nstop:   wavslm stop {folder}")
+            return
+        from wavslm_core.launching.following import follow
+
+        outcome = follow(folder, typer.echo)
     if outcome.status == "interrupted":
         during = f" during stage {outcome.stage}" if outcome.stage else ""
         typer.echo(f"interrupted{during}; to continue: {shlex.join(_command())}", err=True)

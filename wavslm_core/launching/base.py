@@ -5,10 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from wavslm_core.recipe.launch import LaunchConfig
+
+if TYPE_CHECKING:
+    from wavslm_core.recipe import Recipe
 
 LaunchConfigT = TypeVar("LaunchConfigT", bound=LaunchConfig)
 
@@ -20,7 +24,8 @@ Say = Callable[[str], None]
 class Outcome:
     """How a run ended, when it did not end in an error."""
 
-    status: Literal["finished", "interrupted"]
+    status: Literal["finished", "interrupted", "submitted"]
+    """`submitted`: jobs that others run were queued for it."""
     stage: str | None = None
     """Where it was interrupted."""
 
@@ -43,18 +48,21 @@ class Launcher(ABC, Generic[LaunchConfigT]):
     def launch(self, run_dir: Path, say: Say) -> Outcome:
         """Run all unfinished stages of `run_dir/recipe.yaml`, or hand them to whoever will.
 
-        Raises: WavslmError for what a user can mend, JobCrashed for the rest when it happened elsewhere.
+        Raises: WavslmError for what a user can mend, such as a run that somebody else has; JobCrashed for
+        the rest when it happened elsewhere.
         """
 
     @abstractmethod
     def where(self) -> str:
         """Return where the stages would run, for plans."""
 
+    def preview(self, recipe: Recipe, run_dir: Path) -> str:
+        """Return what exactly would be submitted, for plans; empty when nothing is."""
+        return ""
+
 
 def launcher_for(config: LaunchConfig) -> Launcher[LaunchConfig]:
     """Return the launcher of a `launch:` block."""
-    from wavslm_core.launching.debug import DebugLauncher
-    from wavslm_core.launching.local import LocalLauncher
-
-    launchers: dict[str, type[Launcher[LaunchConfig]]] = {"debug": DebugLauncher, "local": LocalLauncher}
-    return launchers[config.registered_name()](config)
+    module, _, name = config.launcher.partition(":")
+    launcher: type[Launcher[LaunchConfig]] = getattr(import_module(module), name)
+    return launcher(config)

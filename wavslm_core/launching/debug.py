@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from wavslm_core.launching.base import Launcher, Outcome, Say
-from wavslm_core.launching.runner import run_stages
+from wavslm_core.launching.in_process import run_in_process
 from wavslm_core.recipe.launch import LaunchConfig
 
 
@@ -13,7 +13,7 @@ class DebugLauncher(Launcher[LaunchConfig]):
     """Runs the stages here, so that breakpoints and profilers work."""
 
     def launch(self, run_dir: Path, say: Say) -> Outcome:
-        return run_stages(run_dir, say)
+        return run_in_process(run_dir, say)
 
     def where(self) -> str:
         return f"in this process, device {self.config.device}"

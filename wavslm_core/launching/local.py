@@ -1,30 +1,37 @@
-"""Launcher `local`: on this machine, in the process of the command or as a job of submitit's local executor.
+"""Launcher `local`: on this machine, in the process of the command or as jobs of submitit's local executor.
 
 The default is this process, for its live progress bars and because stopping the command then stops the run.
 A child process costs both, and buys that a crash in native code is reported instead of just ending the
-command. The job that submitit pickles carries only the path of the resolved recipe.
+command. Several processes are always children. What submitit pickles carries only the path of the resolved
+recipe, the names of stages and a share of the work.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
-import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from wavslm_core.errors import WavslmError
 from wavslm_core.launching.base import JobCrashed, Launcher, Outcome, Say
-from wavslm_core.launching.runner import run_stages
+from wavslm_core.launching.in_process import run_in_process
+from wavslm_core.launching.job import VISIBLE_GPUS, RunJob
+from wavslm_core.launching.job_record import JOBS_FOLDER, add_jobs, new_record
+from wavslm_core.launching.planned_jobs import PlannedJob, plan_jobs
+from wavslm_core.launching.queued import refuse_queued
+from wavslm_core.launching.rank_error import first_error
+from wavslm_core.launching.run_folder import RECIPE_FILE, saved_recipe
+from wavslm_core.launching.stop_file import clear_stop
+from wavslm_core.processes import Share
 from wavslm_core.recipe.launch import LaunchConfig, LocalLaunch
 
 YEARS_MIN = 10 * 365 * 24 * 60
 """submitit's local executor ends jobs after two minutes unless told otherwise."""
-VISIBLE_GPUS = "WAVSLM_VISIBLE_GPUS"
-"""Hands CUDA_VISIBLE_DEVICES on to the job: submitit's local executor hides every GPU."""
 POLL_S = 0.1
 
 
@@ -32,55 +39,50 @@ class LocalLauncher(Launcher[LaunchConfig]):
     """Runs the stages on this machine."""
 
     def launch(self, run_dir: Path, say: Say) -> Outcome:
-        return _run_in_child(run_dir, say) if self._in_child() else run_stages(run_dir, say)
+        jobs = plan_jobs(saved_recipe(run_dir))
+        if not any(_in_child(job.launch) for job in jobs):
+            return run_in_process(run_dir, say)
+        refuse_queued(run_dir)
+        clear_stop(run_dir)
+        for job in jobs:
+            for share in job.shares:
+                outcome = run_in_child(run_dir, job, share, say)
+                if outcome.status != "finished":
+                    return outcome
+        return Outcome("finished")
 
     def where(self) -> str:
-        place = "in a child process through submitit" if self._in_child() else "in this process"
+        place = "in a child process through submitit" if _in_child(self.config) else "in this process"
+        if _processes(self.config) > 1:
+            place = f"in {_processes(self.config)} child processes ({self.config.parallel}) through submitit"
         return f"on this machine, {place}, device {self.config.device}"
 
-    def _in_child(self) -> bool:
-        return isinstance(self.config, LocalLaunch) and self.config.process == "child"
+
+def _processes(config: LaunchConfig) -> int:
+    return config.processes if isinstance(config, LocalLaunch) else 1
 
 
-def run_job(recipe_path: str) -> dict[str, Any]:
-    """Run a run folder's stages inside a job and return how it ended as plain values."""
-    gpus = os.environ.pop(VISIBLE_GPUS, None)
-    os.environ.pop("CUDA_VISIBLE_DEVICES", None)
-    if gpus is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpus
-    try:
-        outcome = run_stages(Path(recipe_path).parent, _say_here)
-    except WavslmError as error:
-        return {"status": "error", "message": str(error)}
-    except OSError as error:
-        return {"status": "os_error", "arguments": (error.errno, error.strerror, error.filename)}
-    except Exception as error:
-        message = f"{type(error).__name__}: {error}"
-        return {"status": "crashed", "message": message, "details": traceback.format_exc()}
-    return {"status": outcome.status, "stage": outcome.stage}
+def _in_child(config: LaunchConfig) -> bool:
+    return isinstance(config, LocalLaunch) and (config.process == "child" or config.processes > 1)
 
 
-def _say_here(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
-
-
-def _run_in_child(run_dir: Path, say: Say) -> Outcome:
+def run_in_child(run_dir: Path, planned: PlannedJob, share: Share, say: Say) -> Outcome:
+    """Run one job, or a share of it, in child processes and show what it says. Raises: as `launch`."""
     import submitit
 
-    executor = submitit.LocalExecutor(folder=run_dir / "jobs")
-    executor.update_parameters(timeout_min=YEARS_MIN, stderr_to_stdout=True)
-    environment = {"SUBMITIT_LOG_LEVEL": "CRITICAL", "PYTHONUNBUFFERED": "1"}
-    if "CUDA_VISIBLE_DEVICES" in os.environ:
-        environment[VISIBLE_GPUS] = os.environ["CUDA_VISIBLE_DEVICES"]
-    before = {key: os.environ.get(key) for key in environment}
+    executor = submitit.AutoExecutor(folder=run_dir.absolute() / JOBS_FOLDER, cluster="local")
+    executor.update_parameters(
+        timeout_min=YEARS_MIN, tasks_per_node=_processes(planned.launch), stderr_to_stdout=True
+    )
+    run = RunJob(str(run_dir.absolute() / RECIPE_FILE), stages=planned.stages, share=share)
+    stops: list[int] = []
     # Ctrl-C reaches the whole process group: the job ignores it, and is told through SIGTERM instead.
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ.update(environment)
     try:
-        job = executor.submit(run_job, str(run_dir / "recipe.yaml"))
+        with _environment():
+            job = executor.submit(run)
+        add_jobs(run_dir, [new_record(job.job_id, "local", planned.stages)])
         pid = int(job.job_id)
-        stops: list[int] = []
 
         def forward(number: int, frame: FrameType | None) -> None:
             stops.append(number)
@@ -95,16 +97,29 @@ def _run_in_child(run_dir: Path, say: Say) -> Outcome:
             signal.signal(signal.SIGTERM, terminate)
     finally:
         signal.signal(signal.SIGINT, handler)
+    return _outcome(run_dir, job, stopped=bool(stops))
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    """Give the job variables that this process does not keep."""
+    environment = {"SUBMITIT_LOG_LEVEL": "CRITICAL", "PYTHONUNBUFFERED": "1"}
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        environment[VISIBLE_GPUS] = os.environ["CUDA_VISIBLE_DEVICES"]
+    before = {key: os.environ.get(key) for key in environment}
+    os.environ.update(environment)
+    try:
+        yield
+    finally:
         for key, value in before.items():
             if value is None:
                 os.environ.pop(key, None)
             else:
                 os.environ[key] = value
-    return _outcome(job, stopped=bool(stops))
 
 
 def _follow(job: Any, say: Say) -> None:
-    """Show the job's log until the job ends."""
+    """Show the log of rank 0 until the job ends."""
     log: Path = job.paths.stdout
     position = 0
     rest = ""
@@ -124,19 +139,21 @@ def _follow(job: Any, say: Say) -> None:
         time.sleep(POLL_S)
 
 
-def _outcome(job: Any, *, stopped: bool) -> Outcome:
-    if not job.paths.result_pickle.exists():
+def _outcome(run_dir: Path, job: Any, *, stopped: bool) -> Outcome:
+    """Return how a job ended, from what rank 0 returned or the first error of any rank."""
+    error = first_error(run_dir, job.job_id)
+    if error is None:
+        if job.paths.result_pickle.exists():
+            result = job.task(0).result() if job.num_tasks > 1 else job.result()
+            return Outcome(result["status"], result["stage"])
         if stopped:
             return Outcome("interrupted")
         raise JobCrashed(
             "the job ended without a result: it was killed (out of memory?) or crashed. "
             f"Its log is {job.paths.stdout}"
         )
-    result = job.result()
-    if result["status"] == "error":
-        raise WavslmError(result["message"])
-    if result["status"] == "os_error":
-        raise OSError(*result["arguments"])
-    if result["status"] == "crashed":
-        raise JobCrashed(result["message"], result["details"])
-    return Outcome(result["status"], result["stage"])
+    if error.kind == "os":
+        raise OSError(error.errno, os.strerror(error.errno or 0), error.filename)
+    if error.kind == "bug":
+        raise JobCrashed(error.message, error.details)
+    raise WavslmError(error.message)

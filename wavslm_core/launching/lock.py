@@ -1,7 +1,11 @@
-"""One process at a time per run folder.
+"""One job at a time per run folder.
 
-The lock is the kernel's (flock): it goes away with its process, however that ended, so a stale lock cannot
-exist. The file's content only tells who holds it.
+On one machine the lock is the kernel's (flock): it goes away with its process, however that ended. Between
+machines that share a file system flock may mean nothing, so the file also says who holds it, and a thread
+renews the time in it. Who finds a holder on another machine asks SLURM whether that job is alive; without
+an answer, a holder that was silent for a few minutes is taken for dead.
+
+The tasks of a job array hold the run together and their own share each.
 """
 
 from __future__ import annotations
@@ -10,47 +14,159 @@ import fcntl
 import json
 import os
 import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from wavslm_core.errors import WavslmError
+from wavslm_core.processes import WHOLE, Share
+
+LOCK_FILE = ".lock"
+BEAT_S = 15.0
+STALE_S = 180.0
+"""A holder that was silent for longer is dead, unless SLURM says otherwise."""
+_RECORD_BYTES = 512
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a run."""
+
+    pid: int
+    host: str
+    job_id: str | None
+    since: float
+    """Seconds since 1970, as the next one."""
+    heartbeat: float
+
+    @property
+    def silent_s(self) -> float:
+        return max(0.0, time.time() - self.heartbeat)
+
+    def __str__(self) -> str:
+        job = "" if self.job_id is None else f", job {self.job_id}"
+        return f"process {self.pid} on {self.host}{job} (last heartbeat {self.silent_s:.0f} s ago)"
+
+
+def this_job() -> str | None:
+    """Return the id of the SLURM job that this process belongs to, if any."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
 
 
 class RunLock:
-    """Context that holds a run folder's lock. Raises: WavslmError naming the process that has it."""
+    """Context that holds a run folder, or a share of its work. Raises: WavslmError naming who has it."""
 
-    def __init__(self, run_dir: Path) -> None:
-        self.path = run_dir / ".lock"
-        self._descriptor: int | None = None
+    def __init__(
+        self, run_dir: Path, *, share: Share = WHOLE, say: Callable[[str], None] = lambda line: None
+    ) -> None:
+        self.run_dir = run_dir
+        self.share = share
+        self.say = say
+        self._descriptors: list[int] = []
+        self._beating: threading.Thread | None = None
+        self._end = threading.Event()
 
     def __enter__(self) -> RunLock:
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            holder = self._holder()
-            os.close(descriptor)
-            raise WavslmError(
-                f"{self.path.parent} is in use by process {holder.get('pid', '?')} on "
-                f"{holder.get('host', 'this machine')}. Wait until it ends, or stop it first."
-            ) from None
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
-        self._descriptor = descriptor
+            if self.share.partial:
+                self._take(LOCK_FILE, fcntl.LOCK_SH)
+                self._take(f"{LOCK_FILE}-{self.share.index}-of-{self.share.count}", fcntl.LOCK_EX)
+            else:
+                self._take(LOCK_FILE, fcntl.LOCK_EX)
+        except BaseException:
+            self._release()
+            raise
+        self._beating = threading.Thread(target=self._beat, name="lock heartbeat", daemon=True)
+        self._beating.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._descriptor is not None:
-            os.ftruncate(self._descriptor, 0)
-            os.close(self._descriptor)
-            self._descriptor = None
+        self._end.set()
+        if self._beating is not None:
+            self._beating.join()
+        self._release()
 
-    def _holder(self) -> dict[str, Any]:
+    def _take(self, name: str, mode: int) -> None:
+        path = self.run_dir / name
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        self._descriptors.append(descriptor)
+        holder = read_holder(path)
+        kernel_knows = True
         try:
-            holder = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return holder if isinstance(holder, dict) else {}
+            fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise held(self.run_dir, holder) from None
+        except OSError:
+            # A file system without flock: what the file says has to do.
+            kernel_knows = False
+        if mode == fcntl.LOCK_EX and holder is not None:
+            if is_alive(holder, kernel_knows=kernel_knows):
+                raise held(self.run_dir, holder)
+            self.say(f"{self.run_dir.name} was held by {holder}, which is gone: taking over")
+        if mode == fcntl.LOCK_EX:
+            now = time.time()
+            self._write(descriptor, Holder(os.getpid(), socket.gethostname(), this_job(), now, now))
+
+    def _write(self, descriptor: int, holder: Holder) -> None:
+        # One write of a fixed length, so that whoever reads meanwhile sees the old or the new one.
+        os.pwrite(descriptor, json.dumps(asdict(holder)).encode().ljust(_RECORD_BYTES), 0)
+
+    def _beat(self) -> None:
+        since = time.time()
+        while not self._end.wait(BEAT_S):
+            holder = Holder(os.getpid(), socket.gethostname(), this_job(), since, time.time())
+            try:
+                self._write(self._descriptors[-1], holder)
+            except OSError:
+                # A full disk or a file server that is away for a while: the next beat may pass.
+                continue
+
+    def _release(self) -> None:
+        if self._beating is not None:
+            os.ftruncate(self._descriptors[-1], 0)
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+        self._descriptors.clear()
+
+
+def read_holder(path: Path) -> Holder | None:
+    """Return who holds the lock at a path, or last held it and died."""
+    try:
+        return Holder(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def is_alive(holder: Holder, *, kernel_knows: bool = True) -> bool:
+    """Tell whether a holder still runs, given that this machine's kernel has no lock of it.
+
+    `kernel_knows`: it would have one if the holder lived on this machine.
+    """
+    if holder.job_id is not None and holder.job_id == this_job():
+        # This very job, before it was restarted.
+        return False
+    if holder.host == socket.gethostname():
+        return not kernel_knows and Path(f"/proc/{holder.pid}").exists()
+    if holder.job_id is not None:
+        from wavslm_core.launching.slurm_state import is_active
+
+        active = is_active(holder.job_id)
+        if active is not None:
+            return active
+    return holder.silent_s <= STALE_S
+
+
+def held(run_dir: Path, holder: Holder | None) -> WavslmError:
+    """Return the error for a run that somebody else has."""
+    shares = (read_holder(path) for path in sorted(run_dir.glob(f"{LOCK_FILE}-*")))
+    holder = holder or next((share for share in shares if share is not None), None)
+    who = "another process" if holder is None else str(holder)
+    return WavslmError(
+        f"{run_dir} is in use by {who}. Wait until it ends, or stop it first: wavslm stop {run_dir}"
+    )

@@ -1,12 +1,17 @@
-"""Runs the stages of a run folder in order: finished ones are skipped, the interrupted one continues."""
+"""Runs the stages of a run folder in order: finished ones are skipped, the interrupted one continues.
+
+Every process of a job is here, with the same stages; rank 0 alone holds the lock and keeps the record.
+"""
 
 from __future__ import annotations
 
 import time
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wavslm_core.configs import StageConfig
 from wavslm_core.data.atomic import remove_leftovers
 from wavslm_core.errors import WavslmError
 from wavslm_core.launching.base import Outcome, Say
@@ -14,6 +19,9 @@ from wavslm_core.launching.lock import RunLock
 from wavslm_core.launching.run_folder import saved_recipe
 from wavslm_core.launching.signals import StopRequest
 from wavslm_core.launching.stage_record import STAGES_FILE, StageRecord
+from wavslm_core.processes import ALONE, WHOLE, Processes, Share
+from wavslm_core.pulse import SILENT, RunPulse, progress_path, telling
+from wavslm_core.recipe import Recipe
 from wavslm_core.registry import Registry
 from wavslm_core.run_context import Interrupted, StageContext
 from wavslm_core.stages.base import Stage
@@ -22,48 +30,123 @@ if TYPE_CHECKING:
     import torch
 
 
-def run_stages(run_dir: Path, say: Say, *, registry: Registry | None = None) -> Outcome:
+def run_stages(
+    run_dir: Path,
+    say: Say,
+    *,
+    processes: Processes = ALONE,
+    stages: Sequence[str] | None = None,
+    share: Share = WHOLE,
+    stop: Callable[[], bool] | None = None,
+    registry: Registry | None = None,
+) -> Outcome:
     """Run every unfinished stage of `run_dir/recipe.yaml`; `stages.json` records which are done.
 
+    `stages`: the names of those to run; none: all. `share`: what to do of their work. A partial share is
+    not recorded, for nothing is finished by it. `stop`: asked at safe points; none: signals and the file
+    `stop`.
     Raises: WavslmError, and whatever a stage raises.
     """
-    with RunLock(run_dir), StopRequest() as stop:
-        remove_leftovers(run_dir)
+    leads = processes.rank == 0
+    with ExitStack() as stack:
+        if stop is None:
+            stop = stack.enter_context(StopRequest(run_dir))
+        if leads:
+            stack.enter_context(RunLock(run_dir, share=share, say=say))
+            if not share.partial:
+                remove_leftovers(run_dir)
+        processes.barrier()
         recipe = saved_recipe(run_dir, registry=registry)
-        record = StageRecord(run_dir / STAGES_FILE)
+        run = _Run(run_dir, recipe, say if leads else _say_nothing, processes, share, stop)
         for name, config in recipe.named_stages():
-            stage: Stage[Any] = recipe.registry.build(config)
-            context = StageContext(
-                recipe=recipe,
-                run_dir=run_dir,
-                device=choose_device(recipe.launch.device),
-                stop_requested=stop,
-                stage_name=name,
-            )
-            if record.finished(name) and stage.left_results(context):
-                say(f"stage {name}: finished before, skipped")
-                continue
-            if stop():
-                return Outcome("interrupted", name)
-            say(f"stage {name}: running")
-            began = time.monotonic()
-            record.begin(name)
-            try:
-                stage.run(context)
-            except Interrupted:
-                record.end(name, "interrupted", time.monotonic() - began)
-                return Outcome("interrupted", name)
-            except Exception:
-                # A full disk may be why the stage failed; its own message is the one to show.
-                with suppress(WavslmError):
-                    record.end(name, "failed", time.monotonic() - began)
-                raise
-            record.end(name, "finished", time.monotonic() - began)
-            say(f"stage {name}: finished in {time.monotonic() - began:.1f} s")
+            if stages is None or name in stages:
+                outcome = run.stage(name, config)
+                if outcome is not None:
+                    return outcome
     return Outcome("finished")
 
 
-def is_finished(run_dir: Path, *, registry: Registry | None = None) -> bool:
+class _Run:
+    """What the stages of one call have in common."""
+
+    def __init__(
+        self,
+        run_dir: Path,
+        recipe: Recipe,
+        say: Say,
+        processes: Processes,
+        share: Share,
+        stop: Callable[[], bool],
+    ) -> None:
+        self.run_dir, self.recipe, self.say = run_dir, recipe, say
+        self.processes, self.share, self.stop = processes, share, stop
+        self.record = StageRecord(run_dir / STAGES_FILE)
+        self.keeps_record = processes.rank == 0 and not share.partial
+        self.pulse = RunPulse(progress_path(run_dir, share)) if processes.rank == 0 else SILENT
+
+    def stage(self, name: str, config: StageConfig) -> Outcome | None:
+        """Run one stage; return how the run ended if it ends here."""
+        stage: Stage[Any] = self.recipe.registry.build(config)
+        context = StageContext(
+            recipe=self.recipe,
+            run_dir=self.run_dir,
+            device=choose_device(self.recipe.launch_for(config).device),
+            stop_requested=self.stop,
+            stage_name=name,
+            processes=self.processes,
+            share=self.share,
+            pulse=self.pulse,
+        )
+        # What rank 0 sees counts: a shared file system may show others an older state.
+        if self.processes.broadcast(self.record.finished(name) and stage.left_results(context)):
+            self.say(f"stage {name}: finished before, skipped")
+            return None
+        if self.processes.any(self.stop()):
+            return Outcome("interrupted", name)
+        part = f", part {self.share.index + 1} of {self.share.count}" if self.share.partial else ""
+        self.say(f"stage {name}: running{part}")
+        began = time.monotonic()
+        if self.keeps_record:
+            self.record.begin(name)
+        try:
+            interrupted = self._run(stage, context)
+        except Exception:
+            # A full disk may be why the stage failed; its own message is the one to show.
+            with suppress(WavslmError):
+                self._end(name, "failed", began)
+            raise
+        if interrupted:
+            self._end(name, "interrupted", began)
+            return Outcome("interrupted", name)
+        self._end(name, "finished", began)
+        self.say(f"stage {name}: finished{part} in {time.monotonic() - began:.1f} s")
+        return None
+
+    def _run(self, stage: Stage[Any], context: StageContext) -> bool:
+        """Run a stage in every process; return whether any was interrupted."""
+        interrupted = False
+        try:
+            with telling(self.pulse, context.stage_name):
+                stage.run(context)
+        except Interrupted:
+            interrupted = True
+        with self.processes.rank_0_first(f"end of {context.stage_name}"):
+            # What rank 0 does alone, such as the report, may take longer than processes are waited for.
+            pass
+        return self.processes.any(interrupted)
+
+    def _end(self, name: str, status: str, began: float) -> None:
+        if self.keeps_record:
+            self.record.end(name, status, time.monotonic() - began)
+
+
+def _say_nothing(line: str) -> None:
+    """Rank 0 talks for all."""
+
+
+def is_finished(
+    run_dir: Path, *, stages: Sequence[str] | None = None, registry: Registry | None = None
+) -> bool:
     """Tell whether `run_stages` would find nothing to do."""
     recipe = saved_recipe(run_dir, registry=registry)
     record = StageRecord(run_dir / STAGES_FILE)
@@ -71,6 +154,7 @@ def is_finished(run_dir: Path, *, registry: Registry | None = None) -> bool:
         record.finished(name)
         and recipe.registry.build(config).left_results(StageContext(recipe, run_dir, stage_name=name))
         for name, config in recipe.named_stages()
+        if stages is None or name in stages
     )
 
 

@@ -1,4 +1,8 @@
-"""Ctrl-C and SIGTERM: the first asks the run to stop at the next safe point, the second leaves at once."""
+"""What asks a run to stop at the next safe point: Ctrl-C, SIGTERM, a cluster's signal, or the file `stop`.
+
+At a terminal the second Ctrl-C leaves at once. A job of a cluster is told several times, and each means the
+same: save, and make room.
+"""
 
 from __future__ import annotations
 
@@ -6,29 +10,46 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
+from wavslm_core.launching.stop_file import StopFile
+
 EXIT_INTERRUPTED = 130
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+AT_A_TERMINAL = (signal.SIGINT, signal.SIGTERM)
+IN_A_JOB = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
 
 class StopRequest:
-    """Context that turns signals into a question that stages ask: `stop()` → has one arrived?
+    """Context that turns signals into a question that stages ask: `stop()` → was the run asked to stop?
 
-    Outside the main thread, where Python cannot handle signals, nothing is installed.
+    Outside the main thread, where Python cannot handle signals, only the file counts.
     """
 
-    def __init__(self) -> None:
-        self._requested = False
+    def __init__(
+        self,
+        run_dir: Path | None = None,
+        *,
+        signals: tuple[signal.Signals, ...] = AT_A_TERMINAL,
+        patient: bool = False,
+    ) -> None:
+        """`run_dir`: whose `stop` file is looked at, too. `patient`: never leave at once."""
+        self.number: int | None = None
+        """The first signal that came."""
+        self.filed: Callable[[], bool] = (lambda: False) if run_dir is None else StopFile(run_dir)
+        """Whether the file asked for it."""
+        self._signals = signals
+        self._patient = patient
         self._previous: dict[signal.Signals, Any] = {}
 
     def __call__(self) -> bool:
-        return self._requested
+        return self.number is not None or self.filed()
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
+            for number in self._signals:
                 self._previous[number] = signal.signal(number, self._handle)
         return self
 
@@ -40,12 +61,17 @@ class StopRequest:
         self._previous.clear()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._requested:
+        if self._patient:
+            if self.number is None:
+                _tell(f"\n{signal.Signals(number).name}: stopping at the next safe point\n")
+            self.number = number if self.number is None else self.number
+            return
+        if self.number is not None and number != signal.SIGUSR2:
             # Files are written beside and renamed, so leaving here loses nothing. A progress bar hides the
             # cursor of a terminal; give it back.
             _tell("\x1b[?25h\n" if sys.stderr.isatty() else "")
             os._exit(EXIT_INTERRUPTED)
-        self._requested = True
+        self.number = number
         _tell("\nstopping at the next safe point; once more to leave at once\n")
 
 

@@ -1,0 +1,84 @@
+"""The code of a run: `code.json` says which it is, `code.diff` holds what was not committed, and `code/` is a
+copy when the recipe asks for one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import shutil
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from wavslm_core import plugins
+from wavslm_core.data.atomic import replacing, replacing_folder, write_json
+
+CODE_FILE, DIFF_FILE, CODE_FOLDER = "code.json", "code.diff", "code"
+_LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc")
+
+
+def package_folders() -> dict[str, Path]:
+    """Return name → folder of the top-level packages of the framework and of every plugin."""
+    names = {"wavslm_core", *(plugin.value.partition(":")[0] for plugin in plugins.load().plugins)}
+    folders: dict[str, Path] = {}
+    for name in sorted({name.partition(".")[0] for name in names}):
+        with suppress(ImportError, ValueError):
+            spec = importlib.util.find_spec(name)
+            if spec is not None and spec.submodule_search_locations:
+                folders[name] = Path(next(iter(spec.submodule_search_locations)))
+    return folders
+
+
+def code_digest() -> str:
+    """Return hex digits that change whenever the source of the framework or of a plugin does."""
+    digest = hashlib.sha256()
+    for name, folder in package_folders().items():
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(f"{name}/{path.relative_to(folder)}\n".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def save_code(run_dir: Path, *, copy: bool) -> None:
+    """Record in the run's folder what code is submitted. Raises: DataError when it cannot be written."""
+    from wavslm_core.launching.environment import git_commit, library_version
+
+    folders = package_folders()
+    document: dict[str, Any] = {
+        "version": library_version("wavslm-core"),
+        "git_commit": git_commit(folders["wavslm_core"]),
+        "digest": code_digest(),
+        "packages": {name: str(folder) for name, folder in folders.items()},
+    }
+    write_json(run_dir / CODE_FILE, document)
+    difference = _difference(folders["wavslm_core"])
+    if difference:
+        with replacing(run_dir / DIFF_FILE) as beside:
+            beside.write_bytes(difference)
+    else:
+        (run_dir / DIFF_FILE).unlink(missing_ok=True)
+    if copy:
+        with replacing_folder(run_dir / CODE_FOLDER) as beside:
+            for name, folder in folders.items():
+                shutil.copytree(folder, beside / name, ignore=_LEFT_OUT)
+
+
+def changed_since(run_dir: Path) -> bool:
+    """Tell whether the code here is another than the one that was submitted."""
+    try:
+        submitted = json.loads((run_dir / CODE_FILE).read_text(encoding="utf-8"))["digest"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return bool(submitted != code_digest())
+
+
+def _difference(folder: Path) -> bytes:
+    """Return what `git diff` says of the checkout that holds a folder; nothing when there is none."""
+    command = ["git", "-C", str(folder), "diff", "--binary", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, timeout=60, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return b""

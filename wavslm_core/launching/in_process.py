@@ -1,0 +1,28 @@
+"""Runs the jobs of a recipe one after another in this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wavslm_core.launching.base import Outcome, Say
+from wavslm_core.launching.planned_jobs import plan_jobs
+from wavslm_core.launching.queued import refuse_queued
+from wavslm_core.launching.run_folder import saved_recipe
+from wavslm_core.launching.runner import run_stages
+from wavslm_core.launching.stop_file import clear_stop
+
+
+def run_in_process(run_dir: Path, say: Say) -> Outcome:
+    """See `Launcher.launch`."""
+    refuse_queued(run_dir)
+    clear_stop(run_dir)
+    recipe = saved_recipe(run_dir)
+    if all(recipe.launch_for(stage).array is None for stage in recipe.stages):
+        # One call, so that what earlier stages imported and locked serves the later ones.
+        return run_stages(run_dir, say)
+    for job in plan_jobs(recipe):
+        for share in job.shares:
+            outcome = run_stages(run_dir, say, stages=job.stages, share=share)
+            if outcome.status != "finished":
+                return outcome
+    return Outcome("finished")

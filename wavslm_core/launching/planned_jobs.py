@@ -1,0 +1,69 @@
+"""Which jobs a run is made of: stages in a row that want the same are one, and a stage whose work a job array
+shares gets that array in front of the job that puts the parts together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from wavslm_core.processes import WHOLE, Share
+from wavslm_core.recipe import Recipe
+from wavslm_core.recipe.launch import LaunchConfig, SlurmLaunch
+
+
+@dataclass(frozen=True)
+class PlannedJob:
+    """One job of a chain: it starts once the one before has succeeded."""
+
+    stages: tuple[str, ...]
+    launch: LaunchConfig
+    """What all of its stages want."""
+    array: int | None = None
+    """Number of tasks that share its one stage; the next job finishes that stage."""
+
+    @property
+    def shares(self) -> tuple[Share, ...]:
+        """What each task does."""
+        if self.array is None:
+            return (WHOLE,)
+        return tuple(Share(index, self.array, partial=True) for index in range(self.array))
+
+    def __str__(self) -> str:
+        tasks = "" if self.array is None else f" ({self.array} tasks share it)"
+        return ", ".join(self.stages) + tasks
+
+
+def plan_jobs(
+    recipe: Recipe, *, finished: Callable[[str], bool] = lambda name: False
+) -> tuple[PlannedJob, ...]:
+    """Return the chain of jobs for a recipe, without those that have nothing to do any more."""
+    jobs: list[PlannedJob] = []
+    to_finish: PlannedJob | None = None
+    for name, config in recipe.named_stages():
+        if finished(name):
+            continue
+        launch = recipe.launch_for(config)
+        alone = launch.model_copy(update={"array": None})
+        if launch.array is not None:
+            if to_finish is not None:
+                jobs.append(to_finish)
+            jobs.append(PlannedJob((name,), launch, launch.array))
+            to_finish = PlannedJob((name,), _one_task(alone))
+        elif to_finish is not None:
+            jobs.append(PlannedJob((*to_finish.stages, name), alone))
+            to_finish = None
+        elif jobs and jobs[-1].launch.model_dump() == alone.model_dump():
+            jobs[-1] = PlannedJob((*jobs[-1].stages, name), alone)
+        else:
+            jobs.append(PlannedJob((name,), alone))
+    if to_finish is not None:
+        jobs.append(to_finish)
+    return tuple(jobs)
+
+
+def _one_task(launch: LaunchConfig) -> LaunchConfig:
+    """Return what putting the parts of a stage together needs."""
+    if isinstance(launch, SlurmLaunch):
+        return launch.model_copy(update={"nodes": 1, "tasks_per_node": 1, "gpus_per_node": 0})
+    return launch

@@ -1,0 +1,184 @@
+"""Launcher `slurm`: as jobs of a cluster, through submitit.
+
+Submitting returns at once. Stages that want other machines than the ones before are jobs of their own that
+wait for those, and a stage with `array` is a job array. What happens in a job is in `job.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from wavslm_core.errors import WavslmError
+from wavslm_core.launching.base import Launcher, Outcome, Say
+from wavslm_core.launching.code_snapshot import CODE_FOLDER, save_code
+from wavslm_core.launching.job import RunJob
+from wavslm_core.launching.job_record import JOBS_FOLDER, JobRecord, add_jobs, new_record
+from wavslm_core.launching.planned_jobs import PlannedJob, plan_jobs
+from wavslm_core.launching.queued import submitting
+from wavslm_core.launching.run_folder import RECIPE_FILE, saved_recipe
+from wavslm_core.launching.runner import is_finished
+from wavslm_core.launching.stop_file import clear_stop
+from wavslm_core.recipe import Recipe
+from wavslm_core.recipe.launch import SlurmLaunch
+
+ANY_NUMBER = 2**31
+"""How often submitit lets a job run out of time; `max_restarts` bounds those that get nowhere."""
+
+
+class SlurmLauncher(Launcher[SlurmLaunch]):
+    """Submits the chain of jobs of a run."""
+
+    def launch(self, run_dir: Path, say: Say) -> Outcome:
+        run_dir = run_dir.absolute()
+        recipe = saved_recipe(run_dir)
+        jobs = plan_jobs(recipe, finished=lambda name: is_finished(run_dir, stages=(name,)))
+        if not jobs:
+            say("every stage finished before")
+            return Outcome("finished")
+        with submitting(run_dir):
+            clear_stop(run_dir)
+            save_code(run_dir, copy=any(_slurm(job).copy_code for job in jobs))
+            before: tuple[str, ...] = ()
+            for job in jobs:
+                record = _submit_planned(job, run_dir, name=recipe.name, after=before)
+                add_jobs(run_dir, [record])
+                waits = f", after job {before[0]}" if before else ""
+                say(f"job {record.job_id}: {job}{waits}, log {run_dir / record.logs[0]}")
+                before = (record.job_id,)
+        return Outcome("submitted")
+
+    def where(self) -> str:
+        config = self.config
+        processes = config.nodes * config.tasks
+        amount = f"{config.nodes} node{'s' * (config.nodes > 1)}"
+        if config.gpus_per_node:
+            amount += f" with {config.gpus_per_node} GPU{'s' * (config.gpus_per_node > 1)} each"
+        partition = f", partition {config.partition}" if config.partition else ""
+        return f"on SLURM{partition}: {amount}, {processes} process{'es' * (processes > 1)}"
+
+    def preview(self, recipe: Recipe, run_dir: Path) -> str:
+        """Return the scripts that sbatch would be given, the ones that submitit writes."""
+        texts = []
+        for number, job in enumerate(plan_jobs(recipe), start=1):
+            after = () if number == 1 else (f"JOB_{number - 1}",)
+            with _slurm_or_not():
+                executor = slurm_executor(
+                    _slurm(job), run_dir.absolute(), name=recipe.name, after=after, tasks=job.array
+                )
+            inner = executor._executor
+            if job.array is not None and job.array > 1:
+                inner.parameters["map_count"] = job.array
+            script = inner._make_submission_file_text(inner._submitit_command_str, "")
+            texts.append(f"job {number}: {job}\n\n{script}")
+        return "\n".join(texts)
+
+
+def slurm_executor(
+    launch: SlurmLaunch,
+    run_dir: Path,
+    *,
+    name: str,
+    after: Sequence[str] = (),
+    tasks: int | None = None,
+) -> Any:
+    """Return submitit's executor for jobs that log to `<run>/jobs`.
+
+    `after`: jobs that have to succeed first. `tasks`: how many of an array run at once.
+    """
+    import submitit
+
+    extra = {key.lstrip("-").replace("_", "-"): value for key, value in launch.extra.items()}
+    additional: dict[str, Any] = {"requeue": True, "kill-on-invalid-dep": "yes"} | extra
+    # Since version 22.05 srun does not ask sbatch how many CPUs a process has.
+    cpus = () if launch.cpus_per_task is None else (f"--cpus-per-task={launch.cpus_per_task}",)
+    setup = list(launch.setup)
+    if launch.copy_code:
+        setup.append(f'export PYTHONPATH="{run_dir / CODE_FOLDER}${{PYTHONPATH:+:$PYTHONPATH}}"')
+    executor = submitit.AutoExecutor(
+        folder=run_dir / JOBS_FOLDER, cluster="slurm", slurm_max_num_timeout=ANY_NUMBER
+    )
+    executor.update_parameters(
+        name=name,
+        nodes=launch.nodes,
+        tasks_per_node=launch.tasks,
+        gpus_per_node=launch.gpus_per_node or None,
+        cpus_per_task=launch.cpus_per_task,
+        mem_gb=launch.memory_gb,
+        timeout_min=launch.timeout_min,
+        stderr_to_stdout=True,
+        slurm_partition=launch.partition,
+        slurm_account=launch.account,
+        slurm_qos=launch.qos,
+        slurm_constraint=launch.constraint,
+        slurm_exclude=launch.exclude,
+        slurm_signal_delay_s=launch.signal_delay_s,
+        slurm_dependency=f"afterok:{':'.join(after)}" if after else None,
+        slurm_array_parallelism=tasks,
+        slurm_setup=setup or None,
+        slurm_srun_args=["--kill-on-bad-exit=1", *cpus],
+        slurm_additional_parameters={key: value for key, value in additional.items() if value is not False},
+    )
+    return executor
+
+
+def submit(
+    jobs: Sequence[RunJob],
+    launch: SlurmLaunch,
+    run_dir: Path,
+    *,
+    name: str,
+    after: Sequence[str] = (),
+    at_once: int | None = None,
+) -> str:
+    """Submit one job, or several as a job array; return the id of the job or of the array.
+
+    `at_once`: how many tasks of the array may run at the same time; none: all.
+    Raises: WavslmError with what sbatch said.
+    """
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    try:
+        executor = slurm_executor(launch, run_dir, name=name, after=after, tasks=at_once or len(jobs))
+        submitted = executor.submit_array(list(jobs)) if len(jobs) > 1 else [executor.submit(jobs[0])]
+    except (FailedJobError, FailedSubmissionError) as error:
+        said = " ".join(str(error).split()).removeprefix("sbatch: error: ")
+        raise WavslmError(f"sbatch refuses the job: {said}") from None
+    except RuntimeError as error:
+        if "srun" not in str(error):
+            raise
+        raise WavslmError(
+            "launch.on is slurm, but there is no srun here. Run it on a login node of the cluster, or here "
+            "with launch.on=local; --dry-run shows what would be submitted."
+        ) from None
+    return str(submitted[0].job_id).partition("_")[0]
+
+
+def _submit_planned(job: PlannedJob, run_dir: Path, *, name: str, after: Sequence[str]) -> JobRecord:
+    recipe_path = str(run_dir / RECIPE_FILE)
+    calls = [RunJob(recipe_path, stages=job.stages, share=share) for share in job.shares]
+    job_id = submit(calls, _slurm(job), run_dir, name=name, after=after)
+    # submitit makes an ordinary job of an array of one.
+    array = job.array if len(calls) > 1 else None
+    return new_record(job_id, "slurm", job.stages, array=array, depends_on=after)
+
+
+def _slurm(job: PlannedJob) -> SlurmLaunch:
+    if not isinstance(job.launch, SlurmLaunch):
+        raise TypeError(f"the launch block of {job} is {job.launch!r}")
+    return job.launch
+
+
+@contextmanager
+def _slurm_or_not() -> Iterator[None]:
+    """Let submitit write scripts where no SLURM is installed."""
+    from submitit.slurm.slurm import SlurmExecutor
+
+    affinity = SlurmExecutor.affinity
+    SlurmExecutor.affinity = classmethod(lambda cls: 1)
+    try:
+        yield
+    finally:
+        SlurmExecutor.affinity = affinity

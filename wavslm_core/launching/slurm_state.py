@@ -1,0 +1,190 @@
+"""What SLURM says of jobs: squeue for those that wait, run or just ended, sacct for those before."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from wavslm_core.errors import WavslmError
+
+ASK_S = 30.0
+"""A busy controller may take its time."""
+ENDED = (
+    "BOOT_FAIL",
+    "CANCELLED",
+    "COMPLETED",
+    "DEADLINE",
+    "FAILED",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "PREEMPTED",
+    "REVOKED",
+    "TIMEOUT",
+)
+"""States of jobs that will never run again; any other is one of a job that waits or runs."""
+_SQUEUE = ("JobArrayID:64", "State:32", "Reason:64", "NodeList:256", "RestartCnt:16", "EndTime:32")
+_SACCT = "JobID,State,ExitCode,NodeList,End"
+
+
+@dataclass(frozen=True)
+class JobState:
+    """One job, or one task of a job array."""
+
+    job_id: str
+    """Such as `12`, or `12_3` for a task."""
+    state: str
+    """SLURM's long name, such as `RUNNING`."""
+    reason: str = ""
+    """Why it waits or how it failed, such as `Resources`; empty when SLURM gives none."""
+    nodes: str = ""
+    restarts: int | None = None
+    """How often it was queued again; None for jobs of long ago."""
+    ended: str = ""
+    """Local time."""
+    exit_code: str = ""
+    """Such as `2:0`: code and signal; of jobs that only the accounting knows."""
+
+    @property
+    def active(self) -> bool:
+        """Whether it waits or runs."""
+        return self.state not in ENDED
+
+    @property
+    def waits(self) -> bool:
+        return self.state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
+
+
+def job_states(job_ids: Iterable[str]) -> dict[str, JobState]:
+    """Return what SLURM knows of jobs, by id; a job array that is asked for by its number gives its tasks.
+
+    Jobs that are older than SLURM's memory are left out. Raises: WavslmError when SLURM does not answer.
+    """
+    asked = set(job_ids)
+    wanted = {_root(job_id) for job_id in asked}
+    if not wanted:
+        return {}
+    # Not `--jobs`: squeue fails as a whole when it has forgotten one of them.
+    fields = ",".join(f"{field}|" for field in _SQUEUE)
+    shown = _ask("squeue", "--noheader", "--array", "--states=all", f"--Format={fields}")
+    states = {state.job_id: state for state in read_squeue(shown) if _root(state.job_id) in wanted}
+    known = {*states, *map(_root, states)}
+    forgotten = {_root(job_id) for job_id in asked - known}
+    if forgotten:
+        command = (
+            "sacct",
+            "-X",
+            "--noheader",
+            "--parsable2",
+            f"--format={_SACCT}",
+            "-j",
+            ",".join(forgotten),
+        )
+        try:
+            shown = _ask(*command)
+        except WavslmError:
+            # Many clusters keep no accounts.
+            shown = ""
+        states = {state.job_id: state for state in read_sacct(shown)} | states
+    return states
+
+
+def queued_states(job_ids: tuple[str, ...]) -> dict[str, str] | None:
+    """Return the states of those jobs that wait or run, such as {"12_3": "RUNNING"}; None: no answer."""
+    try:
+        states = job_states(job_ids)
+    except WavslmError:
+        return None
+    return {job_id: state.state for job_id, state in states.items() if state.active}
+
+
+def is_active(job_id: str) -> bool | None:
+    """Tell whether a job waits or runs; None when SLURM cannot be asked."""
+    states = queued_states((job_id,))
+    if states is None:
+        return None
+    return job_id in states or ("_" not in job_id and bool(states))
+
+
+def cancel(job_ids: Iterable[str]) -> None:
+    """Cancel jobs or tasks of job arrays. Raises: WavslmError."""
+    _ask("scancel", *job_ids)
+
+
+def read_squeue(shown: str) -> list[JobState]:
+    """Return what a table of squeue says."""
+    states = []
+    for line in shown.splitlines():
+        job_id, state, reason, nodes, restarts, ended, *_ = (
+            cell.strip() for cell in f"{line}|||||".split("|")
+        )
+        if job_id:
+            states.append(
+                JobState(
+                    job_id,
+                    state,
+                    "" if reason == "None" else reason,
+                    nodes,
+                    int(restarts) if restarts.isdigit() else None,
+                    ended if ended[:1].isdigit() else "",
+                )
+            )
+    return states
+
+
+def read_sacct(shown: str) -> list[JobState]:
+    """Return what a table of sacct says; a range of tasks that never started gives one of them each."""
+    states = []
+    for line in shown.splitlines():
+        job_id, state, exit_code, nodes, ended, *_ = f"{line}||||".split("|")
+        if not job_id:
+            continue
+        # "CANCELLED by 1000"
+        words = state.split()
+        states += [
+            JobState(
+                one,
+                words[0] if words else "",
+                nodes="" if nodes == "None assigned" else nodes,
+                ended=ended if ended[:1].isdigit() else "",
+                exit_code=exit_code,
+            )
+            for one in _tasks(job_id)
+        ]
+    return states
+
+
+def _tasks(job_id: str) -> list[str]:
+    """Return the ids that `12_[0-2,5%4]` stands for."""
+    root, bracket, inside = job_id.partition("_[")
+    if not bracket:
+        return [job_id]
+    numbers: list[int] = []
+    for part in inside.rstrip("]").partition("%")[0].split(","):
+        first, _, last = part.partition("-")
+        if first.isdigit():
+            numbers += range(int(first), int(last if last.isdigit() else first) + 1)
+    return [f"{root}_{number}" for number in numbers]
+
+
+def _root(job_id: str) -> str:
+    return job_id.partition("_")[0]
+
+
+def _ask(*command: str) -> str:
+    """Run a command of SLURM and return what it prints. Raises: WavslmError."""
+    if shutil.which(command[0]) is None:
+        raise WavslmError(
+            f"SLURM cannot be asked: there is no {command[0]} on this machine. Run this where sbatch works."
+        )
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=ASK_S)
+    except subprocess.TimeoutExpired:
+        raise WavslmError(f"SLURM cannot be asked: {command[0]} was silent for {ASK_S:.0f} s.") from None
+    except OSError as error:
+        raise WavslmError(f"SLURM cannot be asked: {command[0]}: {error.strerror}.") from None
+    if done.returncode:
+        said = " ".join((done.stderr or done.stdout).split()) or f"exit code {done.returncode}"
+        raise WavslmError(f"SLURM cannot be asked: {said}")
+    return done.stdout

@@ -1,0 +1,77 @@
+"""How often a job was started, and whether that gets anywhere: a job that is stopped before its first
+checkpoint and queued again would go on like that for ever.
+
+A start counts as useless when nothing was added since the one before: no stage finished, no later
+checkpoint, no further file of tokens.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from wavslm_core.data.atomic import write_json
+from wavslm_core.errors import WavslmError
+from wavslm_core.launching.job_record import JOBS_FOLDER
+from wavslm_core.launching.stage_record import STAGES_FILE, StageRecord
+
+_STEP = re.compile(r"step-(\d+)")
+
+
+@dataclass(frozen=True)
+class Starts:
+    """The starts of one job."""
+
+    count: int = 0
+    useless: int = 0
+    """Restarts in a row that found nothing new."""
+    mark: tuple[int, ...] = ()
+
+    @property
+    def restarts(self) -> int:
+        return max(0, self.count - 1)
+
+
+def progress_mark(run_dir: Path) -> tuple[int, ...]:
+    """Return numbers of which one grows whenever something is added to a run."""
+    entries = StageRecord(run_dir / STAGES_FILE).entries.values()
+    finished = sum(entry.get("status") == "finished" for entry in entries)
+    steps = [
+        int(found.group(1))
+        for path in (run_dir / "checkpoints").glob("*/*")
+        if (found := _STEP.match(path.name))
+    ]
+    shards = sum(1 for path in (run_dir / "tokens").rglob("*") if path.is_file())
+    return finished, max(steps, default=-1), shards
+
+
+def starts_path(run_dir: Path, job_id: str) -> Path:
+    return run_dir / JOBS_FOLDER / f"{job_id}_starts.json"
+
+
+def read_starts(run_dir: Path, job_id: str) -> Starts:
+    """Return what is known of a job's starts."""
+    try:
+        document = json.loads(starts_path(run_dir, job_id).read_text(encoding="utf-8"))
+        return Starts(document["count"], document["useless"], tuple(document["mark"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return Starts()
+
+
+def count_start(run_dir: Path, job_id: str, *, max_restarts: int) -> Starts:
+    """Record that a job starts. Raises: WavslmError when it was restarted in vain too often."""
+    before = read_starts(run_dir, job_id)
+    mark = progress_mark(run_dir)
+    useless = before.useless + 1 if before.count and mark == before.mark else 0
+    starts = Starts(before.count + 1, useless, mark)
+    write_json(starts_path(run_dir, job_id), asdict(starts))
+    if useless > max_restarts:
+        raise WavslmError(
+            f"job {job_id} was restarted {useless} times in a row without getting any further, so it stops "
+            f"here (launch.max_restarts is {max_restarts}). Something is slower than the time that the job "
+            "has: save more often (checkpoint_every), or give it more (launch.timeout_min, "
+            "launch.signal_delay_s)."
+        )
+    return starts
