@@ -94,8 +94,9 @@ SlurmctldHost={host}(127.0.0.1)
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-# A requeued job waits until its credential is too old to be used twice: two minutes unless told otherwise.
-AuthInfo=socket={folder}/munge/socket,cred_expire=2
+# A requeued job waits until its credential is too old to be used twice: two minutes
+# unless told otherwise, five seconds at the least.
+AuthInfo=socket={folder}/munge/socket,cred_expire=5
 CredType=cred/munge
 SlurmctldPort={port}
 StateSaveLocation={folder}/state

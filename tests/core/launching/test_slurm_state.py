@@ -1,0 +1,72 @@
+"""What is read from SLURM's tables; tests/slurm asks a real one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from wavslm_core.errors import WavslmError
+from wavslm_core.launching.slurm_state import (
+    JobState,
+    is_active,
+    job_states,
+    queued_states,
+    read_sacct,
+    read_squeue,
+)
+
+# Of SLURM 22.05, with spaces taken out.
+SQUEUE = """\
+5 |FAILED |NonZeroExitCode |node1 |0 |2026-11-25T02:56:33 |
+1_1 |PENDING |BeginTime | |1 |NONE |
+2 |PENDING |Dependency | |0 |N/A |
+1_3 |RUNNING |None |node[2-3] |0 |2027-11-25T02:56:34 |
+"""
+SACCT = """\
+2|PENDING|0:0|None assigned|Unknown
+3|FAILED|3:0|node1|2026-11-25T02:56:33
+4|CANCELLED by 0|0:0|None assigned|2026-11-25T02:57:13
+1_0|TIMEOUT|0:0|node2|2026-11-25T02:57:03
+7_[1-2,5%2]|CANCELLED by 0|0:0|None assigned|2026-11-25T02:57:13
+"""
+
+
+def test_squeue_is_read() -> None:
+    failed, requeued, waits, runs = read_squeue(SQUEUE)
+    assert failed == JobState("5", "FAILED", "NonZeroExitCode", "node1", 0, "2026-11-25T02:56:33")
+    assert not failed.active
+    assert requeued == JobState("1_1", "PENDING", "BeginTime", "", 1)
+    assert requeued.waits
+    assert waits.reason == "Dependency"
+    assert (runs.nodes, runs.reason, runs.active, runs.waits) == ("node[2-3]", "", True, False)
+
+
+def test_sacct_is_read_with_ranges_of_tasks_and_who_cancelled() -> None:
+    states = {state.job_id: state for state in read_sacct(SACCT)}
+    assert list(states) == ["2", "3", "4", "1_0", "7_1", "7_2", "7_5"]
+    assert states["3"] == JobState("3", "FAILED", "", "node1", None, "2026-11-25T02:56:33", "3:0")
+    assert states["4"].state == states["7_5"].state == "CANCELLED"
+    assert states["2"].ended == states["2"].nodes == ""
+
+
+def test_without_slurm_the_answer_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(WavslmError, match="no squeue on this machine"):
+        job_states(["12"])
+    assert queued_states(("12",)) is None
+    assert is_active("12") is None
+
+
+def test_slurm_that_fails_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    squeue = tmp_path / "squeue"
+    squeue.write_text("#!/bin/sh\necho 'squeue: error: Unable to contact slurm controller' >&2\nexit 1\n")
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(WavslmError, match="Unable to contact slurm controller"):
+        job_states(["12"])
+
+
+def test_no_job_needs_no_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert job_states([]) == {}

@@ -1,0 +1,58 @@
+"""A real SLURM's answers about jobs that wait, run, were requeued, ended, or are forgotten."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from tests.slurm.cluster import Cluster
+from wavslm_core.launching import slurm_state
+from wavslm_core.launching.slurm_state import cancel, is_active, job_states, queued_states
+
+
+def test_states_of_jobs_and_tasks(slurm: Cluster, tmp_path: Path) -> None:
+    array = slurm.submit("sleep 60", "--array=0-3", "--cpus-per-task=2", folder=tmp_path)
+    after = slurm.submit("true", f"--dependency=afterok:{array}", folder=tmp_path)
+    failed = slurm.submit("exit 3", "--partition=high", folder=tmp_path)
+    slurm.wait(failed, "FAILED")
+    for task in range(2):
+        slurm.wait(f"{array}_{task}", "RUNNING")
+
+    states = job_states([array, after, failed, "999999"])
+    assert set(states) == {*(f"{array}_{task}" for task in range(4)), after, failed}
+    assert states[f"{array}_0"].nodes in slurm.nodes
+    assert states[after].waits
+    assert states[after].reason == "Dependency"
+    assert states[failed].state == "FAILED"
+    assert states[failed].ended
+    assert queued_states((failed,)) == {}
+    assert is_active(array)
+    assert is_active(f"{array}_3")
+    assert not is_active(failed)
+
+    slurm.run("scontrol", "requeue", f"{array}_1")
+    end = time.monotonic() + 30
+    while not (state := job_states([f"{array}_1"])[f"{array}_1"]).waits and time.monotonic() < end:
+        time.sleep(0.2)
+    assert (state.waits, state.restarts) == (True, 1)
+
+    cancel([f"{array}_2", f"{array}_3", after])
+    slurm.wait(after, "CANCELLED")
+    assert not is_active(f"{array}_3")
+    assert is_active(f"{array}_0")
+
+
+def test_accounting_answers_for_jobs_that_the_controller_forgot(slurm: Cluster, tmp_path: Path) -> None:
+    job = slurm.submit("exit 3", "--array=0-1", folder=tmp_path)
+    for task in range(2):
+        slurm.wait(f"{job}_{task}", "FAILED")
+    end = time.monotonic() + 30
+    while slurm.run("sacct", "-X", "-n", "-P", "-o", "State", "-j", job).split() != ["FAILED"] * 2:
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    # The same question as after MinJobAge, when squeue knows nothing.
+    asked = slurm_state._ask(
+        "sacct", "-X", "--noheader", "--parsable2", f"--format={slurm_state._SACCT}", "-j", job
+    )
+    found = {state.job_id: (state.state, state.exit_code) for state in slurm_state.read_sacct(asked)}
+    assert found == {f"{job}_0": ("FAILED", "3:0"), f"{job}_1": ("FAILED", "3:0")}
