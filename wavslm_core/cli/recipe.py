@@ -62,8 +62,8 @@ def _facts(recipe: Recipe) -> list[str]:
     if {"encoder", "quantizer", "decoder"} <= parts.keys():
         facts = recipe.codec_facts()
         streaming = f"streams at {facts.latency_ms:g} ms latency" if facts.streams else "does not stream"
-        lines.append(
         most = "up to " if facts.quantizer.variable_rate else ""
+        lines.append(
             f"codec: {facts.sample_rate_in_hz} Hz in, {facts.sample_rate_out_hz} Hz out, "
             f"{most}{facts.token_rate_hz:g} tokens a second of {facts.quantizer.vocab_size} codes, "
             f"{streaming}"
