@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +30,10 @@ class Interrupted(Exception):
     """Raised at a safe point after Ctrl-C or a signal, once everything worth keeping is on disk."""
 
 
+class Pruned(Interrupted):
+    """Raised in the same way when the run is behind the others that a sweep compares it with."""
+
+
 @dataclass
 class StageContext:
     """A run, as a stage sees it."""
@@ -40,6 +44,9 @@ class StageContext:
     device: torch.device = field(default_factory=_cpu)
     stop_requested: Callable[[], bool] = lambda: False
     """True once the run was asked to stop: save at the next safe point and raise `Interrupted`."""
+    pruned: Callable[[str, int, Mapping[str, float]], bool] = lambda stage, step, valid: False
+    """Asked by rank 0 after each validation of a stage, with the step and the scalars: true once the run is
+    behind others that it is compared with."""
     stage_name: str = ""
     processes: Processes = ALONE
     """Those that share the run; only rank 0 writes what all have in common."""

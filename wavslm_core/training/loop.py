@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 
 from wavslm_core.errors import CheckpointError
-from wavslm_core.run_context import Interrupted, StageContext
+from wavslm_core.run_context import Interrupted, Pruned, StageContext
 from wavslm_core.training.buffers import check_buffers
 from wavslm_core.training.checkpoints import Checkpoints
 from wavslm_core.training.config import TrainingConfig
@@ -46,8 +46,8 @@ def fit(task: Task, config: TrainingConfig, context: StageContext, *, stage: str
     """Train `task` for `config.steps` steps, continuing from `<run>/checkpoints/<stage>` if there is any.
 
     Afterwards `task.modules` hold the weights that `config.select` asks for, whole in every process.
-    Raises: Interrupted, after a checkpoint, once any process was asked to stop; TrainingError when losses
-    stay non-finite; CheckpointError when nothing can be read or written; LostProcessError.
+    Raises: Interrupted, after a checkpoint, once any process was asked to stop, or Pruned; TrainingError when
+    losses stay non-finite; CheckpointError when nothing can be read or written; LostProcessError.
     """
     with closing(task), context.processes.losing_nobody():
         return _Fit(task, config, context, stage).run()
@@ -106,6 +106,7 @@ class _Fit:
                     raise Interrupted(f"{self.stage} stopped at step {self.state.step} of {config.steps}")
                 if self.to_validate:
                     self.validate(tracker, progress)
+                    self.leave_if_behind(tracker)
                 if self.to_show:
                     self.show(tracker)
                 # A run that stopped here before it validated has a checkpoint that does not know of it yet.
@@ -245,6 +246,14 @@ class _Fit:
         progress.note(f"step {self.state.step}  validation loss {valid['loss']:.4f}{suffix}")
         if is_best and self.config.select == "best":
             self.checkpoints.save_best(self.state.step, self.parallel.whole_states())
+
+    def leave_if_behind(self, tracker: Tracker) -> None:
+        """Raises: Pruned, after a checkpoint, when the run is behind others that it is compared with."""
+        step, context = self.state.step, self.context
+        behind = context.rank == 0 and context.pruned(self.stage, step, self.state.valid)
+        if self.processes.broadcast(behind):
+            self.save(tracker)
+            raise Pruned(f"{self.stage} is behind others at step {step} of {self.config.steps}")
 
     def show(self, tracker: Tracker) -> None:
         # No autocast: what is shown comes from the model as it is shipped.
