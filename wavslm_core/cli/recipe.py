@@ -32,10 +32,11 @@ def check(recipe: RecipePath, overrides: Overrides = None) -> None:
 
     loaded = Recipe.load(recipe, overrides or [])
     if loaded.sweep is not None:
-        from wavslm_core.recipe.sweep import expand_sweep
+        from wavslm_core.recipe.sweep import expand_sweep, trial_count
 
         trials = expand_sweep(loaded)
-        typer.echo(f"{recipe}: ok, {len(trials)} trials")
+        chosen = "" if trials else ", chosen while they run"
+        typer.echo(f"{recipe}: ok, {trial_count(loaded)} trials{chosen}")
         for trial in trials:
             typer.echo(f"  {trial.label}")
         return
