@@ -38,6 +38,7 @@ def test_states_of_jobs_and_tasks(slurm: Cluster, tmp_path: Path) -> None:
 
     cancel([f"{array}_2", f"{array}_3", after])
     slurm.wait(after, "CANCELLED")
+    slurm.wait(f"{array}_3", "CANCELLED")
     assert not is_active(f"{array}_3")
     assert is_active(f"{array}_0")
 

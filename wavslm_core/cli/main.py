@@ -15,7 +15,7 @@ import typer
 from wavslm_core import cli
 from wavslm_core.cli.guard import guarded
 
-NOT_VERBS = {"main", "run", "guard", "blame", "devices", "inputs", "plan_tables"}
+NOT_VERBS = {"main", "run", "guard", "blame", "devices", "inputs", "job_tables", "plan_tables"}
 """Modules that have no `register`; not importing them keeps `--help` quick."""
 
 

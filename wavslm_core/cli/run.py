@@ -78,12 +78,15 @@ def run(
     began = time.monotonic()
     outcome = launching.launch(folder, typer.echo)
     if outcome.status == "submitted":
-        if not wait:
-            typer.echo(f"follow: wavslm jobs {folder}\nstop:   wavslm stop {folder}")
-            return
-        from wavslm_core.launching.following import follow
+        typer.echo(f"follow: wavslm jobs {folder}\nstop:   wavslm stop {folder}")
+        if wait:
+            from wavslm_core.launching.following import follow
 
-        outcome = follow(folder, typer.echo)
+            outcome = follow(folder, typer.echo)
+        if outcome.status == "submitted":
+            raise typer.Exit(EXIT_INTERRUPTED)
+    if outcome.status == "submitted":
+        return
     if outcome.status == "interrupted":
         during = f" during stage {outcome.stage}" if outcome.stage else ""
         typer.echo(f"interrupted{during}; to continue: {shlex.join(_command())}", err=True)

@@ -24,7 +24,15 @@ ENDED = (
     "TIMEOUT",
 )
 """States of jobs that will never run again; any other is one of a job that waits or runs."""
-_SQUEUE = ("JobArrayID:64", "State:32", "Reason:64", "NodeList:256", "RestartCnt:16", "EndTime:32")
+_SQUEUE = (
+    "JobArrayID:64",
+    "State:32",
+    "Reason:64",
+    "NodeList:256",
+    "RestartCnt:16",
+    "EndTime:32",
+    "exit_code:16",
+)
 _SACCT = "JobID,State,ExitCode,NodeList,End"
 
 
@@ -44,7 +52,7 @@ class JobState:
     ended: str = ""
     """Local time."""
     exit_code: str = ""
-    """Such as `2:0`: code and signal; of jobs that only the accounting knows."""
+    """Such as `2:0`: code and signal."""
 
     @property
     def active(self) -> bool:
@@ -116,9 +124,8 @@ def read_squeue(shown: str) -> list[JobState]:
     """Return what a table of squeue says."""
     states = []
     for line in shown.splitlines():
-        job_id, state, reason, nodes, restarts, ended, *_ = (
-            cell.strip() for cell in f"{line}|||||".split("|")
-        )
+        cells = [cell.strip() for cell in f"{line}||||||".split("|")]
+        job_id, state, reason, nodes, restarts, ended, status, *_ = cells
         if job_id:
             states.append(
                 JobState(
@@ -128,6 +135,8 @@ def read_squeue(shown: str) -> list[JobState]:
                     nodes,
                     int(restarts) if restarts.isdigit() else None,
                     ended if ended[:1].isdigit() else "",
+                    # As the system's wait() gives it.
+                    f"{int(status) >> 8}:{int(status) & 127}" if status.isdigit() else "",
                 )
             )
     return states

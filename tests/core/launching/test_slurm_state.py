@@ -18,10 +18,10 @@ from wavslm_core.launching.slurm_state import (
 
 # Of SLURM 22.05, with spaces taken out.
 SQUEUE = """\
-5 |FAILED |NonZeroExitCode |node1 |0 |2026-11-25T02:56:33 |
-1_1 |PENDING |BeginTime | |1 |NONE |
-2 |PENDING |Dependency | |0 |N/A |
-1_3 |RUNNING |None |node[2-3] |0 |2027-11-25T02:56:34 |
+5 |FAILED |NonZeroExitCode |node1 |0 |2026-11-25T02:56:33 |33280 |
+1_1 |PENDING |BeginTime | |1 |NONE |0 |
+2 |PENDING |Dependency | |0 |N/A |0 |
+1_3 |RUNNING |None |node[2-3] |0 |2027-11-25T02:56:34 |0 |
 """
 SACCT = """\
 2|PENDING|0:0|None assigned|Unknown
@@ -34,9 +34,9 @@ SACCT = """\
 
 def test_squeue_is_read() -> None:
     failed, requeued, waits, runs = read_squeue(SQUEUE)
-    assert failed == JobState("5", "FAILED", "NonZeroExitCode", "node1", 0, "2026-11-25T02:56:33")
+    assert failed == JobState("5", "FAILED", "NonZeroExitCode", "node1", 0, "2026-11-25T02:56:33", "130:0")
     assert not failed.active
-    assert requeued == JobState("1_1", "PENDING", "BeginTime", "", 1)
+    assert requeued == JobState("1_1", "PENDING", "BeginTime", "", 1, "", "0:0")
     assert requeued.waits
     assert waits.reason == "Dependency"
     assert (runs.nodes, runs.reason, runs.active, runs.waits) == ("node[2-3]", "", True, False)

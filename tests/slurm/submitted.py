@@ -1,0 +1,164 @@
+"""Runs of parts that cost milliseconds, submitted to the cluster with the command that a user types."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.slurm.cluster import Cluster
+from wavslm_core.data.audio import write_audio
+from wavslm_core.launching.job_record import JobRecord, read_jobs
+from wavslm_core.metrics_file import read_metrics
+
+EXAMPLE_PATH = Path(__file__).parents[1] / "core" / "plugin_path"
+CODEC = {"run": "train_codec", "batch_size": 2, "crop_seconds": 0.32, "spectral_windows": [256]}
+CODEC |= {"log_every": 1, "checkpoint_every": 10**6, "valid_utterances": 1}
+"""Saves only when it is told to stop."""
+PARTS = ("encoder", "quantizer", "decoder", "backbone", "head", "sampler")
+
+
+class Submitted:
+    """Writes recipes into a folder and runs them there."""
+
+    def __init__(self, folder: Path, cluster: Cluster) -> None:
+        self.folder = folder
+        self.cluster = cluster
+        generator = torch.Generator().manual_seed(0)
+        for split, count in (("train", 6), ("valid", 3)):
+            for number in range(count):
+                noise_S = 0.1 * torch.randn(48_000, generator=generator)
+                write_audio(folder / "corpus" / split / f"{number}.wav", noise_S, 16_000)
+
+    def recipe(self, name: str, stages: list[dict[str, Any]], **launch: Any) -> Path:
+        """Write a recipe that runs on SLURM, on the CPU."""
+        document = {
+            "name": name,
+            **{role: {"name": "fake"} for role in PARTS},
+            "data": {"corpus": "folder", "path": str(self.folder / "corpus")},
+            "stages": stages,
+            "launch": {"on": "slurm", "device": "cpu", "cpus_per_task": 1, "timeout_min": 5, **launch},
+        }
+        path = self.folder / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(document))
+        return path
+
+    def command(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        """Run `wavslm-run` with core and the example distribution only."""
+        return subprocess.run(
+            [sys.executable, "-m", "wavslm_core.cli.run", *arguments],
+            cwd=self.folder,
+            env={
+                **self.cluster.environment,
+                "PYTHONPATH": str(EXAMPLE_PATH),
+                "WAVSLM_PLUGINS": "example",
+                "OMP_NUM_THREADS": "1",
+                "COLUMNS": "200",
+            },
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    def submit(self, recipe: Path, *overrides: str) -> tuple[Path, list[JobRecord]]:
+        """Submit; return the run's folder and the jobs that were queued."""
+        known = {record.job_id for run in self.runs(recipe) for record in read_jobs(run)}
+        done = self.command(recipe, *overrides)
+        assert done.returncode == 0, done.stderr
+        (run,) = self.runs(recipe)
+        return run, [record for record in read_jobs(run) if record.job_id not in known]
+
+    def run_here(self, recipe: Path, *overrides: str) -> Path:
+        """Run the recipe without SLURM, uninterrupted, in another folder; return the run's."""
+        done = self.command(recipe, "launch.on=local", "launch.device=cpu", "--runs-dir", "here", *overrides)
+        assert done.returncode == 0, done.stderr
+        (run,) = (self.folder / "here").glob(f"{recipe.stem}-*")
+        return run
+
+    def runs(self, recipe: Path) -> list[Path]:
+        return list((self.folder / "runs").glob(f"{recipe.stem}-*"))
+
+    def wait_for_step(self, run: Path, step: int) -> None:
+        """Wait until a training is past a step."""
+
+        def there() -> bool:
+            steps = [line["step"] for line in read_metrics(run / "metrics.jsonl")]
+            return bool(steps) and steps[-1] >= step
+
+        self.wait_until(there, f"step {step} of {run}")
+
+    def wait_until(self, happened: Callable[[], bool], what: str, *, timeout_s: float = 90) -> None:
+        end = time.monotonic() + timeout_s
+        while not happened():
+            if time.monotonic() > end:
+                logs = "\n".join(path.read_text() for path in self.folder.glob("runs/*/jobs/*_log.out"))
+                raise AssertionError(f"{what} did not happen\n{self.cluster.status()}\n{logs}")
+            time.sleep(0.05)
+
+    def restarts(self, job_id: str) -> int:
+        return int(self.cluster.run("squeue", "-h", "--states=all", "-O", "RestartCnt:9", "-j", job_id))
+
+    def wait_for_restart(self, job_id: str, count: int) -> None:
+        """Wait until SLURM has started a job again `count` times."""
+
+        def there() -> bool:
+            return self.restarts(job_id) == count and self.cluster.state(job_id) == "RUNNING"
+
+        self.wait_until(there, f"restart {count} of job {job_id}")
+
+
+def assert_same_training(run: Path, reference: Path, *, stage: str = "train_codec") -> None:
+    """The weights are equal bit for bit, and every step was logged once, with the same numbers."""
+    weights = "codec/model.safetensors"
+    assert (run / weights).read_bytes() == (reference / weights).read_bytes()
+    assert _curve(run, stage) == _curve(reference, stage)
+    steps = [step for step, split, _ in _curve(run, stage) if split == "train"]
+    assert steps == sorted(set(steps))
+    ours, theirs = (_events(folder, stage) for folder in (run, reference))
+    assert ours == theirs
+    assert [step for step, _ in ours] == steps
+
+
+def _curve(run: Path, stage: str) -> list[tuple[int, str, float]]:
+    lines = [line for line in read_metrics(run / "metrics.jsonl") if line["stage"] == stage]
+    return [(line["step"], line["split"], line["loss"]) for line in lines]
+
+
+def _events(run: Path, stage: str) -> list[tuple[int, float]]:
+    events = EventAccumulator(str(run / "tensorboard" / stage), size_guidance={"scalars": 0})
+    events.Reload()
+    return [(event.step, event.value) for event in events.Scalars("train/loss")]
+
+
+def rank_pids(cluster: Cluster, job_id: str, rank: int) -> list[int]:
+    """Return the Python processes of a rank of a job."""
+    wanted = {
+        b"SLURM_CONF=" + os.fsencode(cluster.exports["SLURM_CONF"]),
+        f"SLURM_JOB_ID={job_id}".encode(),
+        f"SLURM_PROCID={rank}".encode(),
+    }
+    pids = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            variables = set((process / "environ").read_bytes().split(b"\0"))
+            program, *arguments = (process / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if wanted <= variables and b"submitit.core._submit" in arguments and b"python" in program:
+            pids.append(int(process.name))
+    return pids
+
+
+def stages_of(run: Path) -> dict[str, str]:
+    """Return stage → status."""
+    document = json.loads((run / "stages.json").read_text())
+    return {name: entry["status"] for name, entry in document.items()}

@@ -1,0 +1,138 @@
+"""Whatever ends a job early, the run continues in the same folder and ends with the same bits."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.slurm.cluster import Cluster
+from tests.slurm.submitted import CODEC, Submitted, assert_same_training, rank_pids, stages_of
+from wavslm_core.launching.rank_error import first_error
+from wavslm_core.launching.stop_file import request_stop
+
+STEPS = 600
+
+
+@pytest.fixture(scope="module")
+def submitted(slurm: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Submitted:
+    return Submitted(tmp_path_factory.mktemp("surviving"), slurm)
+
+
+def log_of(run: Path, job_id: str, rank: int = 0) -> str:
+    return (run / "jobs" / f"{job_id}_{rank}_log.out").read_text()
+
+
+def test_preempted_signalled_and_requeued_it_ends_with_the_same_bits(
+    submitted: Submitted, slurm: Cluster
+) -> None:
+    recipe = submitted.recipe(
+        "same", [CODEC | {"steps": STEPS}], extra={"nodelist": "node1", "exclusive": True}
+    )
+    run, (job,) = submitted.submit(recipe)
+    submitted.wait_for_step(run, 20)
+    # A job of a higher partition needs the node.
+    high = slurm.submit(
+        "sleep 1", "--partition=high", "--nodelist=node1", "--exclusive", folder=submitted.folder
+    )
+    slurm.wait(high, "COMPLETED")
+    submitted.wait_for_restart(job.job_id, 1)
+    reference = submitted.run_here(recipe)
+    submitted.wait_for_step(run, 40)
+    slurm.run("scancel", "--signal=USR2", job.job_id)
+    submitted.wait_for_restart(job.job_id, 2)
+    submitted.wait_for_step(run, 60)
+    slurm.run("scontrol", "requeue", job.job_id)
+    submitted.wait_for_restart(job.job_id, 3)
+    assert slurm.wait(job.job_id, "COMPLETED", "FAILED", timeout_s=90) == "COMPLETED"
+    log = log_of(run, job.job_id)
+    assert log.count("continuing from step") == 3, log
+    assert_same_training(run, reference)
+
+
+def test_a_job_that_runs_out_of_time_goes_on(submitted: Submitted, slurm: Cluster) -> None:
+    # SLURM looks at time limits every half a minute: the signal comes up to a minute early.
+    recipe = submitted.recipe(
+        "late", [{"run": "count", "steps": 2000, "pause_s": 0.05}], timeout_min=1, signal_delay_s=50
+    )
+    run, (job,) = submitted.submit(recipe)
+    submitted.wait_for_restart(job.job_id, 1)
+    assert "SIGUSR2: stopping at the next safe point" in log_of(run, job.job_id)
+    (run / "hurry").touch()
+    assert slurm.wait(job.job_id, "COMPLETED", "FAILED") == "COMPLETED"
+    assert (run / "count.txt").read_text().split() == [str(step) for step in range(2000)]
+
+
+def test_what_never_advances_is_not_restarted_for_ever(submitted: Submitted, slurm: Cluster) -> None:
+    recipe = submitted.recipe("stuck", [{"run": "count", "steps": 10**6, "pause_s": 0.1}], max_restarts=0)
+    run, (job,) = submitted.submit(recipe)
+    submitted.wait_until(lambda: (run / "count.txt").exists(), "the first step")
+    slurm.run("scancel", "--signal=USR2", job.job_id)
+    assert slurm.wait(job.job_id, "FAILED", "COMPLETED") == "FAILED"
+    assert "restarted 1 times in a row without getting any further" in log_of(run, job.job_id)
+    error = first_error(run, job.job_id)
+    assert error is not None
+    assert error.kind == "mendable"
+
+
+def test_a_cancelled_job_saves_and_stays_away(submitted: Submitted, slurm: Cluster) -> None:
+    recipe = submitted.recipe("cancelled", [CODEC | {"steps": 10**5}])
+    run, (job,) = submitted.submit(recipe)
+    submitted.wait_for_step(run, 5)
+    slurm.run("scancel", job.job_id)
+    slurm.wait(job.job_id, "CANCELLED")
+    time.sleep(1)
+    assert slurm.state(job.job_id) == "CANCELLED"
+    assert stages_of(run) == {"train_codec": "interrupted"}
+    assert list((run / "checkpoints" / "train_codec").glob("step-*"))
+
+
+def test_a_stop_that_is_asked_for_saves_and_stays_away(submitted: Submitted, slurm: Cluster) -> None:
+    recipe = submitted.recipe("stopped", [CODEC | {"steps": 10**5}])
+    run, (job,) = submitted.submit(recipe)
+    submitted.wait_for_step(run, 5)
+    request_stop(run)
+    assert slurm.wait(job.job_id, "FAILED", "COMPLETED", timeout_s=30) == "FAILED"
+    assert submitted.restarts(job.job_id) == 0
+    assert stages_of(run) == {"train_codec": "interrupted"}
+
+
+def test_a_killed_rank_takes_the_job_down_and_the_same_command_continues(
+    submitted: Submitted, slurm: Cluster
+) -> None:
+    stage = CODEC | {"steps": 150, "checkpoint_every": 20}
+    recipe = submitted.recipe("killed", [stage], nodes=2, cpus_per_task=1)
+    run, (job,) = submitted.submit(recipe)
+    submitted.wait_for_step(run, 50)
+    (pid,) = rank_pids(slurm, job.job_id, 1)
+    killed = time.monotonic()
+    os.kill(pid, signal.SIGKILL)
+    assert slurm.wait(job.job_id, "FAILED", "COMPLETED") == "FAILED"
+    assert time.monotonic() - killed < 30
+    error = first_error(run, job.job_id)
+    assert error is not None
+    assert "process 0 of 2 lost another one" in error.title
+    log = log_of(run, job.job_id)
+    assert "task 1: Killed" in log
+    assert "Traceback" not in log
+    again, (second,) = submitted.submit(recipe)
+    assert again == run
+    assert slurm.wait(second.job_id, "COMPLETED", "FAILED") == "COMPLETED"
+    assert "continuing from step" in log_of(run, second.job_id)
+    reference = submitted.run_here(recipe, "launch.processes=2")
+    assert_same_training(run, reference)
+
+
+def test_the_traceback_of_the_rank_that_failed_comes_first(submitted: Submitted, slurm: Cluster) -> None:
+    stages = [{"run": "break", "how": "bug", "rank": 1}]
+    recipe = submitted.recipe("broken", stages, nodes=2, cpus_per_task=1)
+    run, (job,) = submitted.submit(recipe)
+    assert slurm.wait(job.job_id, "FAILED", "COMPLETED") == "FAILED"
+    error = first_error(run, job.job_id)
+    assert error is not None
+    assert (error.rank, error.kind) == (1, "bug")
+    assert error.title.endswith("RuntimeError: a wheel came off")
+    assert 'raise RuntimeError("a wheel came off")' in error.details

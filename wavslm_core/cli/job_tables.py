@@ -1,0 +1,91 @@
+"""Tables of runs and of the jobs of one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from wavslm_core.launching.job_logs import error_line, last_lines
+from wavslm_core.launching.job_record import JobRecord
+from wavslm_core.launching.progress_text import progress_cells
+from wavslm_core.launching.rank_error import first_error
+from wavslm_core.launching.run_status import RunStatus
+from wavslm_core.launching.slurm_state import JobState
+
+RUN_COLUMNS = ("run", "state", "node", "stage", "progress", "rate", "left", "loss", "restarts")
+JOB_COLUMNS = ("job", "stages", "state", "reason", "node", "restarts", "ended")
+FAILED_TASKS_SHOWN = 5
+"""Of a job array."""
+
+
+def runs_table(statuses: Sequence[RunStatus]) -> Table:
+    """Return one row for each run."""
+    table = Table(*RUN_COLUMNS, box=None, pad_edge=False)
+    table.columns[0].overflow = "fold"
+    for status in statuses:
+        table.add_row(
+            status.run_dir.name,
+            status.state,
+            status.nodes,
+            status.stage,
+            *progress_cells(status.progress, moving=status.state == "running"),
+            str(status.restarts or ""),
+        )
+    return table
+
+
+def jobs_table(status: RunStatus) -> Table:
+    """Return one row for each job of a run; the tasks of an array are counted by state."""
+    table = Table(*JOB_COLUMNS, box=None, pad_edge=False)
+    for record in status.records:
+        jobs = status.job_of(record)
+        array = f" ×{record.array}" if record.array is not None else ""
+        table.add_row(record.job_id + array, ", ".join(record.stages), *_job_cells(record, jobs))
+    return table
+
+
+def _job_cells(record: JobRecord, jobs: Sequence[JobState]) -> tuple[str, str, str, str, str]:
+    if not jobs:
+        return ("on this machine" if record.launcher == "local" else "not known", "", "", "", "")
+    states = [job.state for job in jobs]
+    counted = [f"{states.count(state)} {state}" for state in dict.fromkeys(states)]
+    return (
+        states[0] if len(jobs) == 1 else ", ".join(counted),
+        ", ".join(dict.fromkeys(job.reason or job.exit_code for job in jobs if job.reason or job.exit_code)),
+        ",".join(dict.fromkeys(job.nodes for job in jobs if job.nodes)),
+        str(sum(job.restarts or 0 for job in jobs) or ""),
+        max(job.ended for job in jobs),
+    )
+
+
+def first_failures(status: RunStatus) -> list[str]:
+    """Return, for the jobs that failed last, which failed and its first error."""
+    lines: list[str] = []
+    for record in reversed(status.records):
+        for number, task in enumerate(record.task_ids):
+            error = first_error(status.run_dir, task)
+            title = error.title if error is not None else None
+            job = status.jobs.get(task)
+            if title is None and job is not None and not job.active and job.state != "COMPLETED":
+                log = status.run_dir / record.logs[number]
+                title = error_line([log]) or f"{job.state} {job.reason or job.exit_code}".strip()
+            if title is not None:
+                lines.append(f"job {task}: {title}")
+        if lines:
+            break
+    rest = len(lines) - FAILED_TASKS_SHOWN
+    return lines if rest <= 0 else [*lines[:FAILED_TASKS_SHOWN], f"and {rest} more tasks"]
+
+
+def newest_log(status: RunStatus) -> Path | None:
+    """Return the log that was written to last."""
+    logs = [status.run_dir / log for record in status.records for log in record.logs]
+    there = [log for log in logs if log.exists()]
+    return max(there, key=lambda log: log.stat().st_mtime, default=None)
+
+
+def log_tail(log: Path, lines: int) -> str:
+    """Return the last lines of a log, each set in by two spaces."""
+    return "\n".join(f"  {line}" for line in last_lines(log, lines))
