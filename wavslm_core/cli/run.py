@@ -83,8 +83,8 @@ def run(
             from wavslm_core.launching.following import follow
 
             outcome = follow(folder, typer.echo)
-        if outcome.status == "submitted":
-            raise typer.Exit(EXIT_INTERRUPTED)
+            if outcome.status == "submitted":
+                raise typer.Exit(EXIT_INTERRUPTED)
     if outcome.status == "submitted":
         return
     if outcome.status == "interrupted":
