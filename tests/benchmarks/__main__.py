@@ -6,7 +6,7 @@ import argparse
 
 import torch
 
-from tests.benchmarks import codec, endurance, generation, startup, training
+from tests.benchmarks import codec, corpora, endurance, generation, startup, token_store, training
 from tests.benchmarks.machine import measure_machine
 
 BENCHMARKS = {
@@ -15,6 +15,8 @@ BENCHMARKS = {
     "generation": generation.run,
     "training": training.run,
     "endurance": endurance.run,
+    "token_store": token_store.run,
+    "corpora": corpora.run,
 }
 
 

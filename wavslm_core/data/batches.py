@@ -8,11 +8,13 @@ each takes its own part: what a batch holds does not depend on how many processe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from wavslm_core.data.crop_index import CropIndex, KnownLengths, Lengths
 from wavslm_core.errors import DataError, RecipeError
 
 IntArray = npt.NDArray[np.int64]
@@ -129,27 +131,42 @@ class CropOrder:
     """
 
     def __init__(
-        self, lengths: Sequence[int] | IntArray, *, crop: int, batching: Batching, unit: int = 1
+        self,
+        lengths: Sequence[int] | IntArray | Lengths,
+        *,
+        crop: int,
+        batching: Batching,
+        unit: int = 1,
+        shortest: int = 0,
     ) -> None:
-        """`lengths` and `crop` count samples or tokens; crops start on multiples of `unit`."""
+        """`lengths`, `crop` and `shortest` count samples or tokens; crops start on multiples of `unit`.
+
+        Utterances below `shortest` are not taken. A token store is its own lengths: none is kept here.
+        """
         if crop <= 0:
             raise ValueError(f"crops of {crop} samples")
-        self._lengths = -(-np.asarray(lengths, np.int64) // unit)
         self._crop = -(-crop // unit)
         self._unit = unit
         self._batching = batching
-        self._ends = np.cumsum(np.maximum(1, -(-self._lengths // self._crop)))
+        known = lengths if isinstance(lengths, Lengths) else KnownLengths(np.asarray(lengths, np.int64))
+        self._index = CropIndex(known, crop=self._crop * unit, shortest=shortest)
+
+    def with_batching(self, batching: Batching) -> CropOrder:
+        """Return the same order, divided otherwise."""
+        other = copy(self)
+        other._batching = batching
+        return other
 
     @property
     def crops_per_epoch(self) -> int:
-        return int(self._ends[-1]) if len(self._ends) else 0
+        return len(self._index)
 
     def crops(self, step: int, micro_batch: int = 0) -> list[Crop]:
         """Return the crops of a micro-batch. Raises: DataError when there are no utterances."""
         places = self._batching.places(step, micro_batch)
         items = batch_items(places, size=self.crops_per_epoch, seed=self._batching.seed)
-        utterances = np.searchsorted(self._ends, items, side="right")
-        room = np.maximum(0, self._lengths[utterances] - self._crop) + 1
+        utterances, lengths = self._index.locate(items)
+        room = np.maximum(0, -(-lengths // self._unit) - self._crop) + 1
         starts = mix(places.astype(np.uint64), self._batching.seed, 2) % room.astype(np.uint64)
         return [
             Crop(int(utterance), int(start) * self._unit)

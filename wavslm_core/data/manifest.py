@@ -94,7 +94,7 @@ class Manifest:
             return None
 
     def _column(self, name: str) -> npt.NDArray[Any]:
-        return np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        return np.asarray(np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
 
     def __len__(self) -> int:
         return len(self.names)

@@ -169,7 +169,8 @@ class RecordedCorpus(Corpus):
 
         manifest = self.manifest
         within = f"{len(recordings)} from {recordings[0]} to {recordings[-1]}" if len(recordings) else "none"
-        about = f"{manifest.digest} {within} {self.config.model_dump_json()}"
+        rules = self.config.model_dump_json(exclude={"valid_fraction", "rescan"})
+        about = f"{manifest.digest} {within} {rules}"
         file = manifest.folder / f"places-{hashlib.sha256(about.encode()).hexdigest()[:12]}.npy"
         try:
             known = np.load(file, allow_pickle=False)

@@ -15,7 +15,6 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +84,10 @@ def _complete(
     label: str,
 ) -> Iterator[Recording]:
     """Yield every recording that is there in order, filled in from what is known or read now."""
+
+    def read_all(share: list[Recording]) -> list[Recording]:
+        return [read(item) for item in share]
+
     behind: Recording | None = next(known, None)
     with (
         ThreadPoolExecutor(SCAN_THREADS, thread_name_prefix="scan") as pool,
@@ -101,7 +104,7 @@ def _complete(
                         behind = next(known, None)
                     found.append(match)
                 unknown = [item for item, match in zip(block, found, strict=True) if match is None]
-                fresh = list(pool.map(read, unknown))
+                fresh = [item for share in pool.map(read_all, _shares(unknown)) for item in share]
                 journals.append(fresh)
                 readings = iter(fresh)
                 for match in found:
@@ -116,6 +119,12 @@ def _blocks(items: Iterable[Recording]) -> Iterator[list[Recording]]:
     iterator = iter(items)
     while block := list(itertools.islice(iterator, BLOCK)):
         yield block
+
+
+def _shares(items: list[Recording]) -> list[list[Recording]]:
+    """Divide a block into as many shares as keep all threads busy to its end, each worth handing over."""
+    size = max(1, len(items) // (4 * SCAN_THREADS))
+    return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 class _Journals:
@@ -154,7 +163,7 @@ class _Journals:
                 if new:
                     stream.write(f"{self._key}\n")
                 for recording in recordings:
-                    stream.write(json.dumps(asdict(recording), ensure_ascii=False) + "\n")
+                    stream.write(json.dumps(vars(recording), ensure_ascii=False) + "\n")
         except OSError as error:
             raise unwritable(self._own, error) from error
 

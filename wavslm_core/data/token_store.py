@@ -8,7 +8,8 @@
     rejected.jsonl             what was left out, and why
 
 Everything is memory-mapped when it is first touched, so that neither opening nor seeking depends on how many
-tokens there are; opening asks the file system for the size of each shard once.
+tokens there are. Opening asks the file system for the size of each shard, of a thousand spread evenly where
+there are more; every other shard is checked when it is first touched.
 """
 
 from __future__ import annotations
@@ -32,6 +33,10 @@ IDS_FILE = "ids.txt"
 ID_OFFSETS_FILE = "id_offsets.bin"
 REJECTED_FILE = "rejected.jsonl"
 FORMAT_VERSION = 1
+CHECKED_SHARDS = 1000
+"""Shards whose size is checked when a store is opened."""
+MAPPED_SHARDS = 4096
+"""Shards that are mapped at once: the system allows a process some 65,000 mappings."""
 
 IntArray = npt.NDArray[np.int64]
 
@@ -97,6 +102,7 @@ class TokenStore:
         self.vocab_size: int = document["vocab_size"]
         self.total_tokens: int = document["tokens"]
         self.token_rate_hz: float = document["token_rate_hz"]
+        """Tokens a second; where it varies, their mean."""
         self.align: int = document["align"]
         """Every utterance is a whole number of this many tokens."""
         self.seconds: float = document["seconds"]
@@ -126,31 +132,36 @@ class TokenStore:
         return cls(place, document)
 
     def _map(self, name: str, dtype: np.dtype[Any], count: int) -> npt.NDArray[Any]:
+        self._check_size(name, count * dtype.itemsize)
+        # An empty file cannot be mapped.
+        return np.memmap(self.folder / name, dtype, "r", shape=(count,)) if count else np.zeros(0, dtype)
+
+    def _check_size(self, name: str, expected: int) -> None:
         path = self.folder / name
         size = path.stat().st_size if path.exists() else -1
-        if size != count * dtype.itemsize:
+        if size != expected:
             raise DataError(
-                f"{path} is truncated or missing: {max(size, 0)} bytes found, "
-                f"{count * dtype.itemsize} expected; delete {self.folder} to tokenise again"
+                f"{path} is truncated or missing: {max(size, 0)} bytes found, {expected} expected; "
+                f"delete {self.folder} to tokenise again"
             )
-        # An empty file cannot be mapped.
-        return np.memmap(path, dtype, mode="r", shape=(count,)) if count else np.zeros(0, dtype)
 
     def _check_shards(self) -> None:
-        sizes = {path.name: path.stat().st_size for path in self.folder.glob("tokens-*.bin")}
-        for number, count in enumerate(np.diff(self._bounds)):
-            found, expected = sizes.get(shard_file(number), 0), int(count) * self._dtype.itemsize
-            if found != expected:
-                raise DataError(
-                    f"{self.folder / shard_file(number)} is truncated or missing: {found} bytes found, "
-                    f"{expected} expected; delete {self.folder} to tokenise again"
-                )
+        shards = len(self._bounds) - 1
+        for number in np.unique(np.linspace(0, shards - 1, min(shards, CHECKED_SHARDS)).round().astype(int)):
+            self._check_size(shard_file(int(number)), self._shard_length(int(number)) * self._dtype.itemsize)
+
+    def _shard_length(self, number: int) -> int:
+        return int(self._bounds[number + 1] - self._bounds[number])
 
     def _shard(self, number: int) -> npt.NDArray[Any]:
-        if number not in self._shards:
-            count = int(self._bounds[number + 1] - self._bounds[number])
-            self._shards[number] = self._map(shard_file(number), self._dtype, count)
-        return self._shards[number]
+        shard = self._shards.get(number)
+        if shard is None:
+            if len(self._shards) >= MAPPED_SHARDS:
+                # The one mapped first. Mapping is cheap: what was read stays in the system's cache.
+                self._shards.pop(next(iter(self._shards)), None)
+            shard = self._map(shard_file(number), self._dtype, self._shard_length(number))
+            self._shards[number] = shard
+        return shard
 
     @cached_property
     def _offsets(self) -> IntArray:
@@ -165,7 +176,15 @@ class TokenStore:
     @property
     def lengths(self) -> IntArray:
         """Tokens of each utterance."""
-        return np.diff(self._offsets)
+        return self.lengths_of(0, len(self))
+
+    def length(self, index: int) -> int:
+        """Return how many tokens one utterance has."""
+        return int(self._offsets[index + 1] - self._offsets[index])
+
+    def lengths_of(self, first: int, last: int) -> IntArray:
+        """Return how many tokens utterances `first` to `last - 1` have."""
+        return np.diff(self._offsets[first : last + 1])
 
     def __len__(self) -> int:
         return self._utterances

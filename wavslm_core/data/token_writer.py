@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wavslm_core.data.atomic import replacing, write_json
-from wavslm_core.data.corpora import Rejected, Utterance
+from wavslm_core.data.corpora import Rejected, Utterance, content_digest, durations_s
 from wavslm_core.data.token_store import (
     BOUNDS_FILE,
     FORMAT_VERSION,
@@ -54,23 +54,21 @@ class ShardRecord:
 
 def plan_shards(utterances: Sequence[Utterance], *, shard_minutes: float) -> list[range]:
     """Return consecutive ranges of utterances, each the shortest that lasts `shard_minutes`."""
+    ends_s = np.cumsum(durations_s(utterances))
     shards: list[range] = []
-    start, seconds = 0, 0.0
-    for index, utterance in enumerate(utterances):
-        seconds += utterance.seconds
-        if seconds >= shard_minutes * 60:
-            shards.append(range(start, index + 1))
-            start, seconds = index + 1, 0.0
-    if start < len(utterances):
-        shards.append(range(start, len(utterances)))
+    start = 0
+    while start < len(ends_s):
+        before_s = ends_s[start - 1] if start else 0.0
+        last = int(np.searchsorted(ends_s, before_s + shard_minutes * 60))
+        end = min(last, len(ends_s) - 1) + 1
+        shards.append(range(start, end))
+        start = end
     return shards
 
 
 def plan_digest(utterances: Sequence[Utterance], shards: Sequence[range]) -> str:
     """Return 16 hex digits that change when any shard would hold something else."""
-    digest = hashlib.sha256()
-    for utterance in utterances:
-        digest.update(f"{utterance.id}\0{utterance.samples}\0{utterance.sample_rate_hz}\n".encode())
+    digest = hashlib.sha256(content_digest(utterances).encode())
     digest.update(json.dumps([len(shard) for shard in shards]).encode())
     return digest.hexdigest()[:16]
 

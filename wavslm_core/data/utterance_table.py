@@ -77,9 +77,10 @@ class UtteranceTable(Sequence[Utterance]):
         digest = hashlib.sha256(b"cut" if self._cut else b"whole")
         for column in (manifest.start, manifest.length):
             digest.update(np.ascontiguousarray(self._of(column)).tobytes())
-        digest.update(names_digest(manifest, np.unique(recordings)).encode())
         # Which utterances belong to which recording, whatever the recordings' places in the manifest are.
-        digest.update(np.flatnonzero(np.diff(recordings.astype(np.int64))).tobytes())
+        firsts = np.flatnonzero(np.diff(recordings.astype(np.int64), prepend=-1))
+        digest.update(firsts.tobytes())
+        digest.update(names_digest(manifest, recordings[firsts]).encode())
         return digest.hexdigest()[:16]
 
 

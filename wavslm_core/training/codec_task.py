@@ -97,7 +97,7 @@ class CodecTask(Task):
         chunk = codec.facts.chunk_samples_in
         self.crop_samples = max(1, round(config.crop_seconds * self.rate_in / chunk)) * chunk
         self._order = CropOrder(
-            [math.ceil(utterance.seconds * self.rate_in) for utterance in train.utterances],
+            np.ceil(train.durations_s * self.rate_in).astype(np.int64),
             crop=self.crop_samples,
             batching=batching,
             unit=self.unit_in,

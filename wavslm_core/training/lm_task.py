@@ -71,25 +71,22 @@ class LanguageModelTask(Task):
                 f"crop_tokens is {crop_tokens}, but must be a multiple of {align} (whole chunks of "
                 f"head and codec) and at least {2 * chunk}: nothing predicts the head's first chunk"
             )
-        self._train_lengths = train.lengths
-        self._valid_lengths = valid.lengths
-        self._train_ids = self._long_enough(train, self._train_lengths)
-        valid_ids = self._long_enough(valid, self._valid_lengths)
-        self._valid_ids = valid_ids[spread(len(valid_ids), valid_utterances)]
-        self._gap_ids = self._train_ids[spread(len(self._train_ids), GAP_UTTERANCES)]
-        lengths = self._train_lengths[self._train_ids]
-        self._order = CropOrder(lengths, crop=crop_tokens, batching=batching, unit=align)
-        self._whole_order = CropOrder(lengths, crop=crop_tokens, batching=batching.alone(), unit=align)
+        self._valid_ids = self._long_enough(valid, valid_utterances)
+        self._gap_ids = self._long_enough(train, GAP_UTTERANCES)
+        self._order = CropOrder(
+            train, crop=crop_tokens, batching=batching, unit=align, shortest=self.chunk + 1
+        )
+        self._whole_order = self._order.with_batching(batching.alone())
 
-    def _long_enough(self, store: TokenStore, lengths: IntArray) -> IntArray:
-        """Return the indices of utterances in which at least one token is predicted."""
-        found: IntArray = np.flatnonzero(lengths > self.chunk)
+    def _long_enough(self, store: TokenStore, wanted: int | None) -> IntArray:
+        """Return the indices of up to `wanted` utterances in which at least one token is predicted."""
+        found: IntArray = np.flatnonzero(store.lengths > self.chunk)
         if not len(found):
             raise DataError(
                 f"no utterance in {store.folder} is longer than one chunk of {self.chunk} tokens, so "
                 "there is nothing to predict. Use longer recordings"
             )
-        return found
+        return found[spread(len(found), wanted)]
 
     @property
     def modules(self) -> dict[str, nn.Module]:
@@ -101,7 +98,7 @@ class LanguageModelTask(Task):
 
     def crops(self, step: int, micro_batch: int) -> list[Crop]:
         """Return a micro-batch's crops; `utterance` is an index into the store, `start` counts tokens."""
-        return self._stored(self._order.crops(step, micro_batch))
+        return self._order.crops(step, micro_batch)
 
     def loss(self, step: int, micro_batch: int) -> LossOutput:
         crops = self.crops(step, micro_batch)
@@ -120,16 +117,13 @@ class LanguageModelTask(Task):
             description=", ".join(f"{self.train.ids[crop.utterance]}@{crop.start}" for crop in crops),
         )
 
-    def _stored(self, crops: Sequence[Crop]) -> list[Crop]:
-        return [Crop(int(self._train_ids[crop.utterance]), crop.start) for crop in crops]
-
     def _rows(self, crops: Sequence[Crop]) -> list[IntArray]:
         limit = self.crop_tokens
         return [self.train.tokens(crop.utterance)[crop.start : crop.start + limit] for crop in crops]
 
     def _shuffled_rows(self, step: int, micro_batch: int) -> list[IntArray]:
         """Return this process's rows once the tokens of the whole micro-batch have changed places."""
-        rows = self._rows(self._stored(self._whole_order.crops(step, micro_batch)))
+        rows = self._rows(self._whole_order.crops(step, micro_batch))
         generator = np.random.default_rng([self.batching.seed, step, micro_batch])
         first = self.batching.rank * self.batching.items
         return shuffled(rows, generator)[first : first + self.batching.items]
@@ -140,8 +134,8 @@ class LanguageModelTask(Task):
         `bits_at_1` … `bits_at_C`: by place inside the chunk. `train_bits_per_token`: whole training
         utterances, scored alike; `gap_bits`: validation minus that.
         """
-        valid = self._score(self.valid, self._valid_ids, self._valid_lengths)
-        train = self._score(self.train, self._gap_ids, self._train_lengths)
+        valid = self._score(self.valid, self._valid_ids)
+        train = self._score(self.train, self._gap_ids)
         bits = valid.mean_bits
         places = {f"bits_at_{place + 1}": mean for place, mean in enumerate(valid.mean_bits_by_place)}
         return {
@@ -176,7 +170,7 @@ class LanguageModelTask(Task):
         lengths = torch.tensor([len(row) for row in rows])
         return tokens_BT.to(self.device), lengths.to(self.device)
 
-    def _score(self, store: TokenStore, indices: IntArray, sizes: IntArray) -> _Score:
+    def _score(self, store: TokenStore, indices: IntArray) -> _Score:
         """Score whole utterances in padded batches no larger than a process's training batch."""
 
         def score_batch(batch: list[int]) -> tuple[list[float], list[int]]:
@@ -192,7 +186,8 @@ class LanguageModelTask(Task):
 
         score = _Score(np.zeros(self.chunk), np.zeros(self.chunk))
         budget = self.batching.items * self.crop_tokens
-        batches = list(length_batches(sizes[indices], budget=budget))
+        sizes = [store.length(int(index)) for index in indices]
+        batches = list(length_batches(sizes, budget=budget))
         for bits, counts in divide(self.processes, batches, score_batch):
             score.bits_C += bits
             score.count_C += counts

@@ -150,3 +150,24 @@ def test_the_plan_covers_every_utterance_once() -> None:
     changed = [*utterances[:-1], Utterance("u199", 5, 16000)]
     assert plan_digest(utterances, shards) != plan_digest(changed, plan_shards(changed, shard_minutes=5))
     assert plan_shards([], shard_minutes=5) == []
+
+
+def test_many_shards_are_checked_when_they_are_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wavslm_core.data.token_store.CHECKED_SHARDS", 3)
+    monkeypatch.setattr("wavslm_core.data.token_store.MAPPED_SHARDS", 2)
+    items = [[np.arange(number, number + 5)] for number in range(20)]
+    store = write_store(tmp_path, items)
+    stream = np.concatenate([item for (item,) in items])
+    for offset in (0, 37, 93, 12, 60):
+        np.testing.assert_array_equal(store.window(offset, 7), stream[offset : offset + 7])
+        assert len(store._shards) <= 2
+    (tmp_path / shard_file(7)).write_bytes(b"x")
+    store = TokenStore.open(tmp_path)
+    store.window(0, 35)
+    with pytest.raises(DataError, match=rf"{shard_file(7)} is truncated or missing: 1 bytes found, 10 exp"):
+        store.window(0, 36)
+    (tmp_path / shard_file(19)).write_bytes(b"x")
+    with pytest.raises(DataError, match=shard_file(19)):
+        TokenStore.open(tmp_path)
