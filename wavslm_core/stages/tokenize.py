@@ -2,7 +2,10 @@
 
 Utterances are encoded in padded batches of similar length; padding never changes a token. Only whole chunks
 are kept, so that a window which starts at a multiple of the chunk is in phase with how its audio was coded.
-Shards are finished one at a time: after an interruption only the one under way is done again.
+What is stored is what a language model reads: of a quantizer that merges repeated tokens, merged ones.
+Shards are finished one at a time: after an interruption only the one under way is done again. Processes share
+the shards that are missing; the tasks of a job array, which do not know of each other, have
+a fixed part of all shards each, and leave it to the next job to do what still is missing and to finish.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from pydantic import Field
 
 from wavslm_core.configs import CODEC_ROLES, Role, StageConfig
 from wavslm_core.data.corpora import Rejected, Split
+from wavslm_core.dividing import divide
 from wavslm_core.errors import AudioError
 from wavslm_core.run_context import Interrupted, StageContext
 from wavslm_core.stages.base import TRAIN_CODEC, Stage
@@ -63,9 +67,14 @@ class Tokenize(Stage[TokenizeConfig]):
     def run(self, context: StageContext) -> None:
         codec = context.codec()
         results = {name: self._split(context, codec, context.split(name)) for name in self.config.splits}
-        self.write_results(context, {"splits": results})
+        if not context.share.partial:
+            self.write_results(context, {"splits": results})
+        # Joining many shards takes rank 0 a while.
+        with context.processes.rank_0_first(f"{self.name_in(context)} wrote its tokens"):
+            pass
 
     def _split(self, context: StageContext, codec: Codec, split: Split) -> dict[str, Any]:
+        """Encode what is missing of a split; return what the report shows of it, in rank 0."""
         from wavslm_core.data.progress import progress_bar
         from wavslm_core.data.token_store import token_fingerprint
         from wavslm_core.data.token_writer import TokenWriter, plan_digest, plan_shards
@@ -80,12 +89,27 @@ class Tokenize(Stage[TokenizeConfig]):
             token_rate_hz=None if codec.facts.quantizer.variable_rate else codec.facts.token_rate_hz,
             align=codec.facts.unit_tokens,
         )
-        missing = writer.missing()
-        total = sum(split.utterances[i].seconds for number in missing for i in shards[number])
-        with progress_bar(f"Tokenising {split.name}", total=total, unit="s audio") as advance:
-            for number in missing:
+        # What rank 0 sees counts: others may begin to write before the last has looked.
+        mine = context.share.pieces(len(shards))
+        missing = context.processes.broadcast([number for number in writer.missing() if number in mine])
+        seconds = sum(float(split.durations_s[list(shards[number])].sum()) for number in missing)
+        total, shown = seconds / context.world_size, context.rank == 0
+        with progress_bar(f"Tokenising {split.name}", total=total, unit="s audio", shown=shown) as draw:
+            done_s = 0.0
+
+            def advance(audio_s: float) -> None:
+                nonlocal done_s
+                done_s += audio_s
+                draw(audio_s)
+                context.pulse.beat(stage=self.name_in(context), done=done_s, total=total, unit="s audio")
+
+            def encode(number: int) -> None:
                 tokens, record = self._shard(context, codec, split, shards[number], advance)
                 writer.write(number, tokens, record)
+
+            divide(context.processes, missing, encode, stop_requested=context.stop_requested)
+        if context.share.partial or context.rank > 0:
+            return {}
         store = writer.finish(also_rejected=split.corpus.rejected(split.name))
         return _summary(store)
 
@@ -105,7 +129,7 @@ class Tokenize(Stage[TokenizeConfig]):
         rejected: dict[int, Rejected] = {}
         batches = _batches(split, members, batch_seconds=self.config.batch_seconds)
         for batch, waveforms in _loaded(codec, split, batches):
-            if context.stop_requested():
+            if context.processes.heard(context.stop_requested()):
                 raise Interrupted(f"stopped while tokenising {split.name}; finished shards are kept")
             usable = [
                 (index, item)
@@ -120,13 +144,13 @@ class Tokenize(Stage[TokenizeConfig]):
             if usable:
                 encoded = _encode(codec, [waveform for _, waveform in usable], context)
                 tokens |= dict(zip((index for index, _ in usable), encoded, strict=True))
-            advance(sum(split.utterances[index].seconds for index in batch))
+            advance(float(split.durations_s[batch].sum()))
         order = sorted(tokens)
         record = ShardRecord(
             ids=[split.utterances[index].id for index in order],
             lengths=[len(tokens[index]) for index in order],
             rejected=[rejected[index] for index in sorted(rejected)],
-            audio_seconds=sum(split.utterances[index].seconds for index in order),
+            audio_seconds=float(split.durations_s[order].sum()),
             work_seconds=time.monotonic() - started,
         )
         return [tokens[index] for index in order], record
@@ -155,9 +179,10 @@ class Tokenize(Stage[TokenizeConfig]):
 def _batches(split: Split, members: range, *, batch_seconds: float) -> list[list[int]]:
     """Group utterances of similar length so that each padded batch stays within the budget."""
     batches: list[list[int]] = []
-    for index in sorted(members, key=lambda index: split.utterances[index].seconds):
+    durations_s = split.durations_s
+    for index in sorted(members, key=lambda index: float(durations_s[index])):
         # In ascending order the newest is the longest: it sets the padded length.
-        padded = split.utterances[index].seconds * (len(batches[-1]) + 1) if batches else 0.0
+        padded = float(durations_s[index]) * (len(batches[-1]) + 1) if batches else 0.0
         if batches and padded <= batch_seconds:
             batches[-1].append(index)
         else:
