@@ -13,6 +13,7 @@ from wavslm_core.testing import fakes
 
 ENCODER = good.FakeEncoderConfig(dim=6, hop_samples=40)
 QUANTIZER = good.FakeQuantizerConfig(input_dim=6, bits=4)
+MERGING = good.FakeQuantizerConfig(input_dim=6, bits=4, max_run=3)
 DECODER = good.FakeDecoderConfig(input_dim=6, hop_samples=40)
 BACKBONE = good.FakeBackboneConfig(input_dim=6, vocab_size=16, dim=8)
 HEAD = good.FakeHeadConfig(input_dim=6, vocab_size=5, chunk_tokens=3)
@@ -127,6 +128,24 @@ BROKEN = [
         configs.WrongIdsPerPlaceConfig(input_dim=6, bits=4),
         "tokens",
         "at most 2 can stand there, as ids_per_place says",
+    ),
+    Broken(
+        parts.CountsFromOne,
+        MERGING,
+        "merging_runs_loses_nothing",
+        "encode gave an id that is no multiple of 3",
+    ),
+    Broken(
+        parts.ForgetsDurations,
+        MERGING,
+        "merging_runs_loses_nothing",
+        "tokens for [40, 26, 20] that were merged. The contract: expand undoes compact",
+    ),
+    Broken(
+        parts.HidesDurations,
+        MERGING,
+        "merged_tokens_are_told_apart",
+        "runs of [2, 3] frames decode to the same features",
     ),
     Broken(parts.GrowingState, BACKBONE, "state_is_constant", "step 0 of forward made a state of"),
     Broken(parts.GrowingStorage, BACKBONE, "state_is_constant", "grew from 192 to 256 bytes"),

@@ -131,6 +131,29 @@ class OneToken(FakeQuantizer):
         return super().encode(features_BTD) * 0
 
 
+class CountsFromOne(FakeQuantizer):
+    """Its ids are those of runs of two frames."""
+
+    def encode(self, features_BTD: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        return super().encode(features_BTD) + 1
+
+    def decode(self, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        return super().decode(tokens_BT) - 1.0
+
+
+class ForgetsDurations(FakeQuantizer):
+    """Leaves out repeated tokens and with them how many there were."""
+
+    def compact(self, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        merged_BU, sizes_B = super().compact(tokens_BT, lengths=lengths)
+        return merged_BU - merged_BU % self.config.max_run, sizes_B
+
+
+class HidesDurations(FakeQuantizer):
+    def decode(self, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        return super().decode(tokens_BT - tokens_BT % self.config.max_run)
+
+
 class GrowingState(FakeBackbone):
     """Keeps everything it was given."""
 

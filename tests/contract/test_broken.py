@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.broken import BACKBONE, BROKEN, ENCODER, HEAD, QUANTIZER, SAMPLER, Broken
+from tests.contract.broken import BACKBONE, BROKEN, ENCODER, HEAD, MERGING, QUANTIZER, SAMPLER, Broken
 from wavslm_core.configs import PartConfig
 from wavslm_core.registry import Entry, Registry
 from wavslm_core.testing import contract_tests, fakes
@@ -45,6 +45,7 @@ def test_what_is_broken_is_caught(broken: Broken, tmp_path: Path) -> None:
 WHOLE = [
     (fakes.FakeEncoder, ENCODER),
     (fakes.FakeQuantizer, QUANTIZER),
+    (fakes.FakeQuantizer, MERGING),
     (fakes.FakeDecoder, good.FakeDecoderConfig(input_dim=6, hop_samples=40, delay_samples=90)),
     (fakes.FakeBackbone, BACKBONE),
     (fakes.FakeHead, HEAD),

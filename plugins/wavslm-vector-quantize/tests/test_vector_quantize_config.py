@@ -47,6 +47,15 @@ def test_k_means_has_500_units_and_leaves_the_encoder_alone() -> None:
     assert set(facts.losses.values()) == {0.0}
 
 
+def test_merged_units_have_ids_for_their_durations() -> None:
+    facts = KMeansConfig(input_dim=8, codebook_size=100, deduplicate=True, max_run=5).facts()
+    assert (facts.vocab_size, facts.max_run, facts.variable_rate) == (500, 5, True)
+    assert facts.bits_per_token == pytest.approx(6.644, abs=0.001)
+    assert not KMeansConfig(input_dim=8).facts().variable_rate
+    with pytest.raises(ValidationError, match="tell no more than 8 lengths apart"):
+        KMeansConfig(input_dim=8, deduplicate=True, max_run=9)
+
+
 FOCAL: dict[str, Any] = {
     "compressor": {"name": "focal", "hidden_dims": [16, 8], "downscale_factors": [1, 2]},
     "decompressor": {"name": "focal", "hidden_dims": [8, 16], "upscale_factors": [2, 1], "lookahead_size": 2},

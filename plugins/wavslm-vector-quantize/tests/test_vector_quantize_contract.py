@@ -75,3 +75,6 @@ TestVqFocal = contract_tests(VqConfig(codebook_size=64, code_dim=6, distance="co
 TestSimVqFocal = contract_tests(SimVqConfig(codebook_size=64, code_dim=6, **FOCAL))
 TestResidualFocal = contract_tests(ResidualConfig(codes_per_level=16, code_dim=6, **FOCAL))
 TestFsqMixed = contract_tests(FsqConfig(levels=(5, 4, 3), **MAPS | {"compressor": FOCAL["compressor"]}))
+TestKMeansDeduplicated = contract_tests(
+    KMeansConfig(input_dim=12, codebook_size=64, deduplicate=True, max_run=5)
+)

@@ -143,6 +143,27 @@ def test_merged_frames_come_whole() -> None:
         quantizer.encode_step(features, quantizer.init_encode_state(1))
 
 
+def test_merged_units_tell_how_long_they_last() -> None:
+    torch.manual_seed(0)
+    plain = KMeans(KMeansConfig(input_dim=16, codebook_size=6)).eval()
+    merging = KMeans(KMeansConfig(input_dim=16, codebook_size=6, deduplicate=True, max_run=4)).eval()
+    merging.load_state_dict(plain.state_dict())
+    features = torch.randn(2, 60, 16).repeat_interleave(2, dim=1)
+    units = plain.encode(features)
+    tokens = merging.encode(features)
+    assert torch.equal(tokens, 4 * units)
+    assert torch.equal(merging.decode(tokens), plain.decode(units))
+    merged, sizes = merging.compact(tokens)
+    assert int(sizes.max()) <= 61
+    again, lengths = merging.expand(merged, lengths=sizes)
+    assert torch.equal(again, tokens)
+    assert lengths.tolist() == [120, 120]
+    # Every length of every unit is told apart from all others.
+    read = merging.decode(torch.arange(24)[None])[0]
+    distances = torch.cdist(read, read) + 1e9 * torch.eye(24)
+    assert distances.min() > 1.0
+
+
 def test_units_teach_the_encoder_only_when_asked() -> None:
     def gradient(quantizer: KMeans, *, bypass_codes: bool = False) -> torch.Tensor | None:
         torch.manual_seed(0)

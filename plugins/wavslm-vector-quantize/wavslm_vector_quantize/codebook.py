@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from vector_quantize_pytorch.vector_quantize_pytorch import Codebook
 
+from wavslm_core.shared_rows import all_rows, same_random_numbers
 from wavslm_vector_quantize.codebook_configs import CodebookOptions
 from wavslm_vector_quantize.nearest import nearest
 
@@ -58,15 +59,18 @@ class MovingCodebook(nn.Module):
         """Return `lookup` of the rows (N,) and their codes (N,K); in training, learn from the rows then.
 
         The first rows ever seen in training make the first codes. Rows that are not finite teach nothing.
+        Processes that train together learn from the rows of all of them.
         """
         rows_NK = rows_NK.detach().float()
-        learns = self.training and len(rows_NK) > 0 and bool(rows_NK.sum().isfinite())
+        seen_MK = all_rows(rows_NK) if self.training else rows_NK
+        learns = self.training and len(seen_MK) > 0 and bool(seen_MK.sum().isfinite())
         if learns and not bool(self.table.initted):
-            self._start(rows_NK)
+            with same_random_numbers(seen_MK.device):
+                self._start(seen_MK)
         indices_N = self.lookup(rows_NK)
         codes_NK = self.codes(indices_N)
         if learns:
-            self._learn(rows_NK, indices_N)
+            self._learn(seen_MK, all_rows(indices_N))
         return indices_N, codes_NK
 
     @torch.no_grad()
@@ -100,4 +104,5 @@ class MovingCodebook(nn.Module):
         equal_share = len(rows_NK) / self.size
         self.table.threshold_ema_dead_code = self.options.dead_code_share * equal_share
         self.table.reset_cluster_size = equal_share
-        self.table.expire_codes_(rows_NK[None])
+        with same_random_numbers(rows_NK.device):
+            self.table.expire_codes_(rows_NK[None])

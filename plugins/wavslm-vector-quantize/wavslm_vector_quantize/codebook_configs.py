@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from wavslm_core.configs import QuantizerConfig, linked
 from wavslm_core.facts import QuantizerFacts
@@ -115,16 +115,36 @@ class KMeansConfig(QuantizerConfig):
     """Width of features and centroids."""
     codebook_size: int = Field(default=500, ge=2)
     """Number of centroids."""
+    deduplicate: bool = False
+    """The language model reads a run of equal units as one token, of as many ids as units times `max_run`."""
+    max_run: int = Field(default=8, ge=2)
+    """With `deduplicate`: frames that a token stands for at most; longer runs become several tokens."""
     gradient: Literal["none", "straight_through"] = "none"
     """What the encoder learns from the decoder: nothing through the units, or as if they were features."""
     codebook: CodebookOptions = CodebookOptions()
     """How the centroids are learnt."""
 
+    @model_validator(mode="after")
+    def _lengths_are_told_apart(self) -> Self:
+        if self.input_dim and self.ids_per_unit > self.input_dim:
+            raise ValueError(
+                f"max_run is {self.max_run}, but features of width {self.input_dim} tell no more than "
+                f"{self.input_dim} lengths apart: use {self.input_dim} or less"
+            )
+        return self
+
+    @property
+    def ids_per_unit(self) -> int:
+        """Lengths of runs that are told apart."""
+        return self.max_run if self.deduplicate else 1
+
     def facts(self) -> QuantizerFacts:
         return QuantizerFacts(
             input_dim=self.input_dim,
             output_dim=self.input_dim,
-            vocab_size=self.codebook_size,
+            vocab_size=self.codebook_size * self.ids_per_unit,
+            ids_per_place=self.codebook_size,
+            max_run=self.ids_per_unit,
             losses={"commitment": 0.0},
             causal=True,
             streams=True,

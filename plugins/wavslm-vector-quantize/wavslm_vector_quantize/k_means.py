@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -19,17 +21,29 @@ class KMeans(Quantizer[KMeansConfig]):
     Classical units describe an encoder that was there before them: they send it no gradient, unless the
     recipe asks for it by `gradient` or by a weight on the loss "commitment". With `bypass_codes` features
     pass as they are, gradients included, while the centroids already follow them.
+
+    With `deduplicate`, a token is unit · max_run + run − 1. What the language model reads of a run longer
+    than one frame is its centroid and, as strong as that, a wave of its own for each length.
     """
+
+    waves_RD: Tensor
 
     def __init__(self, config: KMeansConfig) -> None:
         super().__init__(config)
+        self.ids_per_unit = config.ids_per_unit
         self.codebook = MovingCodebook(config.codebook_size, config.input_dim, config.codebook)
+        self.register_buffer("waves_RD", run_waves(config.ids_per_unit, config.input_dim), persistent=False)
 
     def encode(self, features_BTD: Tensor, *, lengths: Tensor | None = None) -> Tensor:
-        return self.codebook.lookup(features_BTD.flatten(0, 1)).unflatten(0, features_BTD.shape[:2])
+        units_N = self.codebook.lookup(features_BTD.flatten(0, 1))
+        return (units_N * self.ids_per_unit).unflatten(0, features_BTD.shape[:2])
 
     def decode(self, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
-        return self.codebook.codes(tokens_BT)
+        if self.ids_per_unit == 1:
+            return self.codebook.codes(tokens_BT)
+        centroids_BTD = self.codebook.codes(tokens_BT // self.ids_per_unit)
+        waves_BTD = F.embedding(tokens_BT % self.ids_per_unit, self.waves_RD)
+        return centroids_BTD + waves_BTD * centroids_BTD.square().mean(dim=-1, keepdim=True).sqrt()
 
     def forward(
         self, features_BTD: Tensor, *, lengths: Tensor | None = None, bypass_codes: bool = False
@@ -43,7 +57,7 @@ class KMeans(Quantizer[KMeansConfig]):
         rows_ND = features_BTD[valid_BT].float()
         indices_N, centroids_ND = self.codebook.fit(rows_ND)
         tokens_BT = indices_N.new_zeros(shape)
-        tokens_BT[valid_BT] = indices_N
+        tokens_BT[valid_BT] = indices_N * self.ids_per_unit
         losses = {"commitment": F.mse_loss(rows_ND, centroids_ND)}
         if bypass_codes:
             return QuantizerOutput(features_BTD, tokens_BT, losses)
@@ -64,3 +78,11 @@ class KMeans(Quantizer[KMeansConfig]):
 
     def decode_step(self, tokens_BT: Tensor, state: State) -> tuple[Tensor, State]:
         return self.decode(tokens_BT), state
+
+
+def run_waves(runs: int, dim: int) -> Tensor:
+    """Return cosines of mean square one, as orthogonal as `dim` allows, (R,D); none for runs of one frame."""
+    places_D = (torch.arange(dim) + 0.5) * (math.pi / dim)
+    waves_RD = torch.cos(torch.arange(runs)[:, None] * places_D) * math.sqrt(2)
+    waves_RD[0] = 0
+    return waves_RD

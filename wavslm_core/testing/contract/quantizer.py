@@ -13,10 +13,10 @@ from wavslm_core.facts import QuantizerFacts
 from wavslm_core.interfaces import QuantizerOutput
 from wavslm_core.testing.contract.flow import Flow, random_features, random_tokens
 from wavslm_core.testing.contract.module_checks import projected
-from wavslm_core.testing.contract.streaming_checks import FlowChecks
+from wavslm_core.testing.contract.run_checks import RunChecks
 
 
-class QuantizerContract(FlowChecks):
+class QuantizerContract(RunChecks):
     @property
     def facts(self) -> QuantizerFacts:
         facts = self.subject.config.facts()
