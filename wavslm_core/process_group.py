@@ -72,8 +72,11 @@ class ProcessGroup(Processes):
             ) from error
         self._flag = torch.zeros(1, dtype=torch.int32)
         self._told: set[str] = set()
+        self._calls = 0
+        """How often all processes have come together so far; the same number in each."""
 
     def any(self, flag: bool) -> bool:
+        self._calls += 1
         with self.losing_nobody():
             self._flag.fill_(int(flag))
             dist.all_reduce(self._flag, dist.ReduceOp.MAX, group=self.talk)
@@ -83,23 +86,25 @@ class ProcessGroup(Processes):
         self.any(False)
 
     def gather(self, value: Value) -> list[Value]:
+        self._calls += 1
         with self.losing_nobody():
             values: list[Any] = [None] * self.world_size
             dist.all_gather_object(values, value, group=self.talk)
             return values
 
     def broadcast(self, value: Value) -> Value:
+        self._calls += 1
         with self.losing_nobody():
             values: list[Any] = [value]
             dist.broadcast_object_list(values, src=0, group=self.talk)
             return cast(Value, values[0])
 
     def heard(self, flag: bool) -> bool:
+        key = f"{_STOP}/{self._calls}"
         with self.losing_nobody():
-            if flag and _STOP not in self._told:
-                self._store.set(_STOP, "1")
-                self._told.add(_STOP)
-            return flag or self._store.check([_STOP])
+            if flag:
+                self._store.set(key, "1")
+            return flag or self._store.check([key])
 
     @contextmanager
     def rank_0_first(self, what: str) -> Iterator[None]:

@@ -51,7 +51,8 @@ class Processes:
     def heard(self, flag: bool) -> bool:
         """Tell the others that a flag is set, and return whether any has told so yet; waits for nobody.
 
-        Meant for work of which every process does its own: the answers differ for a moment.
+        Meant for work of which every process does its own: the answers differ for a moment. All is forgotten
+        when the processes next come together.
         """
         return flag
 

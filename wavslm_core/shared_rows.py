@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 def all_rows(rows_NK: Tensor) -> Tensor:
-    """Return the rows (N,K) of every process, rank by rank, as one (M,K); its own when it is alone.
+    """Return the rows (N,…) of every process, rank by rank, as one (M,…); its own when it is alone.
 
     All processes must call it, each with as many rows as it has; nothing is differentiated.
     """

@@ -6,6 +6,7 @@ loop is the same for all of them.
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -115,12 +116,15 @@ class DataParallel(Parallel):
         super().__init__(task, context)
         # Some weights get no gradient in some steps, such as those behind codes that are not switched on yet.
         # Buffers are not copied from rank 0: parts whose buffers learn share the rows they learn from.
-        self._wrapped = DistributedDataParallel(
-            Caller(task.modules),
-            broadcast_buffers=False,
-            find_unused_parameters=True,
-            gradient_as_bucket_view=True,
-        )
+        with warnings.catch_warnings():
+            # Its successor is younger than the oldest torch that we support.
+            warnings.filterwarnings("ignore", "`broadcast_buffers`", FutureWarning)
+            self._wrapped = DistributedDataParallel(
+                Caller(task.modules),
+                broadcast_buffers=False,
+                find_unused_parameters=True,
+                gradient_as_bucket_view=True,
+            )
 
     def forward(self, call: Callable[[], Tensor]) -> Tensor:
         loss: Tensor = self._wrapped(call)

@@ -1,0 +1,208 @@
+"""Jobs for several processes: `python parallel_job.py JOBS.json`, with the environment that says who is who.
+
+The file holds a list of jobs, done one after another in one process group, as starting one takes seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from wavslm_core.data.token_store import TokenStore
+from wavslm_core.data.token_writer import ShardRecord, TokenWriter
+from wavslm_core.errors import WavslmError
+from wavslm_core.plugins import load_registry
+from wavslm_core.processes import ALONE, WHOLE, Processes, Share, join_processes
+from wavslm_core.recipe import Recipe
+from wavslm_core.run_context import Interrupted, StageContext
+from wavslm_core.speech_lm import SpeechLM
+from wavslm_core.testing.fakes import (
+    FakeSampler,
+    FakeSamplerConfig,
+    fake_codec,
+    fake_speech_lm,
+    register_fakes,
+)
+from wavslm_core.training.config import TrainingConfig
+from wavslm_core.training.guard import TrainingError
+from wavslm_core.training.lm_task import LanguageModelTask
+from wavslm_core.training.loop import fit
+from wavslm_core.training.randomness import seed_torch
+
+VOCAB_SIZE = 32
+TRAIN_OPTIONS: dict[str, Any] = {
+    "steps": 20,
+    "batch_size": 8,
+    "lr": 3e-3,
+    "clip_norm": 0.5,
+    "schedule": "constant",
+    "validate_every": 10,
+    "checkpoint_every": 10,
+    "show_every": 20,
+    "log_every": 1,
+    "precision": "fp32",
+}
+
+
+class LmConfig(TrainingConfig):
+    run: str = "lm"
+
+
+def make_store(folder: Path, size: int, *, seed: int) -> TokenStore:
+    """Utterances of 3 to 15 chunks, so that processes predict different numbers of tokens in each step."""
+    random = np.random.default_rng(seed)
+    items = [random.integers(0, VOCAB_SIZE, 4 * int(random.integers(3, 16))) for _ in range(size)]
+    writer = TokenWriter(
+        folder, fingerprint={}, plan="0", shards=1, vocab_size=VOCAB_SIZE, token_rate_hz=50.0, align=4
+    )
+    ids = [f"utterance-{number}" for number in range(size)]
+    lengths = [len(item) for item in items]
+    writer.write(0, items, ShardRecord(ids, lengths, [], audio_seconds=1.0, work_seconds=1.0))
+    return writer.finish()
+
+
+def make_model(parts: str) -> SpeechLM:
+    """A language model of the reference parts, tiny, or of fakes; over a fake codec."""
+    seed_torch(0, "init")
+    codec = fake_codec(bits=5)
+    if parts == "fakes":
+        return fake_speech_lm(codec)
+    registry = load_registry()
+    backbone = registry.entry("backbone", "wavlm_upper").config_class.model_validate(
+        {"num_layers": 3, "dim": 24, "ffn_dim": 37, "num_heads": 4, "num_buckets": 16, "max_distance": 32}
+        | {"window_size": 32, "lookahead_size": 3, "input_dim": 16, "vocab_size": VOCAB_SIZE}
+    )
+    head = registry.entry("head", "next_chunk").config_class.model_validate(
+        {"input_dim": 24, "vocab_size": VOCAB_SIZE, "chunk_tokens": 4}
+    )
+    return SpeechLM(
+        codec, registry.build(backbone), registry.build(head), FakeSampler(FakeSamplerConfig())
+    ).eval()
+
+
+def context_for(job: dict[str, Any], processes: Processes, **options: Any) -> StageContext:
+    launch = {"on": "local", "parallel": job.get("parallel", "ddp")}
+    recipe = Recipe.from_dict({"name": "tiny", "seed": 7, "launch": launch})
+    return StageContext(recipe=recipe, run_dir=Path(job["run_dir"]), processes=processes, **options)
+
+
+def keep_mean(module: Any, inputs: tuple[torch.Tensor, ...]) -> None:
+    """What a batch norm does: keep a statistic of what this process sees."""
+    module.mean.copy_(inputs[0].mean())
+
+
+def train_lm(job: dict[str, Any], processes: Processes) -> dict[str, Any]:
+    """Train; return the steps that this process made and what became of it."""
+    made: list[int] = []
+
+    class Task(LanguageModelTask):
+        def loss(self, step: int, micro_batch: int) -> Any:
+            made.append(step)
+            time.sleep(job.get("seconds_per_step", 0.0))
+            if job.get("die_at") == [processes.rank, step]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if job.get("fail_at") == [processes.rank, step]:
+                raise WavslmError("the dog ate this batch")
+            output = super().loss(step, micro_batch)
+            if job.get("nan_at") == [processes.rank, step]:
+                output.loss = output.loss * torch.nan
+            return output
+
+    def stop() -> bool:
+        return bool(made) and job.get("stop_at") == [processes.rank, made[-1]]
+
+    config = LmConfig(**TRAIN_OPTIONS | job.get("options", {}))
+    context = context_for(job, processes, stop_requested=stop)
+    model = make_model(job.get("parts", "reference"))
+    stores = [TokenStore.open(Path(job["stores"]) / split) for split in ("train", "valid")]
+    batching = config.batching(context)
+    task = Task(model, *stores, crop_tokens=32, batching=batching, processes=processes)
+    if job.get("learns_alone"):
+        model.backbone.register_buffer("mean", torch.zeros(()))
+        model.backbone.register_forward_pre_hook(keep_mean)
+    try:
+        state = fit(task, config, context, stage="lm")
+    except Interrupted as error:
+        return {"made": made, "interrupted": str(error)}
+    except TrainingError as error:
+        return {"made": made, "failed": str(error)}
+    weights = {name: module.state_dict() for name, module in task.modules.items()}
+    torch.save(weights, context.run_dir / f"final-{processes.rank}.pt")
+    model.save(context.run_dir / f"speech_lm-{processes.rank}")
+    with torch.no_grad():
+        model(torch.arange(16)[None] % VOCAB_SIZE)
+    return {"made": made, "results": state.results(), "class": type(model.backbone).__name__}
+
+
+def stage_recipe(job: dict[str, Any]) -> Recipe:
+    """A recipe of fakes over a folder of recordings; `job["recipe"]` goes over it."""
+    register_fakes()
+    roles = ("encoder", "quantizer", "decoder", "backbone", "head", "sampler")
+    document = {
+        "name": "small",
+        "seed": 3,
+        **{role: {"name": "fake"} for role in roles},
+        "data": {"corpus": "folder", "path": job["corpus"], "speaker_separator": "-"},
+        "stages": [job["stage"]],
+        "launch": {"on": "local", "parallel": job.get("parallel", "ddp")},
+        **job.get("recipe", {}),
+    }
+    return Recipe.from_dict(document).resolve()
+
+
+def run_stage(job: dict[str, Any], processes: Processes) -> dict[str, Any]:
+    """Run one stage and return nothing: what it leaves in the run's folder is what counts."""
+    recipe = stage_recipe(job)
+    share = Share(*job["share"], partial=True) if "share" in job else WHOLE
+    context = StageContext(recipe, Path(job["run_dir"]), processes=processes, share=share)
+    if "stop_at" in job:
+        asked = count()
+        rank, limit = job["stop_at"]
+        context.stop_requested = lambda: processes.rank == rank and next(asked) >= limit
+    stage: Any = recipe.registry.build(recipe.stages[0])
+    try:
+        stage.run(context)
+    except Interrupted:
+        return {"interrupted": True}
+    return {}
+
+
+def time_agreement(job: dict[str, Any], processes: Processes) -> dict[str, Any]:
+    processes.barrier()
+    began = time.perf_counter()
+    for _ in range(job["count"]):
+        processes.any(False)
+    return {"us": (time.perf_counter() - began) / job["count"] * 1e6}
+
+
+JOBS = {"train_lm": train_lm, "run_stage": run_stage, "time_agreement": time_agreement}
+
+
+def do_jobs(jobs: list[dict[str, Any]], processes: Processes = ALONE) -> list[Any]:
+    return [JOBS[job["do"]](job, processes) for job in jobs]
+
+
+def main() -> int:
+    path = Path(sys.argv[1])
+    torch.set_num_threads(1)
+    try:
+        with join_processes("cpu") as processes:
+            results = do_jobs(json.loads(path.read_text()), processes)
+            path.with_suffix(f".{processes.rank}").write_text(json.dumps(results))
+    except WavslmError as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,417 @@
+"""Two real processes over gloo compute what one does, and survive what may happen to one of them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from wavslm_core.codec import Codec
+from wavslm_core.data.audio import write_audio
+from wavslm_core.errors import CheckpointError, LostProcessError, WavslmError
+from wavslm_core.metrics_file import read_metrics
+from wavslm_core.processes import ALONE, Share, join_processes
+from wavslm_core.speech_lm import SpeechLM
+from wavslm_core.testing.fakes import fake_codec, fake_speech_lm
+from wavslm_core.training.checkpoints import Checkpoints
+from wavslm_core.training.sharded_checkpoints import read_sharded
+
+pytestmark = pytest.mark.slow
+SCRIPT = Path(__file__).with_name("parallel_job.py")
+CLOSE = 1e-5
+CODEC_STAGE = {
+    "run": "train_codec",
+    "steps": 16,
+    "batch_size": 4,
+    "lr": 2e-3,
+    "crop_seconds": 0.5,
+    "continuous_steps": 5,
+    "spectral_windows": [256],
+    "spectral_floor": 1e-3,
+    "validate_every": 8,
+    "log_every": 1,
+    "precision": "fp32",
+}
+
+
+def load_script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("wavslm_parallel_job", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["wavslm_parallel_job"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def start(path: Path, jobs: list[dict[str, Any]], *, world_size: int = 2) -> list[subprocess.Popen[str]]:
+    path.write_text(json.dumps(jobs))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world_size)}
+    return [
+        subprocess.Popen(
+            [sys.executable, str(SCRIPT), str(path)],
+            env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(world_size)
+    ]
+
+
+def errors_of(processes: list[subprocess.Popen[str]]) -> list[str]:
+    return [process.communicate(timeout=300)[1] for process in processes]
+
+
+def write_corpus(folder: Path) -> Path:
+    random = np.random.default_rng(0)
+    for split, sizes in (("train", 9), ("valid", 7)):
+        for number in range(sizes):
+            time_S = np.arange(round(16000 * (0.3 + 0.35 * number))) / 16000
+            wave_S = 0.3 * np.sin(2 * np.pi * 110 * (1 + number) * time_S) * np.sin(7 * time_S)
+            wave_S += 0.02 * random.normal(size=time_S.size)
+            speaker = ("anna", "ben")[number % 2]
+            write_audio(folder / split / f"{speaker}-{number}.wav", torch.from_numpy(wave_S).float(), 16000)
+    return folder
+
+
+class Runs:
+    """Every job, done once: alone in this process, and by two processes in one group."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.script = load_script()
+        for split, size, seed in (("train", 40, 1), ("valid", 9, 2)):
+            self.script.make_store(root / "stores" / split, size, seed=seed)
+        self.corpus = write_corpus(root / "corpus")
+        self.alone: dict[str, Any] = {}
+        self.both: dict[str, list[Any]] = {}
+
+    def lm(self, name: str, **more: Any) -> dict[str, Any]:
+        run_dir = str(self.root / name)
+        return {"do": "train_lm", "run_dir": run_dir, "stores": str(self.root / "stores"), **more}
+
+    def stage(self, name: str, stage: dict[str, Any], **more: Any) -> dict[str, Any]:
+        run_dir = str(self.root / name / "run")
+        return {"do": "run_stage", "run_dir": run_dir, "corpus": str(self.corpus), "stage": stage, **more}
+
+    def do_alone(self, **jobs: dict[str, Any]) -> None:
+        self.alone |= dict(zip(jobs, self.script.do_jobs(list(jobs.values())), strict=True))
+
+    def do_together(self, **jobs: dict[str, Any]) -> None:
+        path = self.root / "jobs.json"
+        processes = start(path, list(jobs.values()))
+        errors = errors_of(processes)
+        assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
+        found = [json.loads(path.with_suffix(f".{rank}").read_text()) for rank in (0, 1)]
+        self.both |= {name: [part[place] for part in found] for place, name in enumerate(jobs)}
+
+    def lines(self, name: str, split: str = "train") -> list[dict[str, Any]]:
+        return [line for line in read_metrics(self.root / name / "metrics.jsonl") if line["split"] == split]
+
+    def losses(self, name: str, split: str = "train") -> list[float]:
+        return [line["loss"] for line in self.lines(name, split)]
+
+    def weights(self, name: str, rank: int = 0) -> dict[str, torch.Tensor]:
+        states = torch.load(self.root / name / f"final-{rank}.pt", weights_only=True)
+        return {f"{part}.{key}": value for part, state in states.items() for key, value in state.items()}
+
+    def results(self, name: str, stage: str) -> Any:
+        return json.loads((self.root / name / "run" / "results" / f"{stage}.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    pytest.importorskip("wavslm_wavlm")
+    pytest.importorskip("wavslm_next_chunk")
+    runs = Runs(tmp_path_factory.mktemp("parallel"))
+    tokenize = {"run": "tokenize", "shard_minutes": 0.04, "batch_seconds": 3.0}
+    evaluate = {"run": "evaluate", "utterances": None, "batch_seconds": 3.0, "batch_tokens": 128}
+    evaluate |= {"metrics": ["mel_distance"], "chunk_ahead": {"count": 4, "metrics": ["mel_distance"]}}
+    evaluate |= {"continuations": {"count": 3, "prompt_seconds": 0.5, "seconds": 0.4}}
+    generate = {"run": "generate", "prompts": 3, "prompt_seconds": 0.5, "new_seconds": 0.4}
+    clustered = {"quantizer": {"name": "k_means", "codebook_size": 12}}
+    codebook = {"initial": "random", "dead_code_share": 0.0}
+    k_means = {"quantizer": {**clustered["quantizer"], "codebook": codebook}}
+    for name in ("tokens-1", "tokens-2", "tokens-array"):
+        torch.manual_seed(0)
+        fake_codec().save(runs.root / name / "run" / "codec")
+    codec_stages = {
+        "codec": runs.stage("codec-1", CODEC_STAGE),
+        "k_means": runs.stage("k-means-1", CODEC_STAGE, recipe=k_means),
+    }
+    runs.do_alone(
+        one=runs.lm("one"),
+        stopped=runs.lm("one-then-ddp", stop_at=[0, 12]),
+        nan=runs.lm("nan-1", nan_at=[0, 3]),
+        tokens=runs.stage("tokens-1", tokenize),
+        **codec_stages,
+    )
+    shutil.copytree(runs.root / "one-then-ddp", runs.root / "one-then-fsdp")
+    for name in ("tokens-1", "tokens-2"):
+        torch.manual_seed(0)
+        fake_speech_lm(Codec.load(runs.root / name / "run" / "codec")).save(
+            runs.root / name / "run" / "speech_lm"
+        )
+    runs.do_alone(evaluate=runs.stage("tokens-1", evaluate), generate=runs.stage("tokens-1", generate))
+    parts = {"options": {"accumulate": 2, "validate_every": 5, "select": "best", "lr": 0.03}}
+    runs.do_alone(parts=runs.lm("parts-1", **parts))
+    runs.do_together(
+        ddp=runs.lm("ddp"),
+        fsdp=runs.lm("fsdp", parallel="fsdp"),
+        ddp_parts=runs.lm("ddp-parts", **parts),
+        fsdp_parts=runs.lm("fsdp-parts", parallel="fsdp", **parts),
+        ddp_stopped=runs.lm("ddp-stopped", stop_at=[1, 12]),
+        ddp_resumed=runs.lm("ddp-stopped"),
+        fsdp_stopped=runs.lm("fsdp-stopped", parallel="fsdp", stop_at=[1, 12]),
+        fsdp_resumed=runs.lm("fsdp-stopped", parallel="fsdp"),
+        ddp_again=runs.lm("one-then-ddp"),
+        fsdp_again=runs.lm("one-then-fsdp", parallel="fsdp"),
+        nan=runs.lm("nan-2", nan_at=[1, 3]),
+        codec=runs.stage("codec-2", CODEC_STAGE),
+        k_means=runs.stage("k-means-2", CODEC_STAGE, recipe=k_means),
+        clustered=runs.stage("clustered", CODEC_STAGE, recipe=clustered),
+        learns_alone=runs.lm("learns-alone", learns_alone=True),
+        tokens_stopped=runs.stage("tokens-2", tokenize, stop_at=[1, 2]),
+        tokens=runs.stage("tokens-2", tokenize),
+        evaluate_stopped=runs.stage("tokens-2", evaluate, stop_at=[1, 1]),
+        evaluate=runs.stage("tokens-2", evaluate),
+        generate=runs.stage("tokens-2", generate),
+        agreement={"do": "time_agreement", "count": 300},
+    )
+    for name in ("fsdp-then-one", "fsdp-damaged"):
+        shutil.copytree(runs.root / "fsdp-stopped", runs.root / name)
+    shutil.rmtree(runs.root / "fsdp-then-one/checkpoints/lm/step-00000020.shards")
+    shutil.copytree(runs.root / "ddp-stopped", runs.root / "ddp-then-one")
+    (runs.root / "ddp-then-one/checkpoints/lm/step-00000020.pt").unlink()
+    runs.do_alone(
+        fsdp_then_one=runs.lm("fsdp-then-one"),
+        ddp_then_one=runs.lm("ddp-then-one"),
+        array_2=runs.stage("tokens-array", tokenize, share=[1, 2]),
+    )
+    return runs
+
+
+def assert_close(found: list[float], wanted: list[float], limit: float = CLOSE) -> None:
+    assert len(found) == len(wanted)
+    worst = max(abs(one - other) for one, other in zip(found, wanted, strict=True))
+    assert worst <= limit, worst
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp"])
+def test_losses_equal_those_of_one_process(runs: Runs, name: str) -> None:
+    losses = runs.losses("one")
+    assert len(losses) == 20
+    assert losses[-1] < losses[0] - 0.01
+    assert_close(runs.losses(name), losses)
+    assert_close(runs.losses(name, "valid"), runs.losses("one", "valid"))
+    norms = [[line["gradient_norm"] for line in runs.lines(run)] for run in (name, "one")]
+    assert max(norms[1]) > 0.5, "nothing was clipped"
+    assert_close(*norms, limit=1e-4)
+    for first, second in zip(runs.lines(name), runs.lines("one"), strict=True):
+        assert first["bits_per_token"] == pytest.approx(second["bits_per_token"], rel=0.2)
+    tokens = [both["results"]["tokens"] for both in runs.both[name]]
+    assert tokens == [runs.alone["one"]["results"]["tokens"]] * 2
+
+
+@pytest.mark.parametrize("name", ["ddp-parts", "fsdp-parts"])
+def test_accumulation_and_the_best_weights_too(runs: Runs, name: str) -> None:
+    assert_close(runs.losses(name), runs.losses("parts-1"), limit=1e-4)
+    first, second = (found["results"] for found in runs.both[name.replace("-", "_")])
+    assert first["selected_step"] == second["selected_step"]
+    assert first["selected_step"] == runs.alone["parts"]["results"]["selected_step"]
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp", "fsdp-parts"])
+def test_the_model_that_is_left_is_an_ordinary_one(runs: Runs, name: str) -> None:
+    assert [found["class"] for found in runs.both[name.replace("-", "_")]] == ["WavLMUpper"] * 2
+    first, second = runs.weights(name), runs.weights(name, rank=1)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(value, second[key]) for key, value in first.items())
+    folder = runs.root / name / "speech_lm-0"
+    loaded = SpeechLM.load(folder, codec=runs.script.make_model("fakes").codec)
+    for key, value in loaded.backbone.state_dict().items():
+        assert torch.equal(value, first[f"backbone.{key}"]), key
+    assert {path.name for path in folder.iterdir()} == {
+        path.name for path in (runs.root / "one/speech_lm-0").iterdir()
+    }
+
+
+def test_a_request_that_one_process_sees_stops_all_at_the_same_step(runs: Runs) -> None:
+    for name in ("ddp_stopped", "fsdp_stopped"):
+        assert [found["interrupted"] for found in runs.both[name]] == ["lm stopped at step 13 of 20"] * 2
+    assert (runs.root / "one-then-fsdp/checkpoints/lm/step-00000020.shards").is_dir()
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp"])
+def test_resumes_bit_equal(runs: Runs, name: str) -> None:
+    assert [found["made"] for found in runs.both[f"{name}_resumed"]] == [list(range(13, 20))] * 2
+    whole, resumed = runs.weights(name), runs.weights(f"{name}-stopped")
+    assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
+    assert runs.losses(f"{name}-stopped") == runs.losses(name)
+
+
+@pytest.mark.parametrize("name", ["one-then-ddp", "one-then-fsdp", "fsdp-then-one", "ddp-then-one"])
+def test_resumes_with_another_number_of_processes(runs: Runs, name: str) -> None:
+    assert_close(runs.losses(name), runs.losses("one"))
+    assert_close(runs.losses(name, "valid"), runs.losses("one", "valid"))
+    made = [
+        runs.both["ddp_again"],
+        runs.both["fsdp_again"],
+        [runs.alone["fsdp_then_one"]],
+        [runs.alone["ddp_then_one"]],
+    ]
+    assert all(found["made"] == list(range(13, 20)) for part in made for found in part)
+
+
+def test_a_damaged_shard_is_named_and_the_checkpoint_before_is_used(runs: Runs) -> None:
+    checkpoints = Checkpoints(runs.root / "fsdp-damaged/checkpoints/lm", keep=2)
+    assert checkpoints.steps("step") == [13, 20]
+    found = checkpoints.latest()
+    assert found is not None
+    assert found["state"]["step"] == 20
+    folder = checkpoints.path("step", 20)
+    shards = sorted(path.name for path in folder.glob("*.distcp"))
+    assert len(shards) == 2
+    sizes = [(folder / name).stat().st_size for name in shards]
+    assert max(sizes) < 0.6 * sum(sizes)
+    states = read_sharded(found)
+    assert {f"{part}.{key}" for part, state in states["modules"].items() for key in state} == set(
+        runs.weights("fsdp")
+    )
+    data = bytearray((folder / shards[1]).read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / shards[1]).write_bytes(data)
+    assert checkpoints._read(folder)[1] == f"{folder / shards[1]} is damaged: its checksum is wrong"
+    (folder / shards[1]).write_bytes(data[:-100])
+    latest = checkpoints.latest()
+    assert latest is not None
+    assert latest["state"]["step"] == 13
+    assert checkpoints.steps("step") == [13]
+    (checkpoints.path("step", 13) / "about.pt").unlink()
+    with pytest.raises(CheckpointError, match=r"no checkpoint .*step-00000013\.shards/about\.pt does not"):
+        checkpoints.latest()
+
+
+def test_what_is_not_finite_in_one_process_skips_the_step_in_all(runs: Runs) -> None:
+    assert [found["results"]["skipped_steps"] for found in runs.both["nan"]] == [1, 1]
+    assert_close(runs.losses("nan-2")[4:], runs.losses("nan-1")[4:])
+    first, second = runs.weights("nan-2"), runs.weights("nan-2", rank=1)
+    assert all(torch.equal(value, second[key]) for key, value in first.items())
+
+
+def test_a_codec_whose_codes_come_later(runs: Runs) -> None:
+    """For five steps, what turns codes into features gets no gradient."""
+    assert_close(runs.losses("codec-2/run"), runs.losses("codec-1/run"))
+    assert_close(runs.losses("codec-2/run", "valid"), runs.losses("codec-1/run", "valid"), limit=1e-4)
+
+
+def test_a_codebook_without_gradients_learns_from_all_processes(runs: Runs) -> None:
+    assert_close(runs.losses("k-means-2/run"), runs.losses("k-means-1/run"), limit=1e-4)
+    assert runs.losses("clustered/run")[-1] < runs.losses("clustered/run")[0]
+    assert runs.lines("clustered/run", "valid")[-1]["codes_used"] > 4
+
+
+def test_a_buffer_that_learns_in_each_process_alone_is_refused(runs: Runs) -> None:
+    first, second = runs.both["learns_alone"]
+    assert first["made"] == second["made"] == [0]
+    assert first["failed"] == second["failed"]
+    assert first["failed"].startswith("the buffer backbone.mean is not the same in all processes")
+
+
+def test_tokens_are_shared_without_a_duplicate_or_a_gap(runs: Runs) -> None:
+    assert runs.both["tokens_stopped"] == [{"interrupted": True}] * 2
+    for split in ("train", "valid"):
+        one, two = (runs.root / f"tokens-{number}/run/tokens/{split}" for number in (1, 2))
+        names = sorted(
+            path.name for path in one.rglob("*") if path.suffix == ".bin" or path.name == "ids.txt"
+        )
+        assert len(names) > 3
+        for name in names:
+            (first,), (second,) = one.rglob(name), two.rglob(name)
+            assert first.read_bytes() == second.read_bytes(), name
+
+
+def test_a_part_of_a_job_array_leaves_the_finishing_to_the_next(runs: Runs) -> None:
+    folder = runs.root / "tokens-array/run"
+    assert not (folder / "results").exists()
+    records = sorted(path.stem for path in (folder / "tokens/train/records").iterdir())
+    total = len(list((runs.root / "tokens-1/run/tokens/train/records").iterdir()))
+    assert records == [f"{number:05d}" for number in Share(1, 2).pieces(total)]
+    before = {path: path.stat().st_mtime_ns for path in (folder / "tokens/train/records").iterdir()}
+    stage = {"run": "tokenize", "shard_minutes": 0.04, "batch_seconds": 3.0}
+    runs.do_alone(array_rest=runs.stage("tokens-array", stage))
+    assert all(path.stat().st_mtime_ns == then for path, then in before.items())
+    assert len(list((folder / "tokens/train/records").iterdir())) == total
+    first, second = runs.results("tokens-array", "tokenize"), runs.results("tokens-1", "tokenize")
+    assert first["splits"]["train"]["tokens"] == second["splits"]["train"]["tokens"]
+
+
+VOLATILE = {"seconds", "times_real_time", "work_seconds", "p_seconds"}
+
+
+def stable(document: Any) -> Any:
+    if isinstance(document, dict):
+        return {key: stable(value) for key, value in document.items() if key not in VOLATILE}
+    return [stable(item) for item in document] if isinstance(document, list) else document
+
+
+@pytest.mark.parametrize("stage", ["tokenize", "evaluate", "generate"])
+def test_results_are_those_of_one_process(runs: Runs, stage: str) -> None:
+    first, second = runs.results("tokens-1", stage), runs.results("tokens-2", stage)
+    assert stable(first) == stable(second)
+    if stage == "evaluate":
+        assert runs.both["evaluate_stopped"] == [{"interrupted": True}] * 2
+        assert first["codec"]["utterances"] == 7
+        assert first["language_model"]["baselines"]
+
+
+def test_agreeing_to_go_on_costs_little(runs: Runs) -> None:
+    # Half a millisecond was measured on a busy machine of two cores: a step takes a hundred times as long.
+    assert max(found["us"] for found in runs.both["agreement"]) < 50_000
+
+
+def test_a_killed_process_ends_the_others_soon_and_by_name(runs: Runs, tmp_path: Path) -> None:
+    for how, reason in (("die_at", "it said nothing: was it killed"), ("fail_at", "the dog ate this batch")):
+        job = runs.lm(how, **{how: [1, 5]})
+        processes = start(tmp_path / "jobs.json", [job])
+        processes[1].wait(timeout=120)
+        died = time.monotonic()
+        errors = errors_of(processes)
+        assert time.monotonic() - died < 30
+        assert processes[0].returncode == 2
+        last = errors[0].strip().splitlines()[-1]
+        assert "LostProcessError: process 0 of 2 lost another one" in last
+        assert reason in last
+        assert "Traceback" not in errors[0]
+
+
+def test_processes_that_cannot_be_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    with join_processes() as processes:
+        assert processes is ALONE
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(WavslmError, match=r"MASTER_ADDR=, MASTER_PORT=, RANK=0.* set each of them"):
+        join_processes().__enter__()
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", "1")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(LostProcessError, match=r"process 1 of 2 does not reach the others at 127\.0\.0\.1:1"):
+        join_processes("cpu", patience_s=1).__enter__()
