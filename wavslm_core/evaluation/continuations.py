@@ -14,10 +14,12 @@ from torch import Tensor
 from wavslm_core.checkpoint_io import write_folder
 from wavslm_core.data.atomic import write_json
 from wavslm_core.data.audio import write_audio
+from wavslm_core.dividing import divide
 from wavslm_core.errors import AudioError
 from wavslm_core.evaluation.reconstruction import reconstruct
 from wavslm_core.interfaces import Sampler
 from wavslm_core.plotting import png_bytes, spectrogram_figure
+from wavslm_core.processes import ALONE, Processes
 from wavslm_core.speech_lm import SamplerLike, SpeechLM
 
 SAMPLE_FILE = "sample.json"
@@ -154,7 +156,8 @@ def continue_all(
     count: int,
     seed: int = 0,
     sampler: SamplerLike = None,
-    before_each: Callable[[], None] = lambda: None,
+    processes: Processes = ALONE,
+    stop_requested: Callable[[], bool] = lambda: False,
     after_each: Callable[[Mapping[str, Any]], None] = lambda document: None,
 ) -> list[dict[str, Any]]:
     """Continue recordings, (id, waveform (S,) at `sample_rate_hz`), and write one folder each below `output`.
@@ -162,14 +165,14 @@ def continue_all(
     `sample_rate_hz` is the codec's input rate. A prompt is a recording's first `prompt_seconds`; its original
     and reconstruction go on for as long as the continuation does. Recording p, continuation n draws with
     seed + p · count + n. Returns each folder's `sample.json` with its `folder`; `after_each` gets it as soon
-    as the folder is written.
+    as the folder is written. `processes` divide the recordings among each other. Raises: Interrupted.
     """
     from wavslm_core.data.audio import resample
 
     codec = speech_lm.codec
-    documents = []
-    for place, (name, waveform_S) in enumerate(prompts):
-        before_each()
+
+    def continue_one(place: int) -> dict[str, Any]:
+        name, waveform_S = prompts[place]
         prompt_S = waveform_S[: round(prompt_seconds * sample_rate_hz)]
         original_S = waveform_S[: round((prompt_seconds + seconds) * sample_rate_hz)]
         continuations = continue_waveform(
@@ -191,9 +194,11 @@ def continue_all(
             reconstruction_S=reconstruct(codec, [original_S])[0],
             details=details,
         )
-        documents.append({"folder": folder.name, **document})
-        after_each(documents[-1])
-    return documents
+        found = {"folder": folder.name, **document}
+        after_each(found)
+        return found
+
+    return divide(processes, range(len(prompts)), continue_one, stop_requested=stop_requested)
 
 
 def _described(sampler: SamplerLike) -> Any:

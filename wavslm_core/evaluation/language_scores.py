@@ -38,7 +38,13 @@ def language_scores(
     """
     store = _store(context, split, speech_lm)
     utterances = [store.tokens(index) for index in range(len(store))]
-    bits = token_bits(speech_lm, utterances, batch_tokens=batch_tokens, stop_requested=context.stop_requested)
+    bits = token_bits(
+        speech_lm,
+        utterances,
+        batch_tokens=batch_tokens,
+        processes=context.processes,
+        stop_requested=context.stop_requested,
+    )
     sequences = TokenSequences.join(utterances)
     bits_N = np.concatenate(bits)
     predicted_N = ~np.isnan(bits_N)
@@ -68,7 +74,8 @@ def language_scores(
         },
         "baselines": [],
     }
-    if baseline_tokens:
+    # Counting takes seconds to minutes and is not divided; only rank 0 writes it down.
+    if baseline_tokens and context.rank == 0:
         train = _store(context, "train", speech_lm)
         within = int(np.searchsorted(np.cumsum(train.lengths), baseline_tokens, side="right"))
         counted = TokenSequences.join(train.tokens(index) for index in range(max(1, within)))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,9 +15,12 @@ from wavslm_core.codec import Codec
 from wavslm_core.data.corpora import Split
 from wavslm_core.data.length_batches import length_batches
 from wavslm_core.data.progress import progress_bar
+from wavslm_core.dividing import divide
 from wavslm_core.evaluation.backoff import Ints
 from wavslm_core.evaluation.metrics import Measured, Metric, score_names
-from wavslm_core.run_context import Interrupted
+from wavslm_core.processes import ALONE, Processes
+
+Result = TypeVar("Result")
 
 
 def score_reconstruction(
@@ -26,11 +30,12 @@ def score_reconstruction(
     metrics: Mapping[str, Metric[Any]],
     *,
     batch_seconds: float = 60.0,
+    processes: Processes = ALONE,
     stop_requested: Callable[[], bool] = lambda: False,
 ) -> dict[str, list[Measured]]:
     """Pass utterances through the codec and compare at its output rate: number → what each index measured.
 
-    Numbers are those of `score_names(metrics)`.
+    Numbers are those of `score_names(metrics)`. `processes` divide the padded batches among each other.
 
     Raises: Interrupted between batches when asked to stop; AudioError when a recording cannot be read.
     """
@@ -39,19 +44,28 @@ def score_reconstruction(
     if not metrics:
         return values
     rate_hz = codec.sample_rate_out
-    for batch, inputs in _audio_batches(codec, split, indices, "reconstruct", batch_seconds, stop_requested):
+
+    def score(batch: list[int], inputs: list[Tensor]) -> list[dict[str, Measured]]:
+        scores = []
         for place, waveform_S, estimate_S in zip(batch, inputs, reconstruct(codec, inputs), strict=True):
             reference_S = waveform_S
             if rate_hz != codec.sample_rate_in:
                 reference_S = split.load(indices[place], sample_rate_hz=rate_hz)
             size = min(reference_S.numel(), estimate_S.numel())
             text = split.utterances[indices[place]].text
+            pairs: dict[str, Measured] = {}
             for name, metric in metrics.items():
                 found = metric.measure(
                     reference_S[:size], estimate_S[:size], sample_rate_hz=rate_hz, text=text
                 )
-                for part, pair in found.items():
-                    values[f"{name}_{part}" if part else name][place] = pair
+                pairs |= {f"{name}_{part}" if part else name: pair for part, pair in found.items()}
+            scores.append(pairs)
+        return scores
+
+    work = _AudioWork(codec, split, indices, batch_seconds, processes)
+    for place, pairs in work.each("reconstruct", score, stop_requested):
+        for name, pair in pairs.items():
+            values[name][place] = pair
     return values
 
 
@@ -61,17 +75,27 @@ def encode_utterances(
     indices: Sequence[int],
     *,
     batch_seconds: float = 60.0,
+    processes: Processes = ALONE,
     stop_requested: Callable[[], bool] = lambda: False,
 ) -> list[Ints]:
-    """Return the tokens (T_i,) of each utterance. Raises: Interrupted, AudioError."""
+    """Return the tokens (T_i,) of each utterance, as a language model reads them.
+
+    Raises: Interrupted, AudioError.
+    """
     found: list[Ints] = [np.zeros(0, dtype=np.int64)] * len(indices)
-    for batch, inputs in _audio_batches(codec, split, indices, "encode", batch_seconds, stop_requested):
+
+    def encode(batch: list[int], inputs: list[Tensor]) -> list[Ints]:
         padded_BS, lengths = _padded(codec, inputs)
-        tokens_BT = codec.encode(padded_BS, lengths=lengths).cpu().numpy()
-        for place, tokens_T, length in zip(
-            batch, tokens_BT, codec.token_lengths(lengths).tolist(), strict=True
-        ):
-            found[place] = tokens_T[:length]
+        tokens_BT, sizes_B = codec.compact(
+            codec.encode(padded_BS, lengths=lengths), lengths=codec.token_lengths(lengths)
+        )
+        return [
+            tokens_T[:size] for tokens_T, size in zip(tokens_BT.cpu().numpy(), sizes_B.tolist(), strict=True)
+        ]
+
+    work = _AudioWork(codec, split, indices, batch_seconds, processes)
+    for place, tokens_T in work.each("encode", encode, stop_requested):
+        found[place] = tokens_T
     return found
 
 
@@ -90,23 +114,39 @@ def _padded(codec: Codec, waveforms: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     return pad_sequence(list(waveforms), batch_first=True).to(device), lengths
 
 
-def _audio_batches(
-    codec: Codec,
-    split: Split,
-    indices: Sequence[int],
-    description: str,
-    batch_seconds: float,
-    stop_requested: Callable[[], bool],
-) -> Iterator[tuple[list[int], list[Tensor]]]:
-    """Yield (places in `indices`, waveforms at the codec's input rate), of similar length."""
-    durations = [split.utterances[index].seconds for index in indices]
-    budget_ms = max(1, round(1000 * batch_seconds))
-    with progress_bar(description, total=sum(durations), unit="s") as advance:
-        for batch in length_batches([round(1000 * seconds) for seconds in durations], budget=budget_ms):
-            if stop_requested():
-                raise Interrupted
-            yield (
-                batch,
-                [split.load(indices[place], sample_rate_hz=codec.sample_rate_in) for place in batch],
-            )
-            advance(sum(durations[place] for place in batch))
+@dataclass(frozen=True)
+class _AudioWork:
+    """Utterances in padded batches of similar length, divided among processes."""
+
+    codec: Codec
+    split: Split
+    indices: Sequence[int]
+    batch_seconds: float
+    processes: Processes
+
+    def each(
+        self,
+        description: str,
+        work: Callable[[list[int], list[Tensor]], list[Result]],
+        stop_requested: Callable[[], bool],
+    ) -> Iterator[tuple[int, Result]]:
+        """Yield (place in `indices`, what `work` makes of it) for every utterance.
+
+        `work` is given places and waveforms at the codec's input rate. Raises: Interrupted, AudioError.
+        """
+        durations = [self.split.utterances[index].seconds for index in self.indices]
+        milliseconds = [round(1000 * seconds) for seconds in durations]
+        batches = list(length_batches(milliseconds, budget=max(1, round(1000 * self.batch_seconds))))
+        total, shown = sum(durations) / self.processes.world_size, self.processes.rank == 0
+        rate_hz = self.codec.sample_rate_in
+        with progress_bar(description, total=total, unit="s", shown=shown) as advance:
+
+            def score(batch: list[int]) -> list[Result]:
+                inputs = [self.split.load(self.indices[place], sample_rate_hz=rate_hz) for place in batch]
+                results = work(batch, inputs)
+                advance(sum(durations[place] for place in batch))
+                return results
+
+            found = divide(self.processes, batches, score, stop_requested=stop_requested)
+        for batch, results in zip(batches, found, strict=True):
+            yield from zip(batch, results, strict=True)

@@ -17,6 +17,7 @@ from torch import Tensor
 from wavslm_core.data.corpora import Split
 from wavslm_core.data.length_batches import spread
 from wavslm_core.data.progress import progress_bar
+from wavslm_core.dividing import divide
 from wavslm_core.drawing import TokenDraw
 from wavslm_core.errors import WavslmError
 from wavslm_core.evaluation.metrics import (
@@ -28,7 +29,7 @@ from wavslm_core.evaluation.metrics import (
     score_names,
 )
 from wavslm_core.facts import chunk_ahead_problem
-from wavslm_core.run_context import Interrupted
+from wavslm_core.processes import ALONE, Processes
 from wavslm_core.speech_lm import SpeechLM
 
 Metrics = Mapping[str, Metric[Any]]
@@ -55,21 +56,23 @@ def score_continuations(
     prompt_seconds: float,
     seconds: float,
     seed: int,
+    processes: Processes = ALONE,
     stop_requested: Stop = lambda: False,
 ) -> dict[str, Any]:
     """Continue `count` utterances by `seconds` after their first `prompt_seconds` and judge what is new.
 
-    `times_real_time` is speech per time of drawing and decoding it, one continuation after another.
+    `times_real_time` is speech per time of drawing and decoding it, one continuation after another;
+    `processes` divide the prompts among each other.
     Raises: AudioError for a prompt shorter than a chunk; Interrupted.
     """
     rate_hz = speech_lm.codec.sample_rate_in
     indices = long_enough(split, count, seconds=prompt_seconds + seconds)
-    pairs: dict[str, list[Measured]] = {name: [] for name in score_names(metrics)}
-    samples, elapsed_s = round(seconds * speech_lm.codec.sample_rate_out), 0.0
-    with progress_bar("Continuing", total=len(indices), unit="prompts") as advance:
-        for place, index in enumerate(indices):
-            if stop_requested():
-                raise Interrupted
+    samples = round(seconds * speech_lm.codec.sample_rate_out)
+    total, shown = len(indices) / processes.world_size, processes.rank == 0
+    with progress_bar("Continuing", total=total, unit="prompts", shown=shown) as advance:
+
+        def score(place: int) -> tuple[float, dict[str, Measured]]:
+            index = indices[place]
             prompt_S = split.load_crop(
                 index, start=0, samples=round(prompt_seconds * rate_hz), sample_rate_hz=rate_hz
             )
@@ -77,20 +80,24 @@ def score_continuations(
             began = time.monotonic()
             new_BT, _ = speech_lm.generate_speech(prompt_BT, samples=samples, seed=seed + place)
             new_S = speech_lm.decode_continuation(prompt_BT, new_BT)[0, :samples].cpu()
-            elapsed_s += time.monotonic() - began
+            elapsed_s = time.monotonic() - began
+            found: dict[str, Measured] = {}
             for name, metric in metrics.items():
                 judged = cast("ReferenceFreeMetric[Any]", metric).judge(
                     new_S, sample_rate_hz=speech_lm.codec.sample_rate_out
                 )
                 for part, value in judged.items():
-                    pairs[f"{name}_{part}" if part else name].append(measured(value))
+                    found[f"{name}_{part}" if part else name] = measured(value)
             advance(1)
+            return elapsed_s, found
+
+        scores = divide(processes, range(len(indices)), score, stop_requested=stop_requested)
     return {
         "count": len(indices),
         "prompt_seconds": prompt_seconds,
         "seconds": seconds,
-        "times_real_time": len(indices) * seconds / elapsed_s,
-        "metrics": _documents(metrics, pairs),
+        "times_real_time": len(indices) * seconds / sum(elapsed_s for elapsed_s, _ in scores),
+        "metrics": _documents(metrics, [found for _, found in scores]),
     }
 
 
@@ -102,21 +109,23 @@ def score_chunks_ahead(
     *,
     count: int,
     seed: int,
+    processes: Processes = ALONE,
     stop_requested: Stop = lambda: False,
 ) -> dict[str, Any]:
     """Draw every chunk of `count` utterances given what really stands before it, decode, and compare.
 
-    The metrics compare with the recordings at the codec's output rate. Raises: Interrupted, AudioError.
+    The metrics compare with the recordings at the codec's output rate. `processes` divide the utterances
+    among each other. Raises: Interrupted, AudioError.
     """
     codec = speech_lm.codec
     rate_hz = codec.sample_rate_out
     indices = spread(len(split.utterances), count)
-    pairs: dict[str, list[Measured]] = {name: [] for name in score_names(metrics)}
     seconds = sum(split.utterances[index].seconds for index in indices)
-    with progress_bar("One chunk ahead", total=seconds, unit="s") as advance:
-        for place, index in enumerate(indices):
-            if stop_requested():
-                raise Interrupted
+    total, shown = seconds / processes.world_size, processes.rank == 0
+    with progress_bar("One chunk ahead", total=total, unit="s", shown=shown) as advance:
+
+        def score(place: int) -> dict[str, Measured]:
+            index = indices[place]
             waveform_S = split.load(index, sample_rate_hz=codec.sample_rate_in)
             tokens_BT, _ = speech_lm.encode_prompt(
                 waveform_S[None].to(_device(speech_lm)), sample_rate=codec.sample_rate_in
@@ -125,6 +134,7 @@ def score_chunks_ahead(
             estimate_S = codec.decode(drawn_BT)[0].cpu()
             reference_S = split.load(index, sample_rate_hz=rate_hz)
             size = min(reference_S.numel(), estimate_S.numel())
+            scores: dict[str, Measured] = {}
             for name, metric in metrics.items():
                 found = metric.measure(
                     reference_S[:size],
@@ -132,10 +142,12 @@ def score_chunks_ahead(
                     sample_rate_hz=rate_hz,
                     text=split.utterances[index].text,
                 )
-                for part, pair in found.items():
-                    pairs[f"{name}_{part}" if part else name].append(pair)
+                scores |= {f"{name}_{part}" if part else name: pair for part, pair in found.items()}
             advance(split.utterances[index].seconds)
-    return {"count": len(indices), "seconds": seconds, "metrics": _documents(metrics, pairs)}
+            return scores
+
+        scores = divide(processes, range(len(indices)), score, stop_requested=stop_requested)
+    return {"count": len(indices), "seconds": seconds, "metrics": _documents(metrics, scores)}
 
 
 def chunks_ahead(speech_lm: SpeechLM, tokens_BT: Tensor, *, seed: int) -> Tensor:
@@ -161,9 +173,9 @@ def chunks_ahead(speech_lm: SpeechLM, tokens_BT: Tensor, *, seed: int) -> Tensor
     return torch.cat([tokens_BT[:, :chunk], drawn_NC.reshape(1, -1)], dim=1)
 
 
-def _documents(metrics: Metrics, pairs: Mapping[str, Sequence[Measured]]) -> dict[str, Any]:
+def _documents(metrics: Metrics, scores: Sequence[Mapping[str, Measured]]) -> dict[str, Any]:
     return {
-        name: score_document(metrics[metric], part, pairs[name])
+        name: score_document(metrics[metric], part, [found[name] for found in scores])
         for name, (metric, part) in score_names(metrics).items()
     }
 

@@ -57,8 +57,10 @@ class Stage(ABC, Generic[StageConfigT]):
     def write_results(self, context: StageContext, results: Mapping[str, Any]) -> None:
         """Write `results/<name>.json`, what reports read; numbers that are not finite become null.
 
-        Raises: DataError when it cannot be written.
+        Only rank 0 writes. Raises: DataError when it cannot be written.
         """
+        if context.rank > 0:
+            return
         from wavslm_core.data.atomic import write_json
         from wavslm_core.evaluation.estimates import json_value
 

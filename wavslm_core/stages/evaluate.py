@@ -129,7 +129,7 @@ class Evaluate(Stage[EvaluateConfig]):
 
         scores: dict[str, Any] = {}
         split = context.split(self.config.split)
-        seed, stop = context.recipe.seed, context.stop_requested
+        seed, processes, stop = context.recipe.seed, context.processes, context.stop_requested
         if self.config.continuations is not None:
             block = self.config.continuations
             scores["continuations"] = score_continuations(
@@ -140,12 +140,13 @@ class Evaluate(Stage[EvaluateConfig]):
                 prompt_seconds=block.prompt_seconds,
                 seconds=block.seconds,
                 seed=seed,
+                processes=processes,
                 stop_requested=stop,
             )
         if self.config.chunk_ahead is not None:
             count = self.config.chunk_ahead.count
             scores["chunk_ahead"] = score_chunks_ahead(
-                speech_lm, split, ahead, count=count, seed=seed, stop_requested=stop
+                speech_lm, split, ahead, count=count, seed=seed, processes=processes, stop_requested=stop
             )
         return scores
 
@@ -163,6 +164,7 @@ class Evaluate(Stage[EvaluateConfig]):
             indices,
             metrics,
             batch_seconds=self.config.batch_seconds,
+            processes=context.processes,
             stop_requested=context.stop_requested,
         )
         speakers = [split.utterances[index].speaker for index in indices]
@@ -206,6 +208,7 @@ class Evaluate(Stage[EvaluateConfig]):
                 context.split(self.config.split),
                 indices,
                 batch_seconds=self.config.batch_seconds,
+                processes=context.processes,
                 stop_requested=context.stop_requested,
             )
             counts_V = count_codes(tokens, vocab_size=codec.facts.quantizer.vocab_size)

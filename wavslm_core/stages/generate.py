@@ -12,7 +12,7 @@ from pydantic import Field
 from wavslm_core.configs import CODEC_ROLES, Role, SamplerConfig, StageConfig
 from wavslm_core.errors import DataError, RecipeError
 from wavslm_core.facts import sampler_problem
-from wavslm_core.run_context import Interrupted, StageContext
+from wavslm_core.run_context import StageContext
 from wavslm_core.stages.base import TRAIN_CODEC, TRAIN_LM, Stage, streamed_roles
 
 if TYPE_CHECKING:
@@ -88,11 +88,6 @@ class Generate(Stage[GenerateConfig]):
         speech_lm.make_sampler(config.sampler)
         rate_hz = speech_lm.codec.sample_rate_in
         prompts = self._prompts(context, rate_hz)
-
-        def check_stop() -> None:
-            if context.stop_requested():
-                raise Interrupted("generate stopped; the same command starts its samples again")
-
         started = time.monotonic()
         documents = continue_all(
             speech_lm,
@@ -104,7 +99,8 @@ class Generate(Stage[GenerateConfig]):
             count=config.continuations,
             seed=context.recipe.seed if config.seed is None else config.seed,
             sampler=config.sampler,
-            before_each=check_stop,
+            processes=context.processes,
+            stop_requested=context.stop_requested,
         )
         elapsed_s = time.monotonic() - started
         spoken_s = config.new_seconds * config.continuations * len(documents)

@@ -26,6 +26,8 @@ class Report(Stage[ReportConfig]):
     """Reads only what earlier stages left in the run folder; what is missing is left out."""
 
     def run(self, context: StageContext) -> None:
+        if context.rank > 0:
+            return
         from wavslm_core.data.atomic import replacing
         from wavslm_core.evaluation.report.build import build_report
 
