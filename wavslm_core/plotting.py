@@ -139,6 +139,33 @@ def codebook_figure(
     )
 
 
+def histogram_figure(
+    histograms: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    x_label: str,
+    y_label: str,
+    width_in: float = 6.0,
+    ink: str = "black",
+) -> Figure:
+    """Draw histograms one below the other on one scale: title → (edges (N+1,), heights (N,))."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width_in, 0.6 + 1.8 * len(histograms)), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(len(histograms), 1, sharex=True)) if histograms else np.array([])
+    for place, (axis, (title, (edges, heights))) in enumerate(zip(axes, histograms.items(), strict=True)):
+        widths_N = np.diff(edges)
+        colour = COLOURS[place % len(COLOURS)]
+        axis.bar(np.asarray(edges)[:-1], heights, width=widths_N, align="edge", color=colour, linewidth=0)
+        axis.set_title(title, fontsize=10, loc="left", color=ink)
+        axis.set_ylabel(y_label, color=ink)
+        for side in ("top", "right"):
+            axis.spines[side].set_visible(False)
+        _tint(axis, ink)
+    if len(axes):
+        axes[-1].set_xlabel(x_label, color=ink)
+    return figure
+
+
 def png_bytes(figure: Figure, *, dpi: int = 110, transparent: bool = False) -> bytes:
     """Return the figure as a PNG file."""
     buffer = io.BytesIO()

@@ -15,7 +15,17 @@ import typer
 from wavslm_core import cli
 from wavslm_core.cli.guard import guarded
 
-NOT_VERBS = {"main", "run", "guard", "blame", "devices", "inputs", "job_tables", "plan_tables"}
+NOT_VERBS = {
+    "main",
+    "run",
+    "guard",
+    "blame",
+    "devices",
+    "inputs",
+    "job_tables",
+    "plan_tables",
+    "corpus_tables",
+}
 """Modules that have no `register`; not importing them keeps `--help` quick."""
 
 

@@ -37,6 +37,7 @@ from wavslm_core.data.token_store import (
 from wavslm_core.errors import DataError
 
 PLAN_FILE = "plan.json"
+RECORDS = "records"
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class TokenWriter:
         return [number for number in range(self.shards) if not self._record_file(number).exists()]
 
     def _record_file(self, number: int) -> Path:
-        return self.folder / "records" / f"{number:05d}.json"
+        return self.folder / RECORDS / f"{number:05d}.json"
 
     def write(self, number: int, tokens: Sequence[npt.NDArray[np.int64]], record: ShardRecord) -> None:
         """Write one shard, all or nothing. Raises: DataError when tokens do not fit or the disk is full."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -70,6 +71,32 @@ class UtteranceTable(Sequence[Utterance]):
     def durations_s(self) -> npt.NDArray[np.float64]:
         """Return the duration of each utterance in seconds, (N,), without making any."""
         return self._of(self._manifest.length) / self._manifest.rates[self.recordings]
+
+    def seconds_by_rate(self) -> Counter[int]:
+        """Return sampling rate in Hz → seconds."""
+        return self._seconds_by(self._manifest.rates)
+
+    def seconds_by_channels(self) -> Counter[int]:
+        """Return channels of the files → seconds."""
+        return self._seconds_by(self._manifest.channels)
+
+    def _seconds_by(self, column: npt.NDArray[Any]) -> Counter[int]:
+        values, places = np.unique(column[self.recordings], return_inverse=True)
+        sums = np.bincount(places, self.durations_s(), len(values))
+        return Counter(dict(zip(values.tolist(), sums.tolist(), strict=True)))
+
+    def seconds_by_speaker(self) -> Counter[str]:
+        """Return speaker → seconds, without what nobody is known to speak in."""
+        recordings, seconds = self.recordings.astype(np.int64), self.durations_s()
+        firsts = np.flatnonzero(np.diff(recordings, prepend=-1))
+        sums = np.add.reduceat(seconds, firsts) if len(firsts) else seconds
+        names = self._manifest.names
+        found: Counter[str] = Counter()
+        for recording, total in zip(recordings[firsts].tolist(), sums.tolist(), strict=True):
+            speaker = self._speaker(recording, names[recording])
+            if speaker is not None:
+                found[speaker] += total
+        return found
 
     def content_digest(self) -> str:
         """Return 16 hex digits that change when any utterance does: its recording, place or length."""

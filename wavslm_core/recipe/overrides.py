@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wavslm_core.errors import RecipeError, did_you_mean
+from wavslm_core.recipe.data import SPLITS
 from wavslm_core.recipe.merging import DISCRIMINATORS, merged
 from wavslm_core.recipe.yaml_files import parse_yaml
 
@@ -65,7 +66,7 @@ def _apply(document: dict[str, Any], override: Override) -> Path:
         if isinstance(block, dict) and block.get(step) is None:
             if not place and key == "data":
                 block[step] = {}
-            elif place == ["data"] and "corpus" in block:
+            elif place == ["data"] and "corpus" in block and key in SPLITS:
                 # One corpus served all splits; now each split names its own.
                 block.clear()
             block[step] = {}

@@ -1,0 +1,52 @@
+"""What a token store, finished or not, says was left out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from wavslm_core.data.corpora import Rejected
+from wavslm_core.data.token_store import REJECTED_FILE, STORE_FILE, read_json
+from wavslm_core.data.token_writer import PLAN_FILE, RECORDS
+from wavslm_core.errors import DataError
+
+SCAN = "scan"
+"""Where a file was found bad that no shard was planned for."""
+
+
+def token_stores(place: Path) -> dict[str, Path]:
+    """Return split → store for a run's folder, or one store by its own name. Raises: DataError."""
+    if not place.exists():
+        raise DataError(f"{place} does not exist; name a run's folder or a token store in it")
+    folders = [place] if _is_store(place) else sorted(place.glob("tokens/*"))
+    stores = {folder.name: folder for folder in folders if _is_store(folder)}
+    if not stores:
+        raise DataError(
+            f"{place} holds no token store; name a run's folder whose stage `tokenize` has begun, or a store"
+        )
+    return stores
+
+
+def _is_store(folder: Path) -> bool:
+    return (folder / STORE_FILE).exists() or (folder / PLAN_FILE).exists()
+
+
+def stored_rejections(store: Path) -> Iterator[tuple[str, Rejected]]:
+    """Yield (shard, what was left out of it); of an unfinished store what its finished shards say.
+
+    Raises: DataError when the store is damaged.
+    """
+    in_shards = 0
+    found: list[tuple[str, Rejected]] = []
+    for path in sorted((store / RECORDS).glob("*.json")):
+        for item in read_json(path)["rejected"]:
+            found.append((path.stem, Rejected(**item)))
+            in_shards += 1
+    listed = store / REJECTED_FILE
+    if listed.exists():
+        lines = listed.read_text(encoding="utf-8").splitlines()
+        # The scan's come first; then those of the shards, in order.
+        for line in lines[: len(lines) - in_shards]:
+            yield SCAN, Rejected(**json.loads(line))
+    yield from found
