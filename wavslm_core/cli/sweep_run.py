@@ -3,56 +3,69 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from wavslm_core.cli.guard import EXIT_BUG, EXIT_INTERRUPTED, EXIT_MENDABLE
-from wavslm_core.errors import WavslmError
 from wavslm_core.recipe import Recipe
-from wavslm_core.recipe.sweep import Trial, expand_sweep
+
+if TYPE_CHECKING:
+    from wavslm_core.launching.sweep_folder import SweepFolder
+    from wavslm_core.recipe.sweep_space import Trial
 
 
-def run_sweep_recipe(recipe: Recipe, *, runs_dir: Path, dry_run: bool, command: str) -> None:
-    """Run the trials and print how they compare; or, with `dry_run`, list them."""
-    from wavslm_core.launching.sweep import run_sweep, sweep_folder
+def run_sweep_recipe(
+    recipe: Recipe, *, runs_dir: Path, dry_run: bool, command: str, wait: bool = False
+) -> None:
+    """Run the trials and print how they compare, or submit them; or, with `dry_run`, list them."""
+    from wavslm_core.launching.sweep_folder import SweepFolder
 
-    trials = expand_sweep(recipe, runs_dir=runs_dir)
+    sweep, trials = SweepFolder.of(recipe, runs_dir)
     if dry_run:
-        _list(trials, runs_dir)
-        typer.echo(f"\nsweep folder: {sweep_folder(recipe, trials, runs_dir)}")
+        _list(sweep, trials)
+        typer.echo(f"\nsweep folder: {sweep.path}")
         return
+    typer.echo(f"sweep folder: {sweep.path}")
+    sweep.prepare(trials)
+    run_trials(sweep, command=command, wait=wait)
+
+
+def run_trials(sweep: SweepFolder, *, command: str, only: Sequence[int] = (), wait: bool = False) -> None:
+    """Run trials of a sweep that is on disk, or submit them, and print how they compare."""
     from wavslm_core.evaluation.report.comparison import comparison_markdown
+    from wavslm_core.launching.sweep import run_sweep
 
     began = time.monotonic()
-    typer.echo(f"sweep folder: {sweep_folder(recipe, trials, runs_dir)}")
-    outcome = run_sweep(recipe, trials, runs_dir, typer.echo)
+    outcome = run_sweep(sweep, typer.echo, only=only)
     typer.echo(f"\n{comparison_markdown(outcome.comparison)}")
     if outcome.interrupted:
         typer.echo(f"interrupted; to continue: {command}", err=True)
         raise typer.Exit(EXIT_INTERRUPTED)
-    typer.echo(f"{len(trials)} trials in {time.monotonic() - began:.1f} s")
-    typer.echo(f"report: {outcome.folder / 'report.html'}")
-    if outcome.errors:
-        for result in outcome.comparison.results:
-            if result.error is not None:
-                typer.echo(f"error: {result.folder}: {result.error}", err=True)
+    results = outcome.comparison.results
+    typer.echo(f"{len(only) or sweep.count} trials in {time.monotonic() - began:.1f} s")
+    typer.echo(f"report: {sweep.path / 'report.html'}")
+    failed = [result for result in results if result.status == "failed"]
+    if failed:
+        for result in failed:
+            typer.echo(f"error: {result.folder}: {result.error}", err=True)
         typer.echo(
-            f"error: {len(outcome.errors)} of {len(trials)} trials failed; error.txt in their folders shows "
-            f"where. To run them again: {command}",
+            f"error: {len(failed)} of {sweep.count} trials failed; error.txt in their folders shows "
+            f"where. To run them again: wavslm sweep retry {sweep.path}",
             err=True,
         )
-        mendable = all(isinstance(error, WavslmError) for error in outcome.errors)
-        raise typer.Exit(EXIT_MENDABLE if mendable else EXIT_BUG)
+        raise typer.Exit(EXIT_BUG if outcome.bug else EXIT_MENDABLE)
 
 
-def _list(trials: tuple[Trial, ...], runs_dir: Path) -> None:
+def _list(sweep: SweepFolder, trials: Sequence[Trial]) -> None:
     """Print every trial, which one it shares its first stages with, and how far it is."""
     from rich.console import Console
     from rich.table import Table
 
-    from wavslm_core.launching.run_folder import run_folder
-    from wavslm_core.launching.sweep import trial_state
+    from wavslm_core.launching.run_folder import RECIPE_FILE, run_folder
+    from wavslm_core.launching.trial_state import run_state
     from wavslm_core.recipe.identity import stage_identities
 
     table = Table(box=None, pad_edge=False)
@@ -71,6 +84,14 @@ def _list(trials: tuple[Trial, ...], runs_dir: Path) -> None:
                 first[stage.digest] = number
             replaced = [] if owner is not None or stage.kept else names
         shares = "; ".join(f"{', '.join(names)} with {owner}" for owner, names in shared.items())
-        folder = run_folder(trial.recipe, runs_dir)
-        table.add_row(str(number), trial.label, shares, trial_state(trial, runs_dir), str(folder))
-    Console(markup=False, highlight=False).print(table)
+        folder = run_folder(trial.recipe, sweep.path.parent)
+        state = "new"
+        if (folder / RECIPE_FILE).exists():
+            state = run_state(folder, registry=sweep.recipe.registry).status
+        table.add_row(str(number), trial.label, shares, state, str(folder))
+    if trials:
+        Console(markup=False, highlight=False).print(table)
+    else:
+        typer.echo(
+            f"{sweep.count} trials, each chosen by the results of those before; what may be chosen fits"
+        )

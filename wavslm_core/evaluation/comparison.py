@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wavslm_core.evaluation.estimates import Estimate
+from wavslm_core.evaluation.ranking import Result, rank
 from wavslm_core.evaluation.repeats import paired_difference, repeated
 from wavslm_core.recipe.sweep_config import Column
+from wavslm_core.recipe.sweep_metric import Metric
 
 Better = Literal["higher", "lower"]
 
@@ -38,22 +40,6 @@ KNOWN: dict[str, tuple[str, Better | None]] = {
 """Last key of a path → heading and which is better, for results that do not say so themselves."""
 WHERE = {"continuations": "continuations", "chunk_ahead": "one chunk ahead"}
 """Key in a path → what to add to headings that other places have too."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """A run as it is compared."""
-
-    variant: str
-    settings: Mapping[str, Any]
-    seed: int | None
-    folder: Path
-    status: str
-    """finished, failed, interrupted or waiting."""
-    error: str | None = None
-    """First line of what went wrong."""
-    adopted: str | None = None
-    """Stages taken over from another run, in words."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +89,16 @@ class Comparison:
     """How many seeds the intervals are over; 1: over utterances instead."""
     constant: tuple[str, ...] = ()
     """Titles of default columns that were left out, being the same in all runs."""
+    metric: Metric | None = None
+    """What ranks the runs."""
+
+    @property
+    def ranked(self) -> tuple[Result, ...]:
+        """The runs from best to worst."""
+        return rank(self.results, self.metric)
 
 
-def compare(results: Sequence[Result], columns: Sequence[Column]) -> Comparison:
+def compare(results: Sequence[Result], columns: Sequence[Column], metric: Metric | None = None) -> Comparison:
     """Pick the columns' numbers from the folders of finished runs; an empty list means the default ones."""
     wanted = list(columns) or [Column(path=path) for path in DEFAULT_COLUMNS]
     found: list[dict[str, Score]] = []
@@ -135,6 +128,7 @@ def compare(results: Sequence[Result], columns: Sequence[Column]) -> Comparison:
         columns=tuple(_heading(path, titles[path], variants) for path in order),
         seeds=seeds,
         constant=tuple(dict.fromkeys(titles[path].title for path in constant)),
+        metric=metric,
     )
 
 

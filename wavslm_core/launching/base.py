@@ -24,10 +24,10 @@ Say = Callable[[str], None]
 class Outcome:
     """How a run ended, when it did not end in an error."""
 
-    status: Literal["finished", "interrupted", "submitted"]
-    """`submitted`: jobs that others run were queued for it."""
+    status: Literal["finished", "interrupted", "pruned", "submitted"]
+    """`pruned`: a sweep found it behind its other trials. `submitted`: jobs that others run were queued."""
     stage: str | None = None
-    """Where it was interrupted."""
+    """Where it was interrupted or found behind."""
 
 
 class JobCrashed(Exception):

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from wavslm_core.configs import StageConfig
 from wavslm_core.data.atomic import remove_leftovers
@@ -19,11 +19,12 @@ from wavslm_core.launching.lock import RunLock
 from wavslm_core.launching.run_folder import saved_recipe
 from wavslm_core.launching.signals import StopRequest
 from wavslm_core.launching.stage_record import STAGES_FILE, StageRecord
+from wavslm_core.launching.sweep_pruning import Pruning
 from wavslm_core.processes import ALONE, WHOLE, Processes, Share
 from wavslm_core.pulse import SILENT, RunPulse, progress_path, telling
 from wavslm_core.recipe import Recipe
 from wavslm_core.registry import Registry
-from wavslm_core.run_context import Interrupted, StageContext
+from wavslm_core.run_context import Interrupted, Pruned, StageContext
 from wavslm_core.stages.base import Stage
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ class _Run:
             run_dir=self.run_dir,
             device=choose_device(self.recipe.launch_for(config).device),
             stop_requested=self.stop,
+            pruned=Pruning(self.run_dir),
             stage_name=name,
             processes=self.processes,
             share=self.share,
@@ -109,31 +111,36 @@ class _Run:
         if self.keeps_record:
             self.record.begin(name)
         try:
-            interrupted = self._run(stage, context)
+            ended = self._run(stage, context)
         except Exception:
             # A full disk may be why the stage failed; its own message is the one to show.
             with suppress(WavslmError):
                 self._end(name, "failed", began)
             raise
-        if interrupted:
+        if ended != "finished":
             self._end(name, "interrupted", began)
-            return Outcome("interrupted", name)
+            return Outcome(ended, name)
         self._end(name, "finished", began)
         self.say(f"stage {name}: finished{part} in {time.monotonic() - began:.1f} s")
         return None
 
-    def _run(self, stage: Stage[Any], context: StageContext) -> bool:
-        """Run a stage in every process; return whether any was interrupted."""
-        interrupted = False
+    def _run(
+        self, stage: Stage[Any], context: StageContext
+    ) -> Literal["finished", "interrupted", "pruned"]:
+        """Run a stage in every process; return how it ended."""
+        interrupted = pruned = False
         try:
             with telling(self.pulse, context.stage_name):
                 stage.run(context)
-        except Interrupted:
-            interrupted = True
+        except Interrupted as error:
+            interrupted, pruned = True, isinstance(error, Pruned)
         with self.processes.rank_0_first(f"end of {context.stage_name}"):
             # What rank 0 does alone, such as the report, may take longer than processes are waited for.
             pass
-        return self.processes.any(interrupted)
+        # All leave together when the run is behind others; a stop may reach some of them only.
+        if pruned:
+            return "pruned"
+        return "interrupted" if self.processes.any(interrupted) else "finished"
 
     def _end(self, name: str, status: str, began: float) -> None:
         if self.keeps_record:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from wavslm_core.evaluation.comparison import Comparison, Result, compare
+from wavslm_core.evaluation.comparison import Comparison, compare
+from wavslm_core.evaluation.ranking import Result
 from wavslm_core.evaluation.repeats import paired_difference, repeated, t_quantile
 from wavslm_core.evaluation.report.comparison import (
     comparison_document,

@@ -18,7 +18,9 @@ from wavslm_core.launching.adoption import Adoption
 from wavslm_core.launching.run_folder import prepare_run_folder
 from wavslm_core.launching.runner import is_finished
 from wavslm_core.launching.stage_record import StageRecord
-from wavslm_core.launching.sweep import SweepOutcome, run_sweep, trial_state
+from wavslm_core.launching.sweep import SweepOutcome, run_sweep
+from wavslm_core.launching.sweep_folder import SweepFolder
+from wavslm_core.launching.trial_state import trial_state
 from wavslm_core.metrics_file import read_metrics
 from wavslm_core.plugins import load_registry
 from wavslm_core.recipe import Recipe
@@ -145,8 +147,11 @@ SHARED: dict[str, Any] = {
 }
 
 
+Swept = tuple[SweepOutcome, SweepFolder, list[str]]
+
+
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[SweepOutcome, Recipe, Path, list[str]]:
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
     """Two heads, two seeds of the language model, one codec, all of them real."""
     register_fakes()
     folder = tmp_path_factory.mktemp("sweep")
@@ -167,13 +172,14 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[SweepOutcome, Recip
     }
     recipe = Recipe.from_dict(document, registry=load_registry())
     said: list[str] = []
-    outcome = run_sweep(recipe, expand_sweep(recipe), folder / "runs", said.append)
-    return outcome, recipe, folder / "runs", said
+    sweep, trials = SweepFolder.of(recipe, folder / "runs")
+    sweep.prepare(trials)
+    return run_sweep(sweep, said.append), sweep, said
 
 
-def test_finished_stages_are_taken_over(swept: tuple[SweepOutcome, Recipe, Path, list[str]]) -> None:
-    outcome, recipe, runs_dir, said = swept
-    assert not outcome.errors
+def test_finished_stages_are_taken_over(swept: Swept) -> None:
+    outcome, sweep, said = swept
+    assert [result.error for result in outcome.comparison.results] == [None] * 4
     first, *others = [result.folder for result in outcome.comparison.results]
     assert said.count(f"  train_codec, tokenize: taken over from {first.name}") == 3
     assert said.count("  stage train_codec: running") == 1
@@ -186,30 +192,28 @@ def test_finished_stages_are_taken_over(swept: tuple[SweepOutcome, Recipe, Path,
         assert "adopted_from" not in record["train_lm"]
         lines = read_metrics(folder / "metrics.jsonl")
         assert {line["stage"] for line in lines} == {"train_codec", "train_lm"}
-    assert [trial_state(trial, runs_dir) for trial in expand_sweep(recipe)] == ["finished"] * 4
+    assert [trial_state(sweep, entry).status for entry in sweep.entries()] == ["finished"] * 4
 
 
-def test_runs_are_compared(swept: tuple[SweepOutcome, Recipe, Path, list[str]]) -> None:
-    outcome, *_ = swept
-    document = json.loads((outcome.folder / "results.json").read_text())
+def test_runs_are_compared(swept: Swept) -> None:
+    outcome, sweep, _ = swept
+    document = json.loads((sweep.path / "results.json").read_text())
     first = json.loads((outcome.comparison.results[0].folder / "results" / "evaluate.json").read_text())
     path = "evaluate.language_model.bits_per_token"
     assert document["variants"][0]["by_seed"][path]["0"] == first["language_model"]["bits_per_token"]
     assert document["seeds"] == 2
     # One codec for all: what it is worth tells no trial from another.
     assert "Mel distance (dB)" in document["constant"]
-    assert "| head.chunk_tokens | bits per token ↓ |" in (outcome.folder / "table.md").read_text()
-    html = (outcome.folder / "report.html").read_text()
+    assert "| head.chunk_tokens | bits per token ↓ |" in (sweep.path / "table.md").read_text()
+    html = (sweep.path / "report.html").read_text()
     assert "<strong>" in html
     assert "<svg" in html
     assert "times real time, continuations" in html
 
 
-def test_a_run_alone_computes_what_a_sweep_shares(
-    swept: tuple[SweepOutcome, Recipe, Path, list[str]], tmp_path: Path
-) -> None:
-    outcome, recipe, *_ = swept
-    trial = expand_sweep(recipe)[3]
+def test_a_run_alone_computes_what_a_sweep_shares(swept: Swept, tmp_path: Path) -> None:
+    outcome, sweep, _ = swept
+    trial = expand_sweep(sweep.recipe)[3]
     from wavslm_core.launching.runner import run_stages
 
     folder = prepare_run_folder(trial.recipe, tmp_path)
@@ -223,17 +227,15 @@ def test_a_run_alone_computes_what_a_sweep_shares(
         assert (folder / weights).read_bytes() == (shared / weights).read_bytes()
 
 
-def test_nothing_is_taken_over_that_is_not_whole(
-    swept: tuple[SweepOutcome, Recipe, Path, list[str]], tmp_path: Path
-) -> None:
-    outcome, recipe, *_ = swept
-    trial = expand_sweep(recipe)[0]
+def test_nothing_is_taken_over_that_is_not_whole(swept: Swept, tmp_path: Path) -> None:
+    outcome, sweep, _ = swept
+    trial = expand_sweep(sweep.recipe)[0]
     donor = tmp_path / "donor"
     shutil.copytree(outcome.comparison.results[0].folder, donor)
     folder = prepare_run_folder(trial.recipe, tmp_path)
 
     def offered() -> tuple[str, ...]:
-        found = Adoption(tmp_path, registry=recipe.registry).adopt(trial.recipe, folder)
+        found = Adoption(tmp_path, registry=sweep.recipe.registry).adopt(trial.recipe, folder)
         if found is None:
             return ()
         (folder / "stages.json").unlink()
@@ -252,9 +254,7 @@ def test_nothing_is_taken_over_that_is_not_whole(
     assert offered() == ()
 
 
-def test_a_lost_result_is_made_again(
-    swept: tuple[SweepOutcome, Recipe, Path, list[str]], tmp_path: Path
-) -> None:
+def test_a_lost_result_is_made_again(swept: Swept, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(swept[0].comparison.results[1].folder, folder)
     assert is_finished(folder)

@@ -10,7 +10,9 @@ from typing import Any
 
 from wavslm_core.evaluation.comparison import Comparison, Variant
 from wavslm_core.evaluation.estimates import Estimate, json_value
+from wavslm_core.evaluation.report.axis_figures import axis_figures
 from wavslm_core.evaluation.report.comparison_figures import comparison_figures
+from wavslm_core.evaluation.report.hparams import write_hparams
 from wavslm_core.evaluation.report.html import (
     code,
     details,
@@ -21,6 +23,14 @@ from wavslm_core.evaluation.report.html import (
     paragraph,
     section,
     table,
+)
+from wavslm_core.evaluation.report.ranking import (
+    axes_of,
+    markdown_table,
+    number_text,
+    ranking_header,
+    ranking_markdown,
+    ranking_rows,
 )
 
 
@@ -34,11 +44,9 @@ def comparison_document(comparison: Comparison) -> dict[str, Any]:
 
 def comparison_markdown(comparison: Comparison) -> str:
     """Return the table in Markdown, the best of each column in bold, and what its intervals are."""
-    rows = _rows(comparison, strong=lambda text: f"**{text}**")
-    header = _header(comparison)
-    lines = [header, ["---"] * len(header), *rows]
-    text = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-    return "\n\n".join([text, _note(comparison)]) + "\n"
+    text = markdown_table(_header(comparison), _rows(comparison, strong=lambda text: f"**{text}**"))
+    pieces = [ranking_markdown(comparison)] if comparison.metric is not None else []
+    return "\n\n".join([*pieces, text, _note(comparison)]) + "\n"
 
 
 def comparison_page(comparison: Comparison, *, title: str, subtitle: str, recipe: str) -> str:
@@ -49,10 +57,17 @@ def comparison_page(comparison: Comparison, *, title: str, subtitle: str, recipe
     for place, column in enumerate(comparison.columns):
         strong |= {(r, first + place) for r, v in enumerate(comparison.variants) if v.name == column.best}
     figures = comparison_figures(comparison, ink=drawing_ink())
+    ranks = comparison.metric is not None
+    over_axes = axis_figures(comparison, ink=drawing_ink())
     return page(
         title,
         subtitle,
         [
+            section(
+                "Ranking",
+                table(ranking_header(comparison), ranking_rows(comparison), strong=[0]) if ranks else "",
+                group("drawings", [drawing(figure, description=said) for said, figure in over_axes]),
+            ),
             section(
                 "Comparison",
                 table(header, _rows(comparison), strong_cells=strong),
@@ -71,17 +86,13 @@ def comparison_page(comparison: Comparison, *, title: str, subtitle: str, recipe
 
 def _header(comparison: Comparison) -> list[str]:
     arrows = {"higher": " ↑", "lower": " ↓", None: ""}
-    return [*_axes(comparison), *(column.title + arrows[column.better] for column in comparison.columns)]
-
-
-def _axes(comparison: Comparison) -> list[str]:
-    return list(dict.fromkeys(key for variant in comparison.variants for key in variant.settings)) or ["run"]
+    return [*axes_of(comparison), *(column.title + arrows[column.better] for column in comparison.columns)]
 
 
 def _rows(comparison: Comparison, strong: Callable[[str], str] = str) -> list[list[str]]:
     rows = []
     for variant in comparison.variants:
-        cells = [str(variant.settings.get(axis, variant.name)) for axis in _axes(comparison)]
+        cells = [str(variant.settings.get(axis, variant.name)) for axis in axes_of(comparison)]
         for column in comparison.columns:
             text = _cell(variant.cells.get(column.path))
             cells.append(strong(text) if column.best == variant.name else text)
@@ -92,11 +103,7 @@ def _rows(comparison: Comparison, strong: Callable[[str], str] = str) -> list[li
 def _cell(estimate: Estimate | None) -> str:
     if estimate is None or not math.isfinite(estimate.mean):
         return "–"
-    if estimate.mean == round(estimate.mean) and abs(estimate.mean) >= 1000:
-        text, digits = f"{estimate.mean:,.0f}", 0
-    else:
-        digits = max(0, min(4, 3 - math.floor(math.log10(max(abs(estimate.mean), 1e-9)))))
-        text = f"{estimate.mean:.{digits}f}"
+    text, digits = number_text(estimate.mean)
     return text if not math.isfinite(estimate.interval) else f"{text} ± {estimate.interval:.{digits}f}"
 
 
@@ -141,7 +148,7 @@ def _runs(comparison: Comparison) -> Sequence[Sequence[str]]:
 
 
 def write_comparison(folder: Path, comparison: Comparison, *, title: str, subtitle: str, recipe: str) -> None:
-    """Write `results.json`, `table.md`, `report.html` and a picture. Raises: DataError."""
+    """Write `results.json`, `table.md`, `report.html`, pictures and `tensorboard/`. Raises: DataError."""
     from wavslm_core.data.atomic import replacing, write_json
     from wavslm_core.plotting import png_bytes
 
@@ -150,6 +157,9 @@ def write_comparison(folder: Path, comparison: Comparison, *, title: str, subtit
     for name, text in (("table.md", comparison_markdown(comparison)), ("report.html", html)):
         with replacing(folder / name) as beside:
             beside.write_text(text, encoding="utf-8")
-    for number, (_, figure) in enumerate(comparison_figures(comparison), start=1):
-        with replacing(folder / f"plot_{number}.png") as beside:
-            beside.write_bytes(png_bytes(figure))
+    figures = {"plot": comparison_figures(comparison), "axis": axis_figures(comparison)}
+    for name, drawn in figures.items():
+        for number, (_, figure) in enumerate(drawn, start=1):
+            with replacing(folder / f"{name}_{number}.png") as beside:
+                beside.write_bytes(png_bytes(figure))
+    write_hparams(folder / "tensorboard", comparison)

@@ -1,0 +1,133 @@
+"""`wavslm sweep status|results|retry`: look at sweeps, whoever runs them, and run failed trials again."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from wavslm_core.launching.sweep_folder import SweepFolder
+
+EVERY_S = 2.0
+
+SweepPath = Annotated[
+    Path, typer.Argument(help="The folder that wavslm-run printed, or the recipe.", metavar="SWEEP")
+]
+RunsDir = Annotated[Path, typer.Option(help="Where to look for the folder of a recipe's sweep.")]
+
+
+def status(
+    sweep: SweepPath,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Renew the table until nothing runs or waits; Ctrl-C only leaves.")
+    ] = False,
+    runs_dir: RunsDir = Path("runs"),
+) -> None:
+    """Show every trial: state, how far it is, the best value so far, and why it failed."""
+    from rich.console import Console
+    from rich.live import Live
+
+    from wavslm_core.launching.sweep_status import sweep_status
+
+    found = _found(sweep, runs_dir)
+    console = Console(markup=False, highlight=False)
+    if not watch:
+        console.print(_shown(found))
+        return
+    with Live(_shown(found), console=console, auto_refresh=False) as live:
+        while not sweep_status(found).has_ended:
+            time.sleep(EVERY_S)
+            live.update(_shown(found), refresh=True)
+
+
+def results(sweep: SweepPath, runs_dir: RunsDir = Path("runs")) -> None:
+    """Print the trials from best to worst, and write the report, pictures and TensorBoard's HParams."""
+    from wavslm_core.evaluation.report.comparison import comparison_markdown
+    from wavslm_core.launching.sweep_results import read_results, write_results
+
+    found = _found(sweep, runs_dir)
+    comparison = write_results(found, read_results(found))
+    typer.echo(comparison_markdown(comparison))
+    typer.echo(f"report: {found.path / 'report.html'}")
+    if found.sweep.metric is not None:
+        typer.echo(f"hparams: tensorboard --logdir {shlex.quote(str(found.path / 'tensorboard'))}")
+
+
+def retry(
+    sweep: SweepPath,
+    trials: Annotated[
+        list[int] | None,
+        typer.Argument(
+            help="Numbers of the trials, as status shows them. Default: all that failed.",
+            metavar="[TRIAL]...",
+            show_default=False,
+        ),
+    ] = None,
+    runs_dir: RunsDir = Path("runs"),
+) -> None:
+    """Run failed trials again, alone; or others that have stopped, such as pruned ones, by their numbers."""
+    from wavslm_core.cli.sweep_run import run_trials
+    from wavslm_core.launching.sweep_retry import ready_to_retry
+
+    found = _found(sweep, runs_dir)
+    only = ready_to_retry(found, trials or ())
+    run_trials(found, command=shlex.join(["wavslm", *sys.argv[1:]]), only=only)
+
+
+def _found(path: Path, runs_dir: Path) -> SweepFolder:
+    """Return the sweep in a folder, or that of a recipe. Raises: RecipeError."""
+    from wavslm_core.errors import RecipeError
+    from wavslm_core.launching.sweep_folder import SweepFolder
+    from wavslm_core.recipe import Recipe
+
+    if path.is_dir():
+        return SweepFolder.open(path)
+    folder = SweepFolder.of(Recipe.load(path), runs_dir)[0].path
+    if not folder.exists():
+        raise RecipeError(
+            f"{path} was not run as it is now: there is no {folder}. Give the folder of the sweep you mean."
+        )
+    return SweepFolder.open(folder)
+
+
+def _shown(sweep: SweepFolder) -> RenderableType:
+    """Return the table of a sweep, its counts and its best trial."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    from wavslm_core.evaluation.report.ranking import number_text
+    from wavslm_core.launching.sweep_status import sweep_status
+
+    now = sweep_status(sweep)
+    metric = sweep.sweep.metric
+    header = ["", "trial", "state", "stage", *([metric.path] if metric is not None else []), "error"]
+    table = Table(box=None, pad_edge=False)
+    for column in header:
+        table.add_column(column, overflow="fold")
+    for row in now.rows:
+        value = "" if row.value is None else number_text(row.value)[0]
+        values = [value] if metric is not None else []
+        table.add_row(str(row.number), row.label, row.status, row.doing, *values, row.error or "")
+    best = ""
+    if now.best is not None and now.best.value is not None and metric is not None:
+        best = f"\nbest so far: trial {now.best.number} ({now.best.label}), {number_text(now.best.value)[0]}"
+    return Group(table, Text(f"\n{sweep.path}: {now.counts}{best}"))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    group = typer.Typer(
+        help="Look at sweeps and run failed trials again.", no_args_is_help=True, rich_markup_mode=None
+    )
+    group.command()(status)
+    group.command()(results)
+    group.command()(retry)
+    app.add_typer(group, name="sweep")

@@ -1,0 +1,73 @@
+"""What of a sweep can run at once: stages that several trials share are computed by one of them, before the
+others start.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from wavslm_core.launching.adoption import Adoption
+from wavslm_core.launching.run_folder import saved_recipe
+from wavslm_core.launching.runner import is_finished
+from wavslm_core.launching.sweep_folder import SweepFolder
+from wavslm_core.recipe.identity import StageIdentity, stage_identities
+
+
+@dataclass(frozen=True)
+class Task:
+    """A trial, or the first stages of one."""
+
+    trial: int
+    stages: tuple[str, ...] | None = None
+    """Names of those to run; none: all."""
+
+
+def plan_phases(sweep: SweepFolder, numbers: Sequence[int], adoption: Adoption) -> list[list[Task]]:
+    """Return what runs at once, phase after phase; the last one is the trials themselves.
+
+    Trials that have begun nothing take over what there is already.
+    """
+    chains: dict[int, Sequence[StageIdentity]] = {}
+    for number in numbers:
+        entry = sweep.entry(number)
+        run_dir = None if entry is None else sweep.run_dir(entry)
+        if run_dir is None:
+            continue
+        recipe = saved_recipe(run_dir, registry=sweep.recipe.registry)
+        adoption.adopt(recipe, run_dir)
+        chains[number] = stage_identities(recipe)
+    phases = shared_first(chains)
+    for phase in phases:
+        for task in list(phase):
+            entry = sweep.entry(task.trial)
+            run_dir = None if entry is None else sweep.run_dir(entry)
+            if run_dir is not None and is_finished(
+                run_dir, stages=task.stages, registry=sweep.recipe.registry
+            ):
+                phase.remove(task)
+    whole = [Task(number) for number in numbers]
+    return [phase for phase in (*phases, whole) if phase]
+
+
+def shared_first(chains: Mapping[int, Sequence[StageIdentity]]) -> list[list[Task]]:
+    """Return the phases that compute what trials share, each from what the one before left.
+
+    The first trial of those that agree on some first stages runs these alone. Such leaders may again share
+    still fewer stages: one codec for all, and one set of tokens for each of two ways of cutting them.
+    """
+    phases: list[list[Task]] = []
+    current = dict(chains)
+    while True:
+        counts = Counter(stage.digest for chain in current.values() for stage in chain if stage.kept)
+        leaders: dict[str, tuple[int, Sequence[StageIdentity]]] = {}
+        for number, chain in current.items():
+            shared = [place for place, stage in enumerate(chain) if stage.kept and counts[stage.digest] > 1]
+            if shared:
+                prefix = chain[: shared[-1] + 1]
+                leaders.setdefault(prefix[-1].digest, (number, prefix))
+        if not leaders:
+            return phases
+        phases.insert(0, [Task(trial, tuple(s.name for s in prefix)) for trial, prefix in leaders.values()])
+        current = dict(leaders.values())

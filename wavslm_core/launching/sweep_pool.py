@@ -1,0 +1,97 @@
+"""Several trials at once on this machine, a child process each."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import FrameType
+
+from wavslm_core.errors import WavslmError
+from wavslm_core.launching.base import Say
+from wavslm_core.launching.sweep_folder import SweepFolder
+from wavslm_core.launching.sweep_phases import Task
+
+LOGS = "logs"
+"""In the sweep's folder: a log for each trial."""
+POLL_S = 0.1
+
+
+@dataclass(frozen=True)
+class PoolOutcome:
+    """How the processes of a phase ended."""
+
+    stopped: bool
+    """They were asked to."""
+    codes: frozenset[int]
+    """Exit codes that any left with."""
+
+
+def run_pool(sweep: SweepFolder, tasks: Sequence[Task], say: Say) -> PoolOutcome:
+    """Run tasks, at most `max_parallel` at once.
+
+    Ctrl-C and SIGTERM are passed on: every trial then saves and leaves. Raises: WavslmError.
+    """
+    waiting = list(tasks)
+    running: dict[subprocess.Popen[bytes], Task] = {}
+    stops: list[int] = []
+    codes: set[int] = set()
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        stops.append(number)
+        for process in running:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+
+    handlers = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        while running or (waiting and not stops):
+            while waiting and len(running) < sweep.sweep.max_parallel and not stops:
+                task = waiting.pop(0)
+                running[_start(sweep, task)] = task
+                what = "" if task.stages is None else f" ({', '.join(task.stages)}, for others too)"
+                say(f"trial {task.trial}{what}: started, log {_log(sweep, task)}")
+            for process in [process for process in running if process.poll() is not None]:
+                task = running.pop(process)
+                codes.add(process.returncode)
+                ended = {0: "ended", 130: "interrupted"}.get(process.returncode, "failed")
+                say(f"trial {task.trial}: {ended}")
+            time.sleep(POLL_S)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    return PoolOutcome(bool(stops), frozenset(codes))
+
+
+def _log(sweep: SweepFolder, task: Task) -> str:
+    return str(sweep.path / LOGS / f"{task.trial}.txt")
+
+
+def _start(sweep: SweepFolder, task: Task) -> subprocess.Popen[bytes]:
+    cpus = max(1, (os.cpu_count() or 1) // sweep.sweep.max_parallel)
+    stages = [] if task.stages is None else [",".join(task.stages)]
+    try:
+        (sweep.path / LOGS).mkdir(exist_ok=True)
+        with open(_log(sweep, task), "ab") as log:  # noqa: PTH123
+            return subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "wavslm_core.launching.sweep_process",
+                    str(sweep.path),
+                    str(task.trial),
+                    *stages,
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={"OMP_NUM_THREADS": str(cpus), **os.environ},
+                # Ctrl-C reaches whole process groups; these are told once, by us.
+                start_new_session=True,
+            )
+    except OSError as error:
+        raise WavslmError(f"trial {task.trial} cannot be started: {error.strerror or error}") from None

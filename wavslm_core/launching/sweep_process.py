@@ -1,0 +1,50 @@
+"""A child process that runs one trial of a sweep: `python -m wavslm_core.launching.sweep_process FOLDER TRIAL
+[STAGES]`. How it ended is in the trial's folder; the exit code says whether it failed.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from wavslm_core.errors import WavslmError
+from wavslm_core.launching.adoption import Adoption
+from wavslm_core.launching.runner import run_stages
+from wavslm_core.launching.signals import EXIT_INTERRUPTED
+from wavslm_core.launching.sweep_folder import SweepFolder
+from wavslm_core.launching.sweep_trial import begin_trial, run_trial
+from wavslm_core.recipe.launch import LocalLaunch
+
+
+def main(arguments: list[str]) -> int:
+    """Run a trial, or its stages with these names separated by commas; return the exit code."""
+    folder, number, *stages = arguments
+    sweep = SweepFolder.open(Path(folder))
+    adoption = Adoption(sweep.path.parent, registry=sweep.recipe.registry)
+    try:
+        if stages:
+            run_dir = begin_trial(sweep, int(number), adoption, _say)
+            if run_dir is None:
+                return 0
+            outcome = run_stages(run_dir, _say, stages=stages[0].split(","))
+        else:
+            outcome = run_trial(sweep, int(number), adoption, _say, launch=_launch(sweep))
+    except Exception as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2 if isinstance(error, WavslmError) else 1
+    return EXIT_INTERRUPTED if outcome.status == "interrupted" else 0
+
+
+def _launch(sweep: SweepFolder) -> LocalLaunch | None:
+    """Return where the trial runs: this is the child process that its recipe asks for."""
+    launch = sweep.recipe.launch
+    return launch.model_copy(update={"process": "this"}) if isinstance(launch, LocalLaunch) else None
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,85 @@
+"""A sweep at this moment: a row for each trial."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from wavslm_core.launching.sweep_folder import SweepFolder
+from wavslm_core.launching.sweep_results import value_so_far
+from wavslm_core.launching.trial_state import Status, TrialState, trial_state
+from wavslm_core.pulse import progress_path, read_progress
+
+ORDER: tuple[Status, ...] = ("finished", "running", "queued", "waiting", "interrupted", "pruned", "failed")
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """A trial as people want to see it."""
+
+    number: int
+    label: str
+    status: Status
+    doing: str
+    """The stage that runs, and how far it is."""
+    value: float | None
+    """The metric, of a trial that has not finished its best one so far."""
+    error: str | None
+
+
+@dataclass(frozen=True)
+class SweepStatus:
+    """A sweep at this moment."""
+
+    rows: tuple[TrialRow, ...]
+    best: TrialRow | None
+    """The best value so far, of any trial."""
+
+    @property
+    def counts(self) -> str:
+        """How many trials do what, in words."""
+        counts = Counter(row.status for row in self.rows)
+        return ", ".join(f"{counts[status]} {status}" for status in ORDER if counts[status])
+
+    @property
+    def has_ended(self) -> bool:
+        """Nothing runs or waits in a queue."""
+        return not any(row.status in ("running", "queued") for row in self.rows)
+
+
+def sweep_status(sweep: SweepFolder, queue: Mapping[str, str] | None = None) -> SweepStatus:
+    """Return how a sweep does. `queue`: run's name → SLURM's state of its job."""
+    rows = []
+    for number in range(1, sweep.count + 1):
+        entry = sweep.entry(number)
+        if entry is None:
+            rows.append(TrialRow(number, "chosen when it starts", "waiting", "", None, None))
+            continue
+        state = trial_state(sweep, entry, queue)
+        run_dir = sweep.run_dir(entry)
+        value = None if run_dir is None else value_so_far(sweep, run_dir, state)
+        doing = "" if run_dir is None else _doing(run_dir, state)
+        rows.append(TrialRow(number, entry.label, state.status, doing, value, state.error))
+    return SweepStatus(tuple(rows), _best(sweep, rows))
+
+
+def _best(sweep: SweepFolder, rows: list[TrialRow]) -> TrialRow | None:
+    metric = sweep.sweep.metric
+    known = [(row.value, row) for row in rows if row.value is not None]
+    if metric is None or not known:
+        return None
+    return (min if metric.lower_is_better else max)(known, key=lambda pair: pair[0])[1]
+
+
+def _doing(run_dir: Path, state: TrialState) -> str:
+    if state.status == "pruned" and state.pruned is not None:
+        return f"{state.stage}, step {state.pruned.get('step')}"
+    if state.status != "running":
+        return "" if state.status == "finished" else state.stage or ""
+    progress = read_progress(progress_path(run_dir))
+    if progress is None or progress.stage != state.stage:
+        return state.stage or ""
+    total = "" if progress.total is None else f"/{progress.total:g}"
+    return f"{progress.stage} {progress.done:g}{total} {progress.unit}"

@@ -1,0 +1,66 @@
+"""One trial of a sweep, wherever it runs: chosen, given what others computed, and run as any other run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wavslm_core.errors import RecipeError
+from wavslm_core.launching.adoption import Adoption
+from wavslm_core.launching.base import Outcome, Say, launcher_for
+from wavslm_core.launching.prune_files import read_pruned
+from wavslm_core.launching.run_folder import saved_recipe
+from wavslm_core.launching.runner import is_finished
+from wavslm_core.launching.sweep_folder import SweepFolder, TrialEntry
+from wavslm_core.launching.sweep_pruning import may_be_pruned
+from wavslm_core.launching.sweep_study import SweepStudy
+from wavslm_core.launching.trial_state import clear_error, note_error
+from wavslm_core.recipe.launch import LaunchConfig
+
+
+def choose_trial(sweep: SweepFolder, number: int) -> TrialEntry:
+    """Return a trial, its values chosen now if need be. Raises: RecipeError when they fit nothing."""
+    if sweep.sweep.sampler == "optuna":
+        entry = SweepStudy(sweep).claim(number)
+    else:
+        known = sweep.entry(number)
+        if known is None:
+            raise RecipeError(f"{sweep.path} has no trial {number}; it has {sweep.count}.")
+        entry = known
+    if entry.run is None:
+        raise RecipeError(entry.error or "its values make no valid recipe")
+    return entry
+
+
+def begin_trial(sweep: SweepFolder, number: int, adoption: Adoption, say: Say) -> Path | None:
+    """Get a trial's folder ready and return it; None when nothing is left to do. Raises: WavslmError."""
+    entry = choose_trial(sweep, number)
+    run_dir = sweep.path.parent / str(entry.run)
+    if is_finished(run_dir, registry=sweep.recipe.registry):
+        say(f"  finished before: {run_dir}")
+        return None
+    if read_pruned(run_dir) is not None:
+        say(f"  stopped before, being behind: {run_dir}")
+        return None
+    say(f"  run folder: {run_dir}")
+    recipe = saved_recipe(run_dir, registry=sweep.recipe.registry)
+    adopted = adoption.adopt(recipe, run_dir)
+    if adopted is not None:
+        say(f"  {', '.join(adopted[1])}: taken over from {adopted[0]}")
+    may_be_pruned(sweep, entry, run_dir)
+    clear_error(run_dir)
+    return run_dir
+
+
+def run_trial(
+    sweep: SweepFolder, number: int, adoption: Adoption, say: Say, *, launch: LaunchConfig | None = None
+) -> Outcome:
+    """Run a trial here to its end, and leave why it failed in its folder. Raises: whatever a run raises."""
+    run_dir = begin_trial(sweep, number, adoption, say)
+    if run_dir is None:
+        return Outcome("finished")
+    launcher = launcher_for(sweep.recipe.launch if launch is None else launch)
+    try:
+        return launcher.launch(run_dir, lambda line: say(f"  {line}"))
+    except Exception as error:
+        note_error(run_dir, error)
+        raise
