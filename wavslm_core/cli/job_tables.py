@@ -53,11 +53,16 @@ def _job_cells(record: JobRecord, jobs: Sequence[JobState]) -> tuple[str, str, s
     counted = [f"{states.count(state)} {state}" for state in dict.fromkeys(states)]
     return (
         states[0] if len(jobs) == 1 else ", ".join(counted),
-        ", ".join(dict.fromkeys(job.reason or job.exit_code for job in jobs if job.reason or job.exit_code)),
+        ", ".join(dict.fromkeys(why for job in jobs if (why := _why(job)))),
         ",".join(dict.fromkeys(job.nodes for job in jobs if job.nodes)),
         str(sum(job.restarts or 0 for job in jobs) or ""),
         max(job.ended for job in jobs),
     )
+
+
+def _why(job: JobState) -> str:
+    """Return why a job waits or how it failed; empty for one that runs or went well."""
+    return job.reason or ("" if job.state == "COMPLETED" else job.exit_code)
 
 
 def first_failures(status: RunStatus) -> list[str]:
@@ -70,7 +75,7 @@ def first_failures(status: RunStatus) -> list[str]:
             job = status.jobs.get(task)
             if title is None and job is not None and not job.active and job.state != "COMPLETED":
                 log = status.run_dir / record.logs[number]
-                title = error_line([log]) or f"{job.state} {job.reason or job.exit_code}".strip()
+                title = error_line([log]) or f"{job.state} {_why(job)}".strip()
             if title is not None:
                 lines.append(f"job {task}: {title}")
         if lines:

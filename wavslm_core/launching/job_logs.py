@@ -45,7 +45,8 @@ class GrowingLog:
 
 def last_lines(path: Path, count: int) -> list[str]:
     """Return the last lines of a log that are not empty; none without a log."""
-    return [line for line in _tail(path) if line.strip()][-count:]
+    lines = [line for line in _tail(path) if line.strip()]
+    return lines[max(0, len(lines) - count) :]
 
 
 def error_line(paths: Iterable[Path]) -> str | None:

@@ -152,7 +152,7 @@ def is_alive(holder: Holder, *, kernel_knows: bool = True) -> bool:
         # This very job, before it was restarted.
         return False
     if holder.host == socket.gethostname():
-        return not kernel_knows and Path(f"/proc/{holder.pid}").exists()
+        return not kernel_knows and process_runs(holder.pid)
     if holder.job_id is not None:
         from wavslm_core.launching.slurm_state import is_active
 
@@ -160,6 +160,18 @@ def is_alive(holder: Holder, *, kernel_knows: bool = True) -> bool:
         if active is not None:
             return active
     return holder.silent_s <= STALE_S
+
+
+def process_runs(pid: int) -> bool:
+    """Tell whether a process of this machine runs; one that only waits for its parent to notice does not."""
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except ProcessLookupError:
+        return False
+    except OSError:
+        # Somebody else's, or a system without /proc.
+        return True
 
 
 def held(run_dir: Path, holder: Holder | None) -> WavslmError:

@@ -52,7 +52,7 @@ class JobState:
     ended: str = ""
     """Local time."""
     exit_code: str = ""
-    """Such as `2:0`: code and signal."""
+    """Such as `2:0`, code and signal; empty until it ended."""
 
     @property
     def active(self) -> bool:
@@ -126,19 +126,22 @@ def read_squeue(shown: str) -> list[JobState]:
     for line in shown.splitlines():
         cells = [cell.strip() for cell in f"{line}||||||".split("|")]
         job_id, state, reason, nodes, restarts, ended, status, *_ = cells
-        if job_id:
-            states.append(
-                JobState(
-                    job_id,
-                    state,
-                    "" if reason == "None" else reason,
-                    nodes,
-                    int(restarts) if restarts.isdigit() else None,
-                    ended if ended[:1].isdigit() else "",
-                    # As the system's wait() gives it.
-                    f"{int(status) >> 8}:{int(status) & 127}" if status.isdigit() else "",
-                )
+        if not job_id:
+            continue
+        # Of a job that runs, squeue gives the time when it has to end and a code of 0.
+        over = state in ENDED
+        states.append(
+            JobState(
+                job_id,
+                state,
+                "" if reason == "None" else reason,
+                nodes,
+                int(restarts) if restarts.isdigit() else None,
+                ended if over and ended[:1].isdigit() else "",
+                # As the system's wait() gives it.
+                f"{int(status) >> 8}:{int(status) & 127}" if over and status.isdigit() else "",
             )
+        )
     return states
 
 
@@ -150,14 +153,15 @@ def read_sacct(shown: str) -> list[JobState]:
         if not job_id:
             continue
         # "CANCELLED by 1000"
-        words = state.split()
+        state = (state.split() or [""])[0]
+        over = state in ENDED
         states += [
             JobState(
                 one,
-                words[0] if words else "",
+                state,
                 nodes="" if nodes == "None assigned" else nodes,
-                ended=ended if ended[:1].isdigit() else "",
-                exit_code=exit_code,
+                ended=ended if over and ended[:1].isdigit() else "",
+                exit_code=exit_code if over else "",
             )
             for one in _tasks(job_id)
         ]

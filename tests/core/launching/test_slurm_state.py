@@ -36,10 +36,11 @@ def test_squeue_is_read() -> None:
     failed, requeued, waits, runs = read_squeue(SQUEUE)
     assert failed == JobState("5", "FAILED", "NonZeroExitCode", "node1", 0, "2026-11-25T02:56:33", "130:0")
     assert not failed.active
-    assert requeued == JobState("1_1", "PENDING", "BeginTime", "", 1, "", "0:0")
+    assert requeued == JobState("1_1", "PENDING", "BeginTime", "", 1)
     assert requeued.waits
     assert waits.reason == "Dependency"
     assert (runs.nodes, runs.reason, runs.active, runs.waits) == ("node[2-3]", "", True, False)
+    assert (runs.ended, runs.exit_code) == ("", "")
 
 
 def test_sacct_is_read_with_ranges_of_tasks_and_who_cancelled() -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import errno
+import json
+import math
 import os
 import signal
 import time
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from wavslm_core.configs import StageConfig
+from wavslm_core.configs import Role, StageConfig
 from wavslm_core.errors import DataError
+from wavslm_core.metrics_file import read_metrics
 from wavslm_core.recipe import Recipe
-from wavslm_core.run_context import Interrupted, StageContext
+from wavslm_core.run_context import Interrupted, Pruned, StageContext
 from wavslm_core.stages.base import Stage
 from wavslm_example.configs import LearnConfig
 
@@ -34,6 +37,23 @@ class BreakConfig(StageConfig):
     run: Literal["break"] = "break"
     how: Literal["mendable", "bug", "disk", "killed"] = "mendable"
     """In which way."""
+    rank: int | None = None
+    """Which of several processes breaks; none: each."""
+
+
+class DescendConfig(StageConfig):
+    """Do what a training stage does outwardly: validate a loss that falls from 10 towards `floor`."""
+
+    run: Literal["descend"] = "descend"
+    trains: ClassVar[tuple[Role, ...]] = ("head",)
+    steps: int = 20
+    """How many; one in five is validated."""
+    rate: float = 0.1
+    """How fast it falls."""
+    floor: float = 1.0
+    """Where to."""
+    pause_s: float = 0.0
+    """Seconds per step."""
 
 
 class Count(Stage[CountConfig]):
@@ -43,6 +63,9 @@ class Count(Stage[CountConfig]):
         for step in range(done, self.config.steps):
             with path.open("a") as file:
                 file.write(f"{step}\n")
+            context.pulse.beat(
+                stage=context.stage_name, done=step + 1, total=self.config.steps, unit="numbers"
+            )
             if not (context.run_dir / "hurry").exists():
                 time.sleep(self.config.pause_s)
             if context.stop_requested() and not self.config.deaf:
@@ -52,6 +75,23 @@ class Count(Stage[CountConfig]):
         return {"numbers": self.config.steps}
 
 
+class Descend(Stage[DescendConfig]):
+    def run(self, context: StageContext) -> None:
+        path = context.run_dir / "metrics.jsonl"
+        done = max((line["step"] for line in read_metrics(path)), default=0)
+        for step in range(done + 1, self.config.steps + 1):
+            time.sleep(self.config.pause_s)
+            if step % 5 == 0:
+                loss = self.config.floor + (10 - self.config.floor) * math.exp(-self.config.rate * step)
+                line = {"stage": context.stage_name, "split": "valid", "step": step, "loss": loss}
+                with path.open("a") as file:
+                    file.write(json.dumps(line) + "\n")
+                if context.pruned(context.stage_name, step, {"loss": loss}):
+                    raise Pruned
+            if context.stop_requested():
+                raise Interrupted
+
+
 class Learn(Stage[LearnConfig]):
     def run(self, context: StageContext) -> None:
         context.run_dir.joinpath("learned.txt").write_text(str(context.device))
@@ -59,6 +99,8 @@ class Learn(Stage[LearnConfig]):
 
 class Break(Stage[BreakConfig]):
     def run(self, context: StageContext) -> None:
+        if self.config.rank not in (None, context.rank):
+            return
         if self.config.how == "mendable":
             raise DataError("the shelf is empty. Put something on it.")
         if self.config.how == "disk":

@@ -1,0 +1,107 @@
+"""`wavslm jobs` and `wavslm stop` for runs of this machine; tests/slurm has those of a cluster."""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wavslm_core.cli.job_tables import RUN_COLUMNS
+
+
+def slow_recipe(folder: Path, *, deaf: str = "false") -> None:
+    stage = f"{{run: count, steps: 400, pause_s: 0.2, deaf: {deaf}}}"
+    (folder / "r.yaml").write_text(f"name: one\nstages: [{stage}]\n")
+
+
+def counting(folder: Path, process: Any) -> Path:
+    """Wait until the run counts, and return its folder."""
+    end = time.monotonic() + 120
+    while not (found := list(folder.glob("runs/one-*/progress.json"))):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    return found[0].parent
+
+
+def test_finished_and_failed_runs_are_listed(tmp_path: Path, command: Callable[..., Any]) -> None:
+    assert command("main", "jobs").stdout == "no runs in runs\n"
+    (tmp_path / "r.yaml").write_text("name: one\nstages: [{run: count}]\n")
+    (tmp_path / "b.yaml").write_text("name: two\nstages: [{run: count}, {run: break}]\n")
+    assert command("run", "r.yaml").returncode == 0
+    assert command("run", "b.yaml", "launch.process=child").returncode == 2
+    listed = command("main", "jobs")
+    assert listed.returncode == 0, listed.stderr
+    header, first, second = listed.stdout.splitlines()
+    assert header.split() == list(RUN_COLUMNS)
+    assert first.split()[1:] == ["finished", "count"]
+    assert second.split()[1:] == ["failed", "break"]
+
+    shown = command("main", "jobs", "two", "--lines", "2").stdout
+    assert re.search(r"^job \d+: rank 0 on \S+ the shelf is empty\. Put something on it\.$", shown, re.M)
+    assert re.search(r"^log: runs/two-\w+/jobs/\d+_0_log\.out$", shown, re.M), shown
+
+
+def test_unknown_run_is_named(command: Callable[..., Any]) -> None:
+    for verb in ("jobs", "stop"):
+        done = command("main", verb, "nothing")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "there is no run nothing, here or in runs" in done.stderr
+
+
+@pytest.mark.parametrize("process", ["this", "child"])
+def test_local_run_is_stopped_and_continues(
+    tmp_path: Path, start: Callable[..., Any], command: Callable[..., Any], process: str
+) -> None:
+    slow_recipe(tmp_path)
+    running = start("run", "r.yaml", f"launch.process={process}")
+    run_dir = counting(tmp_path, running)
+    row = command("main", "jobs").stdout.splitlines()[1]
+    assert re.search(r"running\s+\S+\s+count\s+\d+/400 numbers", row), row
+    stopped = command("main", "stop", "one")
+    assert stopped.returncode == 0, stopped.stderr
+    assert re.search(r"asked to save and to end: process \d+ on \S+$", stopped.stdout, re.M), stopped.stdout
+    assert "stopped; everything it did is saved" in stopped.stdout
+    assert running.wait(timeout=60) == 130
+    assert command("main", "jobs").stdout.splitlines()[1].split()[1] == "interrupted"
+    (run_dir / "hurry").touch()
+    assert command("run", "r.yaml").returncode == 0
+    assert len((run_dir / "count.txt").read_text().split()) == 400
+
+
+def test_deaf_local_run_is_ended(
+    tmp_path: Path, start: Callable[..., Any], command: Callable[..., Any]
+) -> None:
+    slow_recipe(tmp_path, deaf="true")
+    running = start("run", "r.yaml")
+    counting(tmp_path, running)
+    stopped = command("main", "stop", "one", "--patience", "1")
+    assert stopped.returncode == 0, stopped.stderr
+    assert "did not stop within 1 s" in stopped.stdout
+    assert "since it last saved is lost" in stopped.stdout
+    assert running.wait(timeout=60) == 130
+
+
+def test_run_that_nobody_has_cannot_be_stopped(tmp_path: Path, command: Callable[..., Any]) -> None:
+    (tmp_path / "r.yaml").write_text("name: one\nstages: [{run: count}]\n")
+    command("run", "r.yaml")
+    done = command("main", "stop", "one")
+    assert done.returncode == 2
+    assert "is not running: its state is finished" in done.stderr
+    assert not list(tmp_path.glob("runs/one-*/stop"))
+
+
+def test_watching_goes_on_until_ctrl_c(tmp_path: Path, start: Callable[..., Any]) -> None:
+    (tmp_path / "runs").mkdir()
+    watching = start("main", "jobs", "--watch")
+    time.sleep(3)
+    assert watching.poll() is None
+    watching.send_signal(signal.SIGINT)
+    output, errors = watching.communicate(timeout=60)
+    assert watching.returncode == 0, errors
+    assert "no runs in runs" in output

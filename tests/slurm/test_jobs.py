@@ -1,0 +1,229 @@
+"""Submitted runs as a person follows, lists and stops them, on a real SLURM."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import PIPE, CompletedProcess, Popen
+
+import pytest
+
+from tests.slurm.cluster import Cluster
+from tests.slurm.submitted import CODEC, Submitted
+from wavslm_core.launching.job_record import read_jobs
+from wavslm_core.launching.run_status import RunStatus, read_statuses
+from wavslm_core.pulse import read_progress
+
+EXAMPLE = Path(__file__).resolve().parents[1] / "core" / "plugin_path"
+SLOW = "{run: count, steps: 400, pause_s: 0.2}"
+
+
+class Shell:
+    """Runs commands in a folder, as a user of the cluster who has the example plugin."""
+
+    def __init__(self, slurm: Cluster, folder: Path) -> None:
+        self.slurm, self.folder = slurm, folder
+        self.environment = {
+            **slurm.environment,
+            "PYTHONPATH": str(EXAMPLE),
+            "WAVSLM_PLUGINS": "example",
+            "OMP_NUM_THREADS": "1",
+            "COLUMNS": "200",
+        }
+
+    def start(self, name: str, *arguments: str) -> Popen[str]:
+        command = [str(Path(sys.executable).with_name(name)), *arguments]
+        return Popen(
+            command,
+            stdout=PIPE,
+            stderr=PIPE,
+            text=True,
+            cwd=self.folder,
+            env=self.environment,
+            # Tests that were started in the background have inherited that Ctrl-C is ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+
+    def run(self, name: str, *arguments: str) -> CompletedProcess[str]:
+        process = self.start(name, *arguments)
+        output, errors = process.communicate(timeout=180)
+        assert "Traceback" not in errors, errors
+        return CompletedProcess([], process.returncode, output, errors)
+
+    def submit(self, stages: str, launch: str = "") -> Path:
+        """Submit a recipe and return the run's folder."""
+        self.write(stages, launch)
+        done = self.run("wavslm-run", "r.yaml")
+        assert done.returncode == 0, done.stderr
+        found = re.search(r"run folder: (\S+)", done.stdout)
+        assert found, done.stdout
+        return self.folder / found[1]
+
+    def write(self, stages: str, launch: str = "") -> None:
+        block = "{on: slurm, device: cpu, timeout_min: 30" + (f", {launch}" if launch else "") + "}"
+        (self.folder / "r.yaml").write_text(f"name: one\nstages: {stages}\nlaunch: {block}\n")
+
+
+@pytest.fixture
+def shell(slurm: Cluster, tmp_path: Path) -> Shell:
+    return Shell(slurm, tmp_path)
+
+
+def status_of(run_dir: Path) -> RunStatus:
+    (status,) = read_statuses([run_dir])
+    return status
+
+
+def wait_for(run_dir: Path, ready: Callable[[RunStatus], bool], timeout_s: float = 90) -> RunStatus:
+    end = time.monotonic() + timeout_s
+    while not ready(status := status_of(run_dir)):
+        assert time.monotonic() < end, status
+        time.sleep(0.3)
+    return status
+
+
+def counting(status: RunStatus) -> bool:
+    return status.state == "running" and status.progress is not None and status.progress.done > 3
+
+
+def test_run_is_listed_while_it_runs_and_after_wavslm_stop(shell: Shell) -> None:
+    run_dir = shell.submit(f"[{SLOW}]")
+    running = wait_for(run_dir, counting)
+    assert running.nodes in shell.slurm.nodes
+    assert running.stage == "count"
+
+    listed = shell.run("wavslm", "jobs")
+    assert listed.returncode == 0, listed.stderr
+    row = next(line for line in listed.stdout.splitlines() if line.startswith("one-"))
+    assert re.search(r"running\s+node\d\s+count\s+\d+/400 numbers\s+[\d.]+/s\s+\d+:\d\d", row), row
+
+    shown = shell.run("wavslm", "jobs", run_dir.name)
+    (record,) = read_jobs(run_dir)
+    assert re.search(rf"{record.job_id}\s+count\s+RUNNING\s+node\d", shown.stdout), shown.stdout
+    assert f"log: {run_dir.relative_to(shell.folder) / record.logs[0]}" in shown.stdout
+    assert "stage count: running" in shown.stdout
+
+    stopped = shell.run("wavslm", "stop", run_dir.name)
+    assert stopped.returncode == 0, stopped.stderr
+    assert f"asked to save and to end: job {record.job_id} on node" in stopped.stdout
+    assert "everything it did is saved; to continue: wavslm-run r.yaml" in stopped.stdout
+    ended = status_of(run_dir)
+    assert (ended.state, ended.active) == ("interrupted", ())
+    counted = len((run_dir / "count.txt").read_text().split())
+    assert 3 < counted < 400
+
+    # The same command continues: nothing is counted twice.
+    (run_dir / "hurry").touch()
+    again = shell.run("wavslm-run", "r.yaml")
+    assert again.returncode == 0, again.stderr
+    wait_for(run_dir, lambda status: status.state == "finished")
+    assert (run_dir / "count.txt").read_text().split() == [str(number) for number in range(400)]
+
+
+def test_queued_run_is_cancelled_at_once(shell: Shell) -> None:
+    run_dir = shell.submit(f"[{SLOW}]", "extra: {begin: now+1hour}")
+    queued = wait_for(run_dir, lambda status: bool(status.active))
+    assert queued.state == "queued"
+    listed = shell.run("wavslm", "jobs", run_dir.name)
+    assert "PENDING" in listed.stdout
+    assert "BeginTime" in listed.stdout
+    stopped = shell.run("wavslm", "stop", run_dir.name)
+    assert stopped.returncode == 0, stopped.stderr
+    assert "cancelled, before it ran: job" in stopped.stdout
+    assert status_of(run_dir).active == ()
+    again = shell.run("wavslm", "stop", run_dir.name)
+    assert again.returncode == 2
+    assert "is not running" in again.stderr
+
+
+def test_deaf_run_is_ended_after_a_while(shell: Shell) -> None:
+    run_dir = shell.submit("[{run: count, steps: 400, pause_s: 0.2, deaf: true}]")
+    wait_for(run_dir, counting)
+    stopped = shell.run("wavslm", "stop", run_dir.name, "--patience", "3")
+    assert stopped.returncode == 0, stopped.stderr
+    assert "did not stop within 3 s" in stopped.stdout
+    assert "since it last saved is lost" in stopped.stdout
+    assert status_of(run_dir).active == ()
+
+
+def test_wait_follows_log_and_ends_with_the_run(shell: Shell) -> None:
+    shell.write("[{run: count, steps: 3}, {run: count, steps: 2}]")
+    done = shell.run("wavslm-run", "r.yaml", "--wait")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert any("RUNNING on node" in line or "COMPLETED" in line for line in lines), done.stdout
+    assert [line for line in lines if line.startswith("stage count_2: finished in")], done.stdout
+    assert lines[-1].startswith("finished in")
+
+
+def test_wait_names_the_first_error(shell: Shell) -> None:
+    shell.write("[{run: count, steps: 1}, {run: break, how: mendable}]")
+    done = shell.run("wavslm-run", "r.yaml", "--wait")
+    assert done.returncode == 2, done.stdout
+    assert done.stderr.splitlines()[-1] == "error: the shelf is empty. Put something on it."
+    (run_dir,) = shell.folder.glob("runs/one-*")
+    assert status_of(run_dir).state == "failed"
+    shown = shell.run("wavslm", "jobs", run_dir.name)
+    (record,) = read_jobs(run_dir)
+    found = re.search(rf"^job {record.job_id}: rank 0 on \S+ (.*)$", shown.stdout, re.MULTILINE)
+    assert found, shown.stdout
+    assert found[1] == "the shelf is empty. Put something on it."
+
+
+def test_wait_tells_of_a_job_that_died_without_a_word(shell: Shell) -> None:
+    shell.write("[{run: break, how: killed}]")
+    done = shell.run("wavslm-run", "r.yaml", "--wait")
+    assert done.returncode == 1, done.stdout
+    assert re.search(r"error: job \d+ ended as FAILED.*\. Its log is \S+_log\.out", done.stderr), done.stderr
+    (run_dir,) = shell.folder.glob("runs/one-*")
+    assert status_of(run_dir).state == "failed"
+    assert re.search(r"^job \d+: ", shell.run("wavslm", "jobs", run_dir.name).stdout, re.MULTILINE)
+
+
+def test_ctrl_c_while_waiting_leaves_the_job_running(shell: Shell) -> None:
+    shell.write(f"[{SLOW}]")
+    process = shell.start("wavslm-run", "r.yaml", "--wait")
+    end = time.monotonic() + 90
+    while not (folders := list(shell.folder.glob("runs/one-*/count.txt"))):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    run_dir = folders[0].parent
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert f"the jobs go on; look again with `wavslm jobs {run_dir.relative_to(shell.folder)}`" in output
+    assert status_of(run_dir).state == "running"
+
+
+def test_chain_and_array_are_shown_as_such(slurm: Cluster, shell: Shell, tmp_path: Path) -> None:
+    submitted = Submitted(tmp_path, slurm)
+    tokenize = {"run": "tokenize", "shard_minutes": 0.06, "launch": {"array": 2}}
+    recipe = submitted.recipe("array", [{**CODEC, "steps": 2, "continuous_steps": 1}, tokenize])
+    run_dir, (train, array, rest) = submitted.submit(recipe)
+    shown = shell.run("wavslm", "jobs", run_dir.name)
+    assert re.search(rf"{array.job_id} ×2\s+tokenize\s+2 PENDING\s+Dependency", shown.stdout), shown.stdout
+    done = wait_for(run_dir, lambda status: not status.active)
+    assert done.state == "finished"
+    shown = shell.run("wavslm", "jobs", run_dir.name)
+    assert re.search(rf"{train.job_id}\s+train_codec\s+COMPLETED", shown.stdout), shown.stdout
+    assert re.search(rf"{array.job_id} ×2\s+tokenize\s+2 COMPLETED", shown.stdout), shown.stdout
+    assert re.search(rf"{rest.job_id}\s+tokenize\s+COMPLETED", shown.stdout), shown.stdout
+    parts = [read_progress(run_dir / f"progress-{index}-of-2.json") for index in range(2)]
+    assert all(part is not None and part.done == part.total for part in parts), parts
+
+
+def test_without_slurm_runs_are_still_listed(shell: Shell, tmp_path: Path) -> None:
+    run_dir = shell.submit(f"[{SLOW}]")
+    wait_for(run_dir, counting)
+    shell.environment["PATH"] = str(tmp_path / "nothing")
+    shell.environment.pop("SLURM_CONF")
+    listed = shell.run("wavslm", "jobs")
+    assert listed.returncode == 0, listed.stderr
+    # The process that holds the run beats: what it says is known without SLURM.
+    assert re.search(r"^one-\S+\s+running\s+", listed.stdout, re.MULTILINE), listed.stdout
+    assert "SLURM cannot be asked: there is no squeue on this machine" in listed.stdout
