@@ -13,7 +13,7 @@ from wavslm_core.launching.runner import run_stages
 from wavslm_core.launching.signals import EXIT_INTERRUPTED
 from wavslm_core.launching.sweep_folder import SweepFolder
 from wavslm_core.launching.sweep_trial import begin_trial, run_trial
-from wavslm_core.recipe.launch import LocalLaunch
+from wavslm_core.recipe.launch import DebugLaunch, LaunchConfig, LocalLaunch
 
 
 def main(arguments: list[str]) -> int:
@@ -35,10 +35,11 @@ def main(arguments: list[str]) -> int:
     return EXIT_INTERRUPTED if outcome.status == "interrupted" else 0
 
 
-def _launch(sweep: SweepFolder) -> LocalLaunch | None:
-    """Return where the trial runs: this is the child process that its recipe asks for."""
+def _launch(sweep: SweepFolder) -> LaunchConfig:
+    """Return where the trial runs: this is the child process that its recipe asks for, unless it wants more."""
     launch = sweep.recipe.launch
-    return launch.model_copy(update={"process": "this"}) if isinstance(launch, LocalLaunch) else None
+    several = isinstance(launch, LocalLaunch) and launch.processes > 1
+    return launch if several else DebugLaunch(device=launch.device)
 
 
 def _say(line: str) -> None:
