@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
-from wavslm_core.errors import WavslmError
 from wavslm_core.launching.base import JobCrashed, Outcome, Say
 from wavslm_core.launching.job_logs import GrowingLog, error_line
 from wavslm_core.launching.job_record import JobRecord
 from wavslm_core.launching.progress_text import progress_line
-from wavslm_core.launching.rank_error import RankError, first_error
+from wavslm_core.launching.rank_error import first_error, to_exception
 from wavslm_core.launching.run_status import RunStatus, last_chain, newest_progress, read_statuses
 from wavslm_core.launching.signals import EXIT_INTERRUPTED
 from wavslm_core.launching.slurm_state import JobState
@@ -156,12 +154,3 @@ def _interrupted(status: RunStatus, record: JobRecord, job: JobState | None) -> 
         return True
     entries = StageRecord(status.run_dir / STAGES_FILE).entries
     return any(entries.get(stage, {}).get("status") == "interrupted" for stage in record.stages)
-
-
-def to_exception(error: RankError) -> Exception:
-    """Return what a launcher raises for the error of a job."""
-    if error.kind == "os":
-        return OSError(error.errno, os.strerror(error.errno or 0), error.filename)
-    if error.kind == "bug":
-        return JobCrashed(error.message, error.details)
-    return WavslmError(error.message)

@@ -17,14 +17,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from wavslm_core.errors import WavslmError
 from wavslm_core.launching.base import JobCrashed, Launcher, Outcome, Say
 from wavslm_core.launching.in_process import run_in_process
 from wavslm_core.launching.job import VISIBLE_GPUS, RunJob
+from wavslm_core.launching.job_logs import GrowingLog
 from wavslm_core.launching.job_record import JOBS_FOLDER, add_jobs, new_record
 from wavslm_core.launching.planned_jobs import PlannedJob, plan_jobs
 from wavslm_core.launching.queued import refuse_queued
-from wavslm_core.launching.rank_error import first_error
+from wavslm_core.launching.rank_error import first_error, to_exception
 from wavslm_core.launching.run_folder import RECIPE_FILE, saved_recipe
 from wavslm_core.launching.stop_file import clear_stop
 from wavslm_core.processes import Share
@@ -120,23 +120,14 @@ def _environment() -> Iterator[None]:
 
 def _follow(job: Any, say: Say) -> None:
     """Show the log of rank 0 until the job ends."""
-    log: Path = job.paths.stdout
-    position = 0
-    rest = ""
-    while True:
+    log = GrowingLog(job.paths.stdout)
+    ended = False
+    while not ended:
         ended = job.done()
-        if log.exists():
-            with log.open(encoding="utf-8", errors="replace", newline="") as stream:
-                stream.seek(position)
-                *lines, rest = (rest + stream.read()).split("\n")
-                position = stream.tell()
-            for line in lines:
-                say(line)
-        if ended:
-            if rest:
-                say(rest)
-            return
-        time.sleep(POLL_S)
+        for line in log.new_lines(ended=ended):
+            say(line)
+        if not ended:
+            time.sleep(POLL_S)
 
 
 def _outcome(run_dir: Path, job: Any, *, stopped: bool) -> Outcome:
@@ -152,8 +143,4 @@ def _outcome(run_dir: Path, job: Any, *, stopped: bool) -> Outcome:
             "the job ended without a result: it was killed (out of memory?) or crashed. "
             f"Its log is {job.paths.stdout}"
         )
-    if error.kind == "os":
-        raise OSError(error.errno, os.strerror(error.errno or 0), error.filename)
-    if error.kind == "bug":
-        raise JobCrashed(error.message, error.details)
-    raise WavslmError(error.message)
+    raise to_exception(error)

@@ -18,6 +18,7 @@ from typing import Literal
 
 from wavslm_core.data.atomic import write_json
 from wavslm_core.errors import LostProcessError, WavslmError, summary
+from wavslm_core.launching.base import JobCrashed
 from wavslm_core.launching.job_record import JOBS_FOLDER
 
 
@@ -80,3 +81,12 @@ def first_error(run_dir: Path, job_id: str) -> RankError | None:
             with suppress(OSError, ValueError, TypeError):
                 errors.append(RankError(**json.loads(path.read_text(encoding="utf-8"))))
     return min(errors, key=lambda error: (error.kind == "lost", error.time), default=None)
+
+
+def to_exception(error: RankError) -> Exception:
+    """Return what a launcher raises for the error of a job."""
+    if error.kind == "os":
+        return OSError(error.errno, os.strerror(error.errno or 0), error.filename)
+    if error.kind == "bug":
+        return JobCrashed(error.message, error.details)
+    return WavslmError(error.message)
