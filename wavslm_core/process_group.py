@@ -44,7 +44,8 @@ class ProcessGroup(Processes):
             )
         on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
         if on_gpu:
-            torch.cuda.set_device(local_rank)
+            # Where the launcher shows each process its own GPU only, that is number 0.
+            torch.cuda.set_device(local_rank % torch.cuda.device_count())
         # torchrun has a store of its own at this address; elsewhere rank 0 is its host.
         hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")

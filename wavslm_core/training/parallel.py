@@ -146,4 +146,4 @@ def build_parallel(task: Task, config: TrainingConfig, context: StageContext) ->
         return DataParallel(task, context)
     from wavslm_core.training.sharding import FullyShardedParallel
 
-    return FullyShardedParallel(task, context)
+    return FullyShardedParallel(task, config, context)

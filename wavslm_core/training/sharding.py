@@ -1,14 +1,16 @@
 """Training with weights, gradients and optimizer state divided among processes (FSDP2).
 
-Each repeated block is gathered right before it runs and let go after it; what is left over is gathered for
-the whole pass. Weights are gathered in fp32 and cast by autocast, as everywhere else, so that dividing them
-changes no number: sending bf16 would halve the traffic and round norms and biases. Has been run on gloo.
+Each repeated block is gathered right before it runs and let go after it; what is left over, or read in other
+ways than by running a block, is gathered for the whole pass. Weights are gathered in fp32 and cast by
+autocast, as everywhere else, so that dividing them changes no number: sending bf16 would halve the traffic
+and round norms and biases. Has been run on gloo only.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -19,7 +21,9 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from wavslm_core.run_context import StageContext
+from wavslm_core.training.blocks import read_outside, repeated_blocks
 from wavslm_core.training.checkpoints import load_modules
+from wavslm_core.training.config import TrainingConfig
 from wavslm_core.training.parallel import Caller, Parallel, Result, States
 from wavslm_core.training.sharded_checkpoints import load_shards
 from wavslm_core.training.task import Task
@@ -30,16 +34,26 @@ class FullyShardedParallel(Parallel):
 
     sharded = True
 
-    def __init__(self, task: Task, context: StageContext) -> None:
+    def __init__(self, task: Task, config: TrainingConfig, context: StageContext) -> None:
         super().__init__(task, context)
         _take_from_rank_0(task)
         self._twins = _twins(task.modules)
         mesh = init_device_mesh(self.device.type, (context.world_size,))
-        self._root = Caller(task.modules)
-        blocks = list(repeated_blocks(self._root))
+        self._root = Caller(task.modules).train()
+        blocks = self._divisible_blocks(config)
         for module in (*blocks, self._root):
             fully_shard(module, mesh=mesh)
         self._blocks = [cast(FSDPModule, block) for block in blocks]
+
+    def _divisible_blocks(self, config: TrainingConfig) -> list[nn.Module]:
+        """Return blocks that can be gathered one by one; the weights of others are gathered all along."""
+        blocks = list(repeated_blocks(self._root))
+        outside: set[int] = set()
+        # What is off in the first step, such as codes, is on in the last.
+        for step in {0, config.steps - 1}:
+            outside |= read_outside(blocks, partial(self.task.loss, step, 0))
+        outside = set().union(*self.processes.gather(outside))
+        return [block for number, block in enumerate(blocks) if number not in outside]
 
     def forward(self, call: Callable[[], Tensor]) -> Tensor:
         loss: Tensor = self._root(call)
@@ -118,27 +132,13 @@ class FullyShardedParallel(Parallel):
             module.__dict__.update(twin.__dict__)
 
 
-def repeated_blocks(module: nn.Module) -> Iterator[nn.Module]:
-    """Yield the outermost members of module lists that have weights and children: a model's layers.
-
-    Members without children, such as a head's output per place, may be read past their forward pass.
-    """
-    for child in module.children():
-        if isinstance(child, nn.ModuleList):
-            yield from (
-                block
-                for block in child
-                if any(True for _ in block.children()) and any(True for _ in block.parameters())
-            )
-        else:
-            yield from repeated_blocks(child)
-
-
 def _take_from_rank_0(task: Task) -> None:
-    """Give every process rank 0's weights and buffers, should initial ones differ."""
+    """Give every process rank 0's weights and buffers, should initial ones differ, in memory order."""
     with torch.no_grad():
         for module in task.modules.values():
             for value in (*module.parameters(), *module.buffers()):
+                # Convolutions may have channels last, which FSDP does not divide.
+                value.data = value.data.contiguous()
                 dist.broadcast(value.detach(), src=0)
 
 

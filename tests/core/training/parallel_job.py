@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from wavslm_core.configs import Role
 from wavslm_core.data.token_store import TokenStore
 from wavslm_core.data.token_writer import ShardRecord, TokenWriter
 from wavslm_core.errors import WavslmError
@@ -29,7 +30,6 @@ from wavslm_core.testing.fakes import (
     FakeSampler,
     FakeSamplerConfig,
     fake_codec,
-    fake_speech_lm,
     register_fakes,
 )
 from wavslm_core.training.config import TrainingConfig
@@ -70,23 +70,33 @@ def make_store(folder: Path, size: int, *, seed: int) -> TokenStore:
     return writer.finish()
 
 
-def make_model(parts: str) -> SpeechLM:
-    """A language model of the reference parts, tiny, or of fakes; over a fake codec."""
+WAVLM_UPPER = {
+    "name": "wavlm_upper",
+    "num_layers": 3,
+    "dim": 24,
+    "ffn_dim": 37,
+    "num_heads": 4,
+    "num_buckets": 16,
+    "max_distance": 32,
+    "window_size": 32,
+    "lookahead_size": 3,
+}
+NEXT_CHUNK = {"name": "next_chunk", "chunk_tokens": 4}
+
+
+def make_model(parts: dict[str, Any]) -> SpeechLM:
+    """A language model of small parts, the reference ones if none are named, over a fake codec."""
     seed_torch(0, "init")
-    codec = fake_codec(bits=5)
-    if parts == "fakes":
-        return fake_speech_lm(codec)
     registry = load_registry()
-    backbone = registry.entry("backbone", "wavlm_upper").config_class.model_validate(
-        {"num_layers": 3, "dim": 24, "ffn_dim": 37, "num_heads": 4, "num_buckets": 16, "max_distance": 32}
-        | {"window_size": 32, "lookahead_size": 3, "input_dim": 16, "vocab_size": VOCAB_SIZE}
-    )
-    head = registry.entry("head", "next_chunk").config_class.model_validate(
-        {"input_dim": 24, "vocab_size": VOCAB_SIZE, "chunk_tokens": 4}
-    )
-    return SpeechLM(
-        codec, registry.build(backbone), registry.build(head), FakeSampler(FakeSamplerConfig())
-    ).eval()
+
+    def build(role: Role, options: dict[str, Any]) -> Any:
+        config_class = registry.entry(role, options["name"]).config_class
+        return registry.build(config_class.model_validate({**options, "vocab_size": VOCAB_SIZE}))
+
+    codec = fake_codec(bits=5)
+    backbone = build("backbone", {**parts.get("backbone", WAVLM_UPPER), "input_dim": 16})
+    head = build("head", {**parts.get("head", NEXT_CHUNK), "input_dim": 24})
+    return SpeechLM(codec, backbone, head, FakeSampler(FakeSamplerConfig())).eval()
 
 
 def context_for(job: dict[str, Any], processes: Processes, **options: Any) -> StageContext:
@@ -122,7 +132,7 @@ def train_lm(job: dict[str, Any], processes: Processes) -> dict[str, Any]:
 
     config = LmConfig(**TRAIN_OPTIONS | job.get("options", {}))
     context = context_for(job, processes, stop_requested=stop)
-    model = make_model(job.get("parts", "reference"))
+    model = make_model(job.get("parts", {}))
     stores = [TokenStore.open(Path(job["stores"]) / split) for split in ("train", "valid")]
     batching = config.batching(context)
     task = Task(model, *stores, crop_tokens=32, batching=batching, processes=processes)
