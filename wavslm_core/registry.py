@@ -59,6 +59,12 @@ KNOWN_PROVIDERS: dict[tuple[Role, str], str] = {
     ("metric", "dnsmos"): "wavslm-judges",
     ("metric", "word_error"): "wavslm-judges",
     ("corpus", "tiny_speech"): "wavslm-tiny-speech",
+    ("corpus", "librispeech"): "wavslm-corpora",
+    ("corpus", "mini_librispeech"): "wavslm-corpora",
+    ("corpus", "libritts"): "wavslm-corpora",
+    ("corpus", "libri_light"): "wavslm-corpora",
+    ("corpus", "hub"): "wavslm-corpora",
+    ("corpus", "webdataset"): "wavslm-corpora",
     ("format", "focalcodec"): "wavslm-focalcodec-stream",
 }
 """Names of the reference plugins, so that a core without them can say what to install."""

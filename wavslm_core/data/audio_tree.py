@@ -11,10 +11,11 @@ from wavslm_core.data.manifest import Recording
 from wavslm_core.errors import DataError
 
 
-def walk(root: Path, *, key: str = "data.path") -> Iterator[Recording]:
+def walk(root: Path, *, inside: str = "", key: str = "data.path") -> Iterator[Recording]:
     """Yield every audio file below `root`, sorted by path; hidden files and folders are left out.
 
-    `key` is the recipe's key to name. Raises: DataError when `root` is not a folder that can be read.
+    `inside`, such as "train/", is what their names start with. `key` is the recipe's key to name.
+    Raises: DataError when `root` is not a folder that can be read.
     """
     if not root.is_dir():
         found = "is a file" if root.exists() else "does not exist"
@@ -22,7 +23,7 @@ def walk(root: Path, *, key: str = "data.path") -> Iterator[Recording]:
             f"corpus folder {root} {found}; set `{key}` to a folder of WAV, FLAC, OGG or MP3 files"
         )
     try:
-        yield from _walk(root, "")
+        yield from _walk(root, inside)
     except OSError as error:
         raise DataError(f"corpus folder {root} cannot be read: {error}; check its permissions") from error
 

@@ -114,6 +114,11 @@ class Manifest:
                 high = middle
         return low
 
+    def find(self, name: str) -> int | None:
+        """Return the place of a recording, None when there is none of that name."""
+        place = self._first_not_below(name)
+        return place if place < len(self.names) and self.names[place] == name else None
+
     def utterances_of(self, recordings: range) -> range:
         """Return the utterances of neighbouring recordings."""
         bounds = np.searchsorted(self.recording, (recordings.start, recordings.stop))

@@ -57,6 +57,10 @@ class RecordedCorpus(Corpus):
     def source(self, name: str) -> AudioSource:
         """Return a recording's audio file. Raises: AudioError."""
 
+    def source_of(self, recording: Recording) -> AudioSource:
+        """Return the audio file of a recording that is being scanned. Raises: AudioError."""
+        return self.source(recording.name)
+
     @abstractmethod
     def recordings_of(self, split: str) -> Recordings:
         """Return the recordings of a split, rising, those that are left out included. Raises: DataError."""
@@ -97,7 +101,7 @@ class RecordedCorpus(Corpus):
         if recording.reason:
             return recording
         try:
-            source = self.source(recording.name)
+            source = self.source_of(recording)
             info = proven_info(source)
             pieces = pieces_of(source, info, self.cut) if self.cut is not None else None
         except AudioError as error:
@@ -113,9 +117,11 @@ class RecordedCorpus(Corpus):
     def utterances(self, split: str) -> Sequence[Utterance]:
         from wavslm_core.data.utterance_table import UtteranceTable
 
+        # What is in a split may be fetched first, which changes the manifest.
+        recordings = self.recordings_of(split)
         return UtteranceTable(
             self.manifest,
-            self._utterances_of(self.recordings_of(split)),
+            self._utterances_of(recordings),
             cut=self.cut is not None,
             speaker=self.speaker,
             text=self.text,
@@ -135,7 +141,8 @@ class RecordedCorpus(Corpus):
     def rejected(self, split: str) -> Sequence[Rejected]:
         import numpy as np
 
-        manifest, recordings = self.manifest, self.recordings_of(split)
+        recordings = self.recordings_of(split)
+        manifest = self.manifest
         if isinstance(recordings, range):
             low, high = np.searchsorted(manifest.rejected, (recordings.start, recordings.stop))
             places: Iterable[int] = range(int(low), int(high))
@@ -217,7 +224,8 @@ class RecordedCorpus(Corpus):
 
         from wavslm_core.data.utterance_table import names_digest
 
-        manifest, recordings = self.manifest, np.asarray(self.recordings_of(split))
+        recordings = np.asarray(self.recordings_of(split))
+        manifest = self.manifest
         digest = hashlib.sha256(names_digest(manifest, recordings).encode())
         for column in (manifest.sizes, manifest.stamps):
             digest.update(np.ascontiguousarray(column[recordings]).tobytes())

@@ -8,7 +8,6 @@ others wait for it.
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 import itertools
 import json
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from wavslm_core.data.atomic import replacing_folder, unwritable
+from wavslm_core.data.exclusive import one_at_a_time
 from wavslm_core.data.manifest import Manifest, ManifestWriter, Recording
 from wavslm_core.data.progress import progress_bar
 
@@ -46,7 +46,7 @@ def update_manifest(
     manifest = Manifest.open(folder, key=key)
     if manifest is not None and (not rescan or _up_to_date(manifest, present())):
         return manifest
-    with _one_at_a_time(folder):
+    with one_at_a_time(folder.with_name(f"{folder.name}.lock")):
         before = manifest
         manifest = Manifest.open(folder, key=key)
         # Another process may have done it while this one waited.
@@ -176,25 +176,3 @@ def _recording(document: dict[str, Any]) -> Recording:
     pieces = document["pieces"]
     document["pieces"] = None if pieces is None else tuple((start, samples) for start, samples in pieces)
     return Recording(**document)
-
-
-@contextlib.contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Hold a lock on a manifest while the block runs, where the file system has locks."""
-    from filelock import FileLock
-
-    lock = FileLock(folder.with_name(f"{folder.name}.lock"))
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise unwritable(folder, error) from error
-    try:
-        lock.acquire()
-    except (OSError, NotImplementedError):
-        # Without locks processes may scan side by side: each makes the same.
-        yield
-        return
-    try:
-        yield
-    finally:
-        lock.release()

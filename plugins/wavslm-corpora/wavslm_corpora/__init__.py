@@ -1,0 +1,1 @@
+"""Well-known speech corpora, Hugging Face datasets and WebDataset tars for wavslm."""

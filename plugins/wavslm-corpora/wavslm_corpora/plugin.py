@@ -1,0 +1,24 @@
+"""Entry point: registers the corpora."""
+
+from __future__ import annotations
+
+from wavslm_core.hookspecs import Register
+from wavslm_core.plugins import hookimpl
+from wavslm_corpora.hub_config import HubConfig
+from wavslm_corpora.libri_configs import (
+    LibriLightConfig,
+    LibriSpeechConfig,
+    LibriTtsConfig,
+    MiniLibriSpeechConfig,
+)
+from wavslm_corpora.webdataset_config import WebDatasetConfig
+
+
+@hookimpl
+def register_corpora(register: Register) -> None:
+    register(LibriSpeechConfig, "wavslm_corpora.libri:Libri")
+    register(MiniLibriSpeechConfig, "wavslm_corpora.libri:Libri")
+    register(LibriTtsConfig, "wavslm_corpora.libri:Libri")
+    register(LibriLightConfig, "wavslm_corpora.libri:Libri")
+    register(HubConfig, "wavslm_corpora.hub:Hub")
+    register(WebDatasetConfig, "wavslm_corpora.tars:Tars")
