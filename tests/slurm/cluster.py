@@ -63,11 +63,10 @@ class Cluster:
         munge, mariadb, slurmdbd, slurmctld, *slurmds = self.daemons()
         self.run(
             "mariadb-install-db",
-            "--no-defaults",
+            f"--defaults-file={self.folder}/mariadb.cnf",
             "--user=root",
             "--auth-root-authentication-method=normal",
             "--skip-test-db",
-            f"--datadir={self.folder}/data",
         )
         munge.start(self.environment)
         mariadb.start(self.environment)

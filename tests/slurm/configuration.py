@@ -49,6 +49,7 @@ def _free_ports(count: int) -> list[int]:
 def _mariadb(folder: Path, port: int) -> str:
     return f"""\
 [mariadbd]
+user=root
 datadir={folder}/data
 socket={folder}/data/socket
 pid-file={folder}/data/pid
@@ -56,6 +57,8 @@ bind-address=127.0.0.1
 port={port}
 performance-schema=OFF
 innodb-buffer-pool-size=32M
+# The kernel's queues are few, and several data bases on one machine may use them up.
+innodb-use-native-aio=OFF
 innodb-flush-log-at-trx-commit=0
 innodb-lock-wait-timeout=900
 """
