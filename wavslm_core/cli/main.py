@@ -16,6 +16,8 @@ from wavslm_core import cli
 from wavslm_core.cli.guard import guarded
 
 NOT_VERBS = {
+    "sweep_run",
+    "sweep_tables",
     "main",
     "run",
     "guard",

@@ -52,7 +52,9 @@ def run(
     if loaded.sweep is not None:
         from wavslm_core.cli.sweep_run import run_sweep_recipe
 
-        run_sweep_recipe(loaded, runs_dir=runs_dir, dry_run=dry_run, command=shlex.join(_command()))
+        run_sweep_recipe(
+            loaded, runs_dir=runs_dir, dry_run=dry_run, command=shlex.join(_command()), wait=wait
+        )
         return
     loaded.check(runs_dir=runs_dir)
     launching = launcher_for(loaded.launch)

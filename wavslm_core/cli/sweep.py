@@ -1,21 +1,16 @@
-"""`wavslm sweep status|results|retry`: look at sweeps, whoever runs them, and run failed trials again."""
+"""`wavslm sweep status|results|retry|stop`: look at sweeps, and run failed trials again."""
 
 from __future__ import annotations
 
 import shlex
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from wavslm_core.launching.sweep_folder import SweepFolder
-
-EVERY_S = 2.0
 
 SweepPath = Annotated[
     Path, typer.Argument(help="The folder that wavslm-run printed, or the recipe.", metavar="SWEEP")
@@ -31,20 +26,9 @@ def status(
     runs_dir: RunsDir = Path("runs"),
 ) -> None:
     """Show every trial: state, how far it is, the best value so far, and why it failed."""
-    from rich.console import Console
-    from rich.live import Live
+    from wavslm_core.cli.sweep_tables import show_sweep, watch_sweep
 
-    from wavslm_core.launching.sweep_status import sweep_status
-
-    found = _found(sweep, runs_dir)
-    console = Console(markup=False, highlight=False)
-    if not watch:
-        console.print(_shown(found))
-        return
-    with Live(_shown(found), console=console, auto_refresh=False) as live:
-        while not sweep_status(found).has_ended:
-            time.sleep(EVERY_S)
-            live.update(_shown(found), refresh=True)
+    (watch_sweep if watch else show_sweep)(_found(sweep, runs_dir))
 
 
 def results(sweep: SweepPath, runs_dir: RunsDir = Path("runs")) -> None:
@@ -81,6 +65,13 @@ def retry(
     run_trials(found, command=shlex.join(["wavslm", *sys.argv[1:]]), only=only)
 
 
+def stop(sweep: SweepPath, runs_dir: RunsDir = Path("runs")) -> None:
+    """Cancel the trials that wait on SLURM, and ask those that run to save and to end."""
+    from wavslm_core.launching.sweep_array import stop_sweep
+
+    stop_sweep(_found(sweep, runs_dir), typer.echo)
+
+
 def _found(path: Path, runs_dir: Path) -> SweepFolder:
     """Return the sweep in a folder, or that of a recipe. Raises: RecipeError."""
     from wavslm_core.errors import RecipeError
@@ -97,37 +88,15 @@ def _found(path: Path, runs_dir: Path) -> SweepFolder:
     return SweepFolder.open(folder)
 
 
-def _shown(sweep: SweepFolder) -> RenderableType:
-    """Return the table of a sweep, its counts and its best trial."""
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    from wavslm_core.evaluation.report.ranking import number_text
-    from wavslm_core.launching.sweep_status import sweep_status
-
-    now = sweep_status(sweep)
-    metric = sweep.sweep.metric
-    header = ["", "trial", "state", "stage", *([metric.path] if metric is not None else []), "error"]
-    table = Table(box=None, pad_edge=False)
-    for column in header:
-        table.add_column(column, overflow="fold")
-    for row in now.rows:
-        value = "" if row.value is None else number_text(row.value)[0]
-        values = [value] if metric is not None else []
-        table.add_row(str(row.number), row.label, row.status, row.doing, *values, row.error or "")
-    best = ""
-    if now.best is not None and now.best.value is not None and metric is not None:
-        best = f"\nbest so far: trial {now.best.number} ({now.best.label}), {number_text(now.best.value)[0]}"
-    return Group(table, Text(f"\n{sweep.path}: {now.counts}{best}"))
-
-
 def register(app: typer.Typer) -> None:
     """Add the verbs."""
     group = typer.Typer(
-        help="Look at sweeps and run failed trials again.", no_args_is_help=True, rich_markup_mode=None
+        help="Look at sweeps, run failed trials again, or stop them.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
     )
     group.command()(status)
     group.command()(results)
     group.command()(retry)
+    group.command()(stop)
     app.add_typer(group, name="sweep")

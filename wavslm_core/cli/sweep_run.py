@@ -11,8 +11,10 @@ import typer
 
 from wavslm_core.cli.guard import EXIT_BUG, EXIT_INTERRUPTED, EXIT_MENDABLE
 from wavslm_core.recipe import Recipe
+from wavslm_core.recipe.launch import SlurmLaunch
 
 if TYPE_CHECKING:
+    from wavslm_core.evaluation.comparison import Comparison
     from wavslm_core.launching.sweep_folder import SweepFolder
     from wavslm_core.recipe.sweep_space import Trial
 
@@ -27,7 +29,15 @@ def run_sweep_recipe(
     if dry_run:
         _list(sweep, trials)
         typer.echo(f"\nsweep folder: {sweep.path}")
+        if isinstance(recipe.launch, SlurmLaunch):
+            from wavslm_core.launching.sweep_array import preview_sweep
+
+            typer.echo(f"\n{preview_sweep(sweep)}")
         return
+    from wavslm_core.launching.sweep_array import refuse_submitted
+
+    # Before anything is written that a job of it may read.
+    refuse_submitted(sweep, range(1, sweep.count + 1))
     typer.echo(f"sweep folder: {sweep.path}")
     sweep.prepare(trials)
     run_trials(sweep, command=command, wait=wait)
@@ -35,6 +45,9 @@ def run_sweep_recipe(
 
 def run_trials(sweep: SweepFolder, *, command: str, only: Sequence[int] = (), wait: bool = False) -> None:
     """Run trials of a sweep that is on disk, or submit them, and print how they compare."""
+    if isinstance(sweep.recipe.launch, SlurmLaunch):
+        _submit(sweep, only, wait=wait)
+        return
     from wavslm_core.evaluation.report.comparison import comparison_markdown
     from wavslm_core.launching.sweep import run_sweep
 
@@ -44,10 +57,32 @@ def run_trials(sweep: SweepFolder, *, command: str, only: Sequence[int] = (), wa
     if outcome.interrupted:
         typer.echo(f"interrupted; to continue: {command}", err=True)
         raise typer.Exit(EXIT_INTERRUPTED)
-    results = outcome.comparison.results
     typer.echo(f"{len(only) or sweep.count} trials in {time.monotonic() - began:.1f} s")
+    _conclude(sweep, outcome.comparison, bug=outcome.bug)
+
+
+def _submit(sweep: SweepFolder, only: Sequence[int], *, wait: bool) -> None:
+    from wavslm_core.launching.sweep_array import submit_sweep
+
+    if submit_sweep(sweep, typer.echo, only=only) and not wait:
+        typer.echo(f"follow:  wavslm sweep status {sweep.path} --watch")
+        typer.echo(f"results: wavslm sweep results {sweep.path}")
+        typer.echo(f"stop:    wavslm sweep stop {sweep.path}")
+        return
+    from wavslm_core.cli.sweep_tables import watch_sweep
+    from wavslm_core.evaluation.report.comparison import comparison_markdown
+    from wavslm_core.launching.sweep_results import read_results, write_results
+
+    watch_sweep(sweep)
+    comparison = write_results(sweep, read_results(sweep))
+    typer.echo(f"\n{comparison_markdown(comparison)}")
+    _conclude(sweep, comparison, bug=False)
+
+
+def _conclude(sweep: SweepFolder, comparison: Comparison, *, bug: bool) -> None:
+    """Say where the report is, and leave with an exit code when trials failed."""
     typer.echo(f"report: {sweep.path / 'report.html'}")
-    failed = [result for result in results if result.status == "failed"]
+    failed = [result for result in comparison.results if result.status == "failed"]
     if failed:
         for result in failed:
             typer.echo(f"error: {result.folder}: {result.error}", err=True)
@@ -56,7 +91,7 @@ def run_trials(sweep: SweepFolder, *, command: str, only: Sequence[int] = (), wa
             f"where. To run them again: wavslm sweep retry {sweep.path}",
             err=True,
         )
-        raise typer.Exit(EXIT_BUG if outcome.bug else EXIT_MENDABLE)
+        raise typer.Exit(EXIT_BUG if bug else EXIT_MENDABLE)
 
 
 def _list(sweep: SweepFolder, trials: Sequence[Trial]) -> None:

@@ -6,10 +6,10 @@ wait for those, and a stage with `array` is a job array. What happens in a job i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from wavslm_core.errors import WavslmError
 from wavslm_core.launching.base import Launcher, Outcome, Say
@@ -64,14 +64,7 @@ class SlurmLauncher(Launcher[SlurmLaunch]):
         texts = []
         for number, job in enumerate(plan_jobs(recipe), start=1):
             after = () if number == 1 else (f"JOB_{number - 1}",)
-            with _slurm_or_not():
-                executor = slurm_executor(
-                    _slurm(job), run_dir.absolute(), name=recipe.name, after=after, tasks=job.array
-                )
-            inner = executor._executor
-            if job.array is not None and job.array > 1:
-                inner.parameters["map_count"] = job.array
-            script = inner._make_submission_file_text(inner._submitit_command_str, "")
+            script = script_text(_slurm(job), run_dir, name=recipe.name, after=after, count=job.array or 1)
             texts.append(f"job {number}: {job}\n\n{script}")
         return "\n".join(texts)
 
@@ -82,11 +75,12 @@ def slurm_executor(
     *,
     name: str,
     after: Sequence[str] = (),
+    need: Literal["afterok", "afterany"] = "afterok",
     tasks: int | None = None,
 ) -> Any:
     """Return submitit's executor for jobs that log to `<run>/jobs`.
 
-    `after`: jobs that have to succeed first. `tasks`: how many of an array run at once.
+    `after`: jobs that have to succeed first, or only to end. `tasks`: how many of an array run at once.
     """
     import submitit
 
@@ -115,7 +109,7 @@ def slurm_executor(
         slurm_constraint=launch.constraint,
         slurm_exclude=launch.exclude,
         slurm_signal_delay_s=launch.signal_delay_s,
-        slurm_dependency=f"afterok:{':'.join(after)}" if after else None,
+        slurm_dependency=f"{need}:{':'.join(after)}" if after else None,
         slurm_array_parallelism=tasks,
         slurm_setup=setup or None,
         slurm_srun_args=["--kill-on-bad-exit=1", *cpus],
@@ -124,13 +118,35 @@ def slurm_executor(
     return executor
 
 
+def script_text(
+    launch: SlurmLaunch,
+    run_dir: Path,
+    *,
+    name: str,
+    count: int = 1,
+    after: Sequence[str] = (),
+    need: Literal["afterok", "afterany"] = "afterok",
+    at_once: int | None = None,
+) -> str:
+    """Return the script that sbatch would be given for a job, or for an array of `count`."""
+    with _slurm_or_not():
+        executor = slurm_executor(
+            launch, run_dir.absolute(), name=name, after=after, need=need, tasks=at_once or count
+        )
+    inner = executor._executor
+    if count > 1:
+        inner.parameters["map_count"] = count
+    return str(inner._make_submission_file_text(inner._submitit_command_str, ""))
+
+
 def submit(
-    jobs: Sequence[RunJob],
+    jobs: Sequence[Callable[[], Any]],
     launch: SlurmLaunch,
     run_dir: Path,
     *,
     name: str,
     after: Sequence[str] = (),
+    need: Literal["afterok", "afterany"] = "afterok",
     at_once: int | None = None,
 ) -> str:
     """Submit one job, or several as a job array; return the id of the job or of the array.
@@ -141,7 +157,8 @@ def submit(
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
     try:
-        executor = slurm_executor(launch, run_dir, name=name, after=after, tasks=at_once or len(jobs))
+        tasks = at_once or len(jobs)
+        executor = slurm_executor(launch, run_dir, name=name, after=after, need=need, tasks=tasks)
         submitted = executor.submit_array(list(jobs)) if len(jobs) > 1 else [executor.submit(jobs[0])]
     except (FailedJobError, FailedSubmissionError) as error:
         said = " ".join(str(error).split()).removeprefix("sbatch: error: ")

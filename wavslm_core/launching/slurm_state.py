@@ -95,7 +95,7 @@ def job_states(job_ids: Iterable[str]) -> dict[str, JobState]:
             # Many clusters keep no accounts.
             shown = ""
         states = {state.job_id: state for state in read_sacct(shown)} | states
-    return states
+    return {job_id: state for job_id, state in states.items() if {job_id, _root(job_id)} & asked}
 
 
 def queued_states(job_ids: tuple[str, ...]) -> dict[str, str] | None:

@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _launch(sweep: SweepFolder) -> LaunchConfig:
-    """Return where the trial runs: this is the child process that its recipe asks for, unless it wants more."""
+    """Return where the trial runs: this is the child process that its recipe asks for, unless of several."""
     launch = sweep.recipe.launch
     several = isinstance(launch, LocalLaunch) and launch.processes > 1
     return launch if several else DebugLaunch(device=launch.device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from wavslm_core.evaluation.comparison import Comparison, compare
@@ -10,13 +9,15 @@ from wavslm_core.evaluation.ranking import Result
 from wavslm_core.evaluation.trial_metric import best_until, metric_curve, metric_value
 from wavslm_core.launching.stage_record import STAGES_FILE, StageRecord
 from wavslm_core.launching.sweep_folder import SweepFolder, TrialEntry
+from wavslm_core.launching.sweep_jobs import known_jobs
 from wavslm_core.launching.trial_state import TrialState, trial_state
 from wavslm_core.recipe.yaml_files import dump_yaml
 
 
-def read_results(sweep: SweepFolder, queue: Mapping[str, str] | None = None) -> list[Result]:
-    """Return every trial that is known by now. `queue`: run's name → SLURM's state of its job."""
-    return [_result(sweep, entry, trial_state(sweep, entry, queue)) for entry in sweep.entries()]
+def read_results(sweep: SweepFolder) -> list[Result]:
+    """Return every trial that is known by now."""
+    jobs = known_jobs(sweep)
+    return [_result(sweep, entry, trial_state(sweep, entry, jobs)) for entry in sweep.entries()]
 
 
 def write_results(sweep: SweepFolder, results: list[Result]) -> Comparison:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from wavslm_core.errors import WavslmError
 from wavslm_core.launching.prune_files import spare
 from wavslm_core.launching.sweep_folder import SweepFolder
+from wavslm_core.launching.sweep_jobs import known_jobs
 from wavslm_core.launching.trial_state import clear_error, trial_state
 
 
-def ready_to_retry(
-    sweep: SweepFolder, numbers: Sequence[int], queue: Mapping[str, str] | None = None
-) -> list[int]:
+def ready_to_retry(sweep: SweepFolder, numbers: Sequence[int]) -> list[int]:
     """Return which trials to run: those asked for, or all that failed; they continue where they stopped.
 
     One that was stopped for being behind is spared from now on.
     Raises: WavslmError when a trial cannot be run again, or none has failed.
     """
-    states = {entry.number: trial_state(sweep, entry, queue) for entry in sweep.entries()}
+    jobs = known_jobs(sweep)
+    states = {entry.number: trial_state(sweep, entry, jobs) for entry in sweep.entries()}
     if not numbers:
         numbers = [number for number, state in states.items() if state.status == "failed"]
         numbers = [number for number in numbers if states[number].recipe is not None]

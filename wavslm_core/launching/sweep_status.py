@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from wavslm_core.launching.sweep_folder import SweepFolder
+from wavslm_core.launching.sweep_jobs import known_jobs
 from wavslm_core.launching.sweep_results import value_so_far
 from wavslm_core.launching.trial_state import Status, TrialState, trial_state
 from wavslm_core.pulse import progress_path, read_progress
@@ -49,15 +49,18 @@ class SweepStatus:
         return not any(row.status in ("running", "queued") for row in self.rows)
 
 
-def sweep_status(sweep: SweepFolder, queue: Mapping[str, str] | None = None) -> SweepStatus:
-    """Return how a sweep does. `queue`: run's name → SLURM's state of its job."""
+def sweep_status(sweep: SweepFolder) -> SweepStatus:
+    """Return how a sweep does."""
+    jobs = known_jobs(sweep)
     rows = []
     for number in range(1, sweep.count + 1):
         entry = sweep.entry(number)
         if entry is None:
-            rows.append(TrialRow(number, "chosen when it starts", "waiting", "", None, None))
+            waits = number in jobs and jobs[number].active
+            status: Status = "queued" if waits else "waiting"
+            rows.append(TrialRow(number, "chosen when it starts", status, "", None, None))
             continue
-        state = trial_state(sweep, entry, queue)
+        state = trial_state(sweep, entry, jobs)
         run_dir = sweep.run_dir(entry)
         value = None if run_dir is None else value_so_far(sweep, run_dir, state)
         doing = "" if run_dir is None else _doing(run_dir, state)

@@ -10,10 +10,13 @@ from typing import Any, Literal
 
 from wavslm_core.data.atomic import replacing
 from wavslm_core.errors import WavslmError, summary
+from wavslm_core.launching.job_record import read_jobs
 from wavslm_core.launching.lock import LOCK_FILE, is_alive, read_holder
 from wavslm_core.launching.prune_files import read_pruned
+from wavslm_core.launching.rank_error import first_error
 from wavslm_core.launching.run_folder import RECIPE_FILE, saved_recipe
 from wavslm_core.launching.runner import is_finished
+from wavslm_core.launching.slurm_state import JobState
 from wavslm_core.launching.stage_record import STAGES_FILE, StageRecord
 from wavslm_core.launching.sweep_folder import SweepFolder, TrialEntry
 from wavslm_core.recipe import Recipe
@@ -40,18 +43,20 @@ class TrialState:
     """`stage`, `step` and the scalars, `valid`, of the validation after which it was stopped."""
 
 
-def trial_state(sweep: SweepFolder, entry: TrialEntry, queue: Mapping[str, str] | None = None) -> TrialState:
-    """Return how a trial does. `queue`: run's name → SLURM's state of the job that has it."""
+def trial_state(
+    sweep: SweepFolder, entry: TrialEntry, jobs: Mapping[int, JobState] | None = None
+) -> TrialState:
+    """Return how a trial does. `jobs`: number of a trial → its last job on SLURM."""
     run_dir = sweep.run_dir(entry)
     if run_dir is None:
         return TrialState("failed", error=entry.error)
     if not (run_dir / RECIPE_FILE).exists():
         return TrialState("waiting")
-    return run_state(run_dir, (queue or {}).get(run_dir.name), registry=sweep.recipe.registry)
+    return run_state(run_dir, (jobs or {}).get(entry.number), registry=sweep.recipe.registry)
 
 
-def run_state(run_dir: Path, job_state: str | None = None, *, registry: Registry | None = None) -> TrialState:
-    """Return how the run in a folder does. `job_state`: of the job that SLURM has for it, if any."""
+def run_state(run_dir: Path, job: JobState | None = None, *, registry: Registry | None = None) -> TrialState:
+    """Return how the run in a folder does. `job`: its last one on SLURM, if any."""
     recipe = saved_recipe(run_dir, registry=registry)
     record = StageRecord(run_dir / STAGES_FILE)
     stages = [name for name, _ in recipe.named_stages()]
@@ -62,23 +67,43 @@ def run_state(run_dir: Path, job_state: str | None = None, *, registry: Registry
     holder = read_holder(run_dir / LOCK_FILE)
     if holder is not None and is_alive(holder, kernel_knows=False):
         return TrialState("running", at.get("running"), recipe=recipe)
-    if job_state is not None:
-        status: Status = "queued" if job_state in ("PENDING", "REQUEUED", "REQUEUE_HOLD") else "running"
+    if job is not None and job.active:
+        status: Status = "queued" if job.waits else "running"
         return TrialState(status, at.get("running") or at.get("interrupted"), recipe=recipe)
     pruned = read_pruned(run_dir)
     if pruned is not None:
         return TrialState("pruned", pruned.get("stage"), recipe=recipe, pruned=pruned)
-    if (run_dir / ERROR_FILE).exists():
-        lines = (run_dir / ERROR_FILE).read_text(encoding="utf-8").splitlines()
-        return TrialState("failed", at.get("failed"), next(iter(lines), "no message"), recipe)
+    told = _told(run_dir)
+    if told is not None:
+        return TrialState("failed", at.get("failed"), told, recipe)
     if "failed" in at:
         return TrialState("failed", at["failed"], f"stage {at['failed']} failed", recipe)
     if "running" in at:
-        said = f"ended without a word during {at['running']}: killed, or out of memory?"
-        return TrialState("failed", at["running"], said, recipe)
-    if "interrupted" in at:
-        return TrialState("interrupted", at["interrupted"], recipe=recipe)
+        how = "without a word: killed, or out of memory?" if job is None else f"as {_ended(job)}"
+        return TrialState("failed", at["running"], f"ended during {at['running']} {how}", recipe)
+    if "interrupted" in at or (job is not None and job.state == "CANCELLED"):
+        return TrialState("interrupted", at.get("interrupted"), recipe=recipe)
+    if job is not None and job.state != "COMPLETED":
+        return TrialState("failed", None, f"ended as {_ended(job)} before it began", recipe)
     return TrialState("waiting", recipe=recipe)
+
+
+def _told(run_dir: Path) -> str | None:
+    """Return the first line of why the last attempt failed, if it left one."""
+    if (run_dir / ERROR_FILE).exists():
+        text = (run_dir / ERROR_FILE).read_text(encoding="utf-8")
+    else:
+        records = read_jobs(run_dir)
+        error = first_error(run_dir, records[-1].job_id) if records else None
+        if error is None:
+            return None
+        text = error.message
+    return next(iter(text.splitlines()), "no message")
+
+
+def _ended(job: JobState) -> str:
+    why = job.reason or job.exit_code
+    return f"{job.state} ({why})" if why else job.state
 
 
 def note_error(run_dir: Path, error: Exception) -> None:

@@ -174,7 +174,7 @@ def test_a_trial_that_was_killed_says_so(
     )
     done = command("run", "r.yaml")
     assert done.returncode == 2
-    assert "ended without a word during break: killed, or out of memory?" in done.stderr
+    assert "ended during break without a word: killed, or out of memory?" in done.stderr
     assert states(tmp_path, example_registry) == ["failed", "failed"]
 
 

@@ -1,0 +1,196 @@
+"""Sweeps as job arrays on a real SLURM."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.slurm.cluster import Cluster
+from tests.slurm.submitted import CODEC, EXAMPLE_PATH, Submitted
+from wavslm_core.launching.job_record import read_jobs
+from wavslm_core.launching.stage_record import StageRecord
+
+
+@pytest.fixture(scope="module")
+def submitted(slurm: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Submitted:
+    return Submitted(tmp_path_factory.mktemp("sweep"), slurm)
+
+
+def wavslm(submitted: Submitted, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run `wavslm` as `Submitted.command` runs `wavslm-run`."""
+    return subprocess.run(
+        [sys.executable, "-m", "wavslm_core.cli.main", *arguments],
+        cwd=submitted.folder,
+        env={
+            **submitted.cluster.environment,
+            "PYTHONPATH": str(EXAMPLE_PATH),
+            "WAVSLM_PLUGINS": "example",
+            "OMP_NUM_THREADS": "1",
+            "COLUMNS": "200",
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def with_sweep(recipe: Path, **sweep: object) -> Path:
+    document = yaml.safe_load(recipe.read_text())
+    recipe.write_text(yaml.safe_dump({**document, "sweep": sweep}))
+    return recipe
+
+
+def sweep_folder(submitted: Submitted, name: str) -> Path:
+    (found,) = (submitted.folder / "runs").glob(f"{name}-sweep-*")
+    return found
+
+
+def trials(folder: Path) -> list[Path]:
+    """Return the folders of the trials, in order."""
+    entries = [json.loads(path.read_text()) for path in (folder / "trials").glob("*.json")]
+    return [folder.parent / entry["run"] for entry in sorted(entries, key=lambda entry: entry["number"])]
+
+
+def array_of(folder: Path) -> str:
+    """Return the id of the array that was submitted last."""
+    tasks = json.loads((folder / "tasks.json").read_text())
+    return str(max(tasks.values(), key=lambda job: int(job.partition("_")[0]))).partition("_")[0]
+
+
+def wait_for_array(submitted: Submitted, array: str, count: int) -> list[str]:
+    """Return the states in which the tasks of an array ended."""
+    names = [f"{array}_{task}" for task in range(count)] if count > 1 else [array]
+    return [
+        submitted.cluster.wait(name, "COMPLETED", "FAILED", "CANCELLED", "OUT_OF_MEMORY") for name in names
+    ]
+
+
+def test_an_array_with_a_trial_that_fails_and_is_run_again_alone(submitted: Submitted) -> None:
+    recipe = submitted.recipe("four", [{"run": "descend", "steps": 20, "pause_s": 0.05}])
+    with_sweep(
+        recipe,
+        trials=[
+            {"label": "good", "stages.descend.floor": 1.0},
+            {"label": "bad", "stages": [{"run": "descend", "floor": 2.0}, {"run": "break"}]},
+            {"label": "fair", "stages.descend.floor": 3.0},
+            {"label": "poor", "stages.descend.floor": 4.0},
+        ],
+        max_parallel=2,
+        metric="valid.loss",
+    )
+    dry = submitted.command(recipe, "--dry-run")
+    assert "#SBATCH --array=0-3%2" in dry.stdout
+    done = submitted.command(recipe)
+    assert done.returncode == 0, done.stderr
+    folder = sweep_folder(submitted, "four")
+    array = array_of(folder)
+    assert f"job {array}: trial 1, 2, 3, 4, logs {folder}/jobs/{array}_*_0_log.out" in done.stdout
+    assert f"follow:  wavslm sweep status runs/{folder.name} --watch" in done.stdout
+    again = submitted.command(recipe)
+    assert again.returncode == 2
+    assert "was submitted before: trial" in again.stderr
+    assert sorted(wait_for_array(submitted, array, 4)) == ["COMPLETED"] * 3 + ["FAILED"]
+    shown = wavslm(submitted, "sweep", "status", folder)
+    assert "3 finished, 1 failed" in shown.stdout
+    assert "the shelf is empty. Put something on it." in shown.stdout
+    assert "best so far: trial 1 (good), 2.218" in shown.stdout
+    results = wavslm(submitted, "sweep", "results", folder)
+    assert results.returncode == 0, results.stderr
+    rows = [line.split("|")[2].strip(" *") for line in results.stdout.splitlines() if line.startswith("|")]
+    assert rows[2:6] == ["good", "fair", "poor", "bad"]
+    assert (folder / "axis_1.png").stat().st_size > 1000
+    # The trial's own folder knows its job and where it logs.
+    (record,) = read_jobs(trials(folder)[1])
+    assert record.job_id == f"{array}_1"
+    assert "the shelf is empty" in (trials(folder)[1] / record.logs[0]).read_text()
+    # The shelf is filled: alone, the failed trial is one job.
+    stages = trials(folder)[1] / "stages.json"
+    document = json.loads(stages.read_text())
+    document["descend"]["status"] = "interrupted"
+    document["break"] = {"status": "finished", "started": "", "seconds": 0.0}
+    stages.write_text(json.dumps(document))
+    retried = wavslm(submitted, "sweep", "retry", folder, "2")
+    assert retried.returncode == 0, retried.stderr
+    alone = array_of(folder)
+    assert f"job {alone}: trial 2, logs" in retried.stdout
+    assert wait_for_array(submitted, alone, 1) == ["COMPLETED"]
+    assert "4 finished" in wavslm(submitted, "sweep", "status", folder).stdout
+    assert "every trial has ended before" in submitted.command(recipe).stdout
+
+
+def test_what_trials_share_is_computed_once_before_them(submitted: Submitted) -> None:
+    stages: list[dict[str, Any]] = [{**CODEC, "steps": 2}, {"run": "tokenize"},
+              {"run": "train_lm", "steps": 2, "batch_size": 2, "crop_tokens": 32}]  # fmt: skip
+    recipe = with_sweep(
+        submitted.recipe("shared", stages),
+        grid={"head.chunk_tokens": [4, 8], "stages.train_lm.lr": [1e-3, 1e-4]},
+        max_parallel=4,
+        metric="valid.loss",
+    )
+    done = submitted.command(recipe, "--wait")
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("job ")]
+    assert "train_codec, tokenize for those that share it, trial 1, logs" in lines[0]
+    assert f"trial 1, 2, 3, 4, after job {lines[0].split()[1].rstrip(':')}" in lines[1]
+    folder = sweep_folder(submitted, "shared")
+    first, *others = trials(folder)
+    for run in others:
+        record = StageRecord(run / "stages.json").entries
+        assert {name: entry.get("adopted_from") for name, entry in record.items()} == {
+            "train_codec": first.name,
+            "tokenize": first.name,
+            "train_lm": None,
+        }
+        assert (run / "codec" / "model.safetensors").samefile(first / "codec" / "model.safetensors")
+    assert "4 finished" in wavslm(submitted, "sweep", "status", folder).stdout
+
+
+def test_optuna_chooses_in_the_tasks_of_an_array(submitted: Submitted) -> None:
+    pytest.importorskip("optuna")
+    recipe = with_sweep(
+        submitted.recipe("study", [{"run": "descend", "steps": 20, "pause_s": 0.01}]),
+        sampler="optuna",
+        random={"stages.descend.floor": {"uniform": [1, 9]}, "trials": 4},
+        metric="valid.loss",
+        max_parallel=2,
+    )
+    done = submitted.command(recipe)
+    assert done.returncode == 0, done.stderr
+    folder = sweep_folder(submitted, "study")
+    assert "4 queued" in (shown := wavslm(submitted, "sweep", "status", folder).stdout) or "running" in shown
+    assert wait_for_array(submitted, array_of(folder), 4) == ["COMPLETED"] * 4
+    assert "4 finished" in wavslm(submitted, "sweep", "status", folder).stdout
+    entries = [json.loads(path.read_text()) for path in sorted((folder / "trials").glob("*.json"))]
+    assert sorted(entry["study_number"] for entry in entries) == [0, 1, 2, 3]
+    assert len({entry["run"] for entry in entries}) == 4
+
+
+def test_stopping_saves_what_runs_and_cancels_what_waits(submitted: Submitted) -> None:
+    recipe = with_sweep(
+        submitted.recipe("long", [{"run": "count", "steps": 2000, "pause_s": 0.1}]),
+        seeds=[0, 1, 2],
+        max_parallel=1,
+    )
+    assert submitted.command(recipe).returncode == 0
+    folder = sweep_folder(submitted, "long")
+    array = array_of(folder)
+    submitted.wait_until(lambda: (trials(folder)[0] / "count.txt").exists(), "the first step")
+    assert "1 running, 2 queued" in wavslm(submitted, "sweep", "status", folder).stdout
+    stopped = wavslm(submitted, "sweep", "stop", folder)
+    assert stopped.returncode == 0, stopped.stderr
+    assert "cancelled before they ran: trial 2, 3" in stopped.stdout
+    assert "asked to save and to end: trial 1" in stopped.stdout
+    assert wait_for_array(submitted, array, 3) == ["FAILED", "CANCELLED", "CANCELLED"]
+    assert "3 interrupted" in wavslm(submitted, "sweep", "status", folder).stdout
+    counted = len((trials(folder)[0] / "count.txt").read_text().split())
+    for run in trials(folder):
+        (run / "count.txt").write_text("".join(f"{step}\n" for step in range(max(counted, 1998))))
+    assert submitted.command(recipe).returncode == 0
+    assert wait_for_array(submitted, array_of(folder), 3) == ["COMPLETED"] * 3
+    assert "3 finished" in wavslm(submitted, "sweep", "status", folder).stdout

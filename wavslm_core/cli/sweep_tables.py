@@ -1,0 +1,55 @@
+"""How a sweep does, as a table."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from wavslm_core.launching.sweep_folder import SweepFolder
+from wavslm_core.launching.sweep_status import SweepStatus, sweep_status
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+EVERY_S = 2.0
+
+
+def show_sweep(sweep: SweepFolder) -> None:
+    """Print a row for each trial, counts and the best one."""
+    from rich.console import Console
+
+    Console(markup=False, highlight=False).print(_shown(sweep, sweep_status(sweep)))
+
+
+def watch_sweep(sweep: SweepFolder) -> None:
+    """Print the same again and again, until nothing runs or waits in a queue."""
+    from rich.console import Console
+    from rich.live import Live
+
+    now = sweep_status(sweep)
+    with Live(_shown(sweep, now), console=Console(markup=False, highlight=False), auto_refresh=False) as live:
+        while not now.has_ended:
+            time.sleep(EVERY_S)
+            now = sweep_status(sweep)
+            live.update(_shown(sweep, now), refresh=True)
+
+
+def _shown(sweep: SweepFolder, now: SweepStatus) -> RenderableType:
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    from wavslm_core.evaluation.report.ranking import number_text
+
+    metric = sweep.sweep.metric
+    table = Table(box=None, pad_edge=False)
+    for column in ("", "trial", "state", "stage", *([metric.path] if metric is not None else []), "error"):
+        table.add_column(column, overflow="fold")
+    for row in now.rows:
+        value = "" if row.value is None else number_text(row.value)[0]
+        values = [value] if metric is not None else []
+        table.add_row(str(row.number), row.label, row.status, row.doing, *values, row.error or "")
+    best = ""
+    if now.best is not None and now.best.value is not None:
+        best = f"\nbest so far: trial {now.best.number} ({now.best.label}), {number_text(now.best.value)[0]}"
+    return Group(table, Text(f"\n{sweep.path}: {now.counts}{best}"))
