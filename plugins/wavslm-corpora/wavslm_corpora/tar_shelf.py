@@ -120,12 +120,16 @@ def _fetch(place: str, copy: Path) -> None:
         download(place, copy, checksum=None, instead=instead)
         return
     gopen = optional("webdataset.gopen", extra="webdataset", corpus="webdataset").gopen
+
+    def failed(_: Path, error: Exception) -> DataError:
+        return DataError(f"{place} cannot be fetched to {copy}: {summary(error)}. {instead}")
+
     try:
-        with replacing(copy) as beside, beside.open("wb") as target, gopen(place) as stream:
+        with replacing(copy, error=failed) as beside, beside.open("wb") as target, gopen(place) as stream:
             shutil.copyfileobj(stream, target, 1 << 20)
             if not target.tell():
                 raise DataError(f"{place} cannot be fetched: it is empty. {instead}")
     except DataError:
         raise
     except Exception as error:
-        raise DataError(f"{place} cannot be fetched: {summary(error)}. {instead}") from error
+        raise failed(copy, error) from error

@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from made_corpora import Host, encoded, noise, write_tar
+from pydantic import ValidationError
+
+from wavslm_core.errors import DataError, PluginError
+from wavslm_corpora.tars import Tars
+from wavslm_corpora.webdataset_config import WebDatasetConfig
+
+
+def seconds_of(number: int) -> float:
+    return 0.3 + 0.1 * (number % 5)
+
+
+def members(first: int, count: int = 6, *, kind: str = "flac") -> dict[str, bytes]:
+    """Return samples as the library writes them, the recording after its notes, numbers falling."""
+    found: dict[str, bytes] = {}
+    for number in reversed(range(first, first + count)):
+        found[f"{number:06d}.json"] = json.dumps({"speaker": number // 4, "text": f"json {number}"}).encode()
+        if number % 2:
+            found[f"{number:06d}.txt"] = f"txt {number}\n".encode()
+        found[f"{number:06d}.{kind}"] = encoded(noise(seconds_of(number), seed=number), kind=kind)
+        found[f"{number:06d}.cls"] = b"3"
+    return found
+
+
+def tars(folder: Path, count: int = 3, **options: Any) -> list[Path]:
+    return [
+        write_tar(folder / f"part-{index:03d}.tar", members(6 * index, **options)) for index in range(count)
+    ]
+
+
+def open_tars(tmp_path: Path, train: Any, **options: Any) -> Tars:
+    return Tars(WebDatasetConfig(train=train, **options), cache_dir=tmp_path / "cache")
+
+
+@pytest.mark.parametrize("kind", ["flac", "wav", "ogg", "mp3"])
+def test_any_member_is_read_at_random(tmp_path: Path, kind: str) -> None:
+    tars(tmp_path / "tars", kind=kind)
+    corpus = open_tars(tmp_path, f"{tmp_path}/tars/part-{{000..002}}.tar", valid_fraction=0)
+    utterances = corpus.utterances("train")
+    assert [item.id for item in utterances] == [
+        f"part-{number // 6:03d}.tar/{number:06d}.{kind}" for number in range(18)
+    ]
+    assert [item.speaker for item in utterances] == [str(number // 4) for number in range(18)]
+    assert [item.text for item in utterances[:2]] == ["json 0", "txt 1"]
+    for number in (17, 3, 8, 0):
+        assert utterances[number].seconds == pytest.approx(seconds_of(number), abs=0.1)
+        waveform = corpus.load(utterances[number], sample_rate_hz=16000)
+        if kind in ("flac", "wav"):
+            expected = torch.from_numpy(noise(seconds_of(number), seed=number))
+            torch.testing.assert_close(waveform, expected, atol=1e-4, rtol=0)
+            crop = corpus.load_crop(utterances[number], start=1000, samples=500, sample_rate_hz=16000)
+            torch.testing.assert_close(crop, waveform[1000:1500])
+
+
+def test_reading_one_touches_only_its_bytes(tmp_path: Path) -> None:
+    (tar,) = tars(tmp_path, 1)
+    corpus = open_tars(tmp_path, str(tar), valid_fraction=0, rescan=False)
+    utterances = corpus.utterances("train")
+    last = corpus.load(utterances[0], sample_rate_hz=16000)
+    data = bytearray(tar.read_bytes())
+    manifest = corpus.manifest
+    place = manifest.find(utterances[0].id)
+    assert place is not None
+    start = int(manifest.stamps[place])
+    end = start + int(manifest.sizes[place])
+    for index in range(len(data)):
+        if not start <= index < end:
+            data[index] = 0
+    tar.write_bytes(data)
+    assert torch.equal(corpus.load(utterances[0], sample_rate_hz=16000), last)
+
+
+def test_splits_and_speakers(tmp_path: Path) -> None:
+    paths = tars(tmp_path / "tars", 8)
+    divided = open_tars(tmp_path, f"{tmp_path}/tars/part-*.tar", valid_fraction=0.3)
+    train, valid = divided.utterances("train"), divided.utterances("valid")
+    assert len(train) + len(valid) == 48
+    assert {item.speaker for item in train}.isdisjoint(item.speaker for item in valid)
+    with pytest.raises(DataError, match=r"no split 'test'; name its tars in `data.test`"):
+        divided.utterances("test")
+    with pytest.raises(DataError, match="no split 'tset'"):
+        divided.utterances("tset")
+    named = open_tars(tmp_path, [str(path) for path in paths[:6]], valid=str(paths[6]), test=[str(paths[7])])
+    assert [len(named.utterances(split)) for split in ("train", "valid", "test")] == [36, 6, 6]
+
+
+def test_a_changed_tar_is_read_again_and_the_others_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = tars(tmp_path / "tars")
+    pattern = f"{tmp_path}/tars/*.tar"
+    before = open_tars(tmp_path, pattern, valid_fraction=0).fingerprint("train")
+    read: list[str] = []
+    original = Tars.source_of
+
+    def counting(self: Tars, recording: Any) -> Any:
+        read.append(recording.name)
+        return original(self, recording)
+
+    monkeypatch.setattr(Tars, "source_of", counting)
+    assert open_tars(tmp_path, pattern, valid_fraction=0).fingerprint("train") == before
+    assert read == []
+    write_tar(paths[1], members(6, 7))
+    again = open_tars(tmp_path, pattern, valid_fraction=0)
+    assert len(again.utterances("train")) == 19
+    assert again.fingerprint("train") != before
+    assert {name.partition("/")[0] for name in read} == {"part-001.tar"}
+
+
+def test_bad_members_are_left_out_with_a_reason(tmp_path: Path) -> None:
+    content = members(0, 2) | {"000007.flac": b"", "000008.wav": b"no audio", "000009.json": b"{broken"}
+    write_tar(tmp_path / "a.tar", content | {"000009.flac": encoded(noise(0.3))})
+    corpus = open_tars(tmp_path, f"{tmp_path}/a.tar", valid_fraction=0)
+    assert len(corpus.utterances("train")) == 3
+    reasons = {item.id: item.reason for item in corpus.rejected("train")}
+    assert list(reasons) == ["a.tar/000007.flac", "a.tar/000008.wav"]
+    assert "is empty" in reasons["a.tar/000007.flac"]
+    assert "cannot be read as audio" in reasons["a.tar/000008.wav"]
+
+
+def test_members_are_cut_like_files(tmp_path: Path) -> None:
+    write_tar(tmp_path / "a.tar", {"long.flac": encoded(noise(5.0))})
+    cut = {"by": "fixed", "seconds": 2, "shortest_seconds": 0.5}
+    corpus = open_tars(tmp_path, f"{tmp_path}/a.tar", valid_fraction=0, cut=cut)
+    utterances = corpus.utterances("train")
+    assert [item.seconds for item in utterances] == [2, 2, 1]
+    waveform = corpus.load(utterances[1], sample_rate_hz=16000)
+    torch.testing.assert_close(waveform, torch.from_numpy(noise(5.0)[32000:64000]), atol=1e-4, rtol=0)
+
+
+def test_tars_elsewhere_are_fetched_once_and_room_is_bounded(host: Host, tmp_path: Path) -> None:
+    paths = tars(host.folder)
+    room = 2.5 * max(path.stat().st_size for path in paths)
+    url = f"{host.url}/part-{{000..002}}.tar"
+    kept = open_tars(tmp_path / "kept", url, valid_fraction=0)
+    first = [kept.load(item, sample_rate_hz=16000) for item in kept.utterances("train")]
+    assert [path for path, _ in host.asked] == ["/part-000.tar", "/part-001.tar", "/part-002.tar"]
+    bounded = open_tars(tmp_path / "bounded", url, valid_fraction=0, keep_gb=room / 1e9)
+    copies = tmp_path / "bounded" / "cache" / "webdataset-tars"
+    for item, expected in zip(bounded.utterances("train"), first, strict=True):
+        assert torch.equal(bounded.load(item, sample_rate_hz=16000), expected)
+        assert sum(path.stat().st_size for path in copies.glob("*.tar")) <= room
+    local = open_tars(tmp_path / "local", f"{host.folder}/*.tar", valid_fraction=0)
+    assert local.fingerprint("train") == kept.fingerprint("train")
+    with pytest.raises(DataError, match="the server answers 404. Check the URL, or copy the tars"):
+        open_tars(tmp_path, f"{host.url}/nowhere.tar").utterances("train")
+
+
+def test_other_schemes_go_through_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tar,) = tars(tmp_path, 1)
+    # `file:` is the one scheme of the library that needs no host.
+    gopen = (
+        sys.modules["webdataset.gopen"]
+        if "webdataset.gopen" in sys.modules
+        else __import__("webdataset.gopen", fromlist=["gopen"])
+    )
+    monkeypatch.setitem(gopen.gopen_schemes, "file", gopen.gopen_schemes["http"])
+    corpus = open_tars(tmp_path, f"file://{tar}", valid_fraction=0)
+    assert len(corpus.utterances("train")) == 6
+    with pytest.raises(DataError, match="cannot be fetched"):
+        open_tars(tmp_path, f"file://{tmp_path}/nowhere.tar").utterances("train")
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("pipe:cat x.tar", "would run a command, which recipes may not"),
+        ("s3://bucket/x.tar", r"'s3' is not among .*https.*For S3 give the bucket's https:// URLs"),
+        ("htps://x/y.tar", "'htps' is not among .*Did you mean 'https'"),
+        ("x.tar.gz", "compressed tars have no random access. Unpack it with gunzip"),
+        ("nowhere/x.tar", "no file is nowhere/x.tar"),
+    ],
+)
+def test_what_cannot_work_is_refused(tmp_path: Path, place: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        open_tars(tmp_path, place).utterances("train")
+
+
+def test_damaged_tars_are_refused(tmp_path: Path) -> None:
+    (tar,) = tars(tmp_path, 1)
+    whole = tar.read_bytes()
+    for damaged, message in (
+        (whole[: len(whole) // 2], "cut off|damaged"),
+        (whole[:-10240], "damaged or cut off|cut off"),
+        (b"no tar at all" * 100, "is no plain tar"),
+        (gzip.compress(whole), "is no plain tar.*gunzip"),
+        (b"", "is no plain tar"),
+    ):
+        tar.write_bytes(damaged)
+        with pytest.raises(DataError, match=message):
+            open_tars(tmp_path, str(tar)).utterances("train")
+    write_tar(tar, {"notes.txt": b"x"})
+    with pytest.raises(DataError, match="hold no WAV, FLAC, OGG or MP3 member"):
+        open_tars(tmp_path, str(tar)).utterances("train")
+
+
+def test_two_tars_of_one_name_are_refused(tmp_path: Path) -> None:
+    first, second = (tars(tmp_path / name, 1)[0] for name in "ab")
+    with pytest.raises(DataError, match="have the same name"):
+        open_tars(tmp_path, [str(first), str(second)]).utterances("train")
+
+
+def test_without_the_library_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "webdataset.shardlists", None)
+    with pytest.raises(PluginError, match=r"needs the package webdataset.*pip install 'wavslm-corpora\[web"):
+        open_tars(tmp_path, "x.tar").utterances("train")
+
+
+@pytest.mark.parametrize(
+    "options", [{"train": []}, {"train": "x", "keep_gb": 0}, {"train": "x", "shuffle": 3}]
+)
+def test_what_a_recipe_can_get_wrong(options: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        WebDatasetConfig(**options)
