@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +39,13 @@ class Submitted:
                 noise_S = 0.1 * torch.randn(48_000, generator=generator)
                 write_audio(folder / "corpus" / split / f"{number}.wav", noise_S, 16_000)
 
-    def recipe(self, name: str, stages: list[dict[str, Any]], **launch: Any) -> Path:
+    def recipe(self, name: str, stages: Sequence[Any], **launch: Any) -> Path:
         """Write a recipe that runs on SLURM, on the CPU."""
-        document = {
+        document: dict[str, Any] = {
             "name": name,
             **{role: {"name": "fake"} for role in PARTS},
             "data": {"corpus": "folder", "path": str(self.folder / "corpus")},
-            "stages": stages,
+            "stages": list(stages),
             "launch": {"on": "slurm", "device": "cpu", "cpus_per_task": 1, "timeout_min": 5, **launch},
         }
         path = self.folder / f"{name}.yaml"
@@ -73,30 +73,30 @@ class Submitted:
         """Submit; return the run's folder and the jobs that were queued."""
         known = {record.job_id for run in self.runs(recipe) for record in read_jobs(run)}
         done = self.command(recipe, *overrides)
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
         (run,) = self.runs(recipe)
         return run, [record for record in read_jobs(run) if record.job_id not in known]
 
     def run_here(self, recipe: Path, *overrides: str) -> Path:
         """Run the recipe without SLURM, uninterrupted, in another folder; return the run's."""
         done = self.command(recipe, "launch.on=local", "launch.device=cpu", "--runs-dir", "here", *overrides)
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
         (run,) = (self.folder / "here").glob(f"{recipe.stem}-*")
         return run
 
     def runs(self, recipe: Path) -> list[Path]:
         return list((self.folder / "runs").glob(f"{recipe.stem}-*"))
 
-    def wait_for_step(self, run: Path, step: int) -> None:
-        """Wait until a training is past a step."""
+    def wait_for_steps(self, run: Path, count: int) -> None:
+        """Wait until a training has made so many steps more."""
 
-        def there() -> bool:
-            steps = [line["step"] for line in read_metrics(run / "metrics.jsonl")]
-            return bool(steps) and steps[-1] >= step
+        def last() -> int:
+            return max((line["step"] for line in read_metrics(run / "metrics.jsonl")), default=0)
 
-        self.wait_until(there, f"step {step} of {run}")
+        begin = last()
+        self.wait_until(lambda: last() >= begin + count, f"{count} more steps of {run}")
 
-    def wait_until(self, happened: Callable[[], bool], what: str, *, timeout_s: float = 90) -> None:
+    def wait_until(self, happened: Callable[[], bool], what: str, *, timeout_s: float = 180) -> None:
         end = time.monotonic() + timeout_s
         while not happened():
             if time.monotonic() > end:

@@ -14,14 +14,16 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, NoReturn
 
+import wavslm_core
 from wavslm_core.errors import WavslmError
 from wavslm_core.launching.base import Outcome
 from wavslm_core.launching.code_snapshot import changed_since
 from wavslm_core.launching.job_record import JOBS_FOLDER
-from wavslm_core.launching.rank_error import describe, error_path, write_error
+from wavslm_core.launching.rank_error import RankError, describe, error_path, first_error, write_error
 from wavslm_core.launching.run_folder import saved_recipe
 from wavslm_core.launching.signals import EXIT_INTERRUPTED, IN_A_JOB, StopRequest
 from wavslm_core.launching.starts import count_start
@@ -29,6 +31,7 @@ from wavslm_core.processes import Share
 from wavslm_core.recipe.launch import SlurmLaunch
 
 EXIT_BUG, EXIT_MENDABLE = 1, 2
+LOOK_FOR_OTHERS_S = 2.0
 VISIBLE_GPUS = "WAVSLM_VISIBLE_GPUS"
 """Hands CUDA_VISIBLE_DEVICES on to the job: submitit's local executor hides every GPU."""
 
@@ -57,6 +60,7 @@ class RunJob:
             error_path(run_dir, job.job_id, rank).unlink(missing_ok=True)
             try:
                 if rank == 0:
+                    _say(f"code: {Path(wavslm_core.__file__).parent}")
                     _clear_half_pickles(run_dir, job.job_id)
                     self._count_start(run_dir, job.job_id)
                 _export_addresses(several)
@@ -156,14 +160,27 @@ def _slurm_ends_it(job_id: str) -> bool:
     return state != "JobState=RUNNING"
 
 
+def _first_of_all(run_dir: Path, job_id: str) -> RankError | None:
+    """Return why the process that was lost failed, if it told within two seconds."""
+    end = time.monotonic() + LOOK_FOR_OTHERS_S
+    while True:
+        first = first_error(run_dir, job_id)
+        if first is not None and first.kind != "lost":
+            return first
+        if time.monotonic() > end:
+            return None
+        time.sleep(0.1)
+
+
 def _fail(error: Exception, run_dir: Path, job_id: str, rank: int, *, several: bool) -> NoReturn:
     """Say why in the log and in a file, and leave with an exit code."""
     told = describe(error, rank)
     write_error(run_dir, job_id, told)
     if os.environ.get("SUBMITIT_EXECUTOR") != "local":
         # There the command that started the job tells it.
-        if told.kind == "bug":
-            sys.stderr.write(f"{told.details}\n")
+        first = _first_of_all(run_dir, job_id) if told.kind == "lost" else told
+        if first is not None and first.kind == "bug":
+            sys.stderr.write(f"{first.title}\n{first.details}\n" if several else f"{first.details}\n")
         prefix = f"rank {rank}: " if several else ""
         for line in told.message.splitlines():
             sys.stderr.write(f"{prefix}error: {line}\n")

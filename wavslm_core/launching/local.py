@@ -22,7 +22,7 @@ from wavslm_core.launching.in_process import run_in_process
 from wavslm_core.launching.job import VISIBLE_GPUS, RunJob
 from wavslm_core.launching.job_logs import GrowingLog
 from wavslm_core.launching.job_record import JOBS_FOLDER, add_jobs, new_record
-from wavslm_core.launching.planned_jobs import PlannedJob, plan_jobs
+from wavslm_core.launching.planned_jobs import PlannedJob, jobs_left
 from wavslm_core.launching.queued import refuse_queued
 from wavslm_core.launching.rank_error import first_error, to_exception
 from wavslm_core.launching.run_folder import RECIPE_FILE, saved_recipe
@@ -39,12 +39,12 @@ class LocalLauncher(Launcher[LaunchConfig]):
     """Runs the stages on this machine."""
 
     def launch(self, run_dir: Path, say: Say) -> Outcome:
-        jobs = plan_jobs(saved_recipe(run_dir))
-        if not any(_in_child(job.launch) for job in jobs):
+        recipe = saved_recipe(run_dir)
+        if not any(_in_child(recipe.launch_for(stage)) for stage in recipe.stages):
             return run_in_process(run_dir, say)
         refuse_queued(run_dir)
         clear_stop(run_dir)
-        for job in jobs:
+        for job in jobs_left(run_dir, say):
             for share in job.shares:
                 outcome = run_in_child(run_dir, job, share, say)
                 if outcome.status != "finished":

@@ -6,7 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
+from wavslm_core.launching.base import Say
+from wavslm_core.launching.run_folder import saved_recipe
+from wavslm_core.launching.runner import is_finished
 from wavslm_core.processes import WHOLE, Share
 from wavslm_core.recipe import Recipe
 from wavslm_core.recipe.launch import LaunchConfig, SlurmLaunch
@@ -60,6 +64,19 @@ def plan_jobs(
     if to_finish is not None:
         jobs.append(to_finish)
     return tuple(jobs)
+
+
+def jobs_left(run_dir: Path, say: Say) -> tuple[PlannedJob, ...]:
+    """Return the jobs that a run folder still needs, and say which stages were finished before."""
+    recipe = saved_recipe(run_dir)
+    finished = {
+        name: is_finished(run_dir, stages=(name,), registry=recipe.registry)
+        for name, _ in recipe.named_stages()
+    }
+    for name, done in finished.items():
+        if done:
+            say(f"stage {name}: finished before, skipped")
+    return plan_jobs(recipe, finished=finished.__getitem__)
 
 
 def _one_task(launch: LaunchConfig) -> LaunchConfig:

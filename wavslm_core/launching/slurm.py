@@ -7,7 +7,8 @@ wait for those, and a stage with `array` is a job array. What happens in a job i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,10 +17,10 @@ from wavslm_core.launching.base import Launcher, Outcome, Say
 from wavslm_core.launching.code_snapshot import CODE_FOLDER, save_code
 from wavslm_core.launching.job import RunJob
 from wavslm_core.launching.job_record import JOBS_FOLDER, JobRecord, add_jobs, new_record
-from wavslm_core.launching.planned_jobs import PlannedJob, plan_jobs
+from wavslm_core.launching.planned_jobs import PlannedJob, jobs_left, plan_jobs
 from wavslm_core.launching.queued import submitting
 from wavslm_core.launching.run_folder import RECIPE_FILE, saved_recipe
-from wavslm_core.launching.runner import is_finished
+from wavslm_core.launching.slurm_state import cancel
 from wavslm_core.launching.stop_file import clear_stop
 from wavslm_core.recipe import Recipe
 from wavslm_core.recipe.launch import SlurmLaunch
@@ -34,20 +35,26 @@ class SlurmLauncher(Launcher[SlurmLaunch]):
     def launch(self, run_dir: Path, say: Say) -> Outcome:
         run_dir = run_dir.absolute()
         recipe = saved_recipe(run_dir)
-        jobs = plan_jobs(recipe, finished=lambda name: is_finished(run_dir, stages=(name,)))
+        jobs = jobs_left(run_dir, say)
         if not jobs:
-            say("every stage finished before")
             return Outcome("finished")
         with submitting(run_dir):
             clear_stop(run_dir)
             save_code(run_dir, copy=any(_slurm(job).copy_code for job in jobs))
-            before: tuple[str, ...] = ()
-            for job in jobs:
-                record = _submit_planned(job, run_dir, name=recipe.name, after=before)
-                add_jobs(run_dir, [record])
-                waits = f", after job {before[0]}" if before else ""
-                say(f"job {record.job_id}: {job}{waits}, log {run_dir / record.logs[0]}")
-                before = (record.job_id,)
+            records: list[JobRecord] = []
+            try:
+                for job in jobs:
+                    after = [record.job_id for record in records[-1:]]
+                    records.append(_submit_planned(job, run_dir, name=recipe.name, after=after))
+                add_jobs(run_dir, records)
+            except BaseException:
+                # No half of a chain.
+                if records:
+                    cancel([record.job_id for record in reversed(records)])
+                raise
+        for job, record in zip(jobs, records, strict=True):
+            waits = f", after job {record.depends_on[0]}" if record.depends_on else ""
+            say(f"job {record.job_id}: {job}{waits}, log {run_dir / record.logs[0]}")
         return Outcome("submitted")
 
     def where(self) -> str:
@@ -159,10 +166,12 @@ def submit(
     try:
         tasks = at_once or len(jobs)
         executor = slurm_executor(launch, run_dir, name=name, after=after, need=need, tasks=tasks)
-        submitted = executor.submit_array(list(jobs)) if len(jobs) > 1 else [executor.submit(jobs[0])]
+        # submitit shows what sbatch says, and raises it as well.
+        with redirect_stderr(StringIO()):
+            submitted = executor.submit_array(list(jobs)) if len(jobs) > 1 else [executor.submit(jobs[0])]
     except (FailedJobError, FailedSubmissionError) as error:
-        said = " ".join(str(error).split()).removeprefix("sbatch: error: ")
-        raise WavslmError(f"sbatch refuses the job: {said}") from None
+        lines = [line.removeprefix("sbatch: error: ") for line in str(error).splitlines()]
+        raise WavslmError(f"sbatch refuses the job: {'; '.join(lines)}") from None
     except RuntimeError as error:
         if "srun" not in str(error):
             raise
