@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -152,18 +153,14 @@ def test_tars_elsewhere_are_fetched_once_and_room_is_bounded(host: Host, tmp_pat
         assert sum(path.stat().st_size for path in copies.glob("*.tar")) <= room
     local = open_tars(tmp_path / "local", f"{host.folder}/*.tar", valid_fraction=0)
     assert local.fingerprint("train") == kept.fingerprint("train")
-    with pytest.raises(DataError, match="the server answers 404. Check the URL, or copy the tars"):
+    with pytest.raises(DataError, match=r"the server answers 404\. Check the URL, or copy the tars"):
         open_tars(tmp_path, f"{host.url}/nowhere.tar").utterances("train")
 
 
 def test_other_schemes_go_through_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tar,) = tars(tmp_path, 1)
     # `file:` is the one scheme of the library that needs no host.
-    gopen = (
-        sys.modules["webdataset.gopen"]
-        if "webdataset.gopen" in sys.modules
-        else __import__("webdataset.gopen", fromlist=["gopen"])
-    )
+    gopen = import_module("webdataset.gopen")
     monkeypatch.setitem(gopen.gopen_schemes, "file", gopen.gopen_schemes["http"])
     corpus = open_tars(tmp_path, f"file://{tar}", valid_fraction=0)
     assert len(corpus.utterances("train")) == 6

@@ -44,10 +44,15 @@ def indexed(
 
 
 def read_member(tar: Path, name: str, *, offset: int, size: int) -> AudioBytes:
-    """Return a member's bytes. Raises: AudioError when they are not there any more."""
+    """Return a member's bytes.
+
+    Raises: FileNotFoundError when the tar is gone, AudioError when it cannot be read or is shorter now.
+    """
     try:
         with tar.open("rb") as stream:
             data = os.pread(stream.fileno(), size, offset)
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise AudioError(f"{tar} cannot be read: {error.strerror}") from error
     if len(data) < size:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -91,13 +93,16 @@ class TarShelf:
         digest = hashlib.sha256(place.encode()).hexdigest()[:12]
         copy = self._folder / f"{digest}-{place.rpartition('/')[2]}"
         if not copy.exists():
-            with one_at_a_time(copy.with_name(f".{copy.name}.lock")):
+            # Where room is bounded, tars come one after the other: each must see what the others hold.
+            which = copy.name if self._keep_bytes is None else "shelf"
+            with one_at_a_time(self._folder / f".{which}.lock"):
                 if not copy.exists():
                     self._make_room()
                     _fetch(place, copy)
         if self._keep_bytes is not None:
-            # The time of last use decides which copy goes first.
-            copy.touch()
+            # The time of last use decides which copy goes first. It may be gone again already.
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(copy)
         return copy
 
     def _make_room(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterable
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from wavslm_core.data.recorded import Recordings
 
 SPLITS = ("train", "valid", "test")
+FETCHES = 3
 
 
 class Tars(RecordedCorpus):
@@ -88,8 +90,12 @@ class Tars(RecordedCorpus):
     def _read_member(self, name: str, *, offset: int, size: int) -> AudioBytes:
         from wavslm_corpora.tar_index import read_member
 
-        tar = self._shelf.local(self._places[name.partition("/")[0]])
-        return read_member(tar, name, offset=offset, size=size)
+        place = self._places[name.partition("/")[0]]
+        for _ in range(FETCHES):
+            # A copy can make room for another between here and its opening.
+            with contextlib.suppress(FileNotFoundError):
+                return read_member(self._shelf.local(place), name, offset=offset, size=size)
+        raise AudioError(f"{place} is gone; check the path, and raise `data.keep_gb` if it is set")
 
     def recordings_of(self, split: str) -> Recordings:
         import numpy as np
