@@ -11,10 +11,10 @@ from wavslm_core.launching.slurm_state import cancel, is_active, job_states, que
 
 
 def test_states_of_jobs_and_tasks(slurm: Cluster, tmp_path: Path) -> None:
-    array = slurm.submit("sleep 60", "--array=0-3", "--cpus-per-task=2", folder=tmp_path)
-    after = slurm.submit("true", f"--dependency=afterok:{array}", folder=tmp_path)
-    failed = slurm.submit("exit 3", "--partition=high", folder=tmp_path)
+    failed = slurm.submit("exit 3", folder=tmp_path)
     slurm.wait(failed, "FAILED")
+    array = slurm.submit("sleep 600", "--array=0-3", "--cpus-per-task=2", folder=tmp_path)
+    after = slurm.submit("true", f"--dependency=afterok:{array}", folder=tmp_path)
     for task in range(2):
         slurm.wait(f"{array}_{task}", "RUNNING")
 
