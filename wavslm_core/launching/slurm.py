@@ -62,7 +62,8 @@ class SlurmLauncher(Launcher[SlurmLaunch]):
         processes = config.nodes * config.tasks
         amount = f"{config.nodes} node{'s' * (config.nodes > 1)}"
         if config.gpus_per_node:
-            amount += f" with {config.gpus_per_node} GPU{'s' * (config.gpus_per_node > 1)} each"
+            each = " each" if config.nodes > 1 else ""
+            amount += f" with {config.gpus_per_node} GPU{'s' * (config.gpus_per_node > 1)}{each}"
         partition = f", partition {config.partition}" if config.partition else ""
         return f"on SLURM{partition}: {amount}, {processes} process{'es' * (processes > 1)}"
 

@@ -1,0 +1,129 @@
+"""One job at a time per run folder, on this machine and between machines."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from wavslm_core.errors import WavslmError
+from wavslm_core.launching import lock
+from wavslm_core.launching.lock import LOCK_FILE, STALE_S, Holder, RunLock, read_holder
+from wavslm_core.processes import Share
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from wavslm_core.launching.lock import RunLock
+with RunLock(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def left_behind(folder: Path, *, silent_s: float, host: str = "elsewhere", job_id: str | None = None) -> None:
+    """Write what a holder that did not end well leaves."""
+    then = time.time() - silent_s
+    holder = Holder(pid=1, host=host, job_id=job_id, since=then, heartbeat=then)
+    (folder / LOCK_FILE).write_text(json.dumps(asdict(holder)))
+
+
+def test_another_process_is_named_and_its_death_frees_the_run(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    with (
+        pytest.raises(WavslmError, match=rf"in use by process {process.pid} on {socket.gethostname()}"),
+        RunLock(tmp_path),
+    ):
+        pass
+    process.kill()
+    process.communicate()
+    with RunLock(tmp_path):
+        holder = read_holder(tmp_path / LOCK_FILE)
+        assert holder is not None
+        assert holder.pid == os.getpid()
+    assert read_holder(tmp_path / LOCK_FILE) is None
+
+
+def test_the_heartbeat_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "BEAT_S", 0.05)
+    with RunLock(tmp_path):
+        first = read_holder(tmp_path / LOCK_FILE)
+        assert first is not None
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            later = read_holder(tmp_path / LOCK_FILE)
+            assert later is not None
+            if later.heartbeat > first.heartbeat:
+                break
+            time.sleep(0.05)
+        assert later.heartbeat > first.heartbeat
+        assert later.pid == first.pid
+
+
+def test_a_silent_holder_on_another_machine_is_taken_over_with_a_word(tmp_path: Path) -> None:
+    left_behind(tmp_path, silent_s=STALE_S + 60)
+    said: list[str] = []
+    with RunLock(tmp_path, say=said.append):
+        pass
+    assert len(said) == 1
+    assert (
+        "was held by process 1 on elsewhere (last heartbeat 240 s ago), which is gone: taking over" in said[0]
+    )
+
+
+def test_a_holder_on_another_machine_that_beats_is_believed(tmp_path: Path) -> None:
+    left_behind(tmp_path, silent_s=20)
+    with (
+        pytest.raises(WavslmError, match=r"in use by process 1 on elsewhere .last heartbeat 20 s ago"),
+        RunLock(tmp_path),
+    ):
+        pass
+    assert read_holder(tmp_path / LOCK_FILE) is not None, "whoever it is still has it"
+
+
+@pytest.mark.parametrize(("states", "taken"), [({}, True), ({"12": "RUNNING"}, False), (None, False)])
+def test_slurm_knows_better(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, states: dict[str, str] | None, taken: bool
+) -> None:
+    left_behind(tmp_path, silent_s=20, job_id="12")
+    answer = None if states is None else "12" in states
+    monkeypatch.setattr("wavslm_core.launching.slurm_state.is_active", lambda job_id: answer)
+    if taken:
+        with RunLock(tmp_path):
+            pass
+    else:
+        with pytest.raises(WavslmError, match="job 12"), RunLock(tmp_path):
+            pass
+
+
+def test_a_restarted_job_finds_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left_behind(tmp_path, silent_s=2, job_id="12_3")
+    monkeypatch.setenv("SLURM_JOB_ID", "15")
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "12")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    with RunLock(tmp_path):
+        holder = read_holder(tmp_path / LOCK_FILE)
+    assert holder is not None
+    assert holder.job_id == "12_3"
+
+
+def test_shares_of_an_array_hold_a_run_together(tmp_path: Path) -> None:
+    with (
+        RunLock(tmp_path, share=Share(0, 2, partial=True)),
+        RunLock(tmp_path, share=Share(1, 2, partial=True)),
+    ):
+        with pytest.raises(WavslmError, match=rf"in use by process {os.getpid()}"), RunLock(tmp_path):
+            pass
+        with pytest.raises(WavslmError, match="in use"), RunLock(tmp_path, share=Share(1, 2, partial=True)):
+            pass
+    with RunLock(tmp_path):
+        pass
