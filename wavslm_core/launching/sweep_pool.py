@@ -52,7 +52,11 @@ def run_pool(sweep: SweepFolder, tasks: Sequence[Task], say: Say) -> PoolOutcome
         while running or (waiting and not stops):
             while waiting and len(running) < sweep.sweep.max_parallel and not stops:
                 task = waiting.pop(0)
-                running[_start(sweep, task)] = task
+                process = _start(sweep, task)
+                running[process] = task
+                if stops:
+                    # The signal came before this one was known.
+                    process.send_signal(signal.SIGTERM)
                 what = "" if task.stages is None else f" ({', '.join(task.stages)}, for others too)"
                 say(f"trial {task.trial}{what}: started, log {_log(sweep, task)}")
             for process in [process for process in running if process.poll() is not None]:

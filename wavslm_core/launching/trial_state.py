@@ -81,9 +81,9 @@ def run_state(run_dir: Path, job: JobState | None = None, *, registry: Registry 
     if "running" in at:
         how = "without a word: killed, or out of memory?" if job is None else f"as {_ended(job)}"
         return TrialState("failed", at["running"], f"ended during {at['running']} {how}", recipe)
-    if "interrupted" in at or (job is not None and job.state == "CANCELLED"):
-        return TrialState("interrupted", at.get("interrupted"), recipe=recipe)
-    if job is not None and job.state != "COMPLETED":
+    if "interrupted" in at:
+        return TrialState("interrupted", at["interrupted"], recipe=recipe)
+    if job is not None and job.state not in ("COMPLETED", "CANCELLED"):
         return TrialState("failed", None, f"ended as {_ended(job)} before it began", recipe)
     return TrialState("waiting", recipe=recipe)
 
