@@ -13,6 +13,7 @@ from wavslm_core.launching.progress_text import progress_cells
 from wavslm_core.launching.rank_error import first_error
 from wavslm_core.launching.run_status import RunStatus
 from wavslm_core.launching.slurm_state import JobState
+from wavslm_core.launching.trial_state import ERROR_FILE
 
 RUN_COLUMNS = ("run", "state", "node", "stage", "progress", "rate", "left", "loss", "restarts")
 JOB_COLUMNS = ("job", "stages", "state", "reason", "node", "restarts", "ended")
@@ -80,6 +81,9 @@ def first_failures(status: RunStatus) -> list[str]:
                 lines.append(f"job {task}: {title}")
         if lines:
             break
+    if not lines and (status.run_dir / ERROR_FILE).exists():
+        # A trial of a sweep, told by the process that ran several.
+        lines = (status.run_dir / ERROR_FILE).read_text(encoding="utf-8").splitlines()[:1]
     rest = len(lines) - FAILED_TASKS_SHOWN
     return lines if rest <= 0 else [*lines[:FAILED_TASKS_SHOWN], f"and {rest} more tasks"]
 

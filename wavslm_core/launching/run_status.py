@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
+
 from wavslm_core.errors import WavslmError
 from wavslm_core.launching.job_record import JobRecord, read_jobs
 from wavslm_core.launching.lock import LOCK_FILE, STALE_S, Holder, is_alive, read_holder
@@ -20,12 +22,12 @@ from wavslm_core.launching.run_folder import RECIPE_FILE
 from wavslm_core.launching.slurm_state import JobState, job_states
 from wavslm_core.launching.stage_record import STAGES_FILE, StageRecord
 from wavslm_core.pulse import PROGRESS_FILE, Progress, read_progress
-from wavslm_core.recipe.yaml_files import read_yaml
 
 State = Literal[
-    "new", "queued", "requeued", "running", "finished", "failed", "interrupted", "stale", "unknown"
+    "new", "queued", "requeued", "running", "finished", "failed", "interrupted", "pruned", "stale", "unknown"
 ]
-"""`new`: never started. `requeued`: waits to go on. `stale`: was running, and nothing runs it any more.
+"""`new`: never started. `requeued`: waits to go on. `pruned`: a trial of a sweep that others had
+left behind. `stale`: was running, and nothing runs it any more.
 `unknown`: SLURM has it and cannot be asked."""
 
 
@@ -123,12 +125,14 @@ def _state(
     if active:
         return "requeued" if any(job.restarts for job in active) else "queued"
     statuses = [entry["status"] for entry in entries.values()]
-    if len(statuses) == _stages(run_dir) and all(status == "finished" for status in statuses):
+    if statuses and all(status == "finished" for status in statuses) and len(statuses) == _stages(run_dir):
         return "finished"
     if silent:
         return "unknown"
     if "failed" in statuses:
         return "failed"
+    if "pruned" in statuses:
+        return "pruned"
     if "interrupted" in statuses:
         return "interrupted"
     last = [job.state for job in _last_jobs(records, jobs)]
@@ -211,6 +215,9 @@ def _sum(values: Iterable[float | None]) -> float | None:
 
 
 def _stages(run_dir: Path) -> int:
-    with suppress(WavslmError):
-        return len(read_yaml(run_dir / RECIPE_FILE).get("stages") or [])
+    """Return how many stages the saved recipe has; -1 without one that can be read."""
+    # A folder of hundreds of runs is listed in a moment with the C parser only.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    with suppress(OSError, yaml.YAMLError, AttributeError):
+        return len(yaml.load((run_dir / RECIPE_FILE).read_text(encoding="utf-8"), loader).get("stages") or [])
     return -1

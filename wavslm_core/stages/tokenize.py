@@ -94,14 +94,7 @@ class Tokenize(Stage[TokenizeConfig]):
         missing = context.processes.broadcast([number for number in writer.missing() if number in mine])
         seconds = sum(float(split.durations_s[list(shards[number])].sum()) for number in missing)
         total, shown = seconds / context.world_size, context.rank == 0
-        with progress_bar(f"Tokenising {split.name}", total=total, unit="s audio", shown=shown) as draw:
-            done_s = 0.0
-
-            def advance(audio_s: float) -> None:
-                nonlocal done_s
-                done_s += audio_s
-                draw(audio_s)
-                context.pulse.beat(stage=self.name_in(context), done=done_s, total=total, unit="s audio")
+        with progress_bar(f"Tokenising {split.name}", total=total, unit="s audio", shown=shown) as advance:
 
             def encode(number: int) -> None:
                 tokens, record = self._shard(context, codec, split, shards[number], advance)

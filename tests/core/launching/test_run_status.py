@@ -51,6 +51,7 @@ def hold(run_dir: Path, **changes: Any) -> None:
         ({"count": "finished"}, "interrupted", "count"),
         ({"count": "finished", "count_2": "interrupted"}, "interrupted", "count_2"),
         ({"count": "failed"}, "failed", "count"),
+        ({"count": "pruned"}, "pruned", "count"),
         ({"count": "running"}, "stale", "count"),
     ],
 )
