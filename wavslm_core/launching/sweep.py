@@ -48,6 +48,8 @@ def run_sweep(sweep: SweepFolder, say: Say, *, only: Sequence[int] = ()) -> Swee
         if sweep.sweep.max_parallel > 1 and _in_children(sweep):
             interrupted, bug = _run_at_once(sweep, numbers, adoption, say)
         else:
+            if sweep.sweep.max_parallel > 1:
+                say("trials run in turn: several at once are child processes, `launch.process=child`")
             interrupted, bug = _run_in_turn(sweep, numbers, adoption, say)
         if sweep.sweep.sampler == "optuna":
             SweepStudy(sweep).tell_results()

@@ -12,7 +12,9 @@ from wavslm_core.launching.adoption import Adoption
 from wavslm_core.launching.run_folder import saved_recipe
 from wavslm_core.launching.runner import is_finished
 from wavslm_core.launching.sweep_folder import SweepFolder
+from wavslm_core.recipe import Recipe
 from wavslm_core.recipe.identity import StageIdentity, stage_identities
+from wavslm_core.recipe.sweep import corner_trials
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,10 @@ def plan_phases(sweep: SweepFolder, numbers: Sequence[int], adoption: Adoption) 
         adoption.adopt(recipe, run_dir)
         chains[number] = stage_identities(recipe)
     phases = shared_first(chains)
+    if sweep.sweep.sampler == "optuna" and 1 in numbers and sweep.entry(1) is None:
+        names = untouched_stages([trial.recipe for trial in corner_trials(sweep.recipe)])
+        # Which trial it is makes no difference to these.
+        phases = [[Task(1, names)]] if names else []
     for phase in phases:
         for task in list(phase):
             entry = sweep.entry(task.trial)
@@ -49,6 +55,18 @@ def plan_phases(sweep: SweepFolder, numbers: Sequence[int], adoption: Adoption) 
                 phase.remove(task)
     whole = [Task(number) for number in numbers]
     return [phase for phase in (*phases, whole) if phase]
+
+
+def untouched_stages(recipes: Sequence[Recipe]) -> tuple[str, ...]:
+    """Return the first stages that are the same in all recipes, and still there when others are finished."""
+    chains = [stage_identities(recipe.resolve()) for recipe in recipes]
+    count = 0
+    for place, stages in enumerate(zip(*chains, strict=False), start=1):
+        if len({stage.digest for stage in stages}) > 1:
+            break
+        if all(stage.kept for stage in stages):
+            count = place
+    return tuple(stage.name for stage in chains[0][:count])
 
 
 def shared_first(chains: Mapping[int, Sequence[StageIdentity]]) -> list[list[Task]]:

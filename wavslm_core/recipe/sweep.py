@@ -37,7 +37,7 @@ def expand_sweep(recipe: Recipe, *, runs_dir: Path | None = None) -> tuple[Trial
     sweep = sweep_of(recipe)
     space = SweepSpace(recipe, sweep)
     if sweep.sampler == "optuna":
-        _checked(space, ((point, None) for point in _corners(space)), runs_dir)
+        corner_trials(recipe, runs_dir=runs_dir)
         return ()
     draws = space.draws()
     points = ({**cells, **drawn} for cells in space.grid() for drawn in draws)
@@ -46,6 +46,15 @@ def expand_sweep(recipe: Recipe, *, runs_dir: Path | None = None) -> tuple[Trial
     trials = _checked(space, wanted, runs_dir)
     _refuse_equal(recipe, trials)
     return tuple(trials)
+
+
+def corner_trials(recipe: Recipe, *, runs_dir: Path | None = None) -> list[Trial]:
+    """Return trials that together have every value, and both bounds, of what optuna may choose.
+
+    Raises: RecipeError as `expand_sweep` does.
+    """
+    space = SweepSpace(recipe, sweep_of(recipe))
+    return _checked(space, ((point, None) for point in _corners(space)), runs_dir)
 
 
 def trial_count(recipe: Recipe) -> int:

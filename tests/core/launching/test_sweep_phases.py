@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from wavslm_core.launching.sweep_phases import Task, shared_first
+from typing import Any
+
+from wavslm_core.launching.sweep_phases import Task, shared_first, untouched_stages
+from wavslm_core.plugins import load_registry
+from wavslm_core.recipe import Recipe
 from wavslm_core.recipe.identity import StageIdentity
+from wavslm_core.recipe.sweep import corner_trials
+from wavslm_core.testing.fakes import register_fakes
 
 
 def chain(*digests: str, kept: str = "") -> list[StageIdentity]:
@@ -39,3 +45,33 @@ def test_what_a_later_stage_replaces_is_not_left_to_share() -> None:
     chains = {number: chain("codec", "tuned codec", f"lm {number}", kept="bc") for number in (1, 2)}
     assert shared_first(chains) == [[Task(1, ("a", "b"))]]
     assert shared_first({number: chain("codec", f"lm {number}", kept="b") for number in (1, 2)}) == []
+
+
+def test_what_optuna_cannot_touch_is_computed_first() -> None:
+    """The stages of recipes that differ in the head only, and in the codec too."""
+    register_fakes()
+    roles = ("encoder", "quantizer", "decoder", "backbone", "head", "sampler")
+    document: dict[str, Any] = {
+        "name": "one",
+        **{role: {"name": "fake"} for role in roles},
+        "data": {"corpus": "folder", "path": "here"},
+        "stages": [
+            {"run": "train_codec", "steps": 1},
+            {"run": "tokenize"},
+            {"run": "train_lm", "steps": 1},
+        ],
+    }
+
+    def untouched(random: dict[str, Any]) -> tuple[str, ...]:
+        sweep = {"sampler": "optuna", "metric": "valid.loss", "random": {**random, "trials": 3}}
+        recipe = Recipe.from_dict({**document, "sweep": sweep}, registry=load_registry())
+        return untouched_stages([trial.recipe for trial in corner_trials(recipe)])
+
+    head = {"head.chunk_tokens": {"choice": [4, 8]}}
+    assert untouched(head) == ("train_codec", "tokenize")
+    assert untouched({**head, "stages.train_lm.lr": {"log_uniform": [1e-4, 1e-2]}}) == (
+        "train_codec",
+        "tokenize",
+    )
+    assert untouched({**head, "stages.tokenize.shard_minutes": {"uniform": [1, 2]}}) == ("train_codec",)
+    assert untouched({**head, "stages.train_codec.lr": {"log_uniform": [1e-4, 1e-2]}}) == ()
