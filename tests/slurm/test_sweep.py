@@ -15,6 +15,7 @@ from tests.slurm.cluster import Cluster
 from tests.slurm.submitted import CODEC, EXAMPLE_PATH, Submitted
 from wavslm_core.launching.job_record import read_jobs
 from wavslm_core.launching.stage_record import StageRecord
+from wavslm_core.metrics_file import read_metrics
 
 
 @pytest.fixture(scope="module")
@@ -194,3 +195,37 @@ def test_stopping_saves_what_runs_and_cancels_what_waits(submitted: Submitted) -
     assert submitted.command(recipe).returncode == 0
     assert wait_for_array(submitted, array_of(folder), 3) == ["COMPLETED"] * 3
     assert "3 finished" in wavslm(submitted, "sweep", "status", folder).stdout
+
+
+def test_a_task_that_loses_its_place_goes_on_with_its_trial(submitted: Submitted) -> None:
+    recipe = with_sweep(
+        submitted.recipe("moved", [{**CODEC, "steps": 150, "validate_every": 1000}]),
+        grid={"stages.train_codec.lr": [1e-3, 1e-4]},
+        max_parallel=2,
+        metric="valid.loss",
+    )
+    assert submitted.command(recipe).returncode == 0
+    folder = sweep_folder(submitted, "moved")
+    array, run = array_of(folder), trials(folder)[1]
+    submitted.wait_for_steps(run, 20)
+    submitted.cluster.run("scancel", "--signal=USR2", f"{array}_1")
+    for task in (0, 1):
+        assert submitted.cluster.wait(f"{array}_{task}", "COMPLETED", "FAILED", timeout_s=120) == "COMPLETED"
+    log = (run / read_jobs(run)[0].logs[0]).read_text()
+    assert log.count("continuing from step") == 1, log
+    steps = [line["step"] for line in read_metrics(run / "metrics.jsonl") if line["split"] == "train"]
+    assert steps == list(range(1, 151))
+    assert "2 finished" in wavslm(submitted, "sweep", "status", folder).stdout
+
+
+def test_a_trial_that_is_behind_ends_its_task(submitted: Submitted) -> None:
+    recipe = with_sweep(
+        submitted.recipe("pruned", [{"run": "descend", "steps": 20}]),
+        grid={"stages.descend.floor": [1, 2, 9]},
+        metric="valid.loss",
+        prune={"min_trials": 3},
+    )
+    done = submitted.command(recipe, "--wait")
+    assert done.returncode == 0, done.stderr
+    assert "2 finished, 1 pruned" in done.stdout
+    assert "| 9 | 9.607 so far | pruned |" in done.stdout
