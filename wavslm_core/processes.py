@@ -71,6 +71,18 @@ class Processes:
 ALONE = Processes()
 
 
+def uneven_batch(micro_batch_size: int, *, accumulate: int, world_size: int) -> str | None:
+    """Return what is wrong with a batch that processes are to share, if anything."""
+    if micro_batch_size % world_size == 0:
+        return None
+    nearest = -(-micro_batch_size // world_size) * world_size * accumulate
+    parts = "" if accumulate == 1 else f", in {accumulate} micro-batches of {micro_batch_size}"
+    return (
+        f"batch_size is {micro_batch_size * accumulate} over all processes{parts}, which {world_size} "
+        f"processes cannot share evenly: choose batch_size {nearest}, or another number of processes"
+    )
+
+
 @contextmanager
 def join_processes(device: str = "auto", *, patience_s: float = PATIENCE_S) -> Iterator[Processes]:
     """Join the processes that the environment names; without `WORLD_SIZE`, or with 1, there is one alone.

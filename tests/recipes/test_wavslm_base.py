@@ -130,7 +130,7 @@ def test_it_trains_on_local_folders(
             "backbone.num_heads=2",
             f"data.path={corpus_folder}",
             "stages.train_lm.steps=6",
-            "stages.train_lm.batch_size=2",
+            "stages.train_lm.batch_size=4",
             "stages.train_lm.crop_tokens=64",
             "stages.train_lm.validate_every=3",
             "stages.train_lm.log_every=1",

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from wavslm_core.data.crop_index import CropIndex, KnownLengths, Lengths
 from wavslm_core.errors import DataError, RecipeError
+from wavslm_core.processes import uneven_batch
 
 IntArray = npt.NDArray[np.int64]
 _UintArray = npt.NDArray[np.uint64]
@@ -88,14 +89,9 @@ class Batching:
     world_size: int = 1
 
     def __post_init__(self) -> None:
-        if self.micro_batch_size % self.world_size:
-            size = self.micro_batch_size * self.accumulate
-            best = -(-self.micro_batch_size // self.world_size) * self.world_size * self.accumulate
-            raise RecipeError(
-                f"batch_size is {size} over all processes, in {self.accumulate} micro-batches of "
-                f"{self.micro_batch_size}, which {self.world_size} processes cannot share evenly: choose "
-                f"batch_size {best}, or another number of processes"
-            )
+        problem = uneven_batch(self.micro_batch_size, accumulate=self.accumulate, world_size=self.world_size)
+        if problem:
+            raise RecipeError(problem)
 
     @property
     def items(self) -> int:

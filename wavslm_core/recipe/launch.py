@@ -37,6 +37,11 @@ class LaunchConfig(Config):
     """Only in a stage's own `launch:` block: so many tasks share the stage, each its part of the work, and
     what follows puts the parts together. On this machine they run one after another."""
 
+    @property
+    def world_size(self) -> int:
+        """Processes that share a stage."""
+        return 1
+
 
 class DebugLaunch(LaunchConfig):
     """In the process of the command, always: for breakpoints and profilers."""
@@ -58,6 +63,10 @@ class LocalLaunch(LaunchConfig):
     a fault in a native library) is then reported instead of taking the command down."""
     processes: int = Field(default=1, gt=0)
     """How many share the run, on a GPU each if there are any; more than one are always child processes."""
+
+    @property
+    def world_size(self) -> int:
+        return self.processes
 
 
 class SlurmLaunch(LaunchConfig):
@@ -104,6 +113,10 @@ class SlurmLaunch(LaunchConfig):
     def tasks(self) -> int:
         """Processes on each node."""
         return self.tasks_per_node or max(1, self.gpus_per_node)
+
+    @property
+    def world_size(self) -> int:
+        return self.nodes * self.tasks
 
     @field_validator("extra")
     @classmethod

@@ -53,6 +53,7 @@ class TrainLmConfig(TrainingConfig):
         return ("speech_lm",)
 
     def problems(self, recipe: Recipe) -> Iterator[str]:
+        yield from super().problems(recipe)
         chunk = cast(HeadFacts, recipe.part_configs()["head"].facts()).chunk_tokens
         align = math.lcm(chunk, recipe.codec_facts().chunk_tokens)
         if self.crop_tokens % align or self.crop_tokens < 2 * chunk:

@@ -52,6 +52,7 @@ class CodecTrainingConfig(TrainingConfig):
         return windows
 
     def problems(self, recipe: Recipe) -> Iterator[str]:
+        yield from super().problems(recipe)
         known = recipe.codec_facts().quantizer.losses
         unknown = [name for name in self.quantizer_weights if name not in known]
         if unknown:

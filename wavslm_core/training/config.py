@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
 from wavslm_core.configs import StageConfig
+from wavslm_core.processes import uneven_batch
 
 if TYPE_CHECKING:
     from wavslm_core.data.batches import Batching
+    from wavslm_core.recipe import Recipe
     from wavslm_core.run_context import StageContext
 
 
@@ -64,6 +67,15 @@ class TrainingConfig(StageConfig):
                 "choose a divisor"
             )
         return self
+
+    def problems(self, recipe: Recipe) -> Iterator[str]:
+        problem = uneven_batch(
+            self.micro_batch_size,
+            accumulate=self.accumulate,
+            world_size=recipe.launch_for(self).world_size,
+        )
+        if problem:
+            yield problem
 
     @property
     def micro_batch_size(self) -> int:

@@ -114,6 +114,8 @@ class DataParallel(Parallel):
 
     def __init__(self, task: Task, context: StageContext) -> None:
         super().__init__(task, context)
+        # Of dimensions of size one, strides are arbitrary: nothing is copied that would not be anyway.
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         # Some weights get no gradient in some steps, such as those behind codes that are not switched on yet.
         # Buffers are not copied from rank 0: parts whose buffers learn share the rows they learn from.
         with warnings.catch_warnings():

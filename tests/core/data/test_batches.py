@@ -49,7 +49,7 @@ def test_the_global_batch_does_not_depend_on_how_it_is_divided(world_size: int) 
 
 
 def test_batches_that_cannot_be_divided_say_what_can() -> None:
-    message = r"batch_size is 16 .* 2 micro-batches of 8, which 3 processes cannot .* choose batch_size 18"
+    message = r"batch_size is 16 over .* in 2 micro-batches of 8, which 3 processes .* choose batch_size 18"
     with pytest.raises(RecipeError, match=message):
         Batching(micro_batch_size=8, accumulate=2, seed=5, world_size=3)
 

@@ -20,7 +20,7 @@ import torch
 
 from wavslm_core.codec import Codec
 from wavslm_core.data.audio import write_audio
-from wavslm_core.errors import CheckpointError, LostProcessError, WavslmError
+from wavslm_core.errors import CheckpointError, LostProcessError, RecipeError, WavslmError
 from wavslm_core.metrics_file import read_metrics
 from wavslm_core.processes import ALONE, Share, join_processes
 from wavslm_core.speech_lm import SpeechLM
@@ -398,6 +398,18 @@ def test_a_killed_process_ends_the_others_soon_and_by_name(runs: Runs, tmp_path:
         assert "LostProcessError: process 0 of 2 lost another one" in last
         assert reason in last
         assert "Traceback" not in errors[0]
+
+
+def test_a_batch_that_processes_cannot_share_is_told_before_anything_runs(tmp_path: Path) -> None:
+    job = {"corpus": str(tmp_path), "stage": CODEC_STAGE}
+    script = load_script()
+    script.stage_recipe(job | {"recipe": {"launch": {"on": "local", "processes": 4}}}).check()
+    message = (
+        r"train_codec\.batch_size is 4 over all processes, which 3 processes cannot .* choose batch_size 6"
+    )
+    for launch in ({"on": "local", "processes": 3}, {"on": "slurm", "nodes": 3, "tasks_per_node": 1}):
+        with pytest.raises(RecipeError, match=message):
+            script.stage_recipe(job | {"recipe": {"launch": launch}}).check()
 
 
 def test_processes_that_cannot_be_joined(monkeypatch: pytest.MonkeyPatch) -> None:
