@@ -140,6 +140,33 @@ def test_queued_run_is_cancelled_at_once(shell: Shell) -> None:
     assert "is not running" in again.stderr
 
 
+def test_requeued_run_waits_to_go_on_until_it_is_stopped(shell: Shell) -> None:
+    run_dir = shell.submit(f"[{SLOW}]")
+    wait_for(run_dir, counting)
+    (record,) = read_jobs(run_dir)
+    shell.slurm.run("scontrol", "requeue", record.job_id)
+    status = wait_for(run_dir, lambda status: status.state == "requeued")
+    assert (status.restarts, status.stage) == (1, "count")
+    stopped = shell.run("wavslm", "stop", run_dir.name)
+    assert stopped.returncode == 0, stopped.stderr
+    assert "cancelled" in stopped.stdout or "asked to save" in stopped.stdout
+    assert status_of(run_dir).active == ()
+    counted = (run_dir / "count.txt").read_text().split()
+    assert counted == [str(number) for number in range(len(counted))]
+
+
+def test_stopping_a_chain_cancels_what_waits_and_lets_the_rest_save(shell: Shell) -> None:
+    run_dir = shell.submit(f"[{SLOW}, {{run: count, launch: {{cpus_per_task: 2}}}}]")
+    wait_for(run_dir, counting)
+    first, second = read_jobs(run_dir)
+    stopped = shell.run("wavslm", "stop", run_dir.name)
+    assert stopped.returncode == 0, stopped.stderr
+    assert f"cancelled, before it ran: job {second.job_id}\n" in stopped.stdout
+    assert f"asked to save and to end: job {first.job_id} on node" in stopped.stdout
+    status = status_of(run_dir)
+    assert (status.state, status.active) == ("interrupted", ())
+
+
 def test_deaf_run_is_ended_after_a_while(shell: Shell) -> None:
     run_dir = shell.submit("[{run: count, steps: 400, pause_s: 0.2, deaf: true}]")
     wait_for(run_dir, counting)
