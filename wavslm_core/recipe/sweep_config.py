@@ -41,6 +41,15 @@ class Column(Config):
     """Which one is set in bold; default: what the results say, else none."""
 
 
+def _or_text(schema: dict[str, Any]) -> None:
+    """Tell editors that the path alone will do."""
+    schema["anyOf"].append({"type": "string"})
+
+
+def _items_or_text(schema: dict[str, Any]) -> None:
+    schema["items"] = {"anyOf": [schema["items"], {"type": "string"}]}
+
+
 class SweepConfig(Config):
     """Variations of this recipe, all checked before the first one runs, and compared."""
 
@@ -54,7 +63,7 @@ class SweepConfig(Config):
     """What chooses: `random` knows all trials beforehand. `optuna` (`pip install wavslm-core[optuna]`)
     chooses each by the results of those before, from `random`'s ranges and the values of `grid` and
     `trials`."""
-    metric: Metric | None = None
+    metric: Metric | None = Field(default=None, json_schema_extra=_or_text)
     """What ranks the trials, such as `valid.loss` or `{path: evaluate.codec.metrics.stoi, goal: max}`."""
     prune: Prune | None = None
     """Stop trials that fall behind; `{}` stops those worse than the median after a quarter of their steps."""
@@ -65,7 +74,7 @@ class SweepConfig(Config):
     """Every combination is run with each; tables then show means with 95% intervals."""
     seed_key: str = "seed"
     """Override that takes the seeds; `stages.train_lm.seed` repeats the language model alone on one codec."""
-    compare: tuple[Column, ...] = ()
+    compare: tuple[Column, ...] = Field(default=(), json_schema_extra=_items_or_text)
     """Columns of the table; default: the scores of `evaluate`, sizes and times."""
 
     @field_validator("metric", mode="before")

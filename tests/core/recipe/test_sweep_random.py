@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from wavslm_core.errors import RecipeError
 from wavslm_core.recipe import Recipe
+from wavslm_core.recipe.building import recipe_schema
 from wavslm_core.recipe.sweep import expand_sweep, sweep_folder_name, trial_count
 from wavslm_core.recipe.sweep_axes import Distribution, share_of
 from wavslm_core.registry import Registry
@@ -178,6 +179,14 @@ def test_optunas_study_goes_on_with_more_trials(example_registry: Registry) -> N
 
     assert folder(3) == folder(30, max_parallel=4, compare=["learn.loss"])
     assert folder(3) != folder(3, high=10)
+
+
+def test_editors_learn_the_short_forms(example_registry: Registry) -> None:
+    blocks = recipe_schema(example_registry)["$defs"]
+    properties = blocks["SweepConfig"]["properties"]
+    assert {"type": "string"} in properties["metric"]["anyOf"]
+    assert {"type": "string"} in properties["compare"]["items"]["anyOf"]
+    assert blocks["RandomAxes"]["additionalProperties"] == {"$ref": "#/$defs/Distribution"}
 
 
 def test_the_distribution_is_exactly_one() -> None:
