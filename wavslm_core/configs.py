@@ -45,13 +45,15 @@ CODEC_ROLES: tuple[Role, ...] = PART_ROLES[:3]
 LANGUAGE_ROLES: tuple[Role, ...] = PART_ROLES[3:]
 
 
-def linked(source: str, **constraints: Any) -> Any:
-    """Declare a number that defaults to a neighbour's fact, such as `linked("quantizer.vocab_size")`.
+def linked(source: str, *, open_value: Any = 0, **constraints: Any) -> Any:
+    """Declare a value that defaults to a neighbour's fact, such as `linked("quantizer.vocab_size")`.
 
-    The default 0 stands for "taken from the neighbour"; a recipe's `resolve()` fills it in.
+    The default, 0 for numbers and `()` for tuples, stands for "taken from the neighbour"; a recipe's
+    `resolve()` fills it in.
     """
-    constraints.setdefault("gt", 0)
-    return Field(default=0, json_schema_extra={"linked": source}, **constraints)
+    if open_value == 0:
+        constraints.setdefault("gt", 0)
+    return Field(default=open_value, json_schema_extra={"linked": source}, **constraints)
 
 
 class Config(BaseModel):

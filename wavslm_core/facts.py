@@ -52,6 +52,9 @@ class QuantizerFacts:
     Above 1, `Quantizer.compact` merges runs of equal tokens: ids are code · max_run + run − 1, `encode` gives
     runs of one, a token is a frame there, and the rate of the language model's tokens varies.
     """
+    code_parts: tuple[int, ...] | None = None
+    """Ids are numbers whose digits, the most significant first, are parts of the code, such as 12 bits or the
+    levels of a grid: how many values each digit has. None: ids are names and no more."""
     losses: Mapping[str, float] = field(default_factory=dict)
     """Losses of its own that `forward` gives → their weights in training, unless a recipe gives others."""
     chunk_frames: int = 1
@@ -61,6 +64,11 @@ class QuantizerFacts:
     @property
     def chunk_tokens(self) -> int:
         return max(self.tokens_per_frame, self.chunk_frames * self.tokens_per_frame // self.frames_per_token)
+
+    @property
+    def digits(self) -> tuple[int, ...]:
+        """How many values each digit of an id has; one digit where ids are names."""
+        return self.code_parts or (self.vocab_size,)
 
     @property
     def variable_rate(self) -> bool:

@@ -130,6 +130,12 @@ BROKEN = [
         "at most 2 can stand there, as ids_per_place says",
     ),
     Broken(
+        fakes.FakeQuantizer,
+        configs.WrongCodePartsConfig(input_dim=6, bits=4),
+        "code_parts",
+        "16 ids, but code_parts (2, 2, 2, 2, 2)",
+    ),
+    Broken(
         parts.CountsFromOne,
         MERGING,
         "merging_runs_loses_nothing",

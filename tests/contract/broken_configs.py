@@ -62,7 +62,14 @@ class WrongVocabularyConfig(FakeQuantizerConfig):
     """States half of its codes."""
 
     def facts(self) -> QuantizerFacts:
-        return replace(super().facts(), vocab_size=2 ** (self.bits - 1))
+        return replace(super().facts(), vocab_size=2 ** (self.bits - 1), code_parts=None)
+
+
+class WrongCodePartsConfig(FakeQuantizerConfig):
+    """States a bit more than its codes have."""
+
+    def facts(self) -> QuantizerFacts:
+        return replace(super().facts(), code_parts=(2,) * (self.bits + 1))
 
 
 class WrongDelayConfig(FakeDecoderConfig):

@@ -67,6 +67,7 @@ class FakeQuantizerConfig(QuantizerConfig):
             vocab_size=2**self.bits * self.max_run,
             ids_per_place=2**self.bits,
             max_run=self.max_run,
+            code_parts=(2,) * self.bits if self.max_run == 1 else None,
             losses=self.loss_weights,
             causal=True,
             streams=True,

@@ -140,6 +140,7 @@ class FocalCodecStreamConfig(QuantizerConfig):
             output_dim=self.output_dim or self.input_dim,
             vocab_size=self.codebook_size,
             frames_per_token=frames_per_token,
+            code_parts=(2,) * self.code_bits,
             losses={"entropy": 0.1, "commitment": 0.0},
             chunk_frames=self.decompressor.chunk_frames if self.causal else frames_per_token,
             causal=self.causal,

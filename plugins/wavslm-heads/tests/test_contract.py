@@ -17,4 +17,9 @@ TestGruOfEight = contract_tests(ChunkAutoregressiveConfig(**INNER, chunk_tokens=
 TestTransformer = contract_tests(ChunkAutoregressiveConfig(**INNER, inner="transformer", layers=2))
 TestTied = contract_tests(ChunkAutoregressiveConfig(**INNER, output="tied"))
 TestBitsInside = contract_tests(ChunkAutoregressiveConfig(**INNER, output="bits", embedding="bits"))
+TestDigits = contract_tests(ChunkAutoregressiveConfig(**INNER, digits=(4, 2, 2), embedding="digits"))
+TestDigitsChosen = contract_tests(
+    ChunkAutoregressiveConfig(input_dim=16, vocab_size=15, dim=16, digits=(5, 3), inner="transformer")
+)
+TestBitsChosen = contract_tests(ChunkAutoregressiveConfig(**SIZES, dim=16, digits=(2, 2, 2, 2)))
 TestBitwise = contract_tests(BitwiseConfig(**SIZES, bit_dim=8))

@@ -22,6 +22,7 @@ from wavslm_core.interfaces import Draw, Head
 from wavslm_heads.bit_output import BitOutput
 from wavslm_heads.chunks import nothing_predicted, predicted_chunks, with_first_chunk
 from wavslm_heads.code_bits import BitEmbedding
+from wavslm_heads.code_digits import DigitEmbedding
 from wavslm_heads.config import ChunkAutoregressiveConfig
 from wavslm_heads.inner import Inner, InnerGru, InnerTransformer
 from wavslm_heads.outputs import LinearOutput, Output, TiedOutput
@@ -32,7 +33,7 @@ class ChunkAutoregressiveHead(Head[ChunkAutoregressiveConfig]):
 
     def __init__(self, config: ChunkAutoregressiveConfig) -> None:
         super().__init__(config)
-        dim, embedding_dim = config.dim, config.embedding_dim
+        dim, embedding_dim = config.dim, config.reading_dim
         self.recent_tokens = min(config.context_tokens, config.chunk_tokens)
         self.embedding = make_embedding(config)
         self.read = nn.Linear(self.recent_tokens * embedding_dim, dim, bias=False)
@@ -89,15 +90,18 @@ class ChunkAutoregressiveHead(Head[ChunkAutoregressiveConfig]):
 
     def _last(self, recent_BTR: Tensor) -> Tensor:
         """Return the embedding of the last token of each run."""
-        return recent_BTR[..., : self.config.embedding_dim]
+        return recent_BTR[..., : self.config.reading_dim]
 
 
 def make_embedding(config: ChunkAutoregressiveConfig) -> nn.Module:
-    if config.embedding == "bits":
-        return BitEmbedding(config.vocab_size, config.embedding_dim)
-    table = nn.Embedding(config.vocab_size, config.embedding_dim)
+    dim = config.reading_dim
+    if config.reads == "bits":
+        return BitEmbedding(config.vocab_size, dim)
+    if config.reads == "digits":
+        return DigitEmbedding(config.digits, dim)
+    table = nn.Embedding(config.vocab_size, dim)
     # About unit length, for tied outputs: logits begin near zero.
-    nn.init.normal_(table.weight, std=config.embedding_dim**-0.5)
+    nn.init.normal_(table.weight, std=dim**-0.5)
     return table
 
 
@@ -110,10 +114,10 @@ def make_inner(config: ChunkAutoregressiveConfig) -> Inner:
 
 
 def make_output(config: ChunkAutoregressiveConfig, embedding: nn.Module) -> Output:
-    input_dim = config.dim + config.embedding_dim
-    if config.output == "bits":
+    input_dim = config.dim + config.reading_dim
+    if config.predicts == "bits":
         return BitOutput(input_dim, config.vocab_size, hidden_dim=config.bit_dim)
-    if config.output == "tied":
+    if config.predicts == "tied":
         assert isinstance(embedding, nn.Embedding), "checked by the config"
         return TiedOutput(input_dim, embedding)
     return LinearOutput(input_dim, config.vocab_size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import log
+from math import log, prod
 from typing import Any
 
 import pytest
@@ -31,6 +31,29 @@ def test_fsq_rounds_as_the_library_does() -> None:
     assert torch.allclose(quantizer.codes(rounded.tokens_NL), codes[0], atol=1e-6)
     half_steps = 0.5 / (torch.tensor(levels) // 2)
     assert ((quantizer.unrounded(latents) - codes[0]).abs() <= half_steps + 1e-6).all()
+
+
+@pytest.mark.parametrize(
+    "quantizer",
+    [
+        Fsq(FsqConfig(input_dim=8, levels=(5, 3, 4))),
+        Lfq(LfqConfig(input_dim=8, codebook_size=16)),
+        Bsq(BsqConfig(input_dim=8, codebook_size=16)),
+    ],
+    ids=["fsq", "lfq", "bsq"],
+)
+def test_digits_of_an_id_are_parts_of_its_code(quantizer: Any) -> None:
+    facts = quantizer.config.facts()
+    tokens = torch.arange(facts.vocab_size)
+    codes = quantizer.codes(tokens[:, None])
+    # Tokens that agree in a digit agree in one number of their codes, and in no other throughout.
+    order = range(len(facts.digits))
+    for place, number in zip(order, reversed(order) if isinstance(quantizer, Fsq) else order, strict=True):
+        weight = prod(facts.digits[place + 1 :])
+        for value in range(facts.digits[place]):
+            found = codes[tokens // weight % facts.digits[place] == value]
+            same = [column for column in range(codes.shape[1]) if len(found[:, column].unique()) == 1]
+            assert same == [number]
 
 
 @pytest.mark.parametrize("spherical", [False, True])

@@ -103,6 +103,11 @@ class MappedQuantizerConfig(QuantizerConfig):
         """See `QuantizerFacts`."""
         return None
 
+    @property
+    def code_parts(self) -> tuple[int, ...] | None:
+        """See `QuantizerFacts`."""
+        return None
+
     def facts(self) -> QuantizerFacts:
         return QuantizerFacts(
             input_dim=self.input_dim,
@@ -111,6 +116,7 @@ class MappedQuantizerConfig(QuantizerConfig):
             frames_per_token=self.compressor.factor,
             tokens_per_frame=self.tokens_per_frame,
             ids_per_place=self.ids_per_place,
+            code_parts=self.code_parts,
             losses=self.loss_weights,
             chunk_frames=lcm(self.compressor.factor, self.decompressor.chunk_frames),
             causal=True,

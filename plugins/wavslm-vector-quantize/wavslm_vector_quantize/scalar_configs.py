@@ -36,6 +36,11 @@ class FsqConfig(MappedQuantizerConfig):
     def latent_dim(self) -> int:
         return len(self.levels)
 
+    @property
+    def code_parts(self) -> tuple[int, ...]:
+        # The library counts the first number in ones.
+        return self.levels[::-1]
+
 
 class BinaryConfig(MappedQuantizerConfig):
     """Base of the quantizers whose tokens are the signs of the latents, read as a binary number."""
@@ -58,6 +63,10 @@ class BinaryConfig(MappedQuantizerConfig):
     @property
     def latent_dim(self) -> int:
         return self.codebook_size.bit_length() - 1
+
+    @property
+    def code_parts(self) -> tuple[int, ...]:
+        return (2,) * self.latent_dim
 
 
 class LfqConfig(BinaryConfig):

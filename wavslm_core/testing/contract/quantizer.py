@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import lcm
+from math import lcm, prod
 from typing import Any
 
 import torch
@@ -112,6 +112,14 @@ class QuantizerContract(RunChecks):
             len(tokens.unique()) > 1,
             "encode gave the same token for all of 80 chunks of noise",
             "tokens tell features apart; fit what is not trained by gradients in `prepare`",
+        )
+
+    def test_code_parts(self) -> None:
+        parts, vocab_size = self.facts.digits, self.facts.vocab_size
+        self.require(
+            prod(parts) == vocab_size and min(parts) >= 2,
+            f"its facts say {vocab_size} ids, but code_parts {self.facts.code_parts}",
+            "every id is a number with these digits: their product is vocab_size, and each has two values",
         )
 
     @torch.no_grad()
