@@ -42,7 +42,7 @@ def code_digest() -> str:
     return digest.hexdigest()[:16]
 
 
-def save_code(run_dir: Path, *, copy: bool) -> None:
+def save_code(run_dir: Path, *, copy: bool = False) -> None:
     """Record in the run's folder what code is submitted. Raises: DataError when it cannot be written."""
     from wavslm_core.launching.environment import git_commit, library_version
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from wavslm_core.launching.base import Outcome, Say
+from wavslm_core.launching.code_snapshot import save_code
 from wavslm_core.launching.planned_jobs import plan_jobs
 from wavslm_core.launching.queued import refuse_queued
 from wavslm_core.launching.run_folder import saved_recipe
@@ -16,6 +17,7 @@ def run_in_process(run_dir: Path, say: Say) -> Outcome:
     """See `Launcher.launch`."""
     refuse_queued(run_dir)
     clear_stop(run_dir)
+    save_code(run_dir)
     recipe = saved_recipe(run_dir)
     if all(recipe.launch_for(stage).array is None for stage in recipe.stages):
         # One call, so that what earlier stages imported and locked serves the later ones.

@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any
 
 from wavslm_core.launching.base import JobCrashed, Launcher, Outcome, Say
+from wavslm_core.launching.code_snapshot import save_code
 from wavslm_core.launching.in_process import run_in_process
 from wavslm_core.launching.job import VISIBLE_GPUS, RunJob
 from wavslm_core.launching.job_logs import GrowingLog
@@ -44,6 +45,7 @@ class LocalLauncher(Launcher[LaunchConfig]):
             return run_in_process(run_dir, say)
         refuse_queued(run_dir)
         clear_stop(run_dir)
+        save_code(run_dir)
         for job in jobs_left(run_dir, say):
             for share in job.shares:
                 outcome = run_in_child(run_dir, job, share, say)
