@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from wavslm_core.data.atomic import unwritable
+
+LOGGER = logging.getLogger(__name__)
+PATIENCE_SECONDS = 2.0
+"""After which somebody who waits for another process is told so."""
 
 
 @contextlib.contextmanager
@@ -16,17 +23,32 @@ def one_at_a_time(lock_file: Path) -> Iterator[None]:
     On a file system without locks the block runs all the same: what it does must be right done twice. Raises:
     DataError when the lock's folder cannot be written.
     """
-    # Imported here: corpora are listed and checked without it.
-    from filelock import FileLock
-
     try:
         lock_file.parent.mkdir(parents=True, exist_ok=True)
+        stream = lock_file.open("ab")
     except OSError as error:
         raise unwritable(lock_file, error) from error
-    lock = FileLock(lock_file)
-    with contextlib.suppress(OSError, NotImplementedError):
-        lock.acquire()
-    try:
+    # Closing lets go of the lock.
+    with stream:
+        _acquire(stream, lock_file)
         yield
-    finally:
-        lock.release()
+
+
+def _acquire(stream: BinaryIO, lock_file: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:
+        return
+    until = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                break
+            time.sleep(0.02)
+        except OSError:
+            return
+    LOGGER.warning("waiting for another process that is making %s", lock_file.stem.lstrip("."))
+    fcntl.flock(stream, fcntl.LOCK_EX)
