@@ -20,7 +20,6 @@ from wavslm_core.launching.sweep_folder import SweepFolder
 from wavslm_core.launching.sweep_phases import plan_phases
 from wavslm_core.launching.sweep_pool import run_pool
 from wavslm_core.launching.sweep_results import read_results, write_results
-from wavslm_core.launching.sweep_study import SweepStudy
 from wavslm_core.launching.sweep_trial import run_trial
 from wavslm_core.launching.trial_state import first_line
 from wavslm_core.recipe.launch import LocalLaunch
@@ -51,8 +50,6 @@ def run_sweep(sweep: SweepFolder, say: Say, *, only: Sequence[int] = ()) -> Swee
             if sweep.sweep.max_parallel > 1:
                 say("trials run in turn: several at once are child processes, `launch.process=child`")
             interrupted, bug = _run_in_turn(sweep, numbers, adoption, say)
-        if sweep.sweep.sampler == "optuna":
-            SweepStudy(sweep).tell_results()
         comparison = write_results(sweep, read_results(sweep))
     return SweepOutcome(comparison, interrupted, bug)
 

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
+from wavslm_core.errors import WavslmError
 from wavslm_core.evaluation.comparison import Comparison, compare
 from wavslm_core.evaluation.ranking import Result
 from wavslm_core.evaluation.trial_metric import best_until, metric_curve, metric_value
 from wavslm_core.launching.stage_record import STAGES_FILE, StageRecord
 from wavslm_core.launching.sweep_folder import SweepFolder, TrialEntry
 from wavslm_core.launching.sweep_jobs import known_jobs
+from wavslm_core.launching.sweep_study import SweepStudy
 from wavslm_core.launching.trial_state import TrialState, trial_state
 from wavslm_core.recipe.yaml_files import dump_yaml
 
 
 def read_results(sweep: SweepFolder) -> list[Result]:
-    """Return every trial that is known by now."""
+    """Return every trial that is known by now; optuna hears of those that have ended."""
+    if sweep.sweep.sampler == "optuna":
+        # Results can be looked at where optuna is not installed.
+        with suppress(WavslmError):
+            SweepStudy(sweep).tell_results()
     jobs = known_jobs(sweep)
     return [_result(sweep, entry, trial_state(sweep, entry, jobs)) for entry in sweep.entries()]
 

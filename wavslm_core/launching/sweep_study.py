@@ -14,6 +14,7 @@ from wavslm_core.errors import RecipeError, WavslmError
 from wavslm_core.evaluation.trial_metric import metric_value
 from wavslm_core.launching.run_folder import saved_recipe
 from wavslm_core.launching.sweep_folder import SweepFolder, TrialEntry
+from wavslm_core.launching.sweep_jobs import known_jobs
 from wavslm_core.launching.trial_state import trial_state
 from wavslm_core.recipe.sweep_axes import share_of
 from wavslm_core.recipe.sweep_metric import validation_stage
@@ -62,11 +63,12 @@ class SweepStudy:
         known = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
         complete = [trial for trial in known.values() if trial.state == _states().COMPLETE]
         told = {trial.user_attrs.get("trial") for trial in complete}
+        jobs = known_jobs(self.sweep)
         for entry in self.sweep.entries():
             trial = known.get(-1 if entry.study_number is None else entry.study_number)
             if trial is None or entry.number in told:
                 continue
-            state = trial_state(self.sweep, entry)
+            state = trial_state(self.sweep, entry, jobs)
             value = self._value(entry)
             if state.status == "finished" and value is not None:
                 if trial.state.is_finished():

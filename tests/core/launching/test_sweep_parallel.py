@@ -38,6 +38,7 @@ def document(folder: Path) -> dict[str, Any]:
     return dict(json.loads((found / "results.json").read_text()))
 
 
+@pytest.mark.slow
 def test_several_at_once(tmp_path: Path, command: Callable[..., Any], example_registry: Registry) -> None:
     write(
         tmp_path,
@@ -164,6 +165,7 @@ def test_failed_trials_are_shown_and_run_again_alone(
     assert "trial 2" not in retried.stdout
 
 
+@pytest.mark.slow
 def test_a_trial_that_was_killed_says_so(
     tmp_path: Path, command: Callable[..., Any], example_registry: Registry
 ) -> None:
@@ -243,6 +245,7 @@ def test_optuna_prunes(tmp_path: Path, command: Callable[..., Any], example_regi
         assert min(trial.intermediate_values) == 5
 
 
+@pytest.mark.slow
 def test_processes_share_a_study(
     tmp_path: Path, command: Callable[..., Any], example_registry: Registry
 ) -> None:
