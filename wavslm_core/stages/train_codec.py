@@ -36,18 +36,23 @@ class TrainCodec(Stage[TrainCodecConfig]):
 
     def run(self, context: StageContext) -> None:
         from wavslm_core.training.loop import fit
+        from wavslm_core.training.memory import PeakMemory
 
+        memory = PeakMemory(context.device)
         codec = self.build_codec(context)
         state = fit(self.build_task(codec, context), self.config, context, stage=self.name_in(context))
         if context.rank == 0:
-            self._leave(codec, state, context)
+            self._leave(codec, state, context, peak_memory_bytes=memory.bytes())
         context.processes.barrier()
 
-    def _leave(self, codec: Codec, state: TrainState, context: StageContext) -> None:
+    def _leave(
+        self, codec: Codec, state: TrainState, context: StageContext, *, peak_memory_bytes: int | None
+    ) -> None:
         codec.eval().save(context.codec_dir)
         parameters = {role: sum(p.numel() for p in getattr(codec, role).parameters()) for role in CODEC_ROLES}
         seconds = round(state.tokens / codec.facts.token_rate_hz, 1)
-        self.write_results(context, {"parameters": parameters, "audio_seconds": seconds, **state.results()})
+        results = {"parameters": parameters, "audio_seconds": seconds, **state.results()}
+        self.write_results(context, {**results, "peak_memory_bytes": peak_memory_bytes})
 
     def build_codec(self, context: StageContext) -> Codec:
         """Return the codec to start from, in which every random weight follows from the recipe's seed."""

@@ -69,8 +69,9 @@ class TrainLm(Stage[TrainLmConfig]):
     def run(self, context: StageContext) -> None:
         from wavslm_core.training.lm_task import LanguageModelTask
         from wavslm_core.training.loop import fit
+        from wavslm_core.training.memory import PeakMemory
 
-        config = self.config
+        config, memory = self.config, PeakMemory(context.device)
         codec = context.codec()
         model = self.build_model(codec, context)
         task = LanguageModelTask(
@@ -88,7 +89,7 @@ class TrainLm(Stage[TrainLmConfig]):
             model.save(context.speech_lm_dir)
             parameters = sum(p.numel() for p in model.parameters())
             results = {"parameters": parameters, "control": config.control, **state.results()}
-            self.write_results(context, results)
+            self.write_results(context, {**results, "peak_memory_bytes": memory.bytes()})
         context.processes.barrier()
 
     def build_model(self, codec: Codec, context: StageContext) -> SpeechLM:

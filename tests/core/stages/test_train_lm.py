@@ -117,6 +117,7 @@ def test_trains_saves_and_reports(audio: Path, tmp_path: Path) -> None:
     result = train(context)
     model = context.speech_lm()
     assert result["steps"] == 40
+    assert 1e7 < result["peak_memory_bytes"] < 1e11
     assert result["parameters"] == sum(p.numel() for p in model.parameters())
     assert result["valid"]["bits_per_token"] < 0.8 * 5
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
