@@ -44,7 +44,11 @@ def _walk(folder: Path, prefix: str) -> Iterator[Recording]:
             # Two names that are not UTF-8 and look alike: one of them is listed.
             continue
         elif Path(entry.name).suffix.lower() in AUDIO_SUFFIXES:
-            status = entry.stat()
             # Manifests, token stores and reports are UTF-8 and could not name it.
             reason = "" if path == f"{prefix}{entry.name}" else f"the name of {path} is not UTF-8; rename it"
+            try:
+                status = entry.stat()
+            except FileNotFoundError:
+                yield Recording(path, 0, 0, reason=f"{path} is a link to nothing; mend or remove it")
+                continue
             yield Recording(path, status.st_size, status.st_mtime_ns, reason=reason)

@@ -95,10 +95,12 @@ def test_bad_files_are_listed_not_fatal(tmp_path: Path) -> None:
     write(root / "good.wav")
     (root / "empty.wav").write_bytes(b"")
     (root / "text.flac").write_text("certainly not audio")
+    (root / "gone.wav").symlink_to(root / "nowhere.wav")
     folder = open_folder(root, tmp_path / "cache", valid_fraction=0)
     assert ids(folder, "train") == ["good.wav"]
     reasons = {item.id: item.reason for item in folder.rejected("train")}
-    assert set(reasons) == {"empty.wav", "text.flac"}
+    assert set(reasons) == {"empty.wav", "gone.wav", "text.flac"}
+    assert "link to nothing" in reasons["gone.wav"]
     assert "is empty" in reasons["empty.wav"]
 
 
