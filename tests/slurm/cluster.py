@@ -156,7 +156,7 @@ class Cluster:
         """Return a job's state in the controller's words, such as "PENDING"; "" when it knows it no more."""
         return self._output("squeue", "--noheader", "--states=all", "--format=%T", f"--jobs={job_id}")
 
-    def wait(self, job_id: str, *states: str, timeout_s: float = 60) -> str:
+    def wait(self, job_id: str, *states: str, timeout_s: float = 240) -> str:
         """Wait until a job is in one of the states, and return which. Raises: AssertionError after a time."""
         end = time.monotonic() + timeout_s
         while (state := self.state(job_id)) not in states:
