@@ -28,7 +28,9 @@ def submitted(slurm: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Submi
 def late(submitted: Submitted) -> tuple[Path, JobRecord]:
     """A job that is about to run out of time; SLURM looks every half a minute, so others run meanwhile."""
     stages = [{"run": "count", "steps": 3000, "pause_s": 0.05}]
-    recipe = submitted.recipe("late", stages, timeout_min=1, signal_delay_s=50, extra={"nodelist": "node3"})
+    # Counting leaves nothing that a restart would be measured by.
+    limits = {"timeout_min": 1, "signal_delay_s": 50, "max_restarts": 1000}
+    recipe = submitted.recipe("late", stages, extra={"nodelist": "node3"}, **limits)
     run, (job,) = submitted.submit(recipe)
     return run, job
 
@@ -48,10 +50,9 @@ def counting(submitted: Submitted, name: str, **launch: Any) -> tuple[Path, JobR
 def test_preempted_signalled_and_requeued_it_ends_with_the_same_bits(
     submitted: Submitted, slurm: Cluster
 ) -> None:
-    recipe = submitted.recipe(
-        "same", [CODEC | {"steps": STEPS}], extra={"nodelist": "node1", "exclusive": True}
-    )
-    run, (job,) = submitted.submit(recipe)
+    stages = [CODEC | {"steps": STEPS}, {"run": "count", "launch": {"memory_gb": 0.5}}]
+    recipe = submitted.recipe("same", stages, extra={"nodelist": "node1", "exclusive": True})
+    run, (job, after) = submitted.submit(recipe)
     submitted.wait_for_steps(run, 20)
     # A job of a higher partition needs the node.
     high = slurm.submit(
@@ -69,6 +70,8 @@ def test_preempted_signalled_and_requeued_it_ends_with_the_same_bits(
     log = log_of(run, job.job_id)
     assert log.count("continuing from step") == 3, log
     assert_same_training(run, submitted.run_here(recipe))
+    # What waited for the job to succeed has waited all the time.
+    assert slurm.wait(after.job_id, "COMPLETED", "CANCELLED") == "COMPLETED"
 
 
 def test_what_never_advances_is_not_restarted_for_ever(submitted: Submitted, slurm: Cluster) -> None:

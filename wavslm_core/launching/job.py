@@ -28,7 +28,7 @@ from wavslm_core.launching.run_folder import saved_recipe
 from wavslm_core.launching.signals import EXIT_INTERRUPTED, IN_A_JOB, StopRequest
 from wavslm_core.launching.starts import count_start
 from wavslm_core.processes import Share
-from wavslm_core.recipe.launch import SlurmLaunch
+from wavslm_core.recipe.launch import LaunchConfig, SlurmLaunch
 
 EXIT_BUG, EXIT_MENDABLE = 1, 2
 LOOK_FOR_OTHERS_S = 2.0
@@ -87,14 +87,19 @@ class RunJob:
         from wavslm_core.launching.runner import run_stages
         from wavslm_core.processes import join_processes
 
-        device = saved_recipe(run_dir).launch.device
-        with join_processes(device) as processes:
+        with join_processes(self._launch(run_dir).device) as processes:
             return run_stages(
                 run_dir, _say, processes=processes, stages=self.stages, share=Share(*self.share), stop=stop
             )
 
+    def _launch(self, run_dir: Path) -> LaunchConfig:
+        """Return what this job was asked for: the first of its stages may only be put together here."""
+        recipe = saved_recipe(run_dir)
+        own = [stage for name, stage in recipe.named_stages() if self.stages is None or name in self.stages]
+        return recipe.launch_for(own[-1]) if own else recipe.launch
+
     def _count_start(self, run_dir: Path, job_id: str) -> None:
-        launch = saved_recipe(run_dir).launch
+        launch = self._launch(run_dir)
         allowed = launch.max_restarts if isinstance(launch, SlurmLaunch) else 0
         starts = count_start(run_dir, job_id, max_restarts=allowed)
         if changed_since(run_dir):

@@ -6,6 +6,7 @@ wait for those, and a stage with `array` is a job array. What happens in a job i
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from io import StringIO
@@ -168,7 +169,7 @@ def submit(
         tasks = at_once or len(jobs)
         executor = slurm_executor(launch, run_dir, name=name, after=after, need=need, tasks=tasks)
         # submitit shows what sbatch says, and raises it as well.
-        with redirect_stderr(StringIO()):
+        with _outside_jobs(), redirect_stderr(StringIO()):
             submitted = executor.submit_array(list(jobs)) if len(jobs) > 1 else [executor.submit(jobs[0])]
     except (FailedJobError, FailedSubmissionError) as error:
         lines = [line.removeprefix("sbatch: error: ") for line in str(error).splitlines()]
@@ -196,6 +197,22 @@ def _slurm(job: PlannedJob) -> SlurmLaunch:
     if not isinstance(job.launch, SlurmLaunch):
         raise TypeError(f"the launch block of {job} is {job.launch!r}")
     return job.launch
+
+
+@contextmanager
+def _outside_jobs() -> Iterator[None]:
+    """Hide variables of a job in which this process runs: sbatch would hand them on, and srun obey them."""
+    before = {
+        key: value
+        for key, value in os.environ.items()
+        if key.startswith(("SLURM_", "SRUN_", "SUBMITIT_")) and key != "SLURM_CONF"
+    }
+    for key in before:
+        del os.environ[key]
+    try:
+        yield
+    finally:
+        os.environ.update(before)
 
 
 @contextmanager

@@ -105,6 +105,17 @@ def test_a_killed_child_is_reported(tmp_path: Path, command: Callable[..., Any])
 
 
 @pytest.mark.slow
+def test_one_of_two_processes_that_is_killed_takes_the_other_along(
+    tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    recipe(tmp_path, "[{run: break, how: killed, rank: 1}]")
+    done = command("run", "r.yaml", "launch.processes=2", "launch.device=cpu")
+    assert done.returncode == 2
+    assert "process 0 of 2 lost another one (it said nothing: was it killed" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("launch", "number"),
     [(PROCESSES[0], signal.SIGINT), (PROCESSES[0], signal.SIGTERM), (PROCESSES[1], signal.SIGINT)],
