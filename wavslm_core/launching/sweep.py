@@ -20,6 +20,7 @@ from wavslm_core.launching.sweep_folder import SweepFolder
 from wavslm_core.launching.sweep_phases import plan_phases
 from wavslm_core.launching.sweep_pool import run_pool
 from wavslm_core.launching.sweep_results import read_results, write_results
+from wavslm_core.launching.sweep_study import SweepStudy
 from wavslm_core.launching.sweep_trial import run_trial
 from wavslm_core.launching.trial_state import first_line
 from wavslm_core.recipe.launch import LocalLaunch
@@ -42,6 +43,8 @@ def run_sweep(sweep: SweepFolder, say: Say, *, only: Sequence[int] = ()) -> Swee
     cannot be written.
     """
     numbers = list(only) or list(range(1, sweep.count + 1))
+    if sweep.sweep.sampler == "optuna":
+        SweepStudy(sweep)  # Says now what is missing, not once for each trial.
     with RunLock(sweep.path, say=say):
         adoption = Adoption(sweep.path.parent, registry=sweep.recipe.registry)
         if sweep.sweep.max_parallel > 1 and _in_children(sweep):

@@ -22,6 +22,7 @@ from wavslm_core.launching.sweep_folder import SweepFolder
 from wavslm_core.launching.sweep_job import TrialJob, record_job
 from wavslm_core.launching.sweep_jobs import known_jobs, note_tasks, sweep_jobs
 from wavslm_core.launching.sweep_phases import Task, plan_phases
+from wavslm_core.launching.sweep_study import SweepStudy
 from wavslm_core.launching.trial_state import trial_state
 from wavslm_core.recipe.launch import SlurmLaunch
 
@@ -34,6 +35,8 @@ def submit_sweep(sweep: SweepFolder, say: Say, *, only: Sequence[int] = ()) -> t
     sweep = SweepFolder(sweep.path.absolute(), sweep.recipe)
     launch = _launch(sweep)
     wanted = list(only) or list(range(1, sweep.count + 1))
+    if sweep.sweep.sampler == "optuna":
+        SweepStudy(sweep)  # Says now what is missing, not in each job.
     with submitting(sweep.path):
         refuse_submitted(sweep, wanted)
         numbers = [number for number in wanted if not _is_done(sweep, number)]

@@ -32,6 +32,7 @@ class SweepStudy:
     """The study of a sweep. Raises: WavslmError when optuna is not installed."""
 
     def __init__(self, sweep: SweepFolder) -> None:
+        _optuna()
         self.sweep = sweep
         self.space = SweepSpace(sweep.recipe, sweep.sweep)
 
