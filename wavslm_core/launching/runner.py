@@ -124,9 +124,7 @@ class _Run:
         self.say(f"stage {name}: finished{part} in {time.monotonic() - began:.1f} s")
         return None
 
-    def _run(
-        self, stage: Stage[Any], context: StageContext
-    ) -> Literal["finished", "interrupted", "pruned"]:
+    def _run(self, stage: Stage[Any], context: StageContext) -> Literal["finished", "interrupted", "pruned"]:
         """Run a stage in every process; return how it ended."""
         interrupted = pruned = False
         try:
