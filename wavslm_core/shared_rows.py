@@ -1,7 +1,8 @@
-"""For parts whose buffers learn: what the processes that train one model see, together.
+"""For parts that look at a batch as a whole: what the processes that train one model see, together.
 
 A codebook of moving averages has no gradient that would be averaged for it. If it learns from `all_rows`
-instead of its own, it stays the same in every process, and the same that one process would have learnt.
+instead of its own, it stays the same in every process, and the same that one process would have learnt. The
+entropy of how often codes are used is not the mean of each process's: it is that of `mean_of_all`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.nn.functional import all_reduce
 
 
 def all_rows(rows_NK: Tensor) -> Tensor:
@@ -30,6 +32,20 @@ def all_rows(rows_NK: Tensor) -> Tensor:
     parts = [torch.empty_like(padded_NK) for _ in counts]
     dist.all_gather(parts, padded_NK)
     return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+
+def mean_of_all(mean: Tensor, *, count: int) -> Tensor:
+    """Return the mean over the rows of every process, given that over this one's `count`; differentiable.
+
+    All processes must call it in training, and none of them elsewhere: without gradients it returns `mean`.
+    """
+    if not _several() or not torch.is_grad_enabled():
+        return mean
+    total = torch.tensor(float(count), device=mean.device)
+    dist.all_reduce(total)
+    # Backwards, gradients are summed too: each process asks for its part of the same number.
+    summed: Tensor = all_reduce(mean * count)
+    return summed / total
 
 
 @contextmanager

@@ -218,12 +218,16 @@ class _Fit:
         """Log the mean loss since the last line, and of this step everything else."""
         state = self.state
         now = time.monotonic()
-        own = [{name: float(value) for name, value in output.metrics.items()} for output in step.outputs]
-        parts = [metrics for part in self.processes.gather(own) for metrics in part]
-        values = {name: 0.0 for metrics in parts for name in metrics}
-        for metrics in parts:
+        own = [
+            (output.weight, {name: float(value) for name, value in output.metrics.items()})
+            for output in step.outputs
+        ]
+        parts = [part for outputs in self.processes.gather(own) for part in outputs]
+        total = sum(weight for weight, _ in parts)
+        values = {name: 0.0 for _, metrics in parts for name in metrics}
+        for weight, metrics in parts:
             for name, value in metrics.items():
-                values[name] += value / len(parts)
+                values[name] += value * weight / total
         values |= {
             "loss": state.loss_sum / state.loss_count if state.loss_count else math.nan,
             "lr": step.lr,

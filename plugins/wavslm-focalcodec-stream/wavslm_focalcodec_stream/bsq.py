@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from wavslm_core.shared_rows import mean_of_all
+
 
 def code_scale(bits: int) -> float:
     """Return the magnitude of every entry of a code: codes have norm one."""
@@ -44,7 +46,8 @@ def entropy_loss(latents_NK: Tensor, *, inverse_temperature: float, group_bits: 
 
     Soft assignment p(code | latent) ∝ exp(−τ‖latent − code‖²). Per latent it factorises over bits exactly.
     Over the batch, the joint usage of up to `group_bits` bits is counted (2^group_bits probabilities per
-    latent) and groups are taken as independent, so 65 536 codes cost two tables of 256.
+    latent) and groups are taken as independent, so 65 536 codes cost two tables of 256. The batch is that of
+    all processes that train together.
     """
     bits = latents_NK.shape[-1]
     logits_NK = 4.0 * inverse_temperature * code_scale(bits) * latents_NK.float()
@@ -62,6 +65,7 @@ def entropy_loss(latents_NK: Tensor, *, inverse_temperature: float, group_bits: 
         # Log-probabilities go down to hundreds: bf16 products of them would mean nothing.
         with torch.autocast(latents_NK.device.type, enabled=False):
             usage_C = (on_NG @ table_CG.T + off_NG @ (1 - table_CG).T).exp().mean(dim=0)
+        usage_C = mean_of_all(usage_C, count=len(latents_NK))
         batch = batch - torch.special.xlogy(usage_C, usage_C.clamp(min=1e-12)).sum()
     return per_latent - batch
 

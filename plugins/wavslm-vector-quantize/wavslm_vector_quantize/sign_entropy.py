@@ -12,12 +12,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from wavslm_core.shared_rows import mean_of_all
+
 TINY = 1e-12
 """Probability below which a code's gradient no longer grows."""
 
 
 def sign_entropy(latents_NK: Tensor, *, sharpness: float) -> Tensor:
     """Return the entropy per latent, minus that of the batch, in nats: low when sure and diverse.
+
+    The batch is that of all processes that train together.
 
     Codes have entries ±a and p(code | latent) ∝ exp(−τ |latent − code|²), so that the logit of a bit is
     4·τ·a times its latent. `sharpness` is τ·a.
@@ -26,7 +30,7 @@ def sign_entropy(latents_NK: Tensor, *, sharpness: float) -> Tensor:
     per_latent = (F.softplus(logits_NK) - logits_NK * logits_NK.sigmoid()).sum(dim=-1).mean()
     half = logits_NK.shape[-1] // 2
     first_NF, last_NL = (_probabilities(part) for part in (logits_NK[:, :half], logits_NK[:, half:]))
-    mean_FL = first_NF.mT @ last_NL / len(logits_NK)
+    mean_FL = mean_of_all(first_NF.mT @ last_NL / len(logits_NK), count=len(logits_NK))
     return per_latent + (mean_FL * mean_FL.clamp(min=TINY).log()).sum()
 
 

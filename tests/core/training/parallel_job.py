@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.distributed.fsdp import FSDPModule
 
 from wavslm_core.configs import Role
 from wavslm_core.data.token_store import TokenStore
@@ -113,10 +114,13 @@ def keep_mean(module: Any, inputs: tuple[torch.Tensor, ...]) -> None:
 def train_lm(job: dict[str, Any], processes: Processes) -> dict[str, Any]:
     """Train; return the steps that this process made and what became of it."""
     made: list[int] = []
+    sliced: set[int] = set()
 
     class Task(LanguageModelTask):
         def loss(self, step: int, micro_batch: int) -> Any:
-            made.append(step)
+            if torch.is_grad_enabled():
+                made.append(step)
+            sliced.add(sum(isinstance(module, FSDPModule) for module in self.model.modules()))
             time.sleep(job.get("seconds_per_step", 0.0))
             if job.get("die_at") == [processes.rank, step]:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -150,7 +154,12 @@ def train_lm(job: dict[str, Any], processes: Processes) -> dict[str, Any]:
     model.save(context.run_dir / f"speech_lm-{processes.rank}")
     with torch.no_grad():
         model(torch.arange(16)[None] % VOCAB_SIZE)
-    return {"made": made, "results": state.results(), "class": type(model.backbone).__name__}
+    return {
+        "made": made,
+        "results": state.results(),
+        "class": type(model.backbone).__name__,
+        "sliced": max(sliced, default=0),
+    }
 
 
 def stage_recipe(job: dict[str, Any]) -> Recipe:

@@ -138,12 +138,14 @@ class Runs:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     pytest.importorskip("wavslm_wavlm")
     pytest.importorskip("wavslm_next_chunk")
+    pytest.importorskip("wavslm_vector_quantize")
     runs = Runs(tmp_path_factory.mktemp("parallel"))
     tokenize = {"run": "tokenize", "shard_minutes": 0.04, "batch_seconds": 3.0}
     evaluate = {"run": "evaluate", "utterances": None, "batch_seconds": 3.0, "batch_tokens": 128}
     evaluate |= {"metrics": ["mel_distance"], "chunk_ahead": {"count": 4, "metrics": ["mel_distance"]}}
     evaluate |= {"continuations": {"count": 3, "prompt_seconds": 0.5, "seconds": 0.4}}
     generate = {"run": "generate", "prompts": 3, "prompt_seconds": 0.5, "new_seconds": 0.4}
+    bsq = {"quantizer": {"name": "bsq"}}
     clustered = {"quantizer": {"name": "k_means", "codebook_size": 12}}
     codebook = {"initial": "random", "dead_code_share": 0.0}
     k_means = {"quantizer": {**clustered["quantizer"], "codebook": codebook}}
@@ -153,6 +155,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     codec_stages = {
         "codec": runs.stage("codec-1", CODEC_STAGE),
         "k_means": runs.stage("k-means-1", CODEC_STAGE, recipe=k_means),
+        "bsq": runs.stage("bsq-1", CODEC_STAGE, recipe=bsq),
     }
     runs.do_alone(
         one=runs.lm("one"),
@@ -185,6 +188,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         codec=runs.stage("codec-2", CODEC_STAGE),
         k_means=runs.stage("k-means-2", CODEC_STAGE, recipe=k_means),
         clustered=runs.stage("clustered", CODEC_STAGE, recipe=clustered),
+        bsq=runs.stage("bsq-2", CODEC_STAGE, recipe=bsq),
         learns_alone=runs.lm("learns-alone", learns_alone=True),
         tokens_stopped=runs.stage("tokens-2", tokenize, stop_at=[1, 2]),
         tokens=runs.stage("tokens-2", tokenize),
@@ -239,6 +243,7 @@ def test_accumulation_and_the_best_weights_too(runs: Runs, name: str) -> None:
 @pytest.mark.parametrize("name", ["ddp", "fsdp", "fsdp-parts"])
 def test_the_model_that_is_left_is_an_ordinary_one(runs: Runs, name: str) -> None:
     assert [found["class"] for found in runs.both[name.replace("-", "_")]] == ["WavLMUpper"] * 2
+    assert [found["sliced"] for found in runs.both[name.replace("-", "_")]] == [0 if name == "ddp" else 3] * 2
     first, second = runs.weights(name), runs.weights(name, rank=1)
     assert first.keys() == second.keys()
     assert all(torch.equal(value, second[key]) for key, value in first.items())
@@ -318,6 +323,12 @@ def test_a_codec_whose_codes_come_later(runs: Runs) -> None:
     """For five steps, what turns codes into features gets no gradient."""
     assert_close(runs.losses("codec-2/run"), runs.losses("codec-1/run"))
     assert_close(runs.losses("codec-2/run", "valid"), runs.losses("codec-1/run", "valid"), limit=1e-4)
+
+
+def test_the_entropy_of_codes_is_that_of_the_whole_batch(runs: Runs) -> None:
+    assert_close(runs.losses("bsq-2/run"), runs.losses("bsq-1/run"))
+    entropies = [[line["entropy"] for line in runs.lines(f"bsq-{number}/run")] for number in (1, 2)]
+    assert_close(*entropies, limit=1e-4)
 
 
 def test_a_codebook_without_gradients_learns_from_all_processes(runs: Runs) -> None:
