@@ -84,7 +84,7 @@ class StageContext:
         return self.run_dir.parent / ".cache"
 
     def split(self, name: str) -> Split:
-        """Open a split ("train", "valid", …) of the recipe's data; rank 0 first, which may have to make it."""
+        """Open a split ("train", "valid", …) of the recipe's data; rank 0 first: it may have to make it."""
         from wavslm_core.data.corpora import open_split
 
         if self.recipe.data is None:
