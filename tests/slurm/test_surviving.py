@@ -138,6 +138,9 @@ def test_the_traceback_of_the_rank_that_failed_comes_first(submitted: Submitted,
     assert (error.rank, error.kind) == (1, "bug")
     assert error.title.endswith("RuntimeError: a wheel came off")
     assert 'raise RuntimeError("a wheel came off")' in error.details
+    # Also where people look first, and before what it did to others.
+    log = log_of(run, job.job_id)
+    assert log.index("RuntimeError: a wheel came off") < log.index("process 0 of 2 lost another one")
 
 
 def test_a_job_that_runs_out_of_time_goes_on(

@@ -35,6 +35,12 @@ def left_behind(folder: Path, *, silent_s: float, host: str = "elsewhere", job_i
     (folder / LOCK_FILE).write_text(json.dumps(asdict(holder)))
 
 
+def beat(folder: Path) -> Holder:
+    holder = read_holder(folder / LOCK_FILE)
+    assert holder is not None
+    return holder
+
+
 def test_another_process_is_named_and_its_death_frees_the_run(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -56,17 +62,12 @@ def test_another_process_is_named_and_its_death_frees_the_run(tmp_path: Path) ->
 def test_the_heartbeat_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "BEAT_S", 0.05)
     with RunLock(tmp_path):
-        first = read_holder(tmp_path / LOCK_FILE)
-        assert first is not None
+        first = beat(tmp_path)
         end = time.monotonic() + 10
-        while time.monotonic() < end:
-            later = read_holder(tmp_path / LOCK_FILE)
-            assert later is not None
-            if later.heartbeat > first.heartbeat:
-                break
+        while beat(tmp_path).heartbeat == first.heartbeat and time.monotonic() < end:
             time.sleep(0.05)
-        assert later.heartbeat > first.heartbeat
-        assert later.pid == first.pid
+        assert beat(tmp_path).heartbeat > first.heartbeat
+        assert beat(tmp_path).pid == first.pid
 
 
 def test_a_silent_holder_on_another_machine_is_taken_over_with_a_word(tmp_path: Path) -> None:
