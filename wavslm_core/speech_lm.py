@@ -15,9 +15,10 @@ from wavslm_core.codec import Codec
 from wavslm_core.codec_match import refuse_other_codec
 from wavslm_core.config_blocks import config_from_dict
 from wavslm_core.configs import LANGUAGE_ROLES, PartConfig, Role
-from wavslm_core.drawing import DAMAGED, TokenDraw, candidate_seeds, row_seeds
+from wavslm_core.drawing import DAMAGED, row_seeds
 from wavslm_core.errors import CheckpointError, RecipeError, StreamingError
 from wavslm_core.facts import BackboneFacts, HeadFacts, sampler_problem
+from wavslm_core.generation import Generation
 from wavslm_core.inference import packed_copy, refuse_packed
 from wavslm_core.interfaces import Backbone, CheckpointParts, Head, Sampler
 from wavslm_core.kept_facts import check_vocabulary, check_width
@@ -25,7 +26,7 @@ from wavslm_core.lengths import valid_mask
 from wavslm_core.part_folders import load_parts, save_parts
 from wavslm_core.plugins import load_registry
 from wavslm_core.prompts import decode_continuation, encode_prompt
-from wavslm_core.speech_lm_stream import Continuation, by_length, by_row, side_by_side
+from wavslm_core.speech_lm_stream import by_length, by_row, side_by_side
 
 SamplerLike = Sampler | Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
 """A sampler, the options of one, those of several in a row, or None for the model's own."""
@@ -185,11 +186,11 @@ class SpeechLM(nn.Module):
         """
         if new_tokens < 0:
             raise ValueError(f"new_tokens is {new_tokens}; give 0 or more")
-        chosen = self.make_sampler(sampler)
+        generation = self._generation(sampler)
         seeds = row_seeds(seed, prompt_BT.shape[0])
         new_BT = prompt_BT.new_zeros(prompt_BT.shape[0], new_tokens)
         for rows, prompts in by_length(prompt_BT, lengths):
-            new_BT[rows] = self._generate(prompts, new_tokens, chosen, [seeds[row] for row in rows.tolist()])
+            new_BT[rows] = generation.tokens(prompts, new_tokens, [seeds[row] for row in rows.tolist()])
         check_vocabulary(self.head, new_BT, vocab_size=self.head_facts.vocab_size)
         return new_BT
 
@@ -213,63 +214,18 @@ class SpeechLM(nn.Module):
         if not facts.quantizer.variable_rate:
             new_BT = self.generate(prompt_BT, new_tokens=tokens, sampler=sampler, seed=seed, lengths=lengths)
             return new_BT, torch.full(new_BT.shape[:1], tokens, device=new_BT.device)
-        chosen = self.make_sampler(sampler)
+        generation = self._generation(sampler)
         seeds = row_seeds(seed, prompt_BT.shape[0])
-        # Plain tokens are frames here.
         rows: list[Tensor] = [prompt_BT[0, :0]] * len(prompt_BT)
         for places, prompts in by_length(prompt_BT, lengths):
-            chosen_seeds = [seeds[row] for row in places.tolist()]
-            for row, new_T in zip(
-                places.tolist(), self._generate_frames(prompts, tokens, chosen, chosen_seeds), strict=True
-            ):
+            numbers = places.tolist()
+            # Plain tokens are frames here.
+            drawn = generation.frames(prompts, tokens, [seeds[row] for row in numbers])
+            for row, new_T in zip(numbers, drawn, strict=True):
                 rows[row] = new_T
         new_BT = pad_sequence(rows, batch_first=True)
         check_vocabulary(self.head, new_BT, vocab_size=self.head_facts.vocab_size)
         return new_BT, torch.tensor([len(row) for row in rows], device=new_BT.device)
-
-    def _generate(self, prompt_BT: Tensor, new_tokens: int, sampler: Sampler, seeds: Sequence[int]) -> Tensor:
-        """Continue prompts of one length by that many tokens."""
-        candidates = sampler.config.facts().candidates
-        prompts = prompt_BT.repeat_interleave(candidates, dim=0)
-        continuation = self._continue(prompts, sampler, candidate_seeds(seeds, candidates), speaks=False)
-        chunks = -(-new_tokens // self.chunk_tokens)
-        pieces = [continuation.next_tokens() for _ in range(chunks)]
-        new_NT = torch.cat([prompts[:, :0], *pieces], dim=1)[:, :new_tokens]
-        if candidates == 1 or new_tokens == 0:
-            return new_NT[::candidates]
-        return new_NT[self._likeliest(prompts, new_NT, candidates)]
-
-    def _generate_frames(
-        self, prompt_BT: Tensor, frames: int, sampler: Sampler, seeds: Sequence[int]
-    ) -> list[Tensor]:
-        """Continue prompts of one length by the fewest merged tokens that stand for that many frames."""
-        candidates = sampler.config.facts().candidates
-        prompts = prompt_BT.repeat_interleave(candidates, dim=0)
-        continuation = self._continue(prompts, sampler, candidate_seeds(seeds, candidates), speaks=False)
-        pieces = [prompts[:, :0]]
-        missing_N = prompts.new_full((len(prompts),), frames)
-        while int(missing_N.max()) > 0:
-            pieces.append(continuation.next_tokens())
-            missing_N = missing_N - self.codec.expand(pieces[-1])[1]
-        new_NT = torch.cat(pieces, dim=1)
-        runs_NT = self.codec.expand(new_NT.reshape(-1, 1))[1].view_as(new_NT)
-        sizes_N = (runs_NT.cumsum(dim=1) - runs_NT < frames).sum(dim=1)
-        if candidates > 1 and frames > 0:
-            best_B = self._likeliest(prompts, new_NT, candidates, new_lengths=sizes_N)
-            new_NT, sizes_N = new_NT[best_B], sizes_N[best_B]
-        return [new_T[:size] for new_T, size in zip(new_NT, sizes_N.tolist(), strict=True)]
-
-    def _likeliest(
-        self, prompts_NT: Tensor, new_NT: Tensor, candidates: int, *, new_lengths: Tensor | None = None
-    ) -> Tensor:
-        """Return the row (B,) of the likeliest of each `candidates` continuations in a row."""
-        size = prompts_NT.shape[1]
-        lengths = None if new_lengths is None else size + new_lengths
-        log_probs_NT = self.score(torch.cat([prompts_NT, new_NT], dim=1), lengths=lengths)[:, size:]
-        if new_lengths is not None:
-            log_probs_NT = log_probs_NT.masked_fill(~valid_mask(new_lengths, new_NT.shape[1]), 0.0)
-        best_B = log_probs_NT.sum(dim=1).unflatten(0, (-1, candidates)).argmax(dim=1)
-        return torch.arange(len(best_B), device=best_B.device) * candidates + best_B
 
     def stream(
         self,
@@ -286,8 +242,8 @@ class SpeechLM(nn.Module):
         each prompt's tokens; rows of different lengths run side by side. Raises: ValueError, RecipeError,
         StreamingError when a part does not stream or the sampler ranks whole continuations.
         """
-        chosen = self.make_sampler(sampler)
-        if chosen.config.facts().candidates > 1:
+        generation = self._generation(sampler)
+        if generation.candidates > 1:
             raise StreamingError(
                 "the sampler picks the likeliest of several whole continuations, so nothing can be heard "
                 "before the last is drawn: use generate(), or a sampler with one candidate"
@@ -296,7 +252,7 @@ class SpeechLM(nn.Module):
         # Where tokens are merged, rows of one length do not speak at one rate.
         grouped = by_row if self.codec.facts.quantizer.variable_rate else by_length
         groups = [
-            (rows, self._continue(prompts, chosen, [seeds[row] for row in rows.tolist()], speaks=True))
+            (rows, generation.begin(prompts, [seeds[row] for row in rows.tolist()], speaks=True))
             for rows, prompts in grouped(prompt_BT, lengths)
         ]
         return side_by_side(groups)
@@ -381,15 +337,6 @@ class SpeechLM(nn.Module):
             raise RecipeError(f"sampler: {problem}")
         return sampler
 
-    def _continue(
-        self, prompt_BT: Tensor, sampler: Sampler, seeds: Sequence[int], *, speaks: bool
-    ) -> Continuation:
-        self.codec.check_tokens(prompt_BT)
-        if prompt_BT.shape[1] == 0 or prompt_BT.shape[1] % self.chunk_tokens:
-            size, chunk = prompt_BT.shape[1], self.chunk_tokens
-            raise ValueError(
-                f"a prompt must be whole chunks of {chunk} tokens, at least one; got {size} tokens. "
-                f"Cut it to {size // chunk * chunk}"
-            )
-        draw = TokenDraw(sampler, prompt_BT, seeds=seeds)
-        return Continuation(self.codec, self.backbone, self.head, draw, prompt_BT, speaks=speaks)
+    def _generation(self, sampler: SamplerLike) -> Generation:
+        chosen = self.make_sampler(sampler)
+        return Generation(self.codec, self.backbone, self.head, chosen, score=self.score)
