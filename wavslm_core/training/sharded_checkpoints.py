@@ -8,6 +8,7 @@ number of processes can read a folder, whatever number wrote it: what each reads
 from __future__ import annotations
 
 import pickle
+import warnings
 import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -150,7 +151,10 @@ def _sizes(reader: FileSystemReader) -> dict[str, tuple[torch.Size, torch.dtype]
 
 def _load(tensors: dict[str, Tensor], reader: FileSystemReader, process_group: Any = None) -> None:
     try:
-        load(tensors, storage_reader=reader, process_group=process_group, no_dist=process_group is None)
+        with warnings.catch_warnings():
+            # It tells one process that it is alone.
+            warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
+            load(tensors, storage_reader=reader, process_group=process_group, no_dist=process_group is None)
     except CheckpointException as error:
         reason = next(iter(error.failures.values()))[0]
         raise CheckpointError(f"{reader.path} cannot be read: {reason}") from error
