@@ -52,9 +52,7 @@ class ProcessGroup(Processes):
         patience = timedelta(seconds=patience_s)
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         try:
-            store = TCPStore(
-                address, port, world_size, is_master=rank == 0 and not hosted, timeout=patience
-            )
+            store = TCPStore(address, port, world_size, is_master=rank == 0 and not hosted, timeout=patience)
             self._store = PrefixStore(f"wavslm/{attempt}", store)
             dist.init_process_group(
                 "nccl" if on_gpu else "gloo",

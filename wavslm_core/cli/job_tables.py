@@ -13,7 +13,7 @@ from wavslm_core.launching.progress_text import progress_cells
 from wavslm_core.launching.rank_error import first_error
 from wavslm_core.launching.run_status import RunStatus
 from wavslm_core.launching.slurm_state import JobState
-from wavslm_core.launching.trial_state import ERROR_FILE
+from wavslm_core.launching.sweeps.trial_state import ERROR_FILE
 
 RUN_COLUMNS = ("run", "state", "node", "stage", "progress", "rate", "left", "loss", "restarts")
 JOB_COLUMNS = ("job", "stages", "state", "reason", "node", "restarts", "ended")

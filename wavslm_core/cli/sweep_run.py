@@ -15,7 +15,7 @@ from wavslm_core.recipe.launch import SlurmLaunch
 
 if TYPE_CHECKING:
     from wavslm_core.evaluation.comparison import Comparison
-    from wavslm_core.launching.sweep_folder import SweepFolder
+    from wavslm_core.launching.sweeps.folder import SweepFolder
     from wavslm_core.recipe.sweep_space import Trial
 
 
@@ -23,18 +23,18 @@ def run_sweep_recipe(
     recipe: Recipe, *, runs_dir: Path, dry_run: bool, command: str, wait: bool = False
 ) -> None:
     """Run the trials and print how they compare, or submit them; or, with `dry_run`, list them."""
-    from wavslm_core.launching.sweep_folder import SweepFolder
+    from wavslm_core.launching.sweeps.folder import SweepFolder
 
     sweep, trials = SweepFolder.of(recipe, runs_dir)
     if dry_run:
         _list(sweep, trials)
         typer.echo(f"\nsweep folder: {sweep.path}")
         if isinstance(recipe.launch, SlurmLaunch):
-            from wavslm_core.launching.sweep_array import preview_sweep
+            from wavslm_core.launching.sweeps.array import preview_sweep
 
             typer.echo(f"\n{preview_sweep(sweep)}")
         return
-    from wavslm_core.launching.sweep_array import refuse_submitted
+    from wavslm_core.launching.sweeps.array import refuse_submitted
 
     # Before anything is written that a job of it may read.
     refuse_submitted(sweep, range(1, sweep.count + 1))
@@ -49,7 +49,7 @@ def run_trials(sweep: SweepFolder, *, command: str, only: Sequence[int] = (), wa
         _submit(sweep, only, wait=wait)
         return
     from wavslm_core.evaluation.report.comparison import comparison_markdown
-    from wavslm_core.launching.sweep import run_sweep
+    from wavslm_core.launching.sweeps.run import run_sweep
 
     began = time.monotonic()
     outcome = run_sweep(sweep, typer.echo, only=only)
@@ -62,7 +62,7 @@ def run_trials(sweep: SweepFolder, *, command: str, only: Sequence[int] = (), wa
 
 
 def _submit(sweep: SweepFolder, only: Sequence[int], *, wait: bool) -> None:
-    from wavslm_core.launching.sweep_array import submit_sweep
+    from wavslm_core.launching.sweeps.array import submit_sweep
 
     if submit_sweep(sweep, typer.echo, only=only) and not wait:
         typer.echo(f"follow:  wavslm sweep status {sweep.path} --watch")
@@ -71,7 +71,7 @@ def _submit(sweep: SweepFolder, only: Sequence[int], *, wait: bool) -> None:
         return
     from wavslm_core.cli.sweep_tables import watch_sweep
     from wavslm_core.evaluation.report.comparison import comparison_markdown
-    from wavslm_core.launching.sweep_results import read_results, write_results
+    from wavslm_core.launching.sweeps.results import read_results, write_results
 
     watch_sweep(sweep)
     comparison = write_results(sweep, read_results(sweep))
@@ -100,7 +100,7 @@ def _list(sweep: SweepFolder, trials: Sequence[Trial]) -> None:
     from rich.table import Table
 
     from wavslm_core.launching.run_folder import RECIPE_FILE, run_folder
-    from wavslm_core.launching.trial_state import run_state
+    from wavslm_core.launching.sweeps.trial_state import run_state
     from wavslm_core.recipe.identity import stage_identities
 
     table = Table(box=None, pad_edge=False)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from wavslm_core.launching.sweep_folder import SweepFolder
-from wavslm_core.launching.sweep_status import SweepStatus, sweep_status
+from wavslm_core.launching.sweeps.folder import SweepFolder
+from wavslm_core.launching.sweeps.status import SweepStatus, sweep_status
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -16,10 +16,10 @@ from wavslm_core.data.atomic import remove_leftovers
 from wavslm_core.errors import WavslmError
 from wavslm_core.launching.base import Outcome, Say
 from wavslm_core.launching.lock import RunLock
+from wavslm_core.launching.pruning import Pruning
 from wavslm_core.launching.run_folder import saved_recipe
 from wavslm_core.launching.signals import StopRequest
 from wavslm_core.launching.stage_record import STAGES_FILE, StageRecord
-from wavslm_core.launching.sweep_pruning import Pruning
 from wavslm_core.processes import ALONE, WHOLE, Processes, Share
 from wavslm_core.pulse import SILENT, RunPulse, progress_path, telling
 from wavslm_core.recipe import Recipe

@@ -18,9 +18,9 @@ from wavslm_core.launching.adoption import Adoption
 from wavslm_core.launching.run_folder import prepare_run_folder
 from wavslm_core.launching.runner import is_finished
 from wavslm_core.launching.stage_record import StageRecord
-from wavslm_core.launching.sweep import SweepOutcome, run_sweep
-from wavslm_core.launching.sweep_folder import SweepFolder
-from wavslm_core.launching.trial_state import trial_state
+from wavslm_core.launching.sweeps.folder import SweepFolder
+from wavslm_core.launching.sweeps.run import SweepOutcome, run_sweep
+from wavslm_core.launching.sweeps.trial_state import trial_state
 from wavslm_core.metrics_file import read_metrics
 from wavslm_core.plugins import load_registry
 from wavslm_core.recipe import Recipe

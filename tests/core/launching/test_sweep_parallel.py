@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from wavslm_core.launching.sweep_folder import SweepFolder
-from wavslm_core.launching.trial_state import trial_state
+from wavslm_core.launching.sweeps.folder import SweepFolder
+from wavslm_core.launching.sweeps.trial_state import trial_state
 from wavslm_core.registry import Registry
 
 ROLES = ("encoder", "quantizer", "decoder", "backbone", "head", "sampler")

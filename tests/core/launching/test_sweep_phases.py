@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from wavslm_core.launching.sweep_phases import Task, shared_first, untouched_stages
+from wavslm_core.launching.sweeps.phases import Task, shared_first, untouched_stages
 from wavslm_core.plugins import load_registry
 from wavslm_core.recipe import Recipe
 from wavslm_core.recipe.identity import StageIdentity

@@ -18,12 +18,12 @@ from wavslm_core.launching.queued import submitting
 from wavslm_core.launching.slurm import script_text, submit
 from wavslm_core.launching.slurm_state import cancel
 from wavslm_core.launching.stop_file import clear_stop, request_stop
-from wavslm_core.launching.sweep_folder import SweepFolder
-from wavslm_core.launching.sweep_job import TrialJob, record_job
-from wavslm_core.launching.sweep_jobs import known_jobs, note_tasks, sweep_jobs
-from wavslm_core.launching.sweep_phases import Task, plan_phases
-from wavslm_core.launching.sweep_study import SweepStudy
-from wavslm_core.launching.trial_state import trial_state
+from wavslm_core.launching.sweeps.folder import SweepFolder
+from wavslm_core.launching.sweeps.job import TrialJob, record_job
+from wavslm_core.launching.sweeps.jobs import known_jobs, note_tasks, sweep_jobs
+from wavslm_core.launching.sweeps.phases import Task, plan_phases
+from wavslm_core.launching.sweeps.study import SweepStudy
+from wavslm_core.launching.sweeps.trial_state import trial_state
 from wavslm_core.recipe.launch import SlurmLaunch
 
 

@@ -13,8 +13,8 @@ from types import FrameType
 
 from wavslm_core.errors import WavslmError
 from wavslm_core.launching.base import Say
-from wavslm_core.launching.sweep_folder import SweepFolder
-from wavslm_core.launching.sweep_phases import Task
+from wavslm_core.launching.sweeps.folder import SweepFolder
+from wavslm_core.launching.sweeps.phases import Task
 
 LOGS = "logs"
 """In the sweep's folder: a log for each trial."""
@@ -85,7 +85,7 @@ def _start(sweep: SweepFolder, task: Task) -> subprocess.Popen[bytes]:
                 [
                     sys.executable,
                     "-m",
-                    "wavslm_core.launching.sweep_process",
+                    "wavslm_core.launching.sweeps.process",
                     str(sweep.path),
                     str(task.trial),
                     *stages,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from wavslm_core.launching.adoption import Adoption
 from wavslm_core.launching.run_folder import saved_recipe
 from wavslm_core.launching.runner import is_finished
-from wavslm_core.launching.sweep_folder import SweepFolder
+from wavslm_core.launching.sweeps.folder import SweepFolder
 from wavslm_core.recipe import Recipe
 from wavslm_core.recipe.identity import StageIdentity, stage_identities
 from wavslm_core.recipe.sweep import corner_trials

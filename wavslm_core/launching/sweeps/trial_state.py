@@ -18,7 +18,7 @@ from wavslm_core.launching.run_folder import RECIPE_FILE, saved_recipe
 from wavslm_core.launching.runner import is_finished
 from wavslm_core.launching.slurm_state import JobState
 from wavslm_core.launching.stage_record import STAGES_FILE, StageRecord
-from wavslm_core.launching.sweep_folder import SweepFolder, TrialEntry
+from wavslm_core.launching.sweeps.folder import SweepFolder, TrialEntry
 from wavslm_core.recipe import Recipe
 from wavslm_core.registry import Registry
 

@@ -10,10 +10,10 @@ from wavslm_core.evaluation.comparison import Comparison, compare
 from wavslm_core.evaluation.ranking import Result
 from wavslm_core.evaluation.trial_metric import best_until, metric_curve, metric_value
 from wavslm_core.launching.stage_record import STAGES_FILE, StageRecord
-from wavslm_core.launching.sweep_folder import SweepFolder, TrialEntry
-from wavslm_core.launching.sweep_jobs import known_jobs
-from wavslm_core.launching.sweep_study import SweepStudy
-from wavslm_core.launching.trial_state import TrialState, trial_state
+from wavslm_core.launching.sweeps.folder import SweepFolder, TrialEntry
+from wavslm_core.launching.sweeps.jobs import known_jobs
+from wavslm_core.launching.sweeps.study import SweepStudy
+from wavslm_core.launching.sweeps.trial_state import TrialState, trial_state
 from wavslm_core.recipe.yaml_files import dump_yaml
 
 

@@ -1,5 +1,5 @@
-"""A child process that runs one trial of a sweep: `python -m wavslm_core.launching.sweep_process FOLDER TRIAL
-[STAGES]`. How it ended is in the trial's folder; the exit code says whether it failed.
+"""A child process that runs one trial of a sweep. How it ended is in the trial's folder; the exit code says
+whether it failed: `python -m wavslm_core.launching.sweeps.process FOLDER TRIAL [STAGES]`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from wavslm_core.errors import WavslmError
 from wavslm_core.launching.adoption import Adoption
 from wavslm_core.launching.runner import run_stages
 from wavslm_core.launching.signals import EXIT_INTERRUPTED
-from wavslm_core.launching.sweep_folder import SweepFolder
-from wavslm_core.launching.sweep_trial import begin_trial, run_trial
+from wavslm_core.launching.sweeps.folder import SweepFolder
+from wavslm_core.launching.sweeps.trial import begin_trial, run_trial
 from wavslm_core.recipe.launch import DebugLaunch, LaunchConfig, LocalLaunch
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from wavslm_core.data.atomic import write_json
 from wavslm_core.errors import WavslmError
 from wavslm_core.launching.slurm_state import JobState, job_states
-from wavslm_core.launching.sweep_folder import SweepFolder
+from wavslm_core.launching.sweeps.folder import SweepFolder
 
 TASKS_FILE = "tasks.json"
 """In the sweep's folder: number of a trial → the job that was submitted for it last."""

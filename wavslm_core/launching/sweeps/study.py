@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from wavslm_core.errors import RecipeError, WavslmError
 from wavslm_core.evaluation.trial_metric import metric_value
 from wavslm_core.launching.run_folder import saved_recipe
-from wavslm_core.launching.sweep_folder import SweepFolder, TrialEntry
-from wavslm_core.launching.sweep_jobs import known_jobs
-from wavslm_core.launching.trial_state import trial_state
+from wavslm_core.launching.sweeps.folder import SweepFolder, TrialEntry
+from wavslm_core.launching.sweeps.jobs import known_jobs
+from wavslm_core.launching.sweeps.trial_state import trial_state
 from wavslm_core.recipe.sweep_axes import share_of
 from wavslm_core.recipe.sweep_metric import validation_stage
 from wavslm_core.recipe.sweep_space import Cell, SweepSpace

@@ -6,10 +6,10 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from wavslm_core.launching.sweep_folder import SweepFolder
-from wavslm_core.launching.sweep_jobs import known_jobs
-from wavslm_core.launching.sweep_results import value_so_far
-from wavslm_core.launching.trial_state import Status, TrialState, trial_state
+from wavslm_core.launching.sweeps.folder import SweepFolder
+from wavslm_core.launching.sweeps.jobs import known_jobs
+from wavslm_core.launching.sweeps.results import value_so_far
+from wavslm_core.launching.sweeps.trial_state import Status, TrialState, trial_state
 from wavslm_core.pulse import progress_path, read_progress
 
 ORDER: tuple[Status, ...] = ("finished", "running", "queued", "waiting", "interrupted", "pruned", "failed")

@@ -15,7 +15,7 @@ from wavslm_core.evaluation.pruning import is_behind
 from wavslm_core.evaluation.trial_metric import validation_curve
 from wavslm_core.launching.prune_files import PRUNE_FILE, PRUNED_FILE
 from wavslm_core.launching.run_folder import saved_recipe
-from wavslm_core.launching.sweep_folder import SweepFolder, TrialEntry
+from wavslm_core.launching.sweeps.folder import SweepFolder, TrialEntry
 from wavslm_core.recipe.sweep_metric import validation_stage
 
 logger = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class Pruning:
         value = valid[scalar]
         if sweep.sweep.sampler == "optuna":
             # Imported late: it asks how other trials do, and so needs what runs this one.
-            from wavslm_core.launching.sweep_study import SweepStudy
+            from wavslm_core.launching.sweeps.study import SweepStudy
 
             # The last step is reported too, though nothing is left to stop then.
             return SweepStudy(sweep).is_pruned(entry, step, value) and step < config.steps

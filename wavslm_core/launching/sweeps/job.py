@@ -16,10 +16,10 @@ from wavslm_core.launching.job_record import add_jobs, log_path, new_record, rea
 from wavslm_core.launching.prune_files import read_pruned
 from wavslm_core.launching.run_folder import RECIPE_FILE, saved_recipe
 from wavslm_core.launching.runner import is_finished
-from wavslm_core.launching.sweep_folder import SweepFolder
-from wavslm_core.launching.sweep_phases import Task
-from wavslm_core.launching.sweep_study import SweepStudy
-from wavslm_core.launching.sweep_trial import begin_trial
+from wavslm_core.launching.sweeps.folder import SweepFolder
+from wavslm_core.launching.sweeps.phases import Task
+from wavslm_core.launching.sweeps.study import SweepStudy
+from wavslm_core.launching.sweeps.trial import begin_trial
 
 LONGEST_WAIT_S = 600.0
 """How long the other processes of a trial wait for the first one to choose its values."""

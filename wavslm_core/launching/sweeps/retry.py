@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from wavslm_core.errors import WavslmError
 from wavslm_core.launching.prune_files import spare
-from wavslm_core.launching.sweep_folder import SweepFolder
-from wavslm_core.launching.sweep_jobs import known_jobs
-from wavslm_core.launching.trial_state import clear_error, trial_state
+from wavslm_core.launching.sweeps.folder import SweepFolder
+from wavslm_core.launching.sweeps.jobs import known_jobs
+from wavslm_core.launching.sweeps.trial_state import clear_error, trial_state
 
 
 def ready_to_retry(sweep: SweepFolder, numbers: Sequence[int]) -> list[int]:

@@ -1,0 +1,1 @@
+"""The trials of a sweep: in turn, several at once, or as arrays of jobs; pruned, resumed, ranked."""
