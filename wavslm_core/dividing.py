@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from wavslm_core.interruption import Interrupted
 from wavslm_core.processes import Processes
-from wavslm_core.run_context import Interrupted
 
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")

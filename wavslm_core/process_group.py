@@ -21,8 +21,8 @@ import torch.distributed as dist
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from wavslm_core.errors import LostProcessError, WavslmError
+from wavslm_core.interruption import Interrupted
 from wavslm_core.processes import Processes, Value
-from wavslm_core.run_context import Interrupted
 
 NCCL_PATIENCE_S = 120.0
 """Gradients are exchanged by processes that just agreed to make a step: nobody is long behind there."""

@@ -1,4 +1,4 @@
-"""A run as its stages, training and evaluation see it, and how it is interrupted."""
+"""A run as its stages, training and evaluation see it."""
 
 from __future__ import annotations
 
@@ -24,14 +24,6 @@ def _cpu() -> torch.device:
     import torch
 
     return torch.device("cpu")
-
-
-class Interrupted(Exception):
-    """Raised at a safe point after Ctrl-C or a signal, once everything worth keeping is on disk."""
-
-
-class Pruned(Interrupted):
-    """Raised in the same way when the run is behind the others that a sweep compares it with."""
 
 
 @dataclass

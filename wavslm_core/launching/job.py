@@ -84,8 +84,8 @@ class RunJob:
         return DelayedSubmission(self)
 
     def _run(self, run_dir: Path, stop: StopRequest) -> Outcome:
+        from wavslm_core.joining import join_processes
         from wavslm_core.launching.runner import run_stages
-        from wavslm_core.processes import join_processes
 
         with join_processes(self._launch(run_dir).device) as processes:
             return run_stages(

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wavslm_core.launching.base import Say
+from wavslm_core.launching.finished import is_finished
 from wavslm_core.launching.run_folder import saved_recipe
-from wavslm_core.launching.runner import is_finished
 from wavslm_core.processes import WHOLE, Share
 from wavslm_core.recipe import Recipe
 from wavslm_core.recipe.launch import LaunchConfig, SlurmLaunch

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from wavslm_core.configs import StageConfig
 from wavslm_core.data.atomic import remove_leftovers
 from wavslm_core.errors import WavslmError
+from wavslm_core.interruption import Interrupted, Pruned
 from wavslm_core.launching.base import Outcome, Say
 from wavslm_core.launching.lock import RunLock
 from wavslm_core.launching.pruning import Pruning
@@ -24,7 +25,7 @@ from wavslm_core.processes import ALONE, WHOLE, Processes, Share
 from wavslm_core.pulse import SILENT, RunPulse, progress_path, telling
 from wavslm_core.recipe import Recipe
 from wavslm_core.registry import Registry
-from wavslm_core.run_context import Interrupted, Pruned, StageContext
+from wavslm_core.run_context import StageContext
 from wavslm_core.stages.base import Stage
 
 if TYPE_CHECKING:
@@ -147,20 +148,6 @@ class _Run:
 
 def _say_nothing(line: str) -> None:
     """Rank 0 talks for all."""
-
-
-def is_finished(
-    run_dir: Path, *, stages: Sequence[str] | None = None, registry: Registry | None = None
-) -> bool:
-    """Tell whether `run_stages` would find nothing to do."""
-    recipe = saved_recipe(run_dir, registry=registry)
-    record = StageRecord(run_dir / STAGES_FILE)
-    return all(
-        record.finished(name)
-        and recipe.registry.build(config).left_results(StageContext(recipe, run_dir, stage_name=name))
-        for name, config in recipe.named_stages()
-        if stages is None or name in stages
-    )
 
 
 def choose_device(name: str) -> torch.device:

@@ -21,7 +21,8 @@ from wavslm_core.configs import CODEC_ROLES, Role, StageConfig
 from wavslm_core.data.corpora import Rejected, Split
 from wavslm_core.dividing import divide
 from wavslm_core.errors import AudioError
-from wavslm_core.run_context import Interrupted, StageContext
+from wavslm_core.interruption import Interrupted
+from wavslm_core.run_context import StageContext
 from wavslm_core.stages.base import TRAIN_CODEC, Stage
 
 if TYPE_CHECKING:

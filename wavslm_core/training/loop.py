@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import torch
 
 from wavslm_core.errors import CheckpointError
-from wavslm_core.run_context import Interrupted, Pruned, StageContext
+from wavslm_core.interruption import Interrupted, Pruned
+from wavslm_core.run_context import StageContext
 from wavslm_core.training.buffers import check_buffers
 from wavslm_core.training.checkpoints import Checkpoints
 from wavslm_core.training.config import TrainingConfig
@@ -30,12 +31,12 @@ from wavslm_core.training.optimizers import (
     scale_and_clip,
     set_learning_rate,
 )
-from wavslm_core.training.parallel import build_parallel
 from wavslm_core.training.precision import autocast
 from wavslm_core.training.progress import TrainingProgress
 from wavslm_core.training.randomness import seed_torch
 from wavslm_core.training.schedules import Schedule, build_schedule
 from wavslm_core.training.state import TrainState
+from wavslm_core.training.strategies import build_parallel
 from wavslm_core.training.task import LossOutput, Task
 from wavslm_core.training.tracking import SilentTracker, Tracker
 

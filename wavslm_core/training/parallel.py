@@ -20,7 +20,6 @@ from torch.nn.parallel import DistributedDataParallel
 from wavslm_core.processes import Processes
 from wavslm_core.run_context import StageContext
 from wavslm_core.training.checkpoints import load_modules
-from wavslm_core.training.config import TrainingConfig
 from wavslm_core.training.sharded_checkpoints import read_sharded
 from wavslm_core.training.task import Task
 
@@ -138,14 +137,3 @@ class DataParallel(Parallel):
     def total(self, values_N: Tensor) -> Tensor:
         dist.all_reduce(values_N)
         return values_N
-
-
-def build_parallel(task: Task, config: TrainingConfig, context: StageContext) -> Parallel:
-    """Return the strategy that the stage's `launch.parallel` names, or `Alone` for one process."""
-    if context.world_size == 1:
-        return Alone(task, context)
-    if context.recipe.launch_for(config).parallel == "ddp":
-        return DataParallel(task, context)
-    from wavslm_core.training.sharding import FullyShardedParallel
-
-    return FullyShardedParallel(task, config, context)

@@ -23,9 +23,9 @@ from wavslm_core.evaluation.speaking import (
     score_chunks_ahead,
     score_continuations,
 )
+from wavslm_core.interruption import Interrupted
 from wavslm_core.plugins import load_registry
 from wavslm_core.recipe import Recipe
-from wavslm_core.run_context import Interrupted
 from wavslm_core.speech_lm import SpeechLM
 from wavslm_core.testing.fakes import fake_codec, fake_speech_lm
 

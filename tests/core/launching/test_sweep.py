@@ -15,8 +15,8 @@ import torch
 
 from wavslm_core.data.audio import write_audio
 from wavslm_core.launching.adoption import Adoption
+from wavslm_core.launching.finished import is_finished
 from wavslm_core.launching.run_folder import prepare_run_folder
-from wavslm_core.launching.runner import is_finished
 from wavslm_core.launching.stage_record import StageRecord
 from wavslm_core.launching.sweeps.folder import SweepFolder
 from wavslm_core.launching.sweeps.run import SweepOutcome, run_sweep

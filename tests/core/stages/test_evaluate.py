@@ -15,8 +15,9 @@ from wavslm_core.errors import DataError
 from wavslm_core.evaluation.language_scores import language_scores
 from wavslm_core.evaluation.likelihood import token_bits
 from wavslm_core.evaluation.reconstruction import score_reconstruction
+from wavslm_core.interruption import Interrupted
 from wavslm_core.plugins import load_registry
-from wavslm_core.run_context import Interrupted, StageContext
+from wavslm_core.run_context import StageContext
 from wavslm_core.stages.evaluate import Evaluate, EvaluateConfig
 
 

@@ -19,10 +19,11 @@ from wavslm_core.data.batches import Batching
 from wavslm_core.data.corpora import Split
 from wavslm_core.errors import AudioError, PluginError, RecipeError
 from wavslm_core.interfaces import QuantizerOutput
+from wavslm_core.interruption import Interrupted
 from wavslm_core.metrics_file import read_metrics
 from wavslm_core.plugins import load_registry
 from wavslm_core.recipe import Recipe
-from wavslm_core.run_context import Interrupted, StageContext
+from wavslm_core.run_context import StageContext
 from wavslm_core.stages.train_codec import TrainCodec, TrainCodecConfig
 from wavslm_core.testing.fake_configs import FakeQuantizerConfig
 from wavslm_core.training.codec_task import CodecTask

@@ -21,8 +21,9 @@ import torch
 from wavslm_core.codec import Codec
 from wavslm_core.data.audio import write_audio
 from wavslm_core.errors import CheckpointError, LostProcessError, RecipeError, WavslmError
+from wavslm_core.joining import join_processes
 from wavslm_core.metrics_file import read_metrics
-from wavslm_core.processes import ALONE, Share, join_processes
+from wavslm_core.processes import ALONE, Share
 from wavslm_core.speech_lm import SpeechLM
 from wavslm_core.testing.fakes import fake_codec, fake_speech_lm
 from wavslm_core.training.checkpoints import Checkpoints

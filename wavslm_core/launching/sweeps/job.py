@@ -11,11 +11,11 @@ from typing import Any
 
 from wavslm_core.errors import WavslmError
 from wavslm_core.launching.adoption import Adoption
+from wavslm_core.launching.finished import is_finished
 from wavslm_core.launching.job import EXIT_MENDABLE, RunJob
 from wavslm_core.launching.job_record import add_jobs, log_path, new_record, read_jobs
 from wavslm_core.launching.prune_files import read_pruned
 from wavslm_core.launching.run_folder import RECIPE_FILE, saved_recipe
-from wavslm_core.launching.runner import is_finished
 from wavslm_core.launching.sweeps.folder import SweepFolder
 from wavslm_core.launching.sweeps.phases import Task
 from wavslm_core.launching.sweeps.study import SweepStudy

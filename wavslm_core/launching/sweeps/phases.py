@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from wavslm_core.launching.adoption import Adoption
+from wavslm_core.launching.finished import is_finished
 from wavslm_core.launching.run_folder import saved_recipe
-from wavslm_core.launching.runner import is_finished
 from wavslm_core.launching.sweeps.folder import SweepFolder
 from wavslm_core.recipe import Recipe
 from wavslm_core.recipe.identity import StageIdentity, stage_identities

@@ -7,10 +7,10 @@ from pathlib import Path
 from wavslm_core.errors import RecipeError
 from wavslm_core.launching.adoption import Adoption
 from wavslm_core.launching.base import Outcome, Say, launcher_for
+from wavslm_core.launching.finished import is_finished
 from wavslm_core.launching.prune_files import read_pruned
 from wavslm_core.launching.pruning import may_be_pruned
 from wavslm_core.launching.run_folder import saved_recipe
-from wavslm_core.launching.runner import is_finished
 from wavslm_core.launching.sweeps.folder import SweepFolder, TrialEntry
 from wavslm_core.launching.sweeps.study import SweepStudy
 from wavslm_core.launching.sweeps.trial_state import clear_error, note_error

@@ -10,12 +10,12 @@ from typing import Any, Literal
 
 from wavslm_core.data.atomic import replacing
 from wavslm_core.errors import WavslmError, summary
+from wavslm_core.launching.finished import is_finished
 from wavslm_core.launching.job_record import read_jobs
 from wavslm_core.launching.lock import LOCK_FILE, is_alive, read_holder
 from wavslm_core.launching.prune_files import read_pruned
 from wavslm_core.launching.rank_error import first_error
 from wavslm_core.launching.run_folder import RECIPE_FILE, saved_recipe
-from wavslm_core.launching.runner import is_finished
 from wavslm_core.launching.slurm_state import JobState
 from wavslm_core.launching.stage_record import STAGES_FILE, StageRecord
 from wavslm_core.launching.sweeps.folder import SweepFolder, TrialEntry

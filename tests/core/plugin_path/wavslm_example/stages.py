@@ -12,9 +12,10 @@ from typing import Any, ClassVar, Literal
 
 from wavslm_core.configs import Role, StageConfig
 from wavslm_core.errors import DataError
+from wavslm_core.interruption import Interrupted, Pruned
 from wavslm_core.metrics_file import read_metrics
 from wavslm_core.recipe import Recipe
-from wavslm_core.run_context import Interrupted, Pruned, StageContext
+from wavslm_core.run_context import StageContext
 from wavslm_core.stages.base import Stage
 from wavslm_example.configs import LearnConfig
 
