@@ -2,7 +2,7 @@
 checkpoint and queued again would go on like that for ever.
 
 A start counts as useless when nothing was added since the one before: no stage finished, no later
-checkpoint, no further file of tokens.
+checkpoint of any stage, no further file of tokens, and no stage told (`progress.json`) of more than ever.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from wavslm_core.data.atomic import write_json
 from wavslm_core.errors import WavslmError
 from wavslm_core.launching.job_record import JOBS_FOLDER
 from wavslm_core.launching.stage_record import STAGES_FILE, StageRecord
+from wavslm_core.pulse import read_progress
 
 _STEP = re.compile(r"step-(\d+)")
 
@@ -27,24 +28,28 @@ class Starts:
     count: int = 0
     useless: int = 0
     """Restarts in a row that found nothing new."""
-    mark: tuple[int, ...] = ()
+    mark: tuple[float, ...] = ()
+    """The furthest that the run had got, as `progress_mark`."""
 
     @property
     def restarts(self) -> int:
         return max(0, self.count - 1)
 
 
-def progress_mark(run_dir: Path) -> tuple[int, ...]:
-    """Return numbers of which one grows whenever something is added to a run."""
-    entries = StageRecord(run_dir / STAGES_FILE).entries.values()
-    finished = sum(entry.get("status") == "finished" for entry in entries)
-    steps = [
-        int(found.group(1))
-        for path in (run_dir / "checkpoints").glob("*/*")
-        if (found := _STEP.match(path.name))
-    ]
+def progress_mark(run_dir: Path) -> tuple[float, ...]:
+    """Return numbers of which one grows whenever a run gets further."""
+    record = StageRecord(run_dir / STAGES_FILE)
+    finished = sum(entry.get("status") == "finished" for entry in record.entries.values())
+    newest: dict[str, int] = {}
+    for path in (run_dir / "checkpoints").glob("*/*"):
+        if found := _STEP.match(path.name):
+            # From one on, so that a checkpoint of step 0 counts, too.
+            newest[path.parent.name] = max(newest.get(path.parent.name, 0), int(found.group(1)) + 1)
     shards = sum(1 for path in (run_dir / "tokens").rglob("*") if path.is_file())
-    return finished, max(steps, default=-1), shards
+    told = filter(None, map(read_progress, run_dir.glob("progress*.json")))
+    # Of a stage that has ended, the next one's smaller numbers would be compared with it.
+    done = sum(progress.done for progress in told if not record.finished(progress.stage))
+    return finished, sum(newest.values()), shards, done
 
 
 def starts_path(run_dir: Path, job_id: str) -> Path:
@@ -64,7 +69,10 @@ def count_start(run_dir: Path, job_id: str, *, max_restarts: int) -> Starts:
     """Record that a job starts. Raises: WavslmError when it was restarted in vain too often."""
     before = read_starts(run_dir, job_id)
     mark = progress_mark(run_dir)
-    useless = before.useless + 1 if before.count and mark == before.mark else 0
+    useless = 0
+    if before.count and not any(now > then for now, then in zip(mark, before.mark, strict=False)):
+        useless = before.useless + 1
+        mark = before.mark
     starts = Starts(before.count + 1, useless, mark)
     write_json(starts_path(run_dir, job_id), asdict(starts))
     if useless > max_restarts:
