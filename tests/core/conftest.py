@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -86,7 +87,10 @@ def command(
 
 @pytest.fixture
 def start(example_environment: dict[str, str], tmp_path: Path) -> Callable[..., Popen[str]]:
-    """Start `python -m wavslm_core.cli.<name> arguments…` in a fresh folder, without waiting."""
+    """Start `python -m wavslm_core.cli.<name> arguments…` in a fresh folder, without waiting.
+
+    It leads a process group of its own, as at a terminal.
+    """
 
     def call(name: str, *arguments: str) -> Popen[str]:
         return Popen(
@@ -96,6 +100,9 @@ def start(example_environment: dict[str, str], tmp_path: Path) -> Callable[..., 
             text=True,
             cwd=tmp_path,
             env=example_environment,
+            start_new_session=True,
+            # Tests that were started in the background have inherited that Ctrl-C is ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     return call

@@ -25,7 +25,8 @@ IN_A_JOB = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 class StopRequest:
     """Context that turns signals into a question that stages ask: `stop()` → was the run asked to stop?
 
-    Outside the main thread, where Python cannot handle signals, only the file counts.
+    Outside the main thread, where Python cannot handle signals, only the file counts. A signal that this
+    process was started to ignore stays ignored: whoever did that (nohup, a launcher) speaks another way.
     """
 
     def __init__(
@@ -50,7 +51,8 @@ class StopRequest:
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
             for number in self._signals:
-                self._previous[number] = signal.signal(number, self._handle)
+                if signal.getsignal(number) != signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(

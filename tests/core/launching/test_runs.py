@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -143,6 +144,22 @@ def test_the_first_signal_stops_safely_and_the_same_command_continues(
     done = command("run", "r.yaml", launch)
     assert done.returncode == 0, done.stderr
     assert (run / "count.txt").read_text().split() == [str(step) for step in range(999)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launch", ["launch.process=this", "launch.process=child", "launch.processes=2"])
+def test_ctrl_c_at_a_terminal_reaches_every_process_and_asks_once(
+    tmp_path: Path, start: Callable[..., Any], launch: str
+) -> None:
+    recipe(tmp_path, "[{run: count, steps: 999, pause_s: 0.5}]")
+    process = start("run", "r.yaml", launch, "launch.device=cpu")
+    run = started_run(tmp_path, process)
+    wait_for(run / "count.txt", process)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "interrupted during stage count; to continue" in errors
+    assert json.loads((run / "stages.json").read_text())["count"]["status"] == "interrupted"
 
 
 @pytest.mark.slow
