@@ -82,5 +82,7 @@ def jobs_left(run_dir: Path, say: Say) -> tuple[PlannedJob, ...]:
 def _one_task(launch: LaunchConfig) -> LaunchConfig:
     """Return what putting the parts of a stage together needs."""
     if isinstance(launch, SlurmLaunch):
-        return launch.model_copy(update={"nodes": 1, "tasks_per_node": 1, "gpus_per_node": 0})
+        # The device stays what the stage asked for, so one GPU has to be there if any was.
+        gpus = min(1, launch.gpus_per_node)
+        return launch.model_copy(update={"nodes": 1, "tasks_per_node": 1, "gpus_per_node": gpus})
     return launch
