@@ -52,11 +52,11 @@ class Submitted:
         path.write_text(yaml.safe_dump(document))
         return path
 
-    def command(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        """Run `wavslm-run` with core and the example distribution only."""
+    def command(self, *arguments: str | Path, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """Run `wavslm-run` with core and the example distribution only, in this or another folder."""
         return subprocess.run(
             [sys.executable, "-m", "wavslm_core.cli.run", *arguments],
-            cwd=self.folder,
+            cwd=folder or self.folder,
             env={
                 **self.cluster.environment,
                 "PYTHONPATH": str(EXAMPLE_PATH),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import wavslm_core
 from tests.slurm.cluster import Cluster
 from tests.slurm.submitted import CODEC, Submitted, stages_of
 from wavslm_core.launching.job_record import read_jobs
@@ -49,6 +50,19 @@ def test_submitting_returns_at_once_and_a_second_time_says_who_has_it(
     assert again.returncode == 0
     assert "stage count: finished before, skipped" in again.stdout
     assert read_jobs(run) == [job]
+
+
+def test_the_copy_runs_also_when_the_checkout_is_where_it_was_submitted(
+    submitted: Submitted, slurm: Cluster
+) -> None:
+    recipe = submitted.recipe("inside", [{"run": "count"}], copy_code=True)
+    checkout = Path(wavslm_core.__file__).parents[1]
+    done = submitted.command(recipe, "--runs-dir", submitted.folder / "runs", folder=checkout)
+    assert done.returncode == 0, done.stderr
+    (run,) = submitted.runs(recipe)
+    (job,) = read_jobs(run)
+    assert slurm.wait(job.job_id, "COMPLETED", "FAILED") == "COMPLETED"
+    assert f"code: {run}/code/wavslm_core" in (run / job.logs[0]).read_text()
 
 
 def test_stages_with_other_needs_are_a_chain_of_jobs(submitted: Submitted, slurm: Cluster) -> None:

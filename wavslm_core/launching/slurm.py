@@ -99,6 +99,8 @@ def slurm_executor(
     cpus = () if launch.cpus_per_task is None else (f"--cpus-per-task={launch.cpus_per_task}",)
     setup = list(launch.setup)
     if launch.copy_code:
+        # Safe: else `python -m` looks where the job was submitted first, which may be the checkout.
+        setup.append("export PYTHONSAFEPATH=1")
         setup.append(f'export PYTHONPATH="{run_dir / CODE_FOLDER}${{PYTHONPATH:+:$PYTHONPATH}}"')
     executor = submitit.AutoExecutor(
         folder=run_dir / JOBS_FOLDER, cluster="slurm", slurm_max_num_timeout=ANY_NUMBER
