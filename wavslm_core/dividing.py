@@ -35,7 +35,7 @@ def divide(
         except Interrupted:
             stopped = True
             break
-    shares = processes.gather((stopped, own))
+    shares = processes.gather_when_done((stopped, own))
     if any(stopped for stopped, _ in shares):
         raise Interrupted
     return [

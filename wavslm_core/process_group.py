@@ -19,14 +19,18 @@ from typing import Any, cast
 import torch
 import torch.distributed as dist
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
+from torch.distributed.distributed_c10d import _set_pg_timeout
 
 from wavslm_core.errors import LostProcessError, WavslmError
 from wavslm_core.interruption import Interrupted
 from wavslm_core.processes import Processes, Value
 
-NCCL_PATIENCE_S = 120.0
-"""Gradients are exchanged by processes that just agreed to make a step: nobody is long behind there."""
+WORK_PATIENCE = timedelta(days=365)
+"""Work of their own may keep processes apart for any time. One that died is noticed all the same, by its
+closed connections; what hangs is for the job's time limit to end."""
 POLL_S = 0.1
+SHOWN_GPUS = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
+"""Variables by which launchers choose the GPUs that a process sees."""
 _STOP, _FAILED = "stop", "failed"
 
 
@@ -44,8 +48,7 @@ class ProcessGroup(Processes):
             )
         on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
         if on_gpu:
-            # Where the launcher shows each process its own GPU only, that is number 0.
-            torch.cuda.set_device(local_rank % torch.cuda.device_count())
+            torch.cuda.set_device(gpu_for(local_rank, gpus=torch.cuda.device_count()))
         # torchrun has a store of its own at this address; elsewhere rank 0 is its host.
         hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
@@ -59,11 +62,14 @@ class ProcessGroup(Processes):
                 store=PrefixStore("groups", self._store),
                 rank=rank,
                 world_size=world_size,
-                timeout=timedelta(seconds=NCCL_PATIENCE_S) if on_gpu else patience,
+                timeout=patience,
             )
             self.talk = dist.group.WORLD
             if on_gpu:
                 self.talk = dist.new_group(backend="gloo", timeout=patience)
+            self._workers = dist.new_group(backend="gloo", timeout=patience)
+            # Not from the start: nobody waits that long for one that dies while all connect.
+            _set_pg_timeout(WORK_PATIENCE, self._workers)
         except (RuntimeError, OSError) as error:
             raise LostProcessError(
                 f"process {rank} of {world_size} does not reach the others at {address}:{port} "
@@ -85,10 +91,16 @@ class ProcessGroup(Processes):
         self.any(False)
 
     def gather(self, value: Value) -> list[Value]:
+        return self._gather(value, self.talk)
+
+    def gather_when_done(self, value: Value) -> list[Value]:
+        return self._gather(value, self._workers)
+
+    def _gather(self, value: Value, group: Any) -> list[Value]:
         self._calls += 1
         with self.losing_nobody():
             values: list[Any] = [None] * self.world_size
-            dist.all_gather_object(values, value, group=self.talk)
+            dist.all_gather_object(values, value, group=group)
             return values
 
     def broadcast(self, value: Value) -> Value:
@@ -155,6 +167,21 @@ class ProcessGroup(Processes):
                 dist.destroy_process_group()
             if self.rank == 0:
                 time.sleep(1.0)
+
+
+def gpu_for(local_rank: int, *, gpus: int) -> int:
+    """Return which of the GPUs that a process sees is its own. Raises: WavslmError when there are too few."""
+    # Launchers may show each process its own GPU only, as number 0; NCCL refuses two processes on the same.
+    if gpus == 1 and any(os.environ.get(name) for name in SHOWN_GPUS):
+        return 0
+    processes = max(local_rank + 1, int(os.environ.get("LOCAL_WORLD_SIZE") or 0))
+    if processes > gpus:
+        host = socket.gethostname()
+        raise WavslmError(
+            f"{processes} processes on {host} need a GPU each, and PyTorch sees {gpus} there. "
+            "Start fewer of them, or set launch.device to cpu"
+        )
+    return local_rank
 
 
 def _first_line(error: BaseException) -> str:

@@ -34,6 +34,10 @@ class Processes:
         """Return the values of all processes, in the order of their ranks, to each of them."""
         return [value]
 
+    def gather_when_done(self, value: Value) -> list[Value]:
+        """As `gather`, after work of which every process did its own: waits for as long as others work."""
+        return [value]
+
     def broadcast(self, value: Value) -> Value:
         """Return what rank 0 gave to each of them."""
         return value

@@ -10,17 +10,20 @@ import os
 import signal
 import sys
 import time
+from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch.distributed.distributed_c10d import _set_pg_timeout
 from torch.distributed.fsdp import FSDPModule
 
 from wavslm_core.configs import Role
 from wavslm_core.data.token_store import TokenStore
 from wavslm_core.data.token_writer import ShardRecord, TokenWriter
+from wavslm_core.dividing import divide
 from wavslm_core.errors import WavslmError
 from wavslm_core.interruption import Interrupted
 from wavslm_core.joining import join_processes
@@ -197,15 +200,20 @@ def run_stage(job: dict[str, Any], processes: Processes) -> dict[str, Any]:
     return {}
 
 
-def time_agreement(job: dict[str, Any], processes: Processes) -> dict[str, Any]:
-    processes.barrier()
-    began = time.perf_counter()
-    for _ in range(job["count"]):
-        processes.any(False)
-    return {"us": (time.perf_counter() - began) / job["count"] * 1e6}
+def divide_sleep(job: dict[str, Any], processes: Processes) -> list[float]:
+    """Sleep, each process for as long as the job says, in a group that has a second's patience."""
+    _set_pg_timeout(timedelta(seconds=1), processes.talk)
+
+    def sleep(seconds: float) -> float:
+        time.sleep(seconds)
+        if job.get("die") == processes.rank:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return seconds
+
+    return divide(processes, job["seconds"], sleep)
 
 
-JOBS = {"train_lm": train_lm, "run_stage": run_stage, "time_agreement": time_agreement}
+JOBS = {"train_lm": train_lm, "run_stage": run_stage, "divide_sleep": divide_sleep}
 
 
 def do_jobs(jobs: list[dict[str, Any]], processes: Processes = ALONE) -> list[Any]:
