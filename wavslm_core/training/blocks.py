@@ -30,20 +30,22 @@ def repeated_blocks(module: nn.Module) -> Iterator[nn.Module]:
             yield from repeated_blocks(child)
 
 
-def read_outside(blocks: Sequence[nn.Module], call: Callable[[], object]) -> set[int]:
+def read_outside(module: nn.Module, blocks: Sequence[nn.Module], call: Callable[[], object]) -> set[int]:
     """Return which blocks' weights `call` reads while the block's forward pass does not run; by number.
 
-    Buffers that `call` changes are put back.
+    Buffers of `module`, which holds the blocks, that `call` changes are put back, and torch's generators.
     """
-    kept = [(buffer, buffer.clone()) for block in blocks for buffer in block.buffers()]
+    buffers = list(module.buffers())
+    kept = [buffer.clone() for buffer in buffers]
+    devices = {buffer.device for buffer in (*module.parameters(), *buffers) if buffer.is_cuda}
     watch = _Watch(blocks)
     try:
-        with torch.no_grad(), watch:
+        with torch.random.fork_rng(devices), torch.no_grad(), watch:
             call()
     finally:
         watch.remove()
         with torch.no_grad():
-            for buffer, value in kept:
+            for buffer, value in zip(buffers, kept, strict=True):
                 buffer.copy_(value)
     return watch.outside
 

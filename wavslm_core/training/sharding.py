@@ -24,6 +24,7 @@ from wavslm_core.run_context import StageContext
 from wavslm_core.training.blocks import read_outside, repeated_blocks
 from wavslm_core.training.checkpoints import load_modules
 from wavslm_core.training.config import TrainingConfig
+from wavslm_core.training.optimizers import parameters_of
 from wavslm_core.training.parallel import Caller, Parallel, Result, States
 from wavslm_core.training.sharded_checkpoints import load_shards
 from wavslm_core.training.task import Task
@@ -51,7 +52,7 @@ class FullyShardedParallel(Parallel):
         outside: set[int] = set()
         # What is off in the first step, such as codes, is on in the last.
         for step in {0, config.steps - 1}:
-            outside |= read_outside(blocks, partial(self.task.loss, step, 0))
+            outside |= read_outside(self._root, blocks, partial(self.task.loss, step, 0))
         outside = set().union(*self.processes.gather(outside))
         return [block for number, block in enumerate(blocks) if number not in outside]
 
@@ -106,7 +107,7 @@ class FullyShardedParallel(Parallel):
         load_modules(self.task.modules, divided, source=source)
 
     def restore(self, content: dict[str, Any], optimizer: torch.optim.Optimizer, *, source: str) -> None:
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        parameters = parameters_of(optimizer)
         if "folder" in content:
             states, moments = load_shards(content, self.states(), parameters, processes=self.processes)
             load_modules(self.task.modules, states, source=source)

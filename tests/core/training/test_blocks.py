@@ -26,8 +26,10 @@ class Model(nn.Module):
         self.layers = nn.ModuleList(Block() for _ in range(3))
         self.pairs = nn.ModuleList(nn.ModuleList([nn.LayerNorm(4), Block()]) for _ in range(2))
         self.outputs = nn.ModuleList(nn.Linear(4, 2) for _ in range(2))
+        self.register_buffer("codebook", torch.zeros(4))
 
     def forward(self, x: Tensor) -> Tensor:
+        self.codebook += torch.randn(4)
         for layer in self.layers:
             assert layer.linear.weight.shape == (4, 4)
             assert layer.linear.weight.device == x.device
@@ -46,6 +48,8 @@ def test_blocks_are_what_lists_hold() -> None:
 def test_blocks_that_are_read_in_other_ways_are_found() -> None:
     model = Model()
     blocks = list(repeated_blocks(model))
-    assert read_outside(blocks, lambda: model(torch.randn(2, 4))) == {1, 3}
-    assert all(float(block.seen) == 0 for block in blocks), "buffers were not put back"
+    drawn_before = torch.random.get_rng_state()
+    assert read_outside(model, blocks, lambda: model(torch.randn(2, 4))) == {1, 3}
+    assert all(not buffer.any() for buffer in model.buffers()), "buffers were not put back"
+    assert torch.equal(torch.random.get_rng_state(), drawn_before)
     assert not any(block._forward_hooks or block._forward_pre_hooks for block in blocks)
