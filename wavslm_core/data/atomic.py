@@ -104,16 +104,17 @@ def write_json(path: Path, value: Any) -> None:
 def remove_leftovers(folder: Path) -> None:
     """Clear away what killed processes left half-done below `folder`; no other may be writing there now."""
     for path in list(folder.rglob(f"{_NEW}*")):
-        _remove(path)
+        remove(path)
     for path in list(folder.rglob(f"{_OLD}*")):
         place = path.with_name(path.name[len(_OLD) + _TAG_LENGTH + 1 :])
         if place.exists():
-            _remove(path)
+            remove(path)
         else:
             path.rename(place)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:

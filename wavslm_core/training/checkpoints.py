@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from wavslm_core.checkpoint_io import load_state
-from wavslm_core.data.atomic import remove_leftovers
+from wavslm_core.data.atomic import remove, remove_leftovers
 from wavslm_core.errors import CheckpointError
 from wavslm_core.processes import ALONE, Processes
 from wavslm_core.training.checkpoint_files import read_checkpoint, write_checkpoint
@@ -68,18 +67,18 @@ class Checkpoints:
             if not self.sharded:
                 write_checkpoint(self.folder / f"{name}{FILE}", content)
             # Of the same step there may be one that another number of processes wrote in its own way.
-            _remove(self.folder / f"{name}{FILE if self.sharded else FOLDER}")
+            remove(self.folder / f"{name}{FILE if self.sharded else FOLDER}")
             self._remove_old()
         self.processes.barrier()
 
     def _remove_old(self) -> None:
         steps = self.steps("step")
         for old in steps[: -self.keep]:
-            _remove(self.path("step", old))
+            remove(self.path("step", old))
         # The oldest kept checkpoint may be resumed from, and the best weights so far may be older than it.
         oldest_kept = steps[-self.keep :][0]
         for old in [best for best in self.steps("best") if best < oldest_kept][:-1]:
-            _remove(self.path("best", old))
+            remove(self.path("best", old))
 
     def save_best(self, step: int, modules: dict[str, Any]) -> None:
         """Write the weights with the lowest validation loss so far. Raises: CheckpointError."""
@@ -130,11 +129,11 @@ class Checkpoints:
             for newer, problem in damaged.items():
                 logger.warning("%s; going on from step %d instead", problem, step)
                 path = self.path("step", newer)
-                _remove(path.with_name(f"{path.name}.damaged"))
+                remove(path.with_name(f"{path.name}.damaged"))
                 path.rename(path.with_name(f"{path.name}.damaged"))
             for best in self.steps("best"):
                 if best > step:
-                    _remove(self.path("best", best))
+                    remove(self.path("best", best))
             remove_leftovers(self.folder)
         self.processes.barrier()
 
@@ -151,10 +150,3 @@ class Checkpoints:
         return sorted(
             {int(match["step"]) for match in matches if match is not None and match["kind"] == kind}
         )
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
