@@ -113,6 +113,8 @@ class DataParallel(Parallel):
 
     def __init__(self, task: Task, context: StageContext) -> None:
         super().__init__(task, context)
+        # Whether weights get no gradient changes from step to step: that all got one in the first is no news.
+        warnings.filterwarnings("ignore", "find_unused_parameters=True was specified")
         # Of dimensions of size one, strides are arbitrary: nothing is copied that would not be anyway.
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         # Some weights get no gradient in some steps, such as those behind codes that are not switched on yet.
