@@ -71,8 +71,7 @@ class RunPulse(Pulse):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-        self._job_id = f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
+        self._job_id = this_job()
         self._restarts = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
         self._host = socket.gethostname()
         self._next = 0.0
@@ -113,6 +112,12 @@ class RunPulse(Pulse):
         with suppress(OSError):
             beside.write_text(json.dumps(asdict(progress)) + "\n", encoding="utf-8")
             beside.replace(self.path)
+
+
+def this_job() -> str | None:
+    """Return the id of the SLURM job that this process belongs to, if any."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
 
 
 def progress_path(run_dir: Path, share: Share = WHOLE) -> Path:

@@ -10,7 +10,8 @@ from wavslm_core.launching.job_logs import GrowingLog, error_line
 from wavslm_core.launching.job_record import JobRecord
 from wavslm_core.launching.progress_text import progress_line
 from wavslm_core.launching.rank_error import first_error, to_exception
-from wavslm_core.launching.run_status import RunStatus, last_chain, newest_progress, read_statuses
+from wavslm_core.launching.run_progress import newest_progress
+from wavslm_core.launching.run_status import RunStatus, last_chain, read_statuses
 from wavslm_core.launching.signals import EXIT_INTERRUPTED
 from wavslm_core.launching.slurm_state import JobState
 from wavslm_core.launching.stage_record import STAGES_FILE, StageRecord
@@ -126,11 +127,15 @@ def _count(jobs: list[JobState]) -> str:
 
 def _outcome(status: RunStatus) -> Outcome:
     """Return how the last chain of a run ended. Raises: see `follow`."""
+    stages = StageRecord(status.run_dir / STAGES_FILE)
     for record in last_chain(status.records):
         for task, log in zip(record.task_ids, record.logs, strict=True):
             job = status.jobs.get(task)
             error = first_error(status.run_dir, task)
             if job is not None and job.state == "COMPLETED":
+                continue
+            if job is None and all(map(stages.finished, record.stages)):
+                # Without accounting, SLURM forgets jobs within minutes of their end.
                 continue
             if error is not None:
                 raise to_exception(error)

@@ -23,6 +23,7 @@ from types import TracebackType
 
 from wavslm_core.errors import WavslmError
 from wavslm_core.processes import WHOLE, Share
+from wavslm_core.pulse import this_job
 
 LOCK_FILE = ".lock"
 BEAT_S = 15.0
@@ -49,12 +50,6 @@ class Holder:
     def __str__(self) -> str:
         job = "" if self.job_id is None else f", job {self.job_id}"
         return f"process {self.pid} on {self.host}{job} (last heartbeat {self.silent_s:.0f} s ago)"
-
-
-def this_job() -> str | None:
-    """Return the id of the SLURM job that this process belongs to, if any."""
-    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
 
 
 class RunLock:

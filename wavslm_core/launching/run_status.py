@@ -6,8 +6,7 @@ Nothing of the process that started the run is needed, and SLURM only for runs t
 from __future__ import annotations
 
 import socket
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +18,10 @@ from wavslm_core.errors import WavslmError
 from wavslm_core.launching.job_record import JobRecord, read_jobs
 from wavslm_core.launching.lock import LOCK_FILE, STALE_S, Holder, is_alive, read_holder
 from wavslm_core.launching.run_folder import RECIPE_FILE
+from wavslm_core.launching.run_progress import newest_progress
 from wavslm_core.launching.slurm_state import JobState, job_states
 from wavslm_core.launching.stage_record import STAGES_FILE, StageRecord
-from wavslm_core.pulse import PROGRESS_FILE, Progress, read_progress
+from wavslm_core.pulse import Progress
 
 State = Literal[
     "new", "queued", "requeued", "running", "finished", "failed", "interrupted", "pruned", "stale", "unknown"
@@ -177,41 +177,6 @@ def _holder(run_dir: Path, jobs: dict[str, JobState]) -> Holder | None:
         elif holder.host != socket.gethostname() or is_alive(holder, kernel_knows=False):
             return holder
     return None
-
-
-def newest_progress(run_dir: Path) -> Progress | None:
-    """Return the newest progress; that of the tasks of a job array is summed up."""
-    whole = read_progress(run_dir / PROGRESS_FILE)
-    parts = [part for path in run_dir.glob("progress-*-of-*.json") if (part := read_progress(path))]
-    newest = max((part.time for part in parts), default=0.0)
-    if not parts or (whole is not None and whole.time > newest):
-        return whole
-    stage = max(parts, key=lambda part: part.time).stage
-    parts = [part for part in parts if part.stage == stage]
-    rates = [part.rate for part in parts if part.rate and time.time() - part.time < STALE_S]
-    return Progress(
-        stage=stage,
-        done=sum(part.done for part in parts),
-        total=_sum(part.total for part in parts),
-        unit=parts[0].unit,
-        rate=sum(rates) if rates else None,
-        seconds_left=max((part.seconds_left for part in parts if part.seconds_left), default=None),
-        loss=None,
-        time=newest,
-        host=",".join(dict.fromkeys(part.host for part in parts)),
-        pid=parts[0].pid,
-        job_id=(parts[0].job_id or "").partition("_")[0] or None,
-        restarts=sum(part.restarts for part in parts),
-    )
-
-
-def _sum(values: Iterable[float | None]) -> float | None:
-    total = 0.0
-    for value in values:
-        if value is None:
-            return None
-        total += value
-    return total
 
 
 def _stages(run_dir: Path) -> int:

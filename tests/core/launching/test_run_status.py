@@ -16,8 +16,9 @@ import pytest
 from wavslm_core.errors import WavslmError
 from wavslm_core.launching.job_record import JobRecord, add_jobs, new_record
 from wavslm_core.launching.lock import STALE_S, Holder
+from wavslm_core.launching.run_progress import newest_progress
 from wavslm_core.launching.run_search import find_run, submitted_with
-from wavslm_core.launching.run_status import RunStatus, last_chain, newest_progress, read_statuses
+from wavslm_core.launching.run_status import RunStatus, last_chain, read_statuses
 from wavslm_core.processes import Share
 from wavslm_core.pulse import RunPulse, progress_path
 
@@ -98,6 +99,15 @@ def test_submitted_run_without_slurm_is_unknown(tmp_path: Path, monkeypatch: pyt
     status = status_of(run_dir)
     assert status.state == "unknown"
     assert "no squeue on this machine" in status.problem
+
+
+def test_progress_of_an_array_of_another_size_is_left_out(tmp_path: Path) -> None:
+    for index, count in ((0, 2), (1, 2), (0, 3), (2, 3)):
+        pulse = RunPulse(progress_path(tmp_path, Share(index, count, partial=True)))
+        pulse.beat(stage="tokenize", done=count, total=10)
+    found = newest_progress(tmp_path)
+    assert found is not None
+    assert (found.done, found.total) == (6, 20)
 
 
 def test_progress_of_the_tasks_of_an_array_is_summed(tmp_path: Path) -> None:
