@@ -29,7 +29,7 @@ def late(submitted: Submitted) -> tuple[Path, JobRecord]:
     """A job that is about to run out of time; SLURM looks every half a minute, so others run meanwhile."""
     stages = [{"run": "count", "steps": 3000, "pause_s": 0.05}]
     # Counting leaves nothing that a restart would be measured by.
-    limits = {"timeout_min": 1, "signal_delay_s": 50, "max_restarts": 1000}
+    limits = {"timeout_min": 2, "signal_delay_s": 30, "max_restarts": 1000}
     recipe = submitted.recipe("late", stages, extra={"nodelist": "node3"}, **limits)
     run, (job,) = submitted.submit(recipe)
     return run, job

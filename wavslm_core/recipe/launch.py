@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from wavslm_core.configs import Config
 
@@ -18,8 +18,19 @@ OWN_FIELDS = {
     "time": "timeout_min",
 } | {key: key for key in ("account", "array", "constraint", "exclude", "nodes", "partition", "qos")}
 """sbatch key → what sets it instead of `extra`."""
-TAKEN = ("dependency", "error", "kill-on-invalid-dep", "open-mode", "output", "requeue", "signal")
+TAKEN = (
+    "dependency",
+    "error",
+    "kill-on-invalid-dep",
+    "no-requeue",
+    "open-mode",
+    "output",
+    "requeue",
+    "signal",
+)
 """sbatch keys that surviving depends on."""
+EARLY_S = 60
+"""How much earlier than asked for SLURM may signal."""
 
 
 class LaunchConfig(Config):
@@ -117,6 +128,17 @@ class SlurmLaunch(LaunchConfig):
     @property
     def world_size(self) -> int:
         return self.nodes * self.tasks
+
+    @model_validator(mode="after")
+    def _has_time_to_work(self) -> SlurmLaunch:
+        needed = self.signal_delay_s + EARLY_S
+        if self.timeout_min * 60 <= needed:
+            raise ValueError(
+                f"timeout_min is {self.timeout_min}, but a job is told to save signal_delay_s "
+                f"({self.signal_delay_s} s) before its end and up to {EARLY_S} s earlier, so it would get "
+                f"nowhere. Give it at least {needed // 60 + 1} minutes, or a shorter signal_delay_s."
+            )
+        return self
 
     @field_validator("extra")
     @classmethod

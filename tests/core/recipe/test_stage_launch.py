@@ -46,6 +46,11 @@ def test_where_a_run_happens_is_no_part_of_it() -> None:
         ),
         ({"on": "local"}, "stages.0.tokenize.launch.on: the whole recipe is launched by one launcher"),
         ({"timeout_min": 0}, "stages.0.tokenize.launch.timeout_min: given 0; it should be greater than 0"),
+        (
+            {"timeout_min": 3},
+            "stages.0.tokenize.launch: timeout_min is 3, but a job is told to save signal_delay_s (120 s) "
+            "before its end and up to 60 s earlier, so it would get nowhere. Give it at least 4 minutes",
+        ),
         ({"extra": {"mem": 3}}, "stages.0.tokenize.launch.extra: 'mem' has a field of its own: memory_gb"),
     ],
 )
@@ -66,7 +71,7 @@ def test_only_work_that_divides_is_shared() -> None:
         Recipe.from_dict(wrong)
 
 
-@pytest.mark.parametrize("key", ["signal", "output", "--dependency", "kill_on_invalid_dep"])
+@pytest.mark.parametrize("key", ["signal", "output", "--dependency", "kill_on_invalid_dep", "no_requeue"])
 def test_what_surviving_needs_cannot_be_set(key: str) -> None:
     with pytest.raises(RecipeError, match="is set by the launcher"):
         Recipe.from_dict(document(extra={key: "x"}))
