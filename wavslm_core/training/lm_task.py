@@ -40,6 +40,8 @@ over-fitting alone and not to dropout or crops."""
 class LanguageModelTask(Task):
     """Mean −log p, in nats, of the tokens that the head predicts."""
 
+    reaches_all_weights = True
+
     def __init__(
         self,
         model: SpeechLM,

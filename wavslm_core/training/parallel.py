@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from wavslm_core.processes import Processes
 from wavslm_core.run_context import StageContext
 from wavslm_core.training.checkpoints import load_modules
+from wavslm_core.training.guard import TrainingError
 from wavslm_core.training.sharded_checkpoints import read_sharded
 from wavslm_core.training.task import Task
 
@@ -113,11 +114,8 @@ class DataParallel(Parallel):
 
     def __init__(self, task: Task, context: StageContext) -> None:
         super().__init__(task, context)
-        # Whether weights get no gradient changes from step to step: that all got one in the first is no news.
-        warnings.filterwarnings("ignore", "find_unused_parameters=True was specified")
         # Of dimensions of size one, strides are arbitrary: nothing is copied that would not be anyway.
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-        # Some weights get no gradient in some steps, such as those behind codes that are not switched on yet.
         # Buffers are not copied from rank 0: parts whose buffers learn share the rows they learn from.
         with warnings.catch_warnings():
             # Its successor is younger than the oldest torch that we support.
@@ -125,7 +123,7 @@ class DataParallel(Parallel):
             self._wrapped = DistributedDataParallel(
                 Caller(task.modules),
                 broadcast_buffers=False,
-                find_unused_parameters=True,
+                find_unused_parameters=not task.reaches_all_weights,
                 gradient_as_bucket_view=True,
             )
 
@@ -135,6 +133,24 @@ class DataParallel(Parallel):
 
     def exchanging(self, wanted: bool) -> AbstractContextManager[None]:
         return nullcontext() if wanted else self._wrapped.no_sync()
+
+    def gradients(self, parameters: list[nn.Parameter]) -> list[Tensor]:
+        gradients = super().gradients(parameters)
+        if self.task.reaches_all_weights and len(gradients) < len(parameters):
+            raise TrainingError(
+                f"{', '.join(self._without_gradient()[:3])} got no gradient, but processes that train by DDP "
+                "wait for one of every weight. Freeze what is not used (requires_grad_(False)), or set "
+                "launch.parallel to fsdp"
+            )
+        return gradients
+
+    def _without_gradient(self) -> list[str]:
+        return [
+            f"{part}.{name}"
+            for part, module in self.task.modules.items()
+            for name, parameter in module.named_parameters()
+            if parameter.requires_grad and parameter.grad is None
+        ]
 
     def total(self, values_N: Tensor) -> Tensor:
         dist.all_reduce(values_N)

@@ -39,6 +39,9 @@ class Task(ABC):
     and runs `loss` and `validate` under autocast.
     """
 
+    reaches_all_weights = False
+    """Whether each loss depends on every weight that is trained. Processes need not look for others then."""
+
     @property
     @abstractmethod
     def modules(self) -> dict[str, nn.Module]:

@@ -1,6 +1,7 @@
-"""Jobs for several processes: `python parallel_job.py JOBS.json`, with the environment that says who is who.
+"""Jobs for several processes: `python parallel_job.py GROUPS.json`.
 
-The file holds a list of jobs, done one after another in one process group, as starting one takes seconds.
+The file holds lists of jobs. Each list is done by two processes of its own, one job after another. They are
+forks of this one, which has imported everything: that takes longer than most jobs.
 """
 
 from __future__ import annotations
@@ -8,12 +9,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sys
 import time
+import traceback
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -44,6 +47,7 @@ from wavslm_core.training.lm_task import LanguageModelTask
 from wavslm_core.training.loop import fit
 from wavslm_core.training.randomness import seed_torch
 
+WORLD_SIZE = 2
 VOCAB_SIZE = 32
 TRAIN_OPTIONS: dict[str, Any] = {
     "steps": 20,
@@ -145,6 +149,8 @@ def train_lm(job: dict[str, Any], processes: Processes) -> dict[str, Any]:
     stores = [TokenStore.open(Path(job["stores"]) / split) for split in ("train", "valid")]
     batching = config.batching(context)
     task = Task(model, *stores, crop_tokens=32, batching=batching, processes=processes)
+    if job.get("idle"):
+        model.backbone.idle = torch.nn.Linear(2, 2)
     if job.get("learns_alone"):
         model.backbone.register_buffer("mean", torch.zeros(()))
         model.backbone.register_forward_pre_hook(keep_mean)
@@ -202,6 +208,7 @@ def run_stage(job: dict[str, Any], processes: Processes) -> dict[str, Any]:
 
 def divide_sleep(job: dict[str, Any], processes: Processes) -> list[float]:
     """Sleep, each process for as long as the job says, in a group that has a second's patience."""
+    processes.barrier()
     _set_pg_timeout(timedelta(seconds=1), processes.talk)
 
     def sleep(seconds: float) -> float:
@@ -220,18 +227,52 @@ def do_jobs(jobs: list[dict[str, Any]], processes: Processes = ALONE) -> list[An
     return [JOBS[job["do"]](job, processes) for job in jobs]
 
 
-def main() -> int:
-    path = Path(sys.argv[1])
-    torch.set_num_threads(1)
+def do_as(rank: int, port: int, jobs: list[dict[str, Any]], path: Path) -> NoReturn:
+    """Be one of the processes: results go to `path`, what is said to a file beside it."""
+    code = 1
     try:
+        os.dup2(os.open(path.with_name(f"{path.stem}.err.{rank}"), os.O_WRONLY | os.O_CREAT), 2)
+        who = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(WORLD_SIZE)}
+        os.environ.update(who, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
         with join_processes("cpu") as processes:
-            results = do_jobs(json.loads(path.read_text()), processes)
-            path.with_suffix(f".{processes.rank}").write_text(json.dumps(results))
+            results = do_jobs(jobs, processes)
+            path.write_text(json.dumps(results))
+        code = 0
     except WavslmError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
-        return 2
-    return 0
+        code = 2
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def do_group(jobs: list[dict[str, Any]], path: Path) -> dict[str, Any]:
+    """Return the exit code of each process, and when it ended."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ranks: dict[int, int] = {}
+    for rank in range(WORLD_SIZE):
+        pid = os.fork()
+        if not pid:
+            do_as(rank, port, jobs, path.with_name(f"{path.name}.{rank}"))
+        ranks[pid] = rank
+    ends: dict[str, Any] = {}
+    while len(ends) < WORLD_SIZE:
+        pid, status = os.wait()
+        ends[str(ranks[pid])] = {"code": os.waitstatus_to_exitcode(status), "time": time.monotonic()}
+    return ends
+
+
+def main() -> None:
+    path = Path(sys.argv[1])
+    torch.set_num_threads(1)
+    groups = json.loads(path.read_text())
+    ends = {name: do_group(jobs, path.with_name(name)) for name, jobs in groups.items()}
+    path.with_name("ends.json").write_text(json.dumps(ends))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -6,10 +6,9 @@ import importlib.util
 import json
 import os
 import shutil
-import socket
+import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -58,27 +57,6 @@ def load_script() -> ModuleType:
     return module
 
 
-def start(path: Path, jobs: list[dict[str, Any]], *, world_size: int = 2) -> list[subprocess.Popen[str]]:
-    path.write_text(json.dumps(jobs))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world_size)}
-    return [
-        subprocess.Popen(
-            [sys.executable, str(SCRIPT), str(path)],
-            env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(world_size)
-    ]
-
-
-def errors_of(processes: list[subprocess.Popen[str]]) -> list[str]:
-    return [process.communicate(timeout=300)[1] for process in processes]
-
-
 def write_corpus(folder: Path) -> Path:
     random = np.random.default_rng(0)
     for split, sizes in (("train", 9), ("valid", 7)):
@@ -102,6 +80,7 @@ class Runs:
         self.corpus = write_corpus(root / "corpus")
         self.alone: dict[str, Any] = {}
         self.both: dict[str, list[Any]] = {}
+        self.ends: dict[str, Any] = {}
 
     def lm(self, name: str, **more: Any) -> dict[str, Any]:
         run_dir = str(self.root / name)
@@ -114,13 +93,22 @@ class Runs:
     def do_alone(self, **jobs: dict[str, Any]) -> None:
         self.alone |= dict(zip(jobs, self.script.do_jobs(list(jobs.values())), strict=True))
 
-    def do_together(self, **jobs: dict[str, Any]) -> None:
-        path = self.root / "jobs.json"
-        processes = start(path, list(jobs.values()))
-        errors = errors_of(processes)
-        assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
-        found = [json.loads(path.with_suffix(f".{rank}").read_text()) for rank in (0, 1)]
+    def do_together(self, *, dying: dict[str, dict[str, Any]], **jobs: dict[str, Any]) -> None:
+        """Do jobs in one group of two processes, and those that one of them does not survive in their own."""
+        groups = {"all": list(jobs.values())} | {name: [job] for name, job in dying.items()}
+        path = self.root / "groups.json"
+        path.write_text(json.dumps(groups))
+        command = [sys.executable, str(SCRIPT), str(path)]
+        subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True, timeout=500)
+        self.ends = json.loads((self.root / "ends.json").read_text())
+        codes = [self.ends["all"][rank]["code"] for rank in ("0", "1")]
+        assert codes == [0, 0], "\n".join(self.said("all", rank) for rank in (0, 1))
+        found = [json.loads((self.root / f"all.{rank}").read_text()) for rank in (0, 1)]
         self.both |= {name: [part[place] for part in found] for place, name in enumerate(jobs)}
+
+    def said(self, group: str, rank: int) -> str:
+        """Return what a process wrote to standard error."""
+        return (self.root / f"{group}.err.{rank}").read_text()
 
     def lines(self, name: str, split: str = "train") -> list[dict[str, Any]]:
         return [line for line in read_metrics(self.root / name / "metrics.jsonl") if line["split"] == split]
@@ -192,12 +180,19 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         k_means_fsdp=runs.stage("k-means-fsdp", CODEC_STAGE, recipe=k_means, parallel="fsdp"),
         clustered=runs.stage("clustered", CODEC_STAGE, recipe=clustered),
         bsq=runs.stage("bsq-2", CODEC_STAGE, recipe=bsq),
+        idle=runs.lm("idle", idle=True),
         learns_alone=runs.lm("learns-alone", learns_alone=True),
         tokens_stopped=runs.stage("tokens-2", tokenize, stop_at=[1, 2]),
         tokens=runs.stage("tokens-2", tokenize),
         evaluate_stopped=runs.stage("tokens-2", evaluate, stop_at=[1, 1]),
         evaluate=runs.stage("tokens-2", evaluate),
         generate=runs.stage("tokens-2", generate),
+        uneven_work={"do": "divide_sleep", "seconds": [0.0, 3.0]},
+        dying={
+            "dies": runs.lm("dies", die_at=[1, 5]),
+            "fails": runs.lm("fails", fail_at=[1, 5]),
+            "dies_at_work": {"do": "divide_sleep", "seconds": [0.0, 1.0], "die": 1},
+        },
     )
     for name in ("fsdp-then-one", "fsdp-damaged"):
         shutil.copytree(runs.root / "fsdp-stopped", runs.root / name)
@@ -394,34 +389,39 @@ def test_results_are_those_of_one_process(runs: Runs, stage: str) -> None:
         assert first["language_model"]["baselines"]
 
 
-def test_a_process_is_waited_for_as_long_as_it_works(tmp_path: Path) -> None:
-    job = {"do": "divide_sleep", "seconds": [0.0, 4.0]}
-    processes = start(tmp_path / "jobs.json", [job])
-    errors = errors_of(processes)
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
-    assert [json.loads((tmp_path / f"jobs.{rank}").read_text()) for rank in (0, 1)] == [[[0.0, 4.0]]] * 2
+def test_a_process_is_waited_for_as_long_as_it_works(runs: Runs) -> None:
+    assert runs.both["uneven_work"] == [[0.0, 3.0]] * 2
 
 
-def test_a_process_that_dies_at_work_is_missed(tmp_path: Path) -> None:
-    processes = start(tmp_path / "jobs.json", [{"do": "divide_sleep", "seconds": [0.0, 2.0], "die": 1}])
-    errors = errors_of(processes)
-    assert processes[0].returncode == 2
-    assert "LostProcessError: process 0 of 2 lost another one (it said nothing" in errors[0]
+def test_processes_train_without_a_warning(runs: Runs) -> None:
+    assert "Warning" not in runs.said("fails", 0) + runs.said("fails", 1)
 
 
-def test_a_killed_process_ends_the_others_soon_and_by_name(runs: Runs, tmp_path: Path) -> None:
-    for how, reason in (("die_at", "it said nothing: was it killed"), ("fail_at", "the dog ate this batch")):
-        job = runs.lm(how, **{how: [1, 5]})
-        processes = start(tmp_path / "jobs.json", [job])
-        processes[1].wait(timeout=120)
-        died = time.monotonic()
-        errors = errors_of(processes)
-        assert time.monotonic() - died < 30
-        assert processes[0].returncode == 2
-        last = errors[0].strip().splitlines()[-1]
-        assert "LostProcessError: process 0 of 2 lost another one" in last
-        assert reason in last
-        assert "Traceback" not in errors[0]
+def test_a_weight_that_no_loss_reaches_is_named(runs: Runs) -> None:
+    for found in runs.both["idle"]:
+        assert found["made"] == [0]
+        assert found["failed"].startswith("backbone.idle.weight, backbone.idle.bias got no gradient")
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "reason"),
+    [
+        ("dies", -signal.SIGKILL, "it said nothing: was it killed"),
+        ("fails", 2, "the dog ate this batch"),
+        ("dies_at_work", -signal.SIGKILL, "it said nothing: was it killed"),
+    ],
+)
+def test_a_lost_process_ends_the_others_soon_and_by_name(
+    runs: Runs, name: str, code: int, reason: str
+) -> None:
+    first, second = runs.ends[name]["0"], runs.ends[name]["1"]
+    assert (first["code"], second["code"]) == (2, code)
+    assert first["time"] - second["time"] < 30
+    said = runs.said(name, 0)
+    last = said.strip().splitlines()[-1]
+    assert "LostProcessError: process 0 of 2 lost another one" in last
+    assert reason in last
+    assert "Traceback" not in said
 
 
 def test_a_batch_that_processes_cannot_share_is_told_before_anything_runs(tmp_path: Path) -> None:
