@@ -84,7 +84,7 @@ def cut_at_pauses(
         # Margins never reach into the neighbour: no sample belongs to two utterances.
         first = max(end_before, start * hop - margin, 0)
         last = min(samples, end * hop + margin, first + longest)
-        if last - first >= cut.shortest_seconds * sample_rate_hz:
+        if last > first and last - first >= cut.shortest_seconds * sample_rate_hz:
             pieces.append((first, last - first))
         end_before = max(end_before, last)
     return pieces

@@ -133,6 +133,16 @@ def test_what_a_user_can_get_wrong(options: dict[str, Any], message: str) -> Non
         CutConfig(**options)
 
 
+def test_the_last_stretch_inside_a_margin_is_no_empty_piece() -> None:
+    levels = np.full(60, -20, np.float32)
+    levels[50:52] = -90
+    cut = CutConfig(
+        by="voice_activity", seconds=2, shortest_seconds=0, pause_seconds=0.04, margin_seconds=0.5
+    )
+    pieces = cut_at_pauses(levels, samples=60 * 320, sample_rate_hz=RATE_HZ, cut=cut)
+    assert pieces == [(0, 60 * 320)]
+
+
 def test_real_speech_is_cut_in_real_pauses() -> None:
     if not (SHARED / "speech" / "dev").is_dir():
         pytest.skip("no speech excerpts beside the repository (set WAVSLM_SHARED)")
