@@ -71,6 +71,17 @@ def test_stopped_between_the_last_byte_and_the_check(host: Host, file: Path) -> 
     assert host.asked == [("/a.tar", f"bytes={len(DATA)}-")]
 
 
+@pytest.mark.parametrize("checksum", [SHA256, None])
+def test_a_longer_rest_of_another_content_is_not_the_file(
+    host: Host, file: Path, checksum: str | None
+) -> None:
+    file.parent.mkdir()
+    file.with_name("a.tar.partial").write_bytes(b"x" * (len(DATA) + 10))
+    fetch(host, file, checksum=checksum)
+    assert file.read_bytes() == DATA
+    assert host.asked == [("/a.tar", f"bytes={len(DATA) + 10}-"), ("/a.tar", None)]
+
+
 @pytest.mark.parametrize("checksum", [SHA256, MD5])
 def test_another_content_is_refused_and_deleted(host: Host, file: Path, checksum: str) -> None:
     (host.folder / "a.tar").write_bytes(DATA[:-1] + b"x")

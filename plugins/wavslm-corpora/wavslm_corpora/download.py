@@ -41,8 +41,15 @@ def _fetch(url: str, stream: BinaryIO, partial: Path, instead: str) -> None:
         http_get(url, stream, resume_size=before, displayed_filename=partial.stem)
     except HfHubHTTPError as error:
         status = getattr(error.response, "status_code", None)
-        if status == 416 and before:
+        stream.flush()
+        arrived = partial.stat().st_size
+        if status == 416 and error.response.headers.get("Content-Range") == f"bytes */{arrived}":
             # Nothing is left to fetch: it was stopped between the last byte and the check.
+            return
+        if status == 416 and before:
+            # What is there belongs to another content than the server has now.
+            stream.truncate(0)
+            _fetch(url, stream, partial, instead)
             return
         why = f"the server answers {status}"
         raise _stopped(url, why, stream, partial, instead) from error
