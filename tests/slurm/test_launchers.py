@@ -12,6 +12,9 @@ import pytest
 from tests.core.conftest import command, example_environment, example_loaded
 from tests.slurm.cluster import Cluster
 from tests.slurm.submitted import stages_of
+from wavslm_core.launching import sbatch
+from wavslm_core.launching import slurm as launcher
+from wavslm_core.launching.job_record import read_jobs
 from wavslm_core.recipe.launch import LAUNCH_CONFIGS
 
 __all__ = ["command", "example_environment", "example_loaded"]
@@ -74,3 +77,19 @@ def test_bugs_name_the_exception(launched: Callable[..., Any], launch: str) -> N
     assert done.returncode == 1
     assert "RuntimeError: a wheel came off" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_each_job_is_recorded_before_the_next_is_submitted(
+    launched: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded: list[int] = []
+
+    def submit(jobs: Any, launch: Any, run_dir: Path, **options: Any) -> str:
+        recorded.append(len(read_jobs(run_dir)))
+        return sbatch.submit(jobs, launch, run_dir, **options)
+
+    monkeypatch.setattr(launcher, "submit", submit)
+    run, done = launched("slurm", "[{run: count}, {run: count, launch: {memory_gb: 0.5}}]")
+    assert done.returncode == 0, done.stderr
+    assert recorded == [0, 1]
+    assert len(read_jobs(run)) == 2

@@ -92,3 +92,10 @@ def add_jobs(run_dir: Path, records: Iterable[JobRecord]) -> None:
     """Append to a run's record. Raises: WavslmError."""
     entries = [asdict(record) for record in (*read_jobs(run_dir), *records)]
     write_json(run_dir / JOBS_FILE, entries)
+
+
+def drop_jobs(run_dir: Path, records: Iterable[JobRecord]) -> None:
+    """Take what was cancelled before anything came of it out of a run's record. Raises: WavslmError."""
+    dropped = {record.job_id for record in records}
+    entries = [asdict(record) for record in read_jobs(run_dir) if record.job_id not in dropped]
+    write_json(run_dir / JOBS_FILE, entries)
