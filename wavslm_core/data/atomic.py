@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -101,16 +102,28 @@ def write_json(path: Path, value: Any) -> None:
         beside.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Clear away what killed processes left half-done below `folder`; no other may be writing there now."""
+def remove_leftovers(folder: Path, *, files_older_than_s: float | None = None) -> None:
+    """Clear away what killed processes left half-done below `folder`; no other may be writing there now.
+
+    `files_older_than_s`: others may be writing files, so younger ones are left alone.
+    """
     for path in list(folder.rglob(f"{_NEW}*")):
-        remove(path)
+        if files_older_than_s is None or path.is_dir() or _age_s(path) > files_older_than_s:
+            remove(path)
     for path in list(folder.rglob(f"{_OLD}*")):
         place = path.with_name(path.name[len(_OLD) + _TAG_LENGTH + 1 :])
         if place.exists():
             remove(path)
         else:
             path.rename(place)
+
+
+def _age_s(path: Path) -> float:
+    """Return how long ago a file was written to; 0 for one that is in its place by now."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def remove(path: Path) -> None:

@@ -2,8 +2,10 @@
 
 On one machine the lock is the kernel's (flock): it goes away with its process, however that ended. Between
 machines that share a file system flock may mean nothing, so the file also says who holds it, and a thread
-renews the time in it. Who finds a holder on another machine asks SLURM whether that job is alive; without
-an answer, a holder that was silent for a few minutes is taken for dead.
+renews the time in it. Who finds a holder on another machine asks SLURM whether that job is alive, and waits
+for two missed beats before believing that it is not: it may be a job of another cluster. Without an answer, a
+holder that was silent for a few minutes is taken for dead. Who was wrongly taken for dead notices at the next
+beat, and stops.
 
 The tasks of a job array hold the run together and their own share each.
 """
@@ -17,7 +19,8 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -62,8 +65,15 @@ class RunLock:
         self.share = share
         self.say = say
         self._descriptors: list[int] = []
+        self._holder: Holder | None = None
         self._beating: threading.Thread | None = None
+        self._lost_to: Holder | None = None
         self._end = threading.Event()
+
+    @property
+    def lost_to(self) -> Holder | None:
+        """Who has taken the run over meanwhile, as far as the last beat saw."""
+        return self._lost_to
 
     def __enter__(self) -> RunLock:
         try:
@@ -101,29 +111,52 @@ class RunLock:
             # A file system without flock: what the file says has to do.
             kernel_knows = False
         if mode == fcntl.LOCK_EX and holder is not None:
+            if is_gone(holder):
+                holder = self._silent(path, holder)
             if is_alive(holder, kernel_knows=kernel_knows):
                 raise held(self.run_dir, holder)
             self.say(f"{self.run_dir.name} was held by {holder}, which is gone: taking over")
         if mode == fcntl.LOCK_EX:
             now = time.time()
-            self._write(descriptor, Holder(os.getpid(), socket.gethostname(), this_job(), now, now))
+            self._holder = Holder(os.getpid(), socket.gethostname(), this_job(), now, now)
+            self._write(descriptor, self._holder)
+
+    def _silent(self, path: Path, holder: Holder) -> Holder:
+        """Wait until a holder that SLURM does not know misses two beats; return it as it is then."""
+        if holder.silent_s <= 2 * BEAT_S:
+            self.say(f"waiting for a sign of {holder}, of which SLURM knows nothing")
+        while holder.silent_s <= 2 * BEAT_S:
+            time.sleep(min(1.0, BEAT_S))
+            now = read_holder(path)
+            if now is not None and now.heartbeat != holder.heartbeat:
+                return now
+        return holder
 
     def _write(self, descriptor: int, holder: Holder) -> None:
         # One write of a fixed length, so that whoever reads meanwhile sees the old or the new one.
         os.pwrite(descriptor, json.dumps(asdict(holder)).encode().ljust(_RECORD_BYTES), 0)
 
     def _beat(self) -> None:
-        since = time.time()
+        assert self._holder is not None
         while not self._end.wait(BEAT_S):
-            holder = Holder(os.getpid(), socket.gethostname(), this_job(), since, time.time())
-            try:
-                self._write(self._descriptors[-1], holder)
-            except OSError:
-                # A full disk or a file server that is away for a while: the next beat may pass.
-                continue
+            # A full disk or a file server that is away for a while: the next beat may pass.
+            with suppress(OSError):
+                if self._is_lost():
+                    return
+                self._write(self._descriptors[-1], replace(self._holder, heartbeat=time.time()))
+
+    def _is_lost(self) -> bool:
+        """Look whether the file names another holder by now, and keep whom."""
+        try:
+            there = Holder(**json.loads(os.pread(self._descriptors[-1], _RECORD_BYTES, 0)))
+        except (ValueError, TypeError):
+            return False
+        if self._holder is not None and replace(there, heartbeat=self._holder.heartbeat) != self._holder:
+            self._lost_to = there
+        return self._lost_to is not None
 
     def _release(self) -> None:
-        if self._beating is not None:
+        if self._beating is not None and not self._is_lost():
             os.ftruncate(self._descriptors[-1], 0)
         for descriptor in self._descriptors:
             os.close(descriptor)
@@ -153,8 +186,17 @@ def is_alive(holder: Holder, *, kernel_knows: bool = True) -> bool:
 
         active = is_active(holder.job_id)
         if active is not None:
-            return active
+            return active or holder.silent_s <= 2 * BEAT_S
     return holder.silent_s <= STALE_S
+
+
+def is_gone(holder: Holder) -> bool:
+    """Tell whether a holder is another job on another machine that, says SLURM, does not run."""
+    if holder.job_id in (None, this_job()) or holder.host == socket.gethostname():
+        return False
+    from wavslm_core.launching.slurm_state import is_active
+
+    return holder.job_id is not None and is_active(holder.job_id) is False
 
 
 def process_runs(pid: int) -> bool:

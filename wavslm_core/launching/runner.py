@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     import torch
 
 
+IN_FLIGHT_S = 600.0
+"""Others write small files into a run's folder, too; one that is older was left by a killed process."""
+
+
 def run_stages(
     run_dir: Path,
     say: Say,
@@ -53,16 +57,23 @@ def run_stages(
     with ExitStack() as stack:
         if stop is None:
             stop = stack.enter_context(StopRequest(run_dir))
+        lock: RunLock | None = None
         if leads:
-            stack.enter_context(RunLock(run_dir, share=share, say=say))
+            lock = stack.enter_context(RunLock(run_dir, share=share, say=say))
             if not share.partial:
-                remove_leftovers(run_dir)
+                remove_leftovers(run_dir, files_older_than_s=IN_FLIGHT_S)
         processes.barrier()
         recipe = saved_recipe(run_dir, registry=registry)
-        run = _Run(run_dir, recipe, say if leads else _say_nothing, processes, share, stop)
+        asked = stop if lock is None else _either(stop, lock)
+        run = _Run(run_dir, recipe, say if leads else _say_nothing, processes, share, asked)
         for name, config in recipe.named_stages():
             if stages is None or name in stages:
                 outcome = run.stage(name, config)
+                if lock is not None and lock.lost_to is not None:
+                    raise WavslmError(
+                        f"{run_dir} was taken over by {lock.lost_to}, which found this process silent. "
+                        "The run goes on there."
+                    )
                 if outcome is not None:
                     return outcome
     return Outcome("finished")
@@ -144,6 +155,11 @@ class _Run:
     def _end(self, name: str, status: str, began: float) -> None:
         if self.keeps_record:
             self.record.end(name, status, time.monotonic() - began)
+
+
+def _either(stop: Callable[[], bool], lock: RunLock) -> Callable[[], bool]:
+    """Return the question whether to stop, be it because another process has taken the run over."""
+    return lambda: lock.lost_to is not None or stop()
 
 
 def _say_nothing(line: str) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -87,3 +88,12 @@ def test_what_a_killed_process_left_is_cleared_and_put_back(tmp_path: Path) -> N
         remove_leftovers(run)
         assert sorted(path.name for path in run.iterdir()) == ["codec", "metrics.jsonl"]
         assert (run / "codec" / "x.txt").read_text() == "old"
+
+
+def test_files_that_others_may_be_writing_are_left_alone(tmp_path: Path) -> None:
+    for name in (".writing-00000000-jobs.json", ".writing-00000001-stop"):
+        (tmp_path / name).touch()
+    (tmp_path / ".writing-00000002-codec").mkdir()
+    os.utime(tmp_path / ".writing-00000001-stop", (1, 1))
+    remove_leftovers(tmp_path, files_older_than_s=600)
+    assert [path.name for path in tmp_path.iterdir()] == [".writing-00000000-jobs.json"]

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -15,8 +16,10 @@ import pytest
 
 from wavslm_core.errors import WavslmError
 from wavslm_core.launching import lock
-from wavslm_core.launching.lock import LOCK_FILE, STALE_S, Holder, RunLock, read_holder
+from wavslm_core.launching.lock import BEAT_S, LOCK_FILE, STALE_S, Holder, RunLock, read_holder
+from wavslm_core.launching.runner import run_stages
 from wavslm_core.processes import Share
+from wavslm_core.registry import Registry
 
 HOLD = """
 import sys, time
@@ -32,7 +35,11 @@ def left_behind(folder: Path, *, silent_s: float, host: str = "elsewhere", job_i
     """Write what a holder that did not end well leaves."""
     then = time.time() - silent_s
     holder = Holder(pid=1, host=host, job_id=job_id, since=then, heartbeat=then)
-    (folder / LOCK_FILE).write_text(json.dumps(asdict(holder)))
+    path = folder / LOCK_FILE
+    path.touch()
+    # Written over, as by a lock, not emptied first.
+    with path.open("r+") as file:
+        file.write(json.dumps(asdict(holder)).ljust(512))
 
 
 def beat(folder: Path) -> Holder:
@@ -91,19 +98,77 @@ def test_a_holder_on_another_machine_that_beats_is_believed(tmp_path: Path) -> N
     assert read_holder(tmp_path / LOCK_FILE) is not None, "whoever it is still has it"
 
 
-@pytest.mark.parametrize(("states", "taken"), [({}, True), ({"12": "RUNNING"}, False), (None, False)])
+@pytest.mark.parametrize(("active", "taken"), [(False, True), (True, False), (None, False)])
 def test_slurm_knows_better(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, states: dict[str, str] | None, taken: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, active: bool | None, taken: bool
 ) -> None:
-    left_behind(tmp_path, silent_s=20, job_id="12")
-    answer = None if states is None else "12" in states
-    monkeypatch.setattr("wavslm_core.launching.slurm_state.is_active", lambda job_id: answer)
+    left_behind(tmp_path, silent_s=2 * BEAT_S + 10, job_id="12")
+    monkeypatch.setattr("wavslm_core.launching.slurm_state.is_active", lambda job_id: active)
     if taken:
         with RunLock(tmp_path):
             pass
     else:
         with pytest.raises(WavslmError, match="job 12"), RunLock(tmp_path):
             pass
+
+
+@pytest.mark.parametrize("beats", [True, False])
+def test_a_job_that_slurm_does_not_know_has_to_be_silent_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beats: bool
+) -> None:
+    monkeypatch.setattr(lock, "BEAT_S", 0.5)
+    monkeypatch.setattr("wavslm_core.launching.slurm_state.is_active", lambda job_id: False)
+    left_behind(tmp_path, silent_s=0, job_id="12")
+    said: list[str] = []
+    if beats:
+        alive = threading.Timer(0.6, left_behind, [tmp_path], {"silent_s": 0, "job_id": "12"})
+        alive.start()
+        with pytest.raises(WavslmError, match="in use by process 1 on elsewhere, job 12"), RunLock(tmp_path):
+            pass
+        alive.join()
+        return
+    began = time.monotonic()
+    with RunLock(tmp_path, say=said.append):
+        assert time.monotonic() - began > 0.9
+    assert "which is gone: taking over" in said[-1]
+
+
+def test_who_was_taken_for_dead_notices_and_leaves_the_other_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "BEAT_S", 0.05)
+    with RunLock(tmp_path) as held:
+        assert held.lost_to is None
+        end = time.monotonic() + 10
+        while held.lost_to is None and time.monotonic() < end:
+            left_behind(tmp_path, silent_s=0, job_id="12")
+            time.sleep(0.03)
+        assert held.lost_to is not None
+        assert held.lost_to.host == "elsewhere"
+    assert beat(tmp_path).host == "elsewhere", "still the other's"
+
+
+def test_a_run_that_was_taken_over_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, example_registry: Registry
+) -> None:
+    monkeypatch.setattr(lock, "BEAT_S", 0.05)
+    (tmp_path / "recipe.yaml").write_text("name: one\nstages: [{run: count, steps: 500, pause_s: 0.02}]\n")
+    ended = threading.Event()
+
+    def take_over() -> None:
+        while not (tmp_path / "count.txt").exists():
+            time.sleep(0.01)
+        # Beats, as a living one does: a single one may be lost against one of ours.
+        while not ended.wait(0.03):
+            left_behind(tmp_path, silent_s=0, job_id="12")
+
+    other = threading.Thread(target=take_over)
+    other.start()
+    with pytest.raises(WavslmError, match="was taken over by process 1 on elsewhere, job 12"):
+        run_stages(tmp_path, lambda line: None, registry=example_registry)
+    ended.set()
+    other.join()
+    assert 0 < len((tmp_path / "count.txt").read_text().split()) < 500
 
 
 def test_a_restarted_job_finds_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
