@@ -6,24 +6,29 @@ trials wait for it to end, however that was, and take over what it left.
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from wavslm_core.errors import WavslmError
 from wavslm_core.launching.adoption import Adoption
 from wavslm_core.launching.base import Say
 from wavslm_core.launching.code_snapshot import save_code
-from wavslm_core.launching.job_record import log_path
+from wavslm_core.launching.job_record import log_path, read_jobs
+from wavslm_core.launching.lock import LOCK_FILE, Holder, is_alive, read_holder
 from wavslm_core.launching.queued import submitting
-from wavslm_core.launching.slurm import script_text, submit
-from wavslm_core.launching.slurm_state import cancel
+from wavslm_core.launching.sbatch import script_text, submit
+from wavslm_core.launching.slurm_state import cancel, job_states
 from wavslm_core.launching.stop_file import clear_stop, request_stop
 from wavslm_core.launching.sweeps.folder import SweepFolder
 from wavslm_core.launching.sweeps.job import TrialJob, record_job
-from wavslm_core.launching.sweeps.jobs import known_jobs, note_tasks, sweep_jobs
+from wavslm_core.launching.sweeps.jobs import note_tasks, sweep_jobs, trial_jobs
 from wavslm_core.launching.sweeps.phases import Task, plan_phases
 from wavslm_core.launching.sweeps.study import SweepStudy
-from wavslm_core.launching.sweeps.trial_state import trial_state
+from wavslm_core.launching.sweeps.trial_state import is_held, trial_state
 from wavslm_core.recipe.launch import SlurmLaunch
 
 
@@ -38,48 +43,88 @@ def submit_sweep(sweep: SweepFolder, say: Say, *, only: Sequence[int] = ()) -> t
     if sweep.sweep.sampler == "optuna":
         SweepStudy(sweep)  # Says now what is missing, not in each job.
     with submitting(sweep.path):
+        trial_jobs(sweep)  # Raises when SLURM does not answer.
         refuse_submitted(sweep, wanted)
         numbers = [number for number in wanted if not _is_done(sweep, number)]
         if not numbers:
             say("every trial has ended before")
             return ()
+        numbers = _free(sweep, numbers, say)
+        if not numbers:
+            return ()
         save_code(sweep.path, copy=launch.copy_code)
         adoption = Adoption(sweep.path.parent, registry=sweep.recipe.registry)
-        before: tuple[str, ...] = ()
-        for phase in plan_phases(sweep, numbers, adoption):
-            before = (_submit_phase(sweep, phase, launch, before, say),)
-        return before
+        arrays: list[str] = []
+        noted: dict[int, list[str]] = {}
+        try:
+            for phase in plan_phases(sweep, numbers, adoption):
+                arrays.append(_submit_phase(sweep, phase, launch, arrays[-1:], noted, say))
+        except BaseException:
+            # Nothing that others were to wait for.
+            if arrays:
+                cancel(reversed(arrays))
+            raise
+        return tuple(arrays[-1:])
 
 
 def refuse_submitted(sweep: SweepFolder, wanted: Sequence[int]) -> None:
-    """Raises: WavslmError when jobs of any of these trials wait or run, naming them."""
-    active = {number: job for number, job in known_jobs(sweep).items() if job.active and number in wanted}
+    """Raises: WavslmError when SLURM says that jobs of any of these trials wait or run, naming them."""
+    jobs = sweep_jobs(sweep) or {}
+    active = {number: job for number, job in jobs.items() if job.active and number in wanted}
     if active:
-        jobs = ", ".join(f"trial {number}: job {job.job_id} ({job.state})" for number, job in active.items())
+        named = ", ".join(f"trial {number}: job {job.job_id} ({job.state})" for number, job in active.items())
         raise WavslmError(
-            f"{sweep.path} was submitted before: {jobs}. See how it does with `wavslm sweep status "
+            f"{sweep.path} was submitted before: {named}. See how it does with `wavslm sweep status "
             f"{sweep.path}`, or stop it first: wavslm sweep stop {sweep.path}"
         )
 
 
 def stop_sweep(sweep: SweepFolder, say: Say) -> None:
-    """Cancel trials that wait, and ask those that run to save and to end. Raises: WavslmError."""
-    active = {number: job for number, job in sweep_jobs(sweep).items() if job.active}
-    if not active:
+    """Cancel trials that wait, and ask those that run, here or on SLURM, to save and to end.
+
+    Raises: WavslmError when none does, or SLURM does not answer.
+    """
+    active = {
+        number: [job for job in jobs if job.active]
+        for number, jobs in trial_jobs(sweep).items()
+        if any(job.active for job in jobs)
+    }
+    runs = {entry.number: sweep.run_dir(entry) for entry in sweep.entries()}
+    held = {number for number, run_dir in runs.items() if run_dir is not None and is_held(run_dir)}
+    conductor = read_holder(sweep.path / LOCK_FILE)
+    if conductor is not None and not is_alive(conductor, kernel_knows=False):
+        conductor = None
+    if not active and not held and conductor is None:
         raise WavslmError(f"no trial of {sweep.path} waits or runs.")
-    for number, job in active.items():
-        entry = sweep.entry(number)
-        run_dir = None if entry is None else sweep.run_dir(entry)
+    for number in sorted({*active, *held}):
+        run_dir = runs.get(number)
         if run_dir is not None and run_dir.exists():
             request_stop(run_dir)
-        if job.waits:
-            cancel([job.job_id])
-    waiting = [str(number) for number, job in active.items() if job.waits]
-    running = [str(number) for number, job in active.items() if not job.waits]
+    waiting = [job.job_id for jobs in active.values() for job in jobs if job.waits]
     if waiting:
-        say(f"cancelled before they ran: trial {', '.join(waiting)}")
+        cancel(waiting)
+    running = held | {number for number, jobs in active.items() if not all(job.waits for job in jobs)}
+    cancelled = sorted(active.keys() - running)
+    if cancelled:
+        say(f"cancelled before they ran: trial {_listed(cancelled)}")
     if running:
-        say(f"asked to save and to end: trial {', '.join(running)}")
+        say(f"asked to save and to end: trial {_listed(sorted(running))}")
+    if conductor is not None:
+        _stop_conductor(sweep, conductor, say)
+
+
+def _stop_conductor(sweep: SweepFolder, holder: Holder, say: Say) -> None:
+    """Ask the command that runs trials one after the other to start no more of them."""
+    if holder.host == socket.gethostname():
+        with suppress(ProcessLookupError):
+            os.kill(holder.pid, signal.SIGTERM)
+        say(f"asked to start no more trials: process {holder.pid}")
+    else:
+        say(f"{sweep.path} is run by {holder}, which starts the next trials: stop it there")
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))
 
 
 def preview_sweep(sweep: SweepFolder) -> str:
@@ -96,8 +141,14 @@ def _launch(sweep: SweepFolder) -> SlurmLaunch:
 
 
 def _submit_phase(
-    sweep: SweepFolder, phase: Sequence[Task], launch: SlurmLaunch, before: tuple[str, ...], say: Say
+    sweep: SweepFolder,
+    phase: Sequence[Task],
+    launch: SlurmLaunch,
+    before: Sequence[str],
+    noted: dict[int, list[str]],
+    say: Say,
 ) -> str:
+    """Submit what runs at once. `noted`: number of a trial → its jobs, of all phases so far."""
     for task in phase:
         run_dir = _run_dir(sweep, task.trial)
         if run_dir is not None:
@@ -113,11 +164,13 @@ def _submit_phase(
     )
     # submitit makes an ordinary job of an array of one.
     ids = [array] if len(phase) == 1 else [f"{array}_{place}" for place in range(len(phase))]
-    note_tasks(sweep, {task.trial: job_id for task, job_id in zip(phase, ids, strict=True)})
+    for task, job_id in zip(phase, ids, strict=True):
+        noted.setdefault(task.trial, []).append(job_id)
+    note_tasks(sweep, noted)
     for task, job_id in zip(phase, ids, strict=True):
         run_dir = _run_dir(sweep, task.trial)
         if run_dir is not None:
-            record_job(sweep, run_dir, job_id, task.stages, before)
+            record_job(sweep, run_dir, job_id, task.stages, tuple(before))
     stages = phase[0].stages
     what = "trial" if stages is None else ", ".join(stages) + " for those that share it, trial"
     waits = f", after job {before[0]}" if before else ""
@@ -134,6 +187,29 @@ def _is_done(sweep: SweepFolder, number: int) -> bool:
     if entry.run is None:
         return True
     return trial_state(sweep, entry).status in ("finished", "pruned")
+
+
+def _free(sweep: SweepFolder, numbers: Sequence[int], say: Say) -> list[int]:
+    """Return the trials that nobody has, such as another sweep of which they are part, too."""
+    runs = {number: _run_dir(sweep, number) for number in numbers}
+    jobs = {
+        number: [record.job_id for record in read_jobs(run_dir) if record.launcher == "slurm"]
+        for number, run_dir in runs.items()
+        if run_dir is not None
+    }
+    # One question for all.
+    states = job_states(job_id for job_ids in jobs.values() for job_id in job_ids)
+    active = {state.job_id for state in states.values() if state.active}
+    roots = {job_id.partition("_")[0] for job_id in active}
+    free = []
+    for number, run_dir in runs.items():
+        taken = [job_id for job_id in jobs.get(number, ()) if job_id in active or job_id in roots]
+        if taken or (run_dir is not None and is_held(run_dir)):
+            who = f"job {', '.join(taken)}" if taken else "a process"
+            say(f"trial {number}: left to {who}, which has {run_dir}")
+        else:
+            free.append(number)
+    return free
 
 
 def _run_dir(sweep: SweepFolder, number: int) -> Path | None:
