@@ -53,6 +53,8 @@ class AudioBytes:
 
 
 AudioSource = Path | AudioBytes
+_LIBSNDFILE_SYSTEM_ERROR = 2
+"""Its code for what the operating system refused."""
 
 
 def audio_info(path: AudioSource) -> AudioInfo:
@@ -62,12 +64,12 @@ def audio_info(path: AudioSource) -> AudioInfo:
     """
     import soundfile
 
-    _check_present(path)
     try:
+        _check_present(path)
         info = soundfile.info(_opened(path))
+        _check_whole(path, info.format)
     except (soundfile.SoundFileError, TypeError, OSError) as error:
         raise _not_audio(path, error) from error
-    _check_whole(path, info.format)
     if info.frames <= 0:
         raise AudioError(f"{path} holds no samples; leave it out or record it again")
     holds_floats = info.subtype in {"FLOAT", "DOUBLE"}
@@ -177,11 +179,13 @@ def _check_present(path: AudioSource) -> None:
         if not path.data:
             raise AudioError(f"{path} is empty (0 bytes); copy it again or leave it out")
         return
-    if not path.exists():
-        raise AudioError(f"{path} does not exist; check the path")
+    try:
+        status = path.stat()
+    except FileNotFoundError as error:
+        raise AudioError(f"{path} does not exist; check the path") from error
     if not path.is_file():
         raise AudioError(f"{path} is not a file; name one audio file (WAV, FLAC, OGG or MP3)")
-    if path.stat().st_size == 0:
+    if status.st_size == 0:
         raise AudioError(f"{path} is empty (0 bytes); copy it again or leave it out")
 
 
@@ -190,6 +194,12 @@ def _not_audio(path: AudioSource, error: Exception) -> AudioError:
     return AudioError(
         f"{path} cannot be read as audio ({reason}); allowed are whole WAV, FLAC, OGG and MP3 files"
     )
+
+
+def systems_fault(error: AudioError) -> bool:
+    """Return whether the system failed to give the file's bytes, which says nothing about the audio."""
+    cause = error.__cause__
+    return isinstance(cause, OSError) or getattr(cause, "code", None) == _LIBSNDFILE_SYSTEM_ERROR
 
 
 def _cut_off(path: AudioSource, detail: str) -> AudioError:

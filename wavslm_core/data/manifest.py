@@ -31,6 +31,10 @@ MANIFEST_FILE = "manifest.json"
 _NUMBERS = {"sizes": "<i8", "stamps": "<i8", "samples": "<i8", "rates": "<i4", "channels": "<i4"}
 _UTTERANCES = {"recording": "<u4", "start": "<i8", "length": "<i8"}
 
+UNSETTLED = -1
+"""Stamp of a recording that the system could not read: nothing that is listed has it, so the next scan tries
+again, and what was made without the recording is out of date once it is read."""
+
 IntArray = npt.NDArray[np.int64]
 
 
@@ -43,7 +47,7 @@ class Recording:
     """Unique within its corpus, with forward slashes."""
     size_bytes: int
     stamp: int
-    """Changes when the content does: for files the modification time in ns."""
+    """Changes when the content does: for files the modification time in ns. `UNSETTLED`: read it again."""
     samples: int = 0
     sample_rate_hz: int = 0
     channels: int = 0

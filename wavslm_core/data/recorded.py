@@ -92,11 +92,15 @@ class RecordedCorpus(Corpus):
         )
 
     def _read(self, recording: Recording) -> Recording:
-        """Read a recording's header, try its samples and find its utterances."""
+        """Read a recording's header, try its samples and find its utterances.
+
+        What the system could not read, which may pass, is left out until the next scan.
+        """
         from dataclasses import replace
 
-        from wavslm_core.data.audio_files import proven_info
+        from wavslm_core.data.audio_files import proven_info, systems_fault
         from wavslm_core.data.cutting import pieces_of
+        from wavslm_core.data.manifest import UNSETTLED
 
         if recording.reason:
             return recording
@@ -105,7 +109,8 @@ class RecordedCorpus(Corpus):
             info = proven_info(source)
             pieces = pieces_of(source, info, self.cut) if self.cut is not None else None
         except AudioError as error:
-            return replace(recording, reason=str(error))
+            stamp = UNSETTLED if systems_fault(error) else recording.stamp
+            return replace(recording, stamp=stamp, reason=str(error))
         return replace(
             recording,
             samples=info.samples,

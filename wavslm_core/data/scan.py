@@ -41,7 +41,8 @@ def update_manifest(
 
     `present` lists what is there now, in order of names, with `same` filled in and nothing else; `read` fills
     in the rest of one (in one of several threads). Without `rescan` a manifest that is there is taken as it
-    is. Raises: DataError when `folder` cannot be written; what `present` and `read` raise.
+    is. What `read` stamps `UNSETTLED` is read again each time. Raises: DataError when `folder` cannot be
+    written; what `present` and `read` raise.
     """
     manifest = Manifest.open(folder, key=key)
     if manifest is not None and (not rescan or _up_to_date(manifest, present())):

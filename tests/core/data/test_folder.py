@@ -273,3 +273,36 @@ def test_a_single_file_leaves_nothing_to_validate_and_says_so(tmp_path: Path) ->
     config = FolderConfig(path=str(tmp_path / "one"), valid_fraction=0.001)
     with pytest.raises(DataError, match=r"split 'valid' of corpus 'folder' has no usable audio\. Check"):
         open_split(DataConfig(((EVERY_SPLIT, config),)), "valid", cache_dir=tmp_path / "cache")
+
+
+class Away(Folder):
+    """Its files can be listed but not read, as when a mount is lost in between."""
+
+    def source(self, name: str) -> Path:
+        return self.root.with_name("away") / name
+
+
+def test_what_the_system_could_not_read_is_tried_again(tmp_path: Path) -> None:
+    root = tmp_path / "speech"
+    write(root / "a.wav")
+    (root / "b.wav").write_bytes(b"no audio")
+    config = FolderConfig(path=str(root), valid_fraction=0)
+    away = Away(config, cache_dir=tmp_path / "cache")
+    assert [item.id for item in away.rejected("train")] == ["a.wav", "b.wav"]
+    trusting = open_folder(root, tmp_path / "cache", valid_fraction=0, rescan=False)
+    assert ids(trusting, "train") == []
+    back = Folder(config, cache_dir=tmp_path / "cache")
+    assert ids(back, "train") == ["a.wav"]
+    assert [item.id for item in back.rejected("train")] == ["b.wav"]
+    # What was made without it is out of date.
+    assert back.fingerprint("train") != away.fingerprint("train")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_file_that_may_not_be_read_is_tried_again(tmp_path: Path) -> None:
+    root = tmp_path / "speech"
+    write(root / "a.wav")
+    (root / "a.wav").chmod(0)
+    assert ids(open_folder(root, tmp_path / "cache", valid_fraction=0), "train") == []
+    (root / "a.wav").chmod(0o600)
+    assert ids(open_folder(root, tmp_path / "cache", valid_fraction=0), "train") == ["a.wav"]
