@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +13,9 @@ import torch
 from made_corpora import Host, encoded, noise, write_tar
 from pydantic import ValidationError
 
-from wavslm_core.errors import DataError, PluginError
+from wavslm_core.errors import AudioError, DataError, PluginError
+from wavslm_corpora.tar_index import offset_of
+from wavslm_corpora.tar_shelf import TarShelf
 from wavslm_corpora.tars import Tars
 from wavslm_corpora.webdataset_config import WebDatasetConfig
 
@@ -72,7 +75,7 @@ def test_reading_one_touches_only_its_bytes(tmp_path: Path) -> None:
     manifest = corpus.manifest
     place = manifest.find(utterances[0].id)
     assert place is not None
-    start = int(manifest.stamps[place])
+    start = offset_of(int(manifest.stamps[place]))
     end = start + int(manifest.sizes[place])
     for index in range(len(data)):
         if not start <= index < end:
@@ -116,6 +119,54 @@ def test_a_changed_tar_is_read_again_and_the_others_are_not(
     assert len(again.utterances("train")) == 19
     assert again.fingerprint("train") != before
     assert {name.partition("/")[0] for name in read} == {"part-001.tar"}
+
+
+def test_another_recording_in_the_same_place_is_another_content(tmp_path: Path) -> None:
+    content = {f"{name}.wav": encoded(noise(0.5, seed=seed), kind="wav") for seed, name in enumerate("abc")}
+    tar = write_tar(tmp_path / "a.tar", content)
+    before = open_tars(tmp_path, str(tar), valid_fraction=0)
+    fingerprint, utterances = before.fingerprint("train"), before.utterances("train")
+    os.utime(tar, (1, 1))
+    assert open_tars(tmp_path, str(tar), valid_fraction=0).fingerprint("train") == fingerprint
+    content["b.wav"] = encoded(noise(0.5, seed=9), kind="wav")
+    write_tar(tar, content)
+    with pytest.raises(AudioError, match=r"has changed since it was scanned: a\.tar/b\.wav"):
+        before.load(utterances[1], sample_rate_hz=16000)
+    again = open_tars(tmp_path, str(tar), valid_fraction=0)
+    assert again.fingerprint("train") != fingerprint
+    assert [item.samples for item in again.utterances("train")] == [8000] * 3
+    waveform = again.load(again.utterances("train")[1], sample_rate_hz=16000)
+    torch.testing.assert_close(waveform, torch.from_numpy(noise(0.5, seed=9)), atol=1e-4, rtol=0)
+
+
+def test_opening_again_fetches_nothing(host: Host, tmp_path: Path) -> None:
+    paths = tars(host.folder)
+    url = f"{host.url}/part-{{000..002}}.tar"
+    room = 1.5 * max(path.stat().st_size for path in paths)
+    options = {"valid_fraction": 0, "keep_gb": room / 1e9}
+    fingerprint = open_tars(tmp_path, url, **options).fingerprint("train")
+    host.asked.clear()
+    assert open_tars(tmp_path, url, **options).fingerprint("train") == fingerprint
+    assert host.asked == []
+
+
+def test_a_copy_that_made_room_is_fetched_again(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tars(host.folder, 1)
+    original, deleted = TarShelf.local, []
+
+    def gone_once(self: TarShelf, place: str) -> Path:
+        copy = original(self, place)
+        if not deleted:
+            deleted.append(copy)
+            copy.unlink()
+        return copy
+
+    monkeypatch.setattr(TarShelf, "local", gone_once)
+    corpus = open_tars(tmp_path, f"{host.url}/part-000.tar", valid_fraction=0)
+    assert len(corpus.utterances("train")) == 6
+    assert len(deleted) == 1
 
 
 def test_bad_members_are_left_out_with_a_reason(tmp_path: Path) -> None:

@@ -44,6 +44,11 @@ def _files(pattern: Path) -> list[str]:
     return sorted(map(str, root.glob(str(pattern.relative_to(root)))))
 
 
+def elsewhere(place: str) -> bool:
+    """Return whether a tar must be fetched before it is read."""
+    return bool(_scheme(place))
+
+
 def _scheme(place: str) -> str:
     scheme = urlsplit(place).scheme
     # One letter is a Windows drive.

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterable
-from functools import cached_property
+from collections.abc import Callable, Iterable
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from wavslm_core.data.recorded import RecordedCorpus
 from wavslm_core.errors import AudioError, DataError
-from wavslm_corpora.tar_shelf import TarShelf, expanded
+from wavslm_corpora.tar_shelf import TarShelf, elsewhere, expanded
 from wavslm_corpora.webdataset_config import WebDatasetConfig
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "valid", "test")
 FETCHES = 3
+Found = TypeVar("Found")
 
 
 class Tars(RecordedCorpus):
@@ -56,46 +57,63 @@ class Tars(RecordedCorpus):
         return {label: place for tars in self._tars.values() for label, place in tars.items()}
 
     def storage(self) -> str:
-        return json.dumps([self._tars, self.config.speaker_field, self.config.text_field])
+        # The last says what a stamp is made of.
+        return json.dumps([self._tars, self.config.speaker_field, self.config.text_field, "place, crc32"])
 
     def present(self) -> Iterable[Recording]:
+        for label, place in sorted(self._places.items(), key=lambda item: f"{item[0]}/"):
+            try:
+                yield from self._while_there(partial(self._indexed, label, place))
+            except FileNotFoundError as error:
+                raise DataError(_gone(place)) from error
+
+    def _indexed(self, label: str, place: str) -> list[Recording]:
         from wavslm_corpora.tar_index import indexed
 
-        for label, place in sorted(self._places.items(), key=lambda item: f"{item[0]}/"):
-            tar = self._shelf.local(place)
-            status = tar.stat()
-            key = hashlib.sha256(place.encode()).hexdigest()[:12]
-            local = tar == Path(place)
-            # A copy's own times say nothing about what it was copied from.
-            stamp = f"{status.st_size} {status.st_mtime_ns if local else ''}"
-            yield from indexed(
-                tar,
-                label=label,
-                cache_file=self.cache_dir / "webdataset-index" / f"{key}.jsonl",
-                stamp=stamp,
-                speaker_field=self.config.speaker_field,
-                text_field=self.config.text_field,
-            )
+        key = hashlib.sha256(place.encode()).hexdigest()[:12]
+        stamp = "fetched"
+        if not elsewhere(place):
+            status = Path(place).stat()
+            stamp = f"{status.st_size} {status.st_mtime_ns}"
+        return indexed(
+            lambda: self._shelf.local(place),
+            label=label,
+            cache_file=self.cache_dir / "webdataset-index" / f"{key}.jsonl",
+            stamp=stamp,
+            speaker_field=self.config.speaker_field,
+            text_field=self.config.text_field,
+        )
 
     def source_of(self, recording: Recording) -> AudioBytes:
-        return self._read_member(recording.name, offset=recording.stamp, size=recording.size_bytes)
+        return self._read_member(recording.name, stamp=recording.stamp, size=recording.size_bytes)
 
     def source(self, name: str) -> AudioBytes:
         manifest = self.manifest
         index = manifest.find(name)
         if index is None:
             raise AudioError(f"{name} is not in the manifest of its tars any more; open the corpus again")
-        return self._read_member(name, offset=int(manifest.stamps[index]), size=int(manifest.sizes[index]))
+        return self._read_member(name, stamp=int(manifest.stamps[index]), size=int(manifest.sizes[index]))
 
-    def _read_member(self, name: str, *, offset: int, size: int) -> AudioBytes:
+    def _read_member(self, name: str, *, stamp: int, size: int) -> AudioBytes:
         from wavslm_corpora.tar_index import read_member
 
         place = self._places[name.partition("/")[0]]
-        for _ in range(FETCHES):
-            # A copy can make room for another between here and its opening.
+        try:
+            return self._while_there(
+                lambda: read_member(self._shelf.local(place), name, stamp=stamp, size=size)
+            )
+        except FileNotFoundError as error:
+            raise AudioError(_gone(place)) from error
+
+    def _while_there(self, read: Callable[[], Found]) -> Found:
+        """Return what `read` returns: a copy can make room for another between its fetching and its opening.
+
+        Raises: FileNotFoundError when it is gone each time.
+        """
+        for _ in range(FETCHES - 1):
             with contextlib.suppress(FileNotFoundError):
-                return read_member(self._shelf.local(place), name, offset=offset, size=size)
-        raise AudioError(f"{place} is gone; check the path, and raise `data.keep_gb` if it is set")
+                return read()
+        return read()
 
     def recordings_of(self, split: str) -> Recordings:
         import numpy as np
@@ -117,3 +135,7 @@ class Tars(RecordedCorpus):
     def fingerprint(self, split: str) -> dict[str, Any]:
         # Places on this machine are no part of what the audio is.
         return super().fingerprint(split) | {"corpus": "webdataset"}
+
+
+def _gone(place: str) -> str:
+    return f"{place} is gone; check the path, and raise `data.keep_gb` if it is set"

@@ -40,7 +40,8 @@ class WebDatasetConfig(CorpusConfig):
     cut: CutConfig | None = None
     """Cut long recordings into utterances: `{by: fixed, seconds: 15}` or `{by: voice_activity}`."""
     rescan: bool = True
-    """Look for new and changed tars whenever the corpus is opened; false trusts the first scan."""
+    """Look for new tars, and for changed ones on this machine, whenever the corpus is opened; false trusts
+    the first scan. Tars elsewhere are listed once: after a change give them another name."""
 
     @field_validator("train", "valid", "test", mode="before")
     @classmethod
