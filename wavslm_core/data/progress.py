@@ -47,6 +47,9 @@ def progress_bar(
         task_id = progress.add_task(description, total=total)
         pulse, stage = told()
         done = 0.0
+        if shown:
+            # The first piece may take minutes.
+            pulse.beat(stage=stage, done=done, total=total, unit=unit)
 
         def advance(amount: float) -> None:
             nonlocal done

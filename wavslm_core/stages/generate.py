@@ -80,6 +80,7 @@ class Generate(Stage[GenerateConfig]):
     """Leaves `samples/<prompt>/` with WAVs, a picture and `sample.json`, and `results/generate.json`."""
 
     def run(self, context: StageContext) -> None:
+        from wavslm_core.data.progress import progress_bar
         from wavslm_core.evaluation.continuations import continue_all, samples_folder
         from wavslm_core.evaluation.language_scores import stage_speech_lm
 
@@ -89,19 +90,22 @@ class Generate(Stage[GenerateConfig]):
         rate_hz = speech_lm.codec.sample_rate_in
         prompts = self._prompts(context, rate_hz)
         started = time.monotonic()
-        documents = continue_all(
-            speech_lm,
-            prompts,
-            output=context.run_dir / samples_folder(self.name_in(context)),
-            sample_rate_hz=rate_hz,
-            prompt_seconds=config.prompt_seconds,
-            seconds=config.new_seconds,
-            count=config.continuations,
-            seed=context.recipe.seed if config.seed is None else config.seed,
-            sampler=config.sampler,
-            processes=context.processes,
-            stop_requested=context.stop_requested,
-        )
+        total, shown = len(prompts) / context.world_size, context.rank == 0
+        with progress_bar("Continuing", total=total, unit="prompts", shown=shown) as advance:
+            documents = continue_all(
+                speech_lm,
+                prompts,
+                output=context.run_dir / samples_folder(self.name_in(context)),
+                sample_rate_hz=rate_hz,
+                prompt_seconds=config.prompt_seconds,
+                seconds=config.new_seconds,
+                count=config.continuations,
+                seed=context.recipe.seed if config.seed is None else config.seed,
+                sampler=config.sampler,
+                processes=context.processes,
+                stop_requested=context.stop_requested,
+                after_each=lambda _: advance(1),
+            )
         elapsed_s = time.monotonic() - started
         spoken_s = config.new_seconds * config.continuations * len(documents)
         samples = [
