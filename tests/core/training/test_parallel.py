@@ -34,14 +34,14 @@ SCRIPT = Path(__file__).with_name("parallel_job.py")
 CLOSE = 1e-5
 CODEC_STAGE = {
     "run": "train_codec",
-    "steps": 16,
+    "steps": 10,
     "batch_size": 4,
     "lr": 2e-3,
     "crop_seconds": 0.5,
     "continuous_steps": 5,
     "spectral_windows": [256],
     "spectral_floor": 1e-3,
-    "validate_every": 8,
+    "validate_every": 5,
     "log_every": 1,
     "precision": "fp32",
 }
@@ -161,7 +161,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
             runs.root / name / "run" / "speech_lm"
         )
     runs.do_alone(evaluate=runs.stage("tokens-1", evaluate), generate=runs.stage("tokens-1", generate))
-    parts = {"options": {"accumulate": 2, "validate_every": 5, "select": "best", "lr": 0.03}}
+    parts = {"options": {"accumulate": 2, "steps": 9, "validate_every": 3, "select": "best", "lr": 0.1}}
     runs.do_alone(parts=runs.lm("parts-1", **parts))
     runs.do_together(
         ddp=runs.lm("ddp"),
