@@ -22,7 +22,6 @@ import wavslm_core
 from wavslm_core.errors import WavslmError
 from wavslm_core.launching.base import Outcome
 from wavslm_core.launching.code_snapshot import changed_since
-from wavslm_core.launching.job_record import JOBS_FOLDER
 from wavslm_core.launching.rank_error import RankError, describe, error_path, first_error, write_error
 from wavslm_core.launching.run_folder import saved_recipe
 from wavslm_core.launching.signals import EXIT_INTERRUPTED, IN_A_JOB, StopRequest
@@ -61,7 +60,8 @@ class RunJob:
             try:
                 if rank == 0:
                     _say(f"code: {Path(wavslm_core.__file__).parent}")
-                    _clear_half_pickles(run_dir, job.job_id)
+                    # A sweep's jobs have one folder for all trials.
+                    _clear_half_pickles(job.paths.folder, job.job_id)
                     self._count_start(run_dir, job.job_id)
                 _export_addresses(several)
                 outcome = self._run(run_dir, stop)
@@ -145,9 +145,9 @@ def _export_addresses(several: bool) -> None:
             os.environ["MASTER_ADDR"] = address
 
 
-def _clear_half_pickles(run_dir: Path, job_id: str) -> None:
+def _clear_half_pickles(folder: Path, job_id: str) -> None:
     """Remove what submitit refuses to overwrite: it was killed while it queued this job again."""
-    for path in (run_dir / JOBS_FOLDER).glob(f"{job_id}_*.save_tmp"):
+    for path in folder.glob(f"{job_id}_*.save_tmp"):
         path.unlink(missing_ok=True)
 
 
