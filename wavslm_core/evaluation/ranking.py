@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from wavslm_core.recipe.sweep_metric import Metric
+from wavslm_core.recipe.sweep_space import trial_label
 
 
 @dataclass(frozen=True)
@@ -29,18 +30,20 @@ class Result:
 
     @property
     def label(self) -> str:
-        return self.variant if self.seed is None else f"{self.variant}, seed {self.seed}"
+        return trial_label(self.variant, self.seed)
 
 
 def rank(results: Sequence[Result], metric: Metric | None) -> tuple[Result, ...]:
     """Return runs from best to worst: finished ones by the metric, then those that were stopped for being
-    behind, then others; in the order given where nothing tells them apart.
+    behind, then others, of each kind those without a number last; in the order given where nothing tells
+    them apart.
     """
     sign = -1.0 if metric is not None and not metric.lower_is_better else 1.0
 
-    def place(result: Result) -> tuple[int, float]:
+    def place(result: Result) -> tuple[int, bool, float]:
         state = {"finished": 0, "pruned": 1}.get(result.status, 2)
-        known = metric is not None and result.value is not None
-        return (state, sign * result.value) if known and result.value is not None else (state + 3, 0.0)
+        if metric is None or result.value is None:
+            return state, True, 0.0
+        return state, False, sign * result.value
 
     return tuple(sorted(results, key=place))

@@ -40,7 +40,12 @@ class Trial:
 
     @property
     def label(self) -> str:
-        return self.variant if self.seed is None else f"{self.variant}, seed {self.seed}"
+        return trial_label(self.variant, self.seed)
+
+
+def trial_label(variant: str, seed: int | None) -> str:
+    """Return what a trial is called where people read it."""
+    return variant if seed is None else f"{variant}, seed {seed}"
 
 
 class SweepSpace:

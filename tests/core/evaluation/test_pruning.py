@@ -118,13 +118,13 @@ def test_the_number_that_ranks(example_registry: Registry, tmp_path: Path) -> No
     assert metric_value(tmp_path, Metric(path="count.n", goal="max"), recipe) is None
 
 
-@pytest.mark.parametrize(("goal", "order"), [("min", "bacde"), ("max", "abcde")])
+@pytest.mark.parametrize(("goal", "order"), [("min", "badcfe"), ("max", "abdcfe")])
 def test_ranks(goal: str, order: str, tmp_path: Path) -> None:
     values = {"d": (None, "finished"), "c": (0.1, "pruned"), "a": (2.0, "finished"), "b": (1.0, "finished"),
-              "e": (None, "failed")}  # fmt: skip
+              "e": (None, "failed"), "f": (0.5, "failed")}  # fmt: skip
     results = [
         Result(name, {}, None, tmp_path, status, value=value) for name, (value, status) in values.items()
     ]
     ranked = rank(results, Metric.model_validate({"path": "x.y", "goal": goal}))
     assert "".join(result.variant for result in ranked) == order
-    assert [result.variant for result in rank(results, None)] == ["d", "a", "b", "c", "e"]
+    assert [result.variant for result in rank(results, None)] == ["d", "a", "b", "c", "e", "f"]
