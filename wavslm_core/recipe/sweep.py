@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from wavslm_core.errors import RecipeError
+from wavslm_core.recipe.launch import SlurmLaunch
 from wavslm_core.recipe.model import Recipe
 from wavslm_core.recipe.sweep_config import SweepConfig
 from wavslm_core.recipe.sweep_space import Cell, SweepSpace, Trial
@@ -93,6 +94,7 @@ def _checked(
     for point, seed in points:
         try:
             trial = space.trial(point, seed)
+            _refuse_own_launch(trial.recipe)
             trial.recipe.check(runs_dir=runs_dir)
         except RecipeError as error:
             problems += str(error).splitlines()
@@ -105,6 +107,25 @@ def _checked(
             different[MOST_PROBLEMS:] = [f"… and {len(different) - MOST_PROBLEMS} more such problems"]
         raise RecipeError("\n".join(different))
     return trials
+
+
+def _refuse_own_launch(recipe: Recipe) -> None:
+    """Raises: RecipeError when a stage wants a job of its own, while a trial is one job on SLURM."""
+    if not isinstance(recipe.launch, SlurmLaunch):
+        return
+    for name, stage in recipe.named_stages():
+        # What each process looks up for itself counts in any job.
+        own = recipe.launch_for(stage).model_copy(
+            update={"device": recipe.launch.device, "parallel": recipe.launch.parallel}
+        )
+        if own != recipe.launch:
+            keys = ", ".join(stage.launch or {})
+            raise RecipeError(
+                f"{recipe.source}: the stage {name} has a `launch:` block of its own ({keys}), but "
+                "a trial of a sweep is one job on SLURM, as large as the recipe's `launch:` says. Take it "
+                "out; only device and parallel may differ from stage to stage. Or run that stage before, as "
+                "a recipe of its own that ends with it: trials take over what is there."
+            )
 
 
 def _corners(space: SweepSpace) -> Iterator[dict[str, Cell]]:

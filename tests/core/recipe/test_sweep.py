@@ -189,3 +189,15 @@ def test_what_two_runs_have_in_common(installed: Registry, blocks: dict[str, Any
 
 def test_a_stage_that_does_not_say_what_it_leaves_ends_what_is_shared(example_registry: Registry) -> None:
     assert identities(example_registry, stages=[{"run": "count"}, {"run": "count"}]) == []
+
+
+def test_stages_of_a_trial_share_its_job(example_registry: Registry) -> None:
+    stages = [{"run": "count", "launch": {"gpus_per_node": 2}}]
+    sweep = {"grid": {"stages.count.steps": [1, 2]}}
+    with pytest.raises(
+        RecipeError, match=r"the stage count has a `launch:` block of its own \(gpus_per_node\)"
+    ):
+        expand_sweep(recipe_of(example_registry, sweep, stages=stages, launch={"on": "slurm"}))
+    assert len(expand_sweep(recipe_of(example_registry, sweep, stages=stages))) == 2
+    stages[0]["launch"] = {"device": "cpu"}
+    assert len(expand_sweep(recipe_of(example_registry, sweep, stages=stages, launch={"on": "slurm"}))) == 2
