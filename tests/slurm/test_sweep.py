@@ -61,7 +61,8 @@ def trials(folder: Path) -> list[Path]:
 def array_of(folder: Path) -> str:
     """Return the id of the array that was submitted last."""
     tasks = json.loads((folder / "tasks.json").read_text())
-    return str(max(tasks.values(), key=lambda job: int(job.partition("_")[0]))).partition("_")[0]
+    jobs = [str(job) for some in tasks.values() for job in some]
+    return max(jobs, key=lambda job: int(job.partition("_")[0])).partition("_")[0]
 
 
 def wait_for_array(submitted: Submitted, array: str, count: int) -> list[str]:

@@ -66,7 +66,7 @@ def retry(
 
 
 def stop(sweep: SweepPath, runs_dir: RunsDir = Path("runs")) -> None:
-    """Cancel the trials that wait on SLURM, and ask those that run to save and to end."""
+    """Cancel the trials that wait on SLURM, and ask those that run, anywhere, to save and to end."""
     from wavslm_core.launching.sweeps.array import stop_sweep
 
     stop_sweep(_found(sweep, runs_dir), typer.echo)

@@ -49,10 +49,12 @@ def run_trials(sweep: SweepFolder, *, command: str, only: Sequence[int] = (), wa
         _submit(sweep, only, wait=wait)
         return
     from wavslm_core.evaluation.report.comparison import comparison_markdown
+    from wavslm_core.launching.sweeps.retry import sparing
     from wavslm_core.launching.sweeps.run import run_sweep
 
     began = time.monotonic()
-    outcome = run_sweep(sweep, typer.echo, only=only)
+    with sparing(sweep, only):
+        outcome = run_sweep(sweep, typer.echo, only=only)
     typer.echo(f"\n{comparison_markdown(outcome.comparison)}")
     if outcome.interrupted:
         typer.echo(f"interrupted; to continue: {command}", err=True)
@@ -63,8 +65,11 @@ def run_trials(sweep: SweepFolder, *, command: str, only: Sequence[int] = (), wa
 
 def _submit(sweep: SweepFolder, only: Sequence[int], *, wait: bool) -> None:
     from wavslm_core.launching.sweeps.array import submit_sweep
+    from wavslm_core.launching.sweeps.retry import sparing
 
-    if submit_sweep(sweep, typer.echo, only=only) and not wait:
+    with sparing(sweep, only):
+        submitted = submit_sweep(sweep, typer.echo, only=only)
+    if submitted and not wait:
         typer.echo(f"follow:  wavslm sweep status {sweep.path} --watch")
         typer.echo(f"results: wavslm sweep results {sweep.path}")
         typer.echo(f"stop:    wavslm sweep stop {sweep.path}")
@@ -73,10 +78,14 @@ def _submit(sweep: SweepFolder, only: Sequence[int], *, wait: bool) -> None:
     from wavslm_core.evaluation.report.comparison import comparison_markdown
     from wavslm_core.launching.sweeps.results import read_results, write_results
 
-    watch_sweep(sweep)
+    ended = watch_sweep(sweep)
     comparison = write_results(sweep, read_results(sweep))
     typer.echo(f"\n{comparison_markdown(comparison)}")
     _conclude(sweep, comparison, bug=False)
+    left = [str(row.number) for row in ended.rows if row.status not in ("finished", "pruned")]
+    if left:
+        typer.echo(f"error: {ended.counts}; the same command continues trial {', '.join(left)}", err=True)
+        raise typer.Exit(EXIT_INTERRUPTED)
 
 
 def _conclude(sweep: SweepFolder, comparison: Comparison, *, bug: bool) -> None:

@@ -21,8 +21,8 @@ def show_sweep(sweep: SweepFolder) -> None:
     Console(markup=False, highlight=False).print(_shown(sweep, sweep_status(sweep)))
 
 
-def watch_sweep(sweep: SweepFolder) -> None:
-    """Print the same again and again, until nothing runs or waits in a queue."""
+def watch_sweep(sweep: SweepFolder) -> SweepStatus:
+    """Print the same again and again, until nothing runs or waits in a queue; return how it ended."""
     from rich.console import Console
     from rich.live import Live
 
@@ -32,6 +32,7 @@ def watch_sweep(sweep: SweepFolder) -> None:
             time.sleep(EVERY_S)
             now = sweep_status(sweep)
             live.update(_shown(sweep, now), refresh=True)
+    return now
 
 
 def _shown(sweep: SweepFolder, now: SweepStatus) -> RenderableType:
@@ -52,4 +53,5 @@ def _shown(sweep: SweepFolder, now: SweepStatus) -> RenderableType:
     best = ""
     if now.best is not None and now.best.value is not None:
         best = f"\nbest so far: trial {now.best.number} ({now.best.label}), {number_text(now.best.value)[0]}"
-    return Group(table, Text(f"\n{sweep.path}: {now.counts}{best}"))
+    silent = "" if now.answered else "\nSLURM does not answer: what seems to have stopped may wait or run"
+    return Group(table, Text(f"\n{sweep.path}: {now.counts}{best}{silent}"))

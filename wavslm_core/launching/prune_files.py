@@ -21,6 +21,6 @@ def read_pruned(run_dir: Path) -> dict[str, Any] | None:
 
 
 def spare(run_dir: Path) -> None:
-    """Take back that a trial was stopped for being behind."""
+    """Compare a run with no other any more, and take back that it was stopped for being behind."""
     for name in (PRUNE_FILE, PRUNED_FILE):
         (run_dir / name).unlink(missing_ok=True)

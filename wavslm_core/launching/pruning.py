@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from wavslm_core.data.atomic import write_json
-from wavslm_core.errors import WavslmError
 from wavslm_core.evaluation.estimates import json_value
 from wavslm_core.evaluation.pruning import is_behind
 from wavslm_core.evaluation.trial_metric import validation_curve
-from wavslm_core.launching.prune_files import PRUNE_FILE, PRUNED_FILE
+from wavslm_core.launching.prune_files import PRUNE_FILE, PRUNED_FILE, spare
 from wavslm_core.launching.run_folder import saved_recipe
 from wavslm_core.launching.sweeps.folder import SweepFolder, TrialEntry
 from wavslm_core.recipe.sweep_metric import validation_stage
@@ -23,8 +22,8 @@ logger = logging.getLogger(__name__)
 
 def may_be_pruned(sweep: SweepFolder, entry: TrialEntry, run_dir: Path) -> None:
     """Let a trial's run be compared with the others when its sweep prunes, and with none otherwise."""
-    if sweep.sweep.prune is None or entry.spared:
-        (run_dir / PRUNE_FILE).unlink(missing_ok=True)
+    if not sweep.prunes(entry):
+        spare(run_dir)
     else:
         write_json(run_dir / PRUNE_FILE, {"sweep": sweep.path.name, "trial": entry.number})
 
@@ -44,8 +43,9 @@ class Pruning:
             place = json.loads(path.read_text(encoding="utf-8"))
             sweep = SweepFolder.open(self.run_dir.parent / place["sweep"])
             behind = self._judge(sweep, int(place["trial"]), stage, step, valid)
-        except (WavslmError, OSError, ValueError, KeyError) as error:
-            # Training on costs time; stopping for a file server's bad minute would cost the trial.
+        except Exception as error:
+            # Training on costs time; stopping for a file server's bad minute, or for whatever optuna makes of
+            # one in its journal, would cost the trial.
             logger.warning("this trial is not compared with the others of its sweep: %s", error)
             return False
         if behind:

@@ -123,6 +123,13 @@ def test_trials_that_are_behind_stop_and_can_be_resumed(
     assert "descend, step 10" in shown.stdout
     assert "3 finished, 2 pruned" in shown.stdout
     assert "best so far: trial 1 (floor 1), 2.218" in shown.stdout
+    # A trial that is run by itself is compared with no other; without the rule, none is.
+    alone = command("run", str(third / "recipe.yaml"))
+    assert alone.returncode == 0, alone.stderr
+    assert states(tmp_path, example_registry) == ["finished"] * 4 + ["pruned"]
+    unruled = command("run", "r.yaml", "sweep.prune=null")
+    assert unruled.returncode == 0, unruled.stderr
+    assert states(tmp_path, example_registry) == ["finished"] * 5
 
 
 def test_failed_trials_are_shown_and_run_again_alone(

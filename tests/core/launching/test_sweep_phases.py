@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from wavslm_core.launching.sweeps.phases import Task, shared_first, untouched_stages
+import pytest
+import torch
+
+from wavslm_core.data.audio import write_audio
+from wavslm_core.launching.adoption import Adoption
+from wavslm_core.launching.sweeps.folder import SweepFolder
+from wavslm_core.launching.sweeps.phases import Task, plan_phases, shared_first, untouched_stages
+from wavslm_core.launching.sweeps.study import SweepStudy
 from wavslm_core.plugins import load_registry
 from wavslm_core.recipe import Recipe
 from wavslm_core.recipe.identity import StageIdentity
@@ -75,3 +83,31 @@ def test_what_optuna_cannot_touch_is_computed_first() -> None:
     )
     assert untouched({**head, "stages.tokenize.shard_minutes": {"uniform": [1, 2]}}) == ("train_codec",)
     assert untouched({**head, "stages.train_codec.lr": {"log_uniform": [1e-4, 1e-2]}}) == ()
+
+
+def test_an_interrupted_study_still_shares_its_codec(tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    register_fakes()
+    roles = ("encoder", "quantizer", "decoder", "backbone", "head", "sampler")
+    write_audio(tmp_path / "corpus" / "train" / "1.wav", torch.zeros(16_000), 16_000)
+    write_audio(tmp_path / "corpus" / "valid" / "1.wav", torch.zeros(16_000), 16_000)
+    document: dict[str, Any] = {
+        "name": "one",
+        **{role: {"name": "fake"} for role in roles},
+        "data": {"corpus": "folder", "path": str(tmp_path / "corpus")},
+        "stages": [
+            {"run": "train_codec", "steps": 1},
+            {"run": "tokenize"},
+            {"run": "train_lm", "steps": 1},
+        ],
+        "sweep": {
+            "sampler": "optuna",
+            "metric": "valid.loss",
+            "random": {"head.chunk_tokens": {"choice": [4, 8]}, "trials": 3},
+        },
+    }
+    sweep, trials = SweepFolder.of(Recipe.from_dict(document, registry=load_registry()), tmp_path / "runs")
+    sweep.prepare(trials)
+    SweepStudy(sweep).claim(1)
+    phases = plan_phases(sweep, [1, 2, 3], Adoption(tmp_path / "runs", registry=sweep.recipe.registry))
+    assert phases == [[Task(1, ("train_codec", "tokenize"))], [Task(1), Task(2), Task(3)]]

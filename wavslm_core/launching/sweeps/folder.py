@@ -19,7 +19,7 @@ from wavslm_core.launching.run_folder import ENVIRONMENT_FILE, prepare_run_folde
 from wavslm_core.recipe import Recipe
 from wavslm_core.recipe.sweep import expand_sweep, sweep_folder_name, sweep_of, trial_count
 from wavslm_core.recipe.sweep_config import SweepConfig
-from wavslm_core.recipe.sweep_space import Trial
+from wavslm_core.recipe.sweep_space import Trial, trial_label
 from wavslm_core.recipe.yaml_files import dump_yaml, read_yaml
 from wavslm_core.registry import Registry
 
@@ -44,10 +44,12 @@ class TrialEntry:
     """Of optuna's trial."""
     spared: bool = False
     """It was stopped for being behind, and somebody wants to see its end."""
+    same_as: int | None = None
+    """Number of the trial whose values optuna chose again: it runs for both."""
 
     @property
     def label(self) -> str:
-        return self.variant if self.seed is None else f"{self.variant}, seed {self.seed}"
+        return trial_label(self.variant, self.seed)
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,9 @@ class SweepFolder:
         for number, trial in enumerate(trials, start=1):
             self.add(number, trial)
 
-    def add(self, number: int, trial: Trial, *, study_number: int | None = None) -> TrialEntry:
+    def add(
+        self, number: int, trial: Trial, *, study_number: int | None = None, same_as: int | None = None
+    ) -> TrialEntry:
         """Make a trial's run folder and take note of it. Raises: WavslmError."""
         folder = prepare_run_folder(trial.recipe, self.path.parent)
         before = self.entry(number)
@@ -106,6 +110,7 @@ class SweepFolder:
             folder.name,
             study_number=study_number,
             spared=before is not None and before.run == folder.name and before.spared,
+            same_as=same_as,
         )
         self.write(entry)
         return entry
@@ -128,6 +133,10 @@ class SweepFolder:
     def run_dir(self, entry: TrialEntry) -> Path | None:
         """Return where a trial runs."""
         return None if entry.run is None else self.path.parent / entry.run
+
+    def prunes(self, entry: TrialEntry) -> bool:
+        """Tell whether a trial is stopped for being behind, and stays stopped."""
+        return self.sweep.prune is not None and not entry.spared
 
     def _file(self, number: int) -> Path:
         return self.path / TRIALS_FOLDER / f"{number}.json"

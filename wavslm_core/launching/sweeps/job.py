@@ -20,6 +20,7 @@ from wavslm_core.launching.sweeps.folder import SweepFolder
 from wavslm_core.launching.sweeps.phases import Task
 from wavslm_core.launching.sweeps.study import SweepStudy
 from wavslm_core.launching.sweeps.trial import begin_trial
+from wavslm_core.launching.sweeps.trial_state import note_begin_error
 
 LONGEST_WAIT_S = 600.0
 """How long the other processes of a trial wait for the first one to choose its values."""
@@ -38,10 +39,15 @@ class TrialJob:
         from submitit import JobEnvironment
 
         job = JobEnvironment()
-        sweep = SweepFolder.open(Path(self.sweep))
         try:
+            sweep = SweepFolder.open(Path(self.sweep))
             run_dir = self._begin(sweep, job.job_id) if job.global_rank == 0 else self._wait(sweep)
-        except WavslmError as error:
+        except Exception as error:
+            if job.global_rank == 0:
+                # The trial may have no folder that this could be left in.
+                note_begin_error(Path(self.sweep), self.trial, error)
+            if not isinstance(error, WavslmError):
+                raise
             sys.stderr.write(f"error: {error}\n")
             sys.exit(EXIT_MENDABLE)
         if run_dir is None:
@@ -74,7 +80,9 @@ class TrialJob:
             entry = sweep.entry(self.trial)
             if entry is not None:
                 run_dir = sweep.run_dir(entry)
-                if run_dir is None or read_pruned(run_dir) is not None:
+                if run_dir is None or entry.same_as is not None:
+                    return None
+                if sweep.prunes(entry) and read_pruned(run_dir) is not None:
                     return None
                 return None if is_finished(run_dir, registry=sweep.recipe.registry) else run_dir
             time.sleep(0.5)

@@ -41,10 +41,10 @@ def plan_phases(sweep: SweepFolder, numbers: Sequence[int], adoption: Adoption) 
         adoption.adopt(recipe, run_dir)
         chains[number] = stage_identities(recipe)
     phases = shared_first(chains)
-    if sweep.sweep.sampler == "optuna" and 1 in numbers and sweep.entry(1) is None:
+    if sweep.sweep.sampler == "optuna" and 1 in numbers:
         names = untouched_stages([trial.recipe for trial in corner_trials(sweep.recipe)])
-        # Which trial it is makes no difference to these.
-        phases = [[Task(1, names)]] if names else []
+        # Which trial it is makes no difference to these, and those that are not chosen yet need them too.
+        phases = [[Task(1, names)]] if names else phases
     for phase in phases:
         for task in list(phase):
             entry = sweep.entry(task.trial)

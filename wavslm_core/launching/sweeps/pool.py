@@ -19,6 +19,7 @@ from wavslm_core.launching.sweeps.phases import Task
 LOGS = "logs"
 """In the sweep's folder: a log for each trial."""
 POLL_S = 0.1
+PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class PoolOutcome:
 def run_pool(sweep: SweepFolder, tasks: Sequence[Task], say: Say) -> PoolOutcome:
     """Run tasks, at most `max_parallel` at once.
 
-    Ctrl-C and SIGTERM are passed on: every trial then saves and leaves. Raises: WavslmError.
+    Ctrl-C, SIGTERM and a terminal that is closed are passed on: every trial then saves and leaves. No trial
+    outlives this call, however it ends. Raises: WavslmError.
     """
     waiting = list(tasks)
     running: dict[subprocess.Popen[bytes], Task] = {}
@@ -47,7 +49,7 @@ def run_pool(sweep: SweepFolder, tasks: Sequence[Task], say: Say) -> PoolOutcome
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
 
-    handlers = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.signal(number, forward) for number in PASSED_ON}
     try:
         while running or (waiting and not stops):
             while waiting and len(running) < sweep.sweep.max_parallel and not stops:
@@ -66,6 +68,12 @@ def run_pool(sweep: SweepFolder, tasks: Sequence[Task], say: Say) -> PoolOutcome
                 say(f"trial {task.trial}: {ended}")
             time.sleep(POLL_S)
     finally:
+        # Some only when this loop itself failed, such as at saying something to a closed terminal.
+        for process in running:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in running:
+            process.wait()
         for number, handler in handlers.items():
             signal.signal(number, handler)
     return PoolOutcome(bool(stops), frozenset(codes))

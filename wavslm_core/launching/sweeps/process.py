@@ -9,10 +9,10 @@ from pathlib import Path
 
 from wavslm_core.errors import WavslmError
 from wavslm_core.launching.adoption import Adoption
-from wavslm_core.launching.runner import run_stages
+from wavslm_core.launching.job import EXIT_BUG, EXIT_MENDABLE
 from wavslm_core.launching.signals import EXIT_INTERRUPTED
 from wavslm_core.launching.sweeps.folder import SweepFolder
-from wavslm_core.launching.sweeps.trial import begin_trial, run_trial
+from wavslm_core.launching.sweeps.trial import run_trial
 from wavslm_core.recipe.launch import DebugLaunch, LaunchConfig, LocalLaunch
 
 
@@ -22,16 +22,11 @@ def main(arguments: list[str]) -> int:
     sweep = SweepFolder.open(Path(folder))
     adoption = Adoption(sweep.path.parent, registry=sweep.recipe.registry)
     try:
-        if stages:
-            run_dir = begin_trial(sweep, int(number), adoption, _say)
-            if run_dir is None:
-                return 0
-            outcome = run_stages(run_dir, _say, stages=stages[0].split(","))
-        else:
-            outcome = run_trial(sweep, int(number), adoption, _say, launch=_launch(sweep))
+        names = stages[0].split(",") if stages else None
+        outcome = run_trial(sweep, int(number), adoption, _say, stages=names, launch=_launch(sweep))
     except Exception as error:
         sys.stderr.write(f"error: {error}\n")
-        return 2 if isinstance(error, WavslmError) else 1
+        return EXIT_MENDABLE if isinstance(error, WavslmError) else EXIT_BUG
     return EXIT_INTERRUPTED if outcome.status == "interrupted" else 0
 
 

@@ -11,7 +11,7 @@ from wavslm_core.evaluation.ranking import Result
 from wavslm_core.evaluation.trial_metric import best_until, metric_curve, metric_value
 from wavslm_core.launching.stage_record import STAGES_FILE, StageRecord
 from wavslm_core.launching.sweeps.folder import SweepFolder, TrialEntry
-from wavslm_core.launching.sweeps.jobs import known_jobs
+from wavslm_core.launching.sweeps.jobs import sweep_jobs
 from wavslm_core.launching.sweeps.study import SweepStudy
 from wavslm_core.launching.sweeps.trial_state import TrialState, trial_state
 from wavslm_core.recipe.yaml_files import dump_yaml
@@ -23,7 +23,7 @@ def read_results(sweep: SweepFolder) -> list[Result]:
         # Results can be looked at where optuna is not installed.
         with suppress(WavslmError):
             SweepStudy(sweep).tell_results()
-    jobs = known_jobs(sweep)
+    jobs = sweep_jobs(sweep)
     return [_result(sweep, entry, trial_state(sweep, entry, jobs)) for entry in sweep.entries()]
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wavslm_core.launching.sweeps.folder import SweepFolder
-from wavslm_core.launching.sweeps.jobs import known_jobs
+from wavslm_core.launching.sweeps.jobs import sweep_jobs
 from wavslm_core.launching.sweeps.results import value_so_far
-from wavslm_core.launching.sweeps.trial_state import Status, TrialState, trial_state
+from wavslm_core.launching.sweeps.trial_state import Status, TrialState, trial_state, unchosen_state
 from wavslm_core.pulse import progress_path, read_progress
 
 ORDER: tuple[Status, ...] = ("finished", "running", "queued", "waiting", "interrupted", "pruned", "failed")
@@ -36,6 +36,8 @@ class SweepStatus:
     rows: tuple[TrialRow, ...]
     best: TrialRow | None
     """The best value so far, of any trial."""
+    answered: bool = True
+    """SLURM said how its jobs do; without an answer, trials that seem to have stopped may wait or run."""
 
     @property
     def counts(self) -> str:
@@ -45,27 +47,28 @@ class SweepStatus:
 
     @property
     def has_ended(self) -> bool:
-        """Nothing runs or waits in a queue."""
+        """Nothing runs or waits in a queue, as far as SLURM was asked and answered."""
+        if not self.answered:
+            return all(row.status in ("finished", "pruned") for row in self.rows)
         return not any(row.status in ("running", "queued") for row in self.rows)
 
 
 def sweep_status(sweep: SweepFolder) -> SweepStatus:
     """Return how a sweep does."""
-    jobs = known_jobs(sweep)
+    jobs = sweep_jobs(sweep)
     rows = []
     for number in range(1, sweep.count + 1):
         entry = sweep.entry(number)
         if entry is None:
-            waits = number in jobs and jobs[number].active
-            status: Status = "queued" if waits else "waiting"
-            rows.append(TrialRow(number, "chosen when it starts", status, "", None, None))
+            state = unchosen_state(sweep, number, jobs)
+            rows.append(TrialRow(number, "chosen when it starts", state.status, "", None, state.error))
             continue
         state = trial_state(sweep, entry, jobs)
         run_dir = sweep.run_dir(entry)
         value = None if run_dir is None else value_so_far(sweep, run_dir, state)
         doing = "" if run_dir is None else _doing(run_dir, state)
         rows.append(TrialRow(number, entry.label, state.status, doing, value, state.error))
-    return SweepStatus(tuple(rows), _best(sweep, rows))
+    return SweepStatus(tuple(rows), _best(sweep, rows), answered=jobs is not None)
 
 
 def _best(sweep: SweepFolder, rows: list[TrialRow]) -> TrialRow | None:

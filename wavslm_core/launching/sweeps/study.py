@@ -7,14 +7,19 @@ and the same command goes on with the study.
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wavslm_core.errors import RecipeError, WavslmError
 from wavslm_core.evaluation.trial_metric import metric_value
 from wavslm_core.launching.run_folder import saved_recipe
 from wavslm_core.launching.sweeps.folder import SweepFolder, TrialEntry
-from wavslm_core.launching.sweeps.jobs import known_jobs
+from wavslm_core.launching.sweeps.jobs import sweep_jobs
 from wavslm_core.launching.sweeps.trial_state import trial_state
 from wavslm_core.recipe.sweep_axes import share_of
 from wavslm_core.recipe.sweep_metric import validation_stage
@@ -24,8 +29,9 @@ if TYPE_CHECKING:
     import optuna
 
 JOURNAL = "optuna.journal"
+CLAIM_LOCK = ".choosing"
 MOST_REPEATS = 10
-"""How often values that another trial has are given back before they are taken after all."""
+"""How often values that another trial has are given back before its result is taken for both."""
 
 
 class SweepStudy:
@@ -42,8 +48,13 @@ class SweepStudy:
         if known is not None:
             return known
         self.tell_results()
+        # Two that choose at once must see each other's choice.
+        with _alone(self.sweep.path / CLAIM_LOCK):
+            return self._choose(number)
+
+    def _choose(self, number: int) -> TrialEntry:
         study = self.study(number)
-        taken = {entry.run for entry in self.sweep.entries()}
+        taken = {entry.run: entry.number for entry in self.sweep.entries() if entry.same_as is None}
         for repeat in range(MOST_REPEATS + 1):
             chosen = study.ask()
             chosen.set_user_attr("trial", number)
@@ -53,8 +64,9 @@ class SweepStudy:
                 trial.recipe.check(runs_dir=self.sweep.path.parent)
             except RecipeError as error:
                 return self._refuse(study, chosen.number, number, point, error)
-            if trial.recipe.run_name not in taken or repeat == MOST_REPEATS:
-                return self.sweep.add(number, trial, study_number=chosen.number)
+            same_as = taken.get(trial.recipe.run_name)
+            if same_as is None or repeat == MOST_REPEATS:
+                return self.sweep.add(number, trial, study_number=chosen.number, same_as=same_as)
             study.tell(chosen.number, state=_states().FAIL)
         raise AssertionError("the last repeat is taken")
 
@@ -64,7 +76,7 @@ class SweepStudy:
         known = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
         complete = [trial for trial in known.values() if trial.state == _states().COMPLETE]
         told = {trial.user_attrs.get("trial") for trial in complete}
-        jobs = known_jobs(self.sweep)
+        jobs = sweep_jobs(self.sweep)
         for entry in self.sweep.entries():
             trial = known.get(-1 if entry.study_number is None else entry.study_number)
             if trial is None or entry.number in told:
@@ -79,6 +91,9 @@ class SweepStudy:
                     study.tell(trial.number, value, skip_if_finished=True)
             elif state.status == "pruned" and not trial.state.is_finished():
                 study.tell(trial.number, state=_states().PRUNED, skip_if_finished=True)
+            elif jobs is None and state.status == "failed":
+                # SLURM does not answer: its job may be about to come back.
+                continue
             elif state.status in ("failed", "finished") and not trial.state.is_finished():
                 study.tell(trial.number, state=_states().FAIL, skip_if_finished=True)
 
@@ -168,6 +183,19 @@ class SweepStudy:
         entry = TrialEntry(number, variant, settings, None, None, line, study_number)
         self.sweep.write(entry)
         return entry
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Wait for the other processes that hold a lock file, and keep them out meanwhile."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        # A file system without flock: two that choose within the same moment may choose the same.
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _pick(chosen: optuna.Trial, key: str, cells: list[Cell]) -> Cell:

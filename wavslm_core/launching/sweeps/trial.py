@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from wavslm_core.errors import RecipeError
@@ -10,10 +11,13 @@ from wavslm_core.launching.base import Outcome, Say, launcher_for
 from wavslm_core.launching.finished import is_finished
 from wavslm_core.launching.prune_files import read_pruned
 from wavslm_core.launching.pruning import may_be_pruned
+from wavslm_core.launching.queued import refuse_running
 from wavslm_core.launching.run_folder import saved_recipe
+from wavslm_core.launching.runner import run_stages
+from wavslm_core.launching.stop_file import clear_stop
 from wavslm_core.launching.sweeps.folder import SweepFolder, TrialEntry
 from wavslm_core.launching.sweeps.study import SweepStudy
-from wavslm_core.launching.sweeps.trial_state import clear_error, note_error
+from wavslm_core.launching.sweeps.trial_state import clear_begin_error, clear_error, note_error
 from wavslm_core.recipe.launch import LaunchConfig
 
 
@@ -35,12 +39,17 @@ def begin_trial(sweep: SweepFolder, number: int, adoption: Adoption, say: Say) -
     """Get a trial's folder ready and return it; None when nothing is left to do. Raises: WavslmError."""
     entry = choose_trial(sweep, number)
     run_dir = sweep.path.parent / str(entry.run)
+    if entry.same_as is not None:
+        say(f"  the same values as those of trial {entry.same_as}, which runs for both: {run_dir}")
+        return None
     if is_finished(run_dir, registry=sweep.recipe.registry):
         say(f"  finished before: {run_dir}")
         return None
-    if read_pruned(run_dir) is not None:
+    if sweep.prunes(entry) and read_pruned(run_dir) is not None:
         say(f"  stopped before, being behind: {run_dir}")
         return None
+    # Another sweep's, or a run of its own: nothing in its folder may change.
+    refuse_running(run_dir)
     say(f"  run folder: {run_dir}")
     recipe = saved_recipe(run_dir, registry=sweep.recipe.registry)
     adopted = adoption.adopt(recipe, run_dir)
@@ -48,18 +57,31 @@ def begin_trial(sweep: SweepFolder, number: int, adoption: Adoption, say: Say) -
         say(f"  {', '.join(adopted[1])}: taken over from {adopted[0]}")
     may_be_pruned(sweep, entry, run_dir)
     clear_error(run_dir)
+    clear_begin_error(sweep.path, number)
     return run_dir
 
 
 def run_trial(
-    sweep: SweepFolder, number: int, adoption: Adoption, say: Say, *, launch: LaunchConfig | None = None
+    sweep: SweepFolder,
+    number: int,
+    adoption: Adoption,
+    say: Say,
+    *,
+    stages: Sequence[str] | None = None,
+    launch: LaunchConfig | None = None,
 ) -> Outcome:
-    """Run a trial here to its end, and leave why it failed in its folder. Raises: whatever a run raises."""
+    """Run a trial here to its end, and leave why it failed in its folder.
+
+    `stages`: only these, in this process. Raises: whatever a run raises.
+    """
     run_dir = begin_trial(sweep, number, adoption, say)
     if run_dir is None:
         return Outcome("finished")
     launcher = launcher_for(sweep.recipe.launch if launch is None else launch)
     try:
+        if stages is not None:
+            clear_stop(run_dir)
+            return run_stages(run_dir, lambda line: say(f"  {line}"), stages=stages)
         return launcher.launch(run_dir, lambda line: say(f"  {line}"))
     except Exception as error:
         note_error(run_dir, error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +26,8 @@ Status = Literal["waiting", "queued", "running", "interrupted", "finished", "pru
 
 ERROR_FILE = "error.txt"
 """In the folder of a trial that failed: why, in its first line, and the traceback."""
+BEGIN_ERRORS = "errors"
+"""In the sweep's folder: the same of trials that could not even begin."""
 
 
 @dataclass(frozen=True)
@@ -46,17 +48,38 @@ class TrialState:
 def trial_state(
     sweep: SweepFolder, entry: TrialEntry, jobs: Mapping[int, JobState] | None = None
 ) -> TrialState:
-    """Return how a trial does. `jobs`: number of a trial → its last job on SLURM."""
+    """Return how a trial does. `jobs`: number of a trial → its job on SLURM."""
     run_dir = sweep.run_dir(entry)
     if run_dir is None:
         return TrialState("failed", error=entry.error)
     if not (run_dir / RECIPE_FILE).exists():
         return TrialState("waiting")
-    return run_state(run_dir, (jobs or {}).get(entry.number), registry=sweep.recipe.registry)
+    job = (jobs or {}).get(entry.same_as or entry.number)
+    state = run_state(run_dir, job, prunes=sweep.prunes(entry), registry=sweep.recipe.registry)
+    told = read_begin_error(sweep.path, entry.number)
+    if told is not None and state.status in ("waiting", "interrupted", "failed"):
+        return replace(state, status="failed", error=told)
+    return state
 
 
-def run_state(run_dir: Path, job: JobState | None = None, *, registry: Registry | None = None) -> TrialState:
-    """Return how the run in a folder does. `job`: its last one on SLURM, if any."""
+def unchosen_state(sweep: SweepFolder, number: int, jobs: Mapping[int, JobState] | None = None) -> TrialState:
+    """Return how a trial does whose values are not chosen yet."""
+    job = (jobs or {}).get(number)
+    if job is not None and job.active:
+        return TrialState("queued")
+    told = read_begin_error(sweep.path, number)
+    if told is None and job is not None and job.state not in ("COMPLETED", "CANCELLED"):
+        told = f"ended as {_ended(job)} before it began"
+    return TrialState("waiting") if told is None else TrialState("failed", error=told)
+
+
+def run_state(
+    run_dir: Path, job: JobState | None = None, *, prunes: bool = True, registry: Registry | None = None
+) -> TrialState:
+    """Return how the run in a folder does.
+
+    `job`: the one on SLURM that tells, if any. `prunes`: whether one that was stopped stays stopped.
+    """
     recipe = saved_recipe(run_dir, registry=registry)
     record = StageRecord(run_dir / STAGES_FILE)
     stages = [name for name, _ in recipe.named_stages()]
@@ -64,16 +87,15 @@ def run_state(run_dir: Path, job: JobState | None = None, *, registry: Registry 
     # Another one may have made it meanwhile what it is.
     if is_finished(run_dir, registry=registry):
         return TrialState("finished", recipe=recipe)
-    holder = read_holder(run_dir / LOCK_FILE)
-    if holder is not None and is_alive(holder, kernel_knows=False):
+    if is_held(run_dir):
         return TrialState("running", at.get("running"), recipe=recipe)
     if job is not None and job.active:
         status: Status = "queued" if job.waits else "running"
         return TrialState(status, at.get("running") or at.get("interrupted"), recipe=recipe)
-    pruned = read_pruned(run_dir)
+    pruned = read_pruned(run_dir) if prunes else None
     if pruned is not None:
         return TrialState("pruned", pruned.get("stage"), recipe=recipe, pruned=pruned)
-    told = _told(run_dir)
+    told = _told(run_dir, interrupted="interrupted" in at)
     if told is not None:
         return TrialState("failed", at.get("failed"), told, recipe)
     if "failed" in at:
@@ -88,16 +110,21 @@ def run_state(run_dir: Path, job: JobState | None = None, *, registry: Registry 
     return TrialState("waiting", recipe=recipe)
 
 
-def _told(run_dir: Path) -> str | None:
-    """Return the first line of why the last attempt failed, if it left one."""
-    if (run_dir / ERROR_FILE).exists():
-        text = (run_dir / ERROR_FILE).read_text(encoding="utf-8")
-    else:
-        records = read_jobs(run_dir)
-        error = first_error(run_dir, records[-1].job_id) if records else None
-        if error is None:
-            return None
-        text = error.message
+def _told(run_dir: Path, *, interrupted: bool) -> str | None:
+    """Return the first line of why the last attempt failed, if it left one.
+
+    `interrupted`: a stage was. An error from before that is of an attempt that was taken up since.
+    """
+    since = (run_dir / STAGES_FILE).stat().st_mtime if interrupted else 0.0
+    path = run_dir / ERROR_FILE
+    if path.exists() and path.stat().st_mtime >= since:
+        return _line(path.read_text(encoding="utf-8"))
+    records = read_jobs(run_dir)
+    error = first_error(run_dir, records[-1].job_id) if records else None
+    return _line(error.message) if error is not None and error.time >= since else None
+
+
+def _line(text: str) -> str:
     return next(iter(text.splitlines()), "no message")
 
 
@@ -107,15 +134,40 @@ def _ended(job: JobState) -> str:
 
 
 def note_error(run_dir: Path, error: Exception) -> None:
-    """Leave why a trial failed in its folder: one line, and the traceback."""
+    """Leave why a trial failed in its folder, unless somebody else runs it: one line, and the traceback."""
+    if not is_held(run_dir):
+        _write_error(run_dir / ERROR_FILE, error)
+
+
+def note_begin_error(sweep: Path, number: int, error: Exception) -> None:
+    """Leave in the sweep's folder why a trial could not even begin: it may have no folder yet."""
+    _write_error(sweep / BEGIN_ERRORS / f"{number}.txt", error)
+
+
+def read_begin_error(sweep: Path, number: int) -> str | None:
+    """Return the first line of it, if a trial could not begin."""
+    try:
+        return _line((sweep / BEGIN_ERRORS / f"{number}.txt").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+
+
+def clear_begin_error(sweep: Path, number: int) -> None:
+    """Forget it: the trial has begun."""
+    (sweep / BEGIN_ERRORS / f"{number}.txt").unlink(missing_ok=True)
+
+
+def is_held(run_dir: Path) -> bool:
+    """Tell whether a process, on any machine, holds a run's folder."""
+    holder = read_holder(run_dir / LOCK_FILE)
+    return holder is not None and is_alive(holder, kernel_knows=False)
+
+
+def _write_error(path: Path, error: Exception) -> None:
     # A job that ran elsewhere brings its own traceback along.
     details = getattr(error, "details", "") or "".join(traceback.format_exception(error))
-    write_error_text(run_dir, first_line(error), details)
-
-
-def write_error_text(run_dir: Path, line: str, details: str) -> None:
-    with replacing(run_dir / ERROR_FILE) as beside:
-        beside.write_text(f"{line}\n\n{details}", encoding="utf-8")
+    with replacing(path) as beside:
+        beside.write_text(f"{first_line(error)}\n\n{details}", encoding="utf-8")
 
 
 def clear_error(run_dir: Path) -> None:
