@@ -43,7 +43,8 @@ def run(
     Results are in RUNS_DIR/NAME-DIGEST. Ctrl-C saves and leaves; once more leaves at once.
     """
     from wavslm_core.launching.base import launcher_for
-    from wavslm_core.launching.queued import refuse_queued
+    from wavslm_core.launching.prune_files import spare
+    from wavslm_core.launching.queued import refuse_queued, refuse_running
     from wavslm_core.launching.run_folder import prepare_run_folder, run_folder
     from wavslm_core.recipe import Recipe
 
@@ -70,6 +71,9 @@ def run(
         return
     refuse_queued(run_folder(loaded, runs_dir))
     folder = prepare_run_folder(loaded, runs_dir)
+    refuse_running(folder)
+    # Asked for by itself, a trial of a sweep runs to its end.
+    spare(folder)
     typer.echo(f"run folder: {folder}")
     if reuse:
         from wavslm_core.launching.adoption import Adoption
