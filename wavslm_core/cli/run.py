@@ -44,7 +44,7 @@ def run(
     """
     from wavslm_core.launching.base import launcher_for
     from wavslm_core.launching.prune_files import spare
-    from wavslm_core.launching.queued import refuse_queued, refuse_running
+    from wavslm_core.launching.queued import refuse_taken
     from wavslm_core.launching.run_folder import prepare_run_folder, run_folder
     from wavslm_core.recipe import Recipe
 
@@ -69,9 +69,8 @@ def run(
         if preview:
             typer.echo(f"\n{preview}")
         return
-    refuse_queued(run_folder(loaded, runs_dir))
+    refuse_taken(run_folder(loaded, runs_dir))
     folder = prepare_run_folder(loaded, runs_dir)
-    refuse_running(folder)
     # Asked for by itself, a trial of a sweep runs to its end.
     spare(folder)
     typer.echo(f"run folder: {folder}")
@@ -93,6 +92,12 @@ def run(
                 raise typer.Exit(EXIT_INTERRUPTED)
     if outcome.status == "submitted":
         return
+    if outcome.status == "pruned":
+        # Nothing to continue, and nothing was finished either.
+        typer.echo(
+            f"ended early during stage {outcome.stage}: behind the other trials of its sweep", err=True
+        )
+        raise typer.Exit(EXIT_INTERRUPTED)
     if outcome.status == "interrupted":
         during = f" during stage {outcome.stage}" if outcome.stage else ""
         typer.echo(f"interrupted{during}; to continue: {shlex.join(_command())}", err=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from wavslm_core.launching.base import Outcome, Say
 from wavslm_core.launching.code_snapshot import save_code
 from wavslm_core.launching.planned_jobs import plan_jobs
-from wavslm_core.launching.queued import refuse_queued
+from wavslm_core.launching.queued import refuse_taken
 from wavslm_core.launching.run_folder import saved_recipe
 from wavslm_core.launching.runner import run_stages
 from wavslm_core.launching.stop_file import clear_stop
@@ -15,7 +15,7 @@ from wavslm_core.launching.stop_file import clear_stop
 
 def run_in_process(run_dir: Path, say: Say) -> Outcome:
     """See `Launcher.launch`."""
-    refuse_queued(run_dir)
+    refuse_taken(run_dir)
     clear_stop(run_dir)
     save_code(run_dir)
     recipe = saved_recipe(run_dir)

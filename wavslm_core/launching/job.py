@@ -62,7 +62,7 @@ class RunJob:
                     _say(f"code: {Path(wavslm_core.__file__).parent}")
                     # A sweep's jobs have one folder for all trials.
                     _clear_half_pickles(job.paths.folder, job.job_id)
-                    self._count_start(run_dir, job.job_id)
+                    self._count_start(run_dir, job.job_id, on_slurm=on_slurm)
                 _export_addresses(several)
                 outcome = self._run(run_dir, stop)
             except Exception as error:
@@ -98,12 +98,15 @@ class RunJob:
         own = [stage for name, stage in recipe.named_stages() if self.stages is None or name in self.stages]
         return recipe.launch_for(own[-1]) if own else recipe.launch
 
-    def _count_start(self, run_dir: Path, job_id: str) -> None:
+    def _count_start(self, run_dir: Path, job_id: str, *, on_slurm: bool) -> None:
+        if changed_since(run_dir):
+            _say("the code is not the one that was submitted: launch.copy_code=true would have kept it")
+        if not on_slurm:
+            # Nobody starts it again, and its id is only that of a process.
+            return
         launch = self._launch(run_dir)
         allowed = launch.max_restarts if isinstance(launch, SlurmLaunch) else 0
         starts = count_start(run_dir, job_id, max_restarts=allowed)
-        if changed_since(run_dir):
-            _say("the code is not the one that was submitted: launch.copy_code=true would have kept it")
         if starts.restarts:
             _say(f"restart {starts.restarts} of job {job_id} on {socket.gethostname()}")
 

@@ -22,9 +22,9 @@ from wavslm_core.launching.code_snapshot import save_code
 from wavslm_core.launching.in_process import run_in_process
 from wavslm_core.launching.job import VISIBLE_GPUS, RunJob
 from wavslm_core.launching.job_logs import GrowingLog
-from wavslm_core.launching.job_record import JOBS_FOLDER, add_jobs, new_record
+from wavslm_core.launching.job_record import JOBS_FOLDER, add_jobs, new_record, read_jobs
 from wavslm_core.launching.planned_jobs import PlannedJob, jobs_left
-from wavslm_core.launching.queued import refuse_queued
+from wavslm_core.launching.queued import refuse_taken
 from wavslm_core.launching.rank_error import first_error, to_exception
 from wavslm_core.launching.run_folder import RECIPE_FILE, saved_recipe
 from wavslm_core.launching.stop_file import clear_stop
@@ -43,7 +43,7 @@ class LocalLauncher(Launcher[LaunchConfig]):
         recipe = saved_recipe(run_dir)
         if not any(_in_child(recipe.launch_for(stage)) for stage in recipe.stages):
             return run_in_process(run_dir, say)
-        refuse_queued(run_dir)
+        refuse_taken(run_dir)
         clear_stop(run_dir)
         save_code(run_dir)
         for job in jobs_left(run_dir, say):
@@ -76,6 +76,7 @@ def run_in_child(run_dir: Path, planned: PlannedJob, share: Share, say: Say) -> 
     executor.update_parameters(
         timeout_min=YEARS_MIN, tasks_per_node=_processes(planned.launch), stderr_to_stdout=True
     )
+    _forget_earlier(run_dir)
     run = RunJob(str(run_dir.absolute() / RECIPE_FILE), stages=planned.stages, share=share)
     stops: list[int] = []
     # Ctrl-C reaches the whole process group: the job ignores it, and is told through SIGTERM instead.
@@ -100,6 +101,15 @@ def run_in_child(run_dir: Path, planned: PlannedJob, share: Share, say: Say) -> 
     finally:
         signal.signal(signal.SIGINT, handler)
     return _outcome(run_dir, job, stopped=bool(stops))
+
+
+def _forget_earlier(run_dir: Path) -> None:
+    """Remove calls, results and errors of earlier local jobs: their ids are process ids, which come again."""
+    for record in read_jobs(run_dir):
+        if record.launcher == "local":
+            for kind in ("submitted.pkl", "*_result.pkl", "*_error.json"):
+                for path in (run_dir / JOBS_FOLDER).glob(f"{record.job_id}_{kind}"):
+                    path.unlink(missing_ok=True)
 
 
 @contextmanager

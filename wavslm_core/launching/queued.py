@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from wavslm_core.errors import WavslmError
-from wavslm_core.launching.job_record import read_jobs
-from wavslm_core.launching.lock import LOCK_FILE, held, read_holder
-from wavslm_core.launching.slurm_state import queued_states
+from wavslm_core.launching.job_record import JOBS_FILE, read_jobs
+from wavslm_core.launching.lock import LOCK_FILE, held, is_alive, is_gone, read_holder
+from wavslm_core.launching.slurm_state import job_states
 
 SUBMIT_LOCK = ".submitting"
 
@@ -28,22 +29,36 @@ def submitting(run_dir: Path) -> Iterator[None]:
         except OSError:
             # A file system without flock: two submissions within the same second are not noticed.
             pass
-        refuse_queued(run_dir)
-        refuse_running(run_dir)
+        refuse_taken(run_dir)
         yield
     finally:
         os.close(descriptor)
 
 
-def refuse_queued(run_dir: Path) -> None:
-    """Raises: WavslmError when SLURM has jobs of this run, naming them."""
+def refuse_taken(run_dir: Path) -> None:
+    """Raises: WavslmError when jobs of a run wait or run, or a process holds its folder.
+
+    Before anything in the folder is changed: its recipe, code and `stop` file are those of who has it.
+    """
+    if run_dir.is_dir():
+        _refuse_queued(run_dir)
+        refuse_running(run_dir)
+
+
+def _refuse_queued(run_dir: Path) -> None:
+    """Raises: WavslmError when SLURM has jobs of this run, naming them, or cannot tell."""
     records = [record for record in read_jobs(run_dir) if record.launcher == "slurm"]
-    if not records:
+    try:
+        states = job_states(record.job_id for record in records)
+    except WavslmError as error:
+        raise WavslmError(
+            f"{run_dir} was submitted to SLURM before, and jobs of it may wait or run. {error} Try again "
+            f"where and when it can; if you know that none is left, delete {run_dir / JOBS_FILE}."
+        ) from None
+    active = {job_id: job.state for job_id, job in states.items() if job.active}
+    if not active:
         return
-    states = queued_states(tuple(record.job_id for record in records)) or {}
-    if not states:
-        return
-    jobs = ", ".join(f"job {job_id} ({state})" for job_id, state in sorted(states.items()))
+    jobs = ", ".join(f"job {job_id} ({state})" for job_id, state in sorted(active.items()))
     holder = read_holder(run_dir / LOCK_FILE)
     running = "" if holder is None else f"; {holder} holds its folder"
     raise WavslmError(
@@ -53,13 +68,20 @@ def refuse_queued(run_dir: Path) -> None:
 
 
 def refuse_running(run_dir: Path) -> None:
-    """Raises: WavslmError when a process of this machine holds the run's folder."""
+    """Raises: WavslmError when a process holds the run's folder."""
+    holder = read_holder(run_dir / LOCK_FILE)
     descriptor = os.open(run_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise held(run_dir, read_holder(run_dir / LOCK_FILE)) from None
+        raise held(run_dir, holder) from None
     except OSError:
-        return
+        # A file system without flock: what the file says has to do.
+        pass
     finally:
         os.close(descriptor)
+    # One on this machine would have the kernel's lock; of another, a job that SLURM has ended may be silent
+    # for too short a time still, which is for `RunLock` to wait for.
+    elsewhere = holder is not None and holder.host != socket.gethostname()
+    if holder is not None and elsewhere and is_alive(holder) and not is_gone(holder):
+        raise held(run_dir, holder)

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from wavslm_core.launching.job_record import add_jobs, new_record, read_jobs
+from wavslm_core.launching.pruning import Pruning
 from wavslm_core.launching.run_folder import first_difference
 
 LAUNCHERS = ["launch.on=debug", "launch.process=this", "launch.process=child"]
@@ -105,6 +107,51 @@ def test_a_killed_child_is_reported(tmp_path: Path, command: Callable[..., Any])
     assert "the job ended without a result: it was killed (out of memory?) or crashed" in done.stderr
 
 
+def test_a_pruned_trial_is_not_finished(
+    tmp_path: Path, command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = ("encoder", "quantizer", "decoder", "backbone", "head", "sampler")
+    document = {"name": "one", "stages": [{"run": "descend"}], **{part: {"name": "fake"} for part in parts}}
+    (tmp_path / "r.yaml").write_text(json.dumps(document))
+    monkeypatch.setattr(Pruning, "__call__", lambda *_: True)
+    done = command("run", "r.yaml")
+    assert done.returncode == 130
+    assert "finished in" not in done.stdout
+    assert "ended early during stage descend: behind the other trials of its sweep" in done.stderr
+
+
+def test_what_slurm_may_still_have_is_not_run(
+    tmp_path: Path, command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe(tmp_path, "[{run: count}]")
+    assert command("run", "r.yaml").returncode == 0
+    run = only_run(tmp_path)
+    add_jobs(run, [new_record("12", "slurm", ["count"])])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = command("run", "r.yaml")
+    assert done.returncode == 2
+    assert "was submitted to SLURM before, and jobs of it may wait or run. SLURM cannot be" in done.stderr
+    (run / "jobs.json").unlink()
+    assert command("run", "r.yaml").returncode == 0
+
+
+def test_what_an_earlier_process_of_the_same_number_left_does_not_count(
+    tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    recipe(tmp_path, "[{run: break, how: killed}]")
+    assert command("run", "r.yaml", "launch.process=child").returncode == 1
+    run = only_run(tmp_path)
+    (earlier,) = read_jobs(run)
+    kept = [run / "jobs" / f"{earlier.job_id}_0_{kind}" for kind in ("result.pkl", "error.json")]
+    for path in kept:
+        path.touch()
+    done = command("run", "r.yaml", "launch.process=child")
+    assert "the job ended without a result" in done.stderr
+    assert not any(path.exists() for path in kept)
+    assert not list(run.glob("jobs/*_starts.json")), "only SLURM starts a job again"
+    assert (run / earlier.logs[0]).exists()
+
+
 @pytest.mark.slow
 def test_one_of_two_processes_that_is_killed_takes_the_other_along(
     tmp_path: Path, command: Callable[..., Any]
@@ -184,9 +231,19 @@ def test_a_killed_run_leaves_no_stale_lock(
     process = start("run", "r.yaml")
     run = started_run(tmp_path, process)
     wait_for(run / "count.txt", process)
-    second = command("run", "r.yaml")
-    assert second.returncode == 2
-    assert f"is in use by process {process.pid} on" in second.stderr
+    request = run / "stop"
+    before = (run / "recipe.yaml").stat().st_mtime_ns, (run / "code.json").stat().st_mtime_ns
+    for launch in LAUNCHERS:
+        second = command("run", "r.yaml", launch)
+        assert second.returncode == 2
+        assert f"is in use by process {process.pid} on" in second.stderr
+    after = (run / "recipe.yaml").stat().st_mtime_ns, (run / "code.json").stat().st_mtime_ns
+    assert before == after, "whoever has it reads them"
+    # Nor is the request to stop taken back that somebody has just made.
+    request.touch()
+    assert command("run", "r.yaml").returncode == 2
+    assert request.exists()
+    request.unlink()
     process.kill()
     process.communicate()
     (run / "hurry").touch()
