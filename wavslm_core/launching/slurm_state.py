@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterable
@@ -73,12 +74,8 @@ def job_states(job_ids: Iterable[str]) -> dict[str, JobState]:
     wanted = {_root(job_id) for job_id in asked}
     if not wanted:
         return {}
-    # Not `--jobs`: squeue fails as a whole when it has forgotten one of them.
-    fields = ",".join(f"{field}|" for field in _SQUEUE)
-    shown = _ask("squeue", "--noheader", "--array", "--states=all", f"--Format={fields}")
-    states = {state.job_id: state for state in read_squeue(shown) if _root(state.job_id) in wanted}
-    known = {*states, *map(_root, states)}
-    forgotten = {_root(job_id) for job_id in asked - known}
+    states = _squeue(wanted, f"--user={os.getuid()}")
+    forgotten = _unknown(asked, states)
     if forgotten:
         command = (
             "sacct",
@@ -95,7 +92,23 @@ def job_states(job_ids: Iterable[str]) -> dict[str, JobState]:
             # Many clusters keep no accounts.
             shown = ""
         states = {state.job_id: state for state in read_sacct(shown)} | states
+    if _unknown(asked, states):
+        # Somebody else's, which without accounts only the whole queue shows.
+        states = _squeue(wanted) | states
     return {job_id: state for job_id, state in states.items() if {job_id, _root(job_id)} & asked}
+
+
+def _squeue(wanted: set[str], *options: str) -> dict[str, JobState]:
+    """Return what squeue shows of jobs, given by their numbers, and of the tasks of arrays."""
+    # Not `--jobs`: squeue fails as a whole when it has forgotten one of them.
+    fields = ",".join(f"{field}|" for field in _SQUEUE)
+    shown = _ask("squeue", "--noheader", "--array", "--states=all", f"--Format={fields}", *options)
+    return {state.job_id: state for state in read_squeue(shown) if _root(state.job_id) in wanted}
+
+
+def _unknown(asked: set[str], states: dict[str, JobState]) -> set[str]:
+    """Return the numbers of those jobs of which no state is known."""
+    return {_root(job_id) for job_id in asked - {*states, *map(_root, states)}}
 
 
 def queued_states(job_ids: tuple[str, ...]) -> dict[str, str] | None:

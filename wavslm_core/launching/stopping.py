@@ -41,9 +41,11 @@ def stop_run(run_dir: Path, say: Say, *, patience_s: float) -> Stopped:
         cancel(job.job_id for job in waiting)
         say(f"cancelled, before {'it' if len(waiting) == 1 else 'they'} ran: {_named(waiting)}")
     if len(waiting) == len(status.active) and status.holder is None:
-        _wait(run_dir, lambda status: bool(status.active), ENDING_S)
-        clear_stop(run_dir)
-        return "cancelled"
+        status = _wait(run_dir, _runs, ENDING_S)
+        if not _runs(status):
+            clear_stop(run_dir)
+            return "cancelled"
+        # SLURM did not end them, or one started in between.
     _ask(status, say)
     status = _wait(run_dir, _runs, patience_s)
     if not _runs(status):

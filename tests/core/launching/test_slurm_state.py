@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,32 @@ def test_slurm_that_fails_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 def test_no_job_needs_no_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert job_states([]) == {}
+
+
+@pytest.mark.parametrize("accounts", [True, False])
+def test_the_whole_queue_is_asked_for_only_when_nobody_else_knows(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, accounts: bool
+) -> None:
+    programs = {
+        "squeue": f"""
+            echo "squeue $*" >> {tmp_path}/asked
+            case "$*" in
+                *--user={os.getuid()}*) echo "5|RUNNING|None|node1|0|N/A|0|" ;;
+                *) echo "5|RUNNING|None|node1|0|N/A|0|"; echo "6|RUNNING|None|node2|0|N/A|0|" ;;
+            esac""",
+        "sacct": "echo '6|RUNNING|0:0|node2|Unknown'" if accounts else "exit 1",
+    }
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+
+    def asked() -> int:
+        lines = (tmp_path / "asked").read_text().splitlines()
+        (tmp_path / "asked").unlink()
+        return len(lines)
+
+    assert is_active("5")
+    assert asked() == 1
+    assert is_active("6"), "the job of another user runs, too"
+    assert asked() == (1 if accounts else 2)
