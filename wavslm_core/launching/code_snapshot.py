@@ -7,8 +7,10 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -54,7 +56,7 @@ def save_code(run_dir: Path, *, copy: bool = False) -> None:
         "packages": {name: str(folder) for name, folder in folders.items()},
     }
     write_json(run_dir / CODE_FILE, document)
-    difference = _difference(folders["wavslm_core"])
+    difference = _difference(folders.values())
     if difference:
         with replacing(run_dir / DIFF_FILE) as beside:
             beside.write_bytes(difference)
@@ -75,10 +77,38 @@ def changed_since(run_dir: Path) -> bool:
     return bool(submitted != code_digest())
 
 
-def _difference(folder: Path) -> bytes:
-    """Return what `git diff` says of the checkout that holds a folder; nothing when there is none."""
-    command = ["git", "-C", str(folder), "diff", "--binary", "HEAD"]
+def _difference(folders: Iterable[Path]) -> bytes:
+    """Return what was not committed in the checkouts that hold these folders, as `git apply` takes it.
+
+    Each checkout begins with a line that names it and its commit. Files that git does not follow are new
+    ones, if they are in one of the folders and not ignored.
+    """
+    checkouts: dict[str, list[Path]] = {}
+    for folder in folders:
+        checkouts.setdefault(_git(folder, "rev-parse", "--show-toplevel").decode().strip(), []).append(folder)
+    parts = []
+    for checkout, inside in checkouts.items():
+        if not checkout:
+            continue
+        top = Path(checkout)
+        listed = _git(top, "ls-files", "--others", "--exclude-standard", "-z", "--", *map(str, inside))
+        changes = _git(top, "diff", "--binary", "HEAD") + b"".join(
+            _git(top, "diff", "--binary", "--no-index", "--", os.devnull, os.fsdecode(name))
+            for name in listed.split(b"\0")
+            if name
+        )
+        if changes:
+            commit = _git(top, "rev-parse", "HEAD").decode().strip()
+            parts.append(f"# {checkout} {commit}\n".encode() + changes)
+    return b"".join(parts)
+
+
+def _git(folder: Path, *arguments: str) -> bytes:
+    """Return what git prints; nothing when it fails, such as outside of a checkout."""
+    command = ["git", "-C", str(folder), *arguments]
     try:
-        return subprocess.run(command, capture_output=True, timeout=60, check=True).stdout
+        done = subprocess.run(command, capture_output=True, timeout=60)
     except (OSError, subprocess.SubprocessError):
         return b""
+    # `diff --no-index` says with 1 that there is a difference.
+    return done.stdout if done.returncode == 0 or "--no-index" in arguments else b""

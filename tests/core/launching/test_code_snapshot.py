@@ -60,3 +60,37 @@ def test_a_copy_does_not_change_any_more(package: Path, tmp_path: Path) -> None:
     save_code(run, copy=True)
     (package / "inner" / "part.py").write_text("answer = 2\n")
     assert (run / "code" / "wavslm_core" / "inner" / "part.py").read_text() == "answer = 1\n"
+
+
+def test_new_files_and_plugins_of_other_checkouts_are_kept(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin = tmp_path / "elsewhere" / "wavslm_plugin"
+    plugin.mkdir(parents=True)
+    (plugin / "part.py").write_text("colour = 1\n")
+    git(plugin.parent, "init")
+    git(plugin.parent, "add", ".")
+    git(plugin.parent, "commit", "-m", "first")
+    outside = tmp_path / "no_checkout"
+    outside.mkdir()
+    folders = {"wavslm_core": package, "wavslm_plugin": plugin, "outside": outside}
+    monkeypatch.setattr(code_snapshot, "package_folders", lambda: folders)
+    (package / "inner" / "new one.py").write_text("answer = 3\n")
+    (package / "inner" / "ignored.pyc").write_text("x")
+    (package.parent / ".gitignore").write_text("*.pyc\n")
+    (package.parent / "corpus.wav").write_text("large")
+    (plugin / "part.py").write_text("colour = 2\n")
+    run = tmp_path / "run"
+    save_code(run)
+    kept = (run / "code.diff").read_text()
+    assert "-colour = 1\n+colour = 2\n" in kept
+    assert "+answer = 3\n" in kept
+    assert "ignored.pyc" not in kept
+    assert "corpus.wav" not in kept
+    # And it can be put back.
+    (package / "inner" / "new one.py").unlink()
+    first = kept.index(f"# {package.parent}")
+    second = kept.index(f"# {plugin.parent}")
+    (tmp_path / "one.diff").write_text(kept[first:second] if first < second else kept[first:])
+    git(package.parent, "apply", str(tmp_path / "one.diff"))
+    assert (package / "inner" / "new one.py").read_text() == "answer = 3\n"
