@@ -161,7 +161,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
             runs.root / name / "run" / "speech_lm"
         )
     runs.do_alone(evaluate=runs.stage("tokens-1", evaluate), generate=runs.stage("tokens-1", generate))
-    parts = {"options": {"accumulate": 2, "steps": 9, "validate_every": 3, "select": "best", "lr": 0.1}}
+    parts = {"options": {"accumulate": 2, "steps": 9, "validate_every": 3, "select": "best", "lr": 0.3}}
     runs.do_alone(parts=runs.lm("parts-1", **parts))
     runs.do_together(
         ddp=runs.lm("ddp"),
@@ -231,10 +231,11 @@ def test_losses_equal_those_of_one_process(runs: Runs, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["ddp-parts", "fsdp-parts"])
 def test_accumulation_and_the_best_weights_too(runs: Runs, name: str) -> None:
-    assert_close(runs.losses(name), runs.losses("parts-1"), limit=1e-4)
+    # Then it goes wrong, as it has to for the best weights not to be the last, and differences grow.
+    assert_close(runs.losses(name)[:6], runs.losses("parts-1")[:6], limit=1e-4)
     first, second = (found["results"] for found in runs.both[name.replace("-", "_")])
     assert first["selected_step"] == second["selected_step"]
-    assert first["selected_step"] == runs.alone["parts"]["results"]["selected_step"]
+    assert first["selected_step"] == runs.alone["parts"]["results"]["selected_step"] < 9
 
 
 @pytest.mark.parametrize("name", ["ddp", "fsdp", "fsdp-parts"])
