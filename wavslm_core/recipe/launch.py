@@ -115,7 +115,7 @@ class SlurmLaunch(LaunchConfig):
     extra: Mapping[str, bool | int | float | str] = {}
     """Any other option of sbatch, without its dashes: `{reservation: mine, exclusive: true}`."""
     max_restarts: int = Field(default=3, ge=0)
-    """Restarts in a row that may end without anything new on disk; any number that got further is fine."""
+    """Restarts in a row that may get no further than the run was before; any number that does is fine."""
     copy_code: bool = False
     """Copy the framework's and the plugins' source into the run's folder and run from there, so that edits
     do not reach a job that waits or is restarted."""
