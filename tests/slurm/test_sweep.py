@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +30,22 @@ def wavslm(submitted: Submitted, *arguments: str | Path) -> subprocess.Completed
     return subprocess.run(
         [sys.executable, "-m", "wavslm_core.cli.main", *arguments],
         cwd=submitted.folder,
-        env={
-            **submitted.cluster.environment,
-            "PYTHONPATH": str(EXAMPLE_PATH),
-            "WAVSLM_PLUGINS": "example",
-            "OMP_NUM_THREADS": "1",
-            "COLUMNS": "200",
-        },
+        env=environment(submitted),
         capture_output=True,
         text=True,
         timeout=120,
     )
+
+
+def environment(submitted: Submitted) -> dict[str, str]:
+    """Return what core and the example distribution alone need on the cluster."""
+    return {
+        **submitted.cluster.environment,
+        "PYTHONPATH": str(EXAMPLE_PATH),
+        "WAVSLM_PLUGINS": "example",
+        "OMP_NUM_THREADS": "1",
+        "COLUMNS": "200",
+    }
 
 
 def with_sweep(recipe: Path, **sweep: object) -> Path:
@@ -230,3 +237,62 @@ def test_a_trial_that_is_behind_ends_its_task(submitted: Submitted) -> None:
     assert done.returncode == 0, done.stderr
     assert "2 finished, 1 pruned" in done.stdout
     assert "| 9 | 9.607 so far | pruned |" in done.stdout
+
+
+def test_what_waits_for_shared_stages_is_stopped_with_them(submitted: Submitted) -> None:
+    stages: list[dict[str, Any]] = [{**CODEC, "steps": 5000}, {"run": "tokenize"},
+              {"run": "train_lm", "steps": 2, "batch_size": 2, "crop_tokens": 32}]  # fmt: skip
+    recipe = with_sweep(
+        submitted.recipe("halted", stages), grid={"stages.train_lm.lr": [1e-3, 1e-4]}, metric="valid.loss"
+    )
+    with ThreadPoolExecutor(1) as pool:
+        followed = pool.submit(submitted.command, recipe, "--wait")
+        submitted.wait_until(
+            lambda: bool(list((submitted.folder / "runs").glob("halted-sweep-*"))), "a sweep"
+        )
+        folder = sweep_folder(submitted, "halted")
+        submitted.wait_until(lambda: (folder / "trials" / "2.json").exists(), "its trials")
+        submitted.wait_for_steps(trials(folder)[0], 10)
+        first, _ = json.loads((folder / "tasks.json").read_text())["1"]
+        assert "was submitted before: trial 1" in submitted.command(recipe).stderr
+        stopped = wavslm(submitted, "sweep", "stop", folder)
+        assert stopped.returncode == 0, stopped.stderr
+        assert "cancelled before they ran: trial 2" in stopped.stdout
+        assert "asked to save and to end: trial 1" in stopped.stdout
+        assert submitted.cluster.wait(first, "COMPLETED", "FAILED", "CANCELLED") == "FAILED"
+        done = followed.result()
+    # Nothing failed, and nothing that was waited for is there.
+    assert done.returncode == 130, (done.stdout, done.stderr)
+    assert "the same command continues trial 1, 2" in done.stderr
+    assert "1 waiting, 1 interrupted" in wavslm(submitted, "sweep", "status", folder).stdout
+
+
+def test_nothing_stays_queued_of_a_sweep_that_sbatch_refuses_half_of(submitted: Submitted) -> None:
+    stages: list[dict[str, Any]] = [{**CODEC, "steps": 5000}, {"run": "tokenize"},
+              {"run": "train_lm", "steps": 2, "batch_size": 2, "crop_tokens": 32}]  # fmt: skip
+    recipe = with_sweep(
+        submitted.recipe("refused", stages), grid={"stages.train_lm.lr": [1e-3, 1e-4]}, metric="valid.loss"
+    )
+    # An sbatch that takes one job, and then refuses as it does when a limit of the account is reached.
+    programs = submitted.folder / "limited"
+    programs.mkdir()
+    real = shutil.which("sbatch", path=submitted.cluster.environment["PATH"])
+    (programs / "sbatch").write_text(
+        f'#!/bin/sh\n[ -e "{programs}/once" ] && {{ echo "limit reached" >&2; exit 1; }}\n'
+        f'touch "{programs}/once"\nexec {real} "$@"\n'
+    )
+    (programs / "sbatch").chmod(0o755)
+    path = f"{programs}:{submitted.cluster.environment['PATH']}"
+    done = subprocess.run(
+        [sys.executable, "-m", "wavslm_core.cli.run", recipe],
+        cwd=submitted.folder,
+        env={**environment(submitted), "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "limit reached" in done.stderr
+    folder = sweep_folder(submitted, "refused")
+    ((job,),) = json.loads((folder / "tasks.json").read_text()).values()
+    assert submitted.cluster.wait(job, "COMPLETED", "FAILED", "CANCELLED") == "CANCELLED"

@@ -113,3 +113,13 @@ def test_hparams_has_a_session_for_each_trial_with_a_number(tmp_path: Path) -> N
         experiment = events.summary_metadata[metadata.EXPERIMENT_TAG].plugin_data.content
         (metric,) = metadata.parse_experiment_plugin_data(experiment).metric_infos
         assert metric.name.tag == "valid.loss"
+
+
+def test_pictures_of_axes_that_are_gone_are_removed(tmp_path: Path) -> None:
+    for old in ("axis_9.png", "plot_9.png", "axis_mine.png"):
+        (tmp_path / old).touch()
+    write_comparison(tmp_path, six_trials(tmp_path), title="t", subtitle="s", recipe="name: one")
+    assert (tmp_path / "axis_2.png").stat().st_size > 1000
+    left = {path.name for path in tmp_path.glob("*.png")}
+    assert "axis_mine.png" in left
+    assert left.isdisjoint({"axis_9.png", "plot_9.png"})

@@ -159,8 +159,9 @@ def write_comparison(folder: Path, comparison: Comparison, *, title: str, subtit
             beside.write_text(text, encoding="utf-8")
     figures = {"plot": comparison_figures(comparison), "axis": axis_figures(comparison)}
     for name, drawn in figures.items():
-        for old in folder.glob(f"{name}_[0-9]*.png"):
-            if int(old.stem.rpartition("_")[2]) > len(drawn):
+        for old in folder.glob(f"{name}_*.png"):
+            number = old.stem.rpartition("_")[2]
+            if number.isdigit() and int(number) > len(drawn):
                 # Of an axis or a number that is no longer compared.
                 old.unlink(missing_ok=True)
         for number, (_, figure) in enumerate(drawn, start=1):
