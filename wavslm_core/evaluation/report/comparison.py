@@ -160,8 +160,8 @@ def write_comparison(folder: Path, comparison: Comparison, *, title: str, subtit
     figures = {"plot": comparison_figures(comparison), "axis": axis_figures(comparison)}
     for name, drawn in figures.items():
         for old in folder.glob(f"{name}_*.png"):
-            number = old.stem.rpartition("_")[2]
-            if number.isdigit() and int(number) > len(drawn):
+            place = old.stem.rpartition("_")[2]
+            if place.isdigit() and int(place) > len(drawn):
                 # Of an axis or a number that is no longer compared.
                 old.unlink(missing_ok=True)
         for number, (_, figure) in enumerate(drawn, start=1):
