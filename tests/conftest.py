@@ -64,7 +64,7 @@ def start_command(*arguments: str | Path | bytes, cwd: Path) -> Popen[str]:
 def run_command(*arguments: str | Path | bytes, cwd: Path) -> CompletedProcess[str]:
     """Run an installed command in a folder. Whatever happens, it shows nobody a traceback."""
     with start_command(*arguments, cwd=cwd) as process:
-        output, errors = process.communicate(timeout=300)
+        output, errors = process.communicate(timeout=900)
     assert "Traceback" not in errors, errors
     return CompletedProcess([], process.returncode, output, errors)
 
