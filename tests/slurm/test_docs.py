@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.docs.markdown import blocks
 from tests.slurm.cluster import Cluster
-from tests.slurm.test_jobs import Shell
+from tests.slurm.shell import Shell
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "slurm.md"
 
