@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from wavslm_core import plugins
 from wavslm_core.data.atomic import write_json
 from wavslm_core.errors import WavslmError
 from wavslm_core.launching.job_record import add_jobs, new_record
@@ -30,12 +31,19 @@ from wavslm_core.launching.sweeps.run import run_sweep
 from wavslm_core.launching.sweeps.status import sweep_status
 from wavslm_core.launching.sweeps.study import CLAIM_LOCK, SweepStudy
 from wavslm_core.launching.sweeps.trial_state import run_state, trial_state
+from wavslm_core.plugins import Loaded
 from wavslm_core.recipe import Recipe
 from wavslm_core.registry import Registry
 
 PARTS = {
     role: {"name": "fake"} for role in ("encoder", "quantizer", "decoder", "backbone", "head", "sampler")
 }
+
+
+@pytest.fixture(autouse=True)
+def _only_the_example(example_loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of this process see what the recipes were made with, whatever was loaded before."""
+    monkeypatch.setattr(plugins, "load", lambda: example_loaded)
 
 
 def prepared(folder: Path, registry: Registry, sweep: dict[str, Any], **blocks: Any) -> SweepFolder:
