@@ -12,7 +12,7 @@ from wavslm_core.launching.job_record import JobRecord
 from wavslm_core.launching.progress_text import progress_cells
 from wavslm_core.launching.rank_error import first_error
 from wavslm_core.launching.run_status import RunStatus
-from wavslm_core.launching.slurm_state import JobState
+from wavslm_core.launching.slurm_state import JobState, count_states
 from wavslm_core.launching.sweeps.trial_state import ERROR_FILE
 
 RUN_COLUMNS = ("run", "state", "node", "stage", "progress", "rate", "left", "loss", "restarts")
@@ -50,10 +50,8 @@ def jobs_table(status: RunStatus) -> Table:
 def _job_cells(record: JobRecord, jobs: Sequence[JobState]) -> tuple[str, str, str, str, str]:
     if not jobs:
         return ("on this machine" if record.launcher == "local" else "not known", "", "", "", "")
-    states = [job.state for job in jobs]
-    counted = [f"{states.count(state)} {state}" for state in dict.fromkeys(states)]
     return (
-        states[0] if len(jobs) == 1 else ", ".join(counted),
+        jobs[0].state if len(jobs) == 1 else count_states(jobs),
         ", ".join(dict.fromkeys(why for job in jobs if (why := _why(job)))),
         ",".join(dict.fromkeys(job.nodes for job in jobs if job.nodes)),
         str(sum(job.restarts or 0 for job in jobs) or ""),

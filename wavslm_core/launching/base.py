@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,12 @@ LaunchConfigT = TypeVar("LaunchConfigT", bound=LaunchConfig)
 
 Say = Callable[[str], None]
 """Shows one line to the person who started the run."""
+
+
+def say_here(line: str) -> None:
+    """Say it on this process's output at once: a job's log."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 @dataclass(frozen=True)

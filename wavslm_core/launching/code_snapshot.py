@@ -9,7 +9,6 @@ import importlib.util
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +16,8 @@ from typing import Any
 
 from wavslm_core import plugins
 from wavslm_core.data.atomic import replacing, replacing_folder, write_json
+from wavslm_core.launching.environment import git_commit, library_version
+from wavslm_core.launching.git import git
 
 CODE_FILE, DIFF_FILE, CODE_FOLDER = "code.json", "code.diff", "code"
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc")
@@ -46,8 +47,6 @@ def code_digest() -> str:
 
 def save_code(run_dir: Path, *, copy: bool = False) -> None:
     """Record in the run's folder what code is submitted. Raises: DataError when it cannot be written."""
-    from wavslm_core.launching.environment import git_commit, library_version
-
     folders = package_folders()
     document: dict[str, Any] = {
         "version": library_version("wavslm-core"),
@@ -85,30 +84,19 @@ def _difference(folders: Iterable[Path]) -> bytes:
     """
     checkouts: dict[str, list[Path]] = {}
     for folder in folders:
-        checkouts.setdefault(_git(folder, "rev-parse", "--show-toplevel").decode().strip(), []).append(folder)
+        top_level = git(folder, "rev-parse", "--show-toplevel")
+        if top_level:
+            checkouts.setdefault(top_level.decode().strip(), []).append(folder)
     parts = []
     for checkout, inside in checkouts.items():
-        if not checkout:
-            continue
         top = Path(checkout)
-        listed = _git(top, "ls-files", "--others", "--exclude-standard", "-z", "--", *map(str, inside))
-        changes = _git(top, "diff", "--binary", "HEAD") + b"".join(
-            _git(top, "diff", "--binary", "--no-index", "--", os.devnull, os.fsdecode(name))
+        listed = git(top, "ls-files", "--others", "--exclude-standard", "-z", "--", *map(str, inside)) or b""
+        changes = (git(top, "diff", "--binary", "HEAD") or b"") + b"".join(
+            git(top, "diff", "--binary", "--no-index", "--", os.devnull, os.fsdecode(name)) or b""
             for name in listed.split(b"\0")
             if name
         )
         if changes:
-            commit = _git(top, "rev-parse", "HEAD").decode().strip()
+            commit = (git(top, "rev-parse", "HEAD") or b"").decode().strip()
             parts.append(f"# {checkout} {commit}\n".encode() + changes)
     return b"".join(parts)
-
-
-def _git(folder: Path, *arguments: str) -> bytes:
-    """Return what git prints; nothing when it fails, such as outside of a checkout."""
-    command = ["git", "-C", str(folder), *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=60)
-    except (OSError, subprocess.SubprocessError):
-        return b""
-    # `diff --no-index` says with 1 that there is a difference.
-    return done.stdout if done.returncode == 0 or "--no-index" in arguments else b""

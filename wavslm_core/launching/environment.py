@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from wavslm_core import plugins
+from wavslm_core.launching.git import git
 
 LIBRARIES = ("torch", "torchaudio", "numpy", "pydantic", "safetensors", "submitit")
 
@@ -41,17 +41,8 @@ def library_version(name: str) -> str | None:
 
 def git_commit(folder: Path) -> str | None:
     """Return the commit of the checkout that holds a folder, with "+changes" when it is not clean."""
-    commit = _git(folder, "rev-parse", "HEAD")
+    commit = git(folder, "rev-parse", "HEAD")
     if not commit:
         return None
-    return commit + ("+changes" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "")
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
+    changes = git(folder, "status", "--porcelain", "--untracked-files=no")
+    return commit.decode().strip() + ("+changes" if changes else "")

@@ -13,7 +13,7 @@ from wavslm_core.launching.rank_error import first_error, to_exception
 from wavslm_core.launching.run_progress import newest_progress
 from wavslm_core.launching.run_status import RunStatus, last_chain, read_statuses
 from wavslm_core.launching.signals import EXIT_INTERRUPTED
-from wavslm_core.launching.slurm_state import JobState
+from wavslm_core.launching.slurm_state import JobState, count_states
 from wavslm_core.launching.stage_record import STAGES_FILE, StageRecord
 
 LOG_EVERY_S = 0.5
@@ -90,7 +90,7 @@ class _Follower:
             text = (
                 ", ".join(dict.fromkeys(_title(job) for job in jobs))
                 if record.array is None
-                else _count(jobs)
+                else count_states(jobs)
             )
             if text and self.said.get(record.job_id) != text:
                 self.said[record.job_id] = text
@@ -118,11 +118,6 @@ def _title(job: JobState) -> str:
     why = f" ({job.reason})" if job.reason else ""
     again = f", restart {job.restarts}" if job.restarts else ""
     return f"{job.state}{where}{why}{again}"
-
-
-def _count(jobs: list[JobState]) -> str:
-    states = [job.state for job in jobs]
-    return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
 
 
 def _outcome(status: RunStatus) -> Outcome:

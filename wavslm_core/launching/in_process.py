@@ -13,11 +13,16 @@ from wavslm_core.launching.runner import run_stages
 from wavslm_core.launching.stop_file import clear_stop
 
 
-def run_in_process(run_dir: Path, say: Say) -> Outcome:
-    """See `Launcher.launch`."""
+def begin_launch(run_dir: Path) -> None:
+    """Get a run's folder ready for a launch on this machine. Raises: WavslmError when somebody has it."""
     refuse_taken(run_dir)
     clear_stop(run_dir)
     save_code(run_dir)
+
+
+def run_in_process(run_dir: Path, say: Say) -> Outcome:
+    """See `Launcher.launch`."""
+    begin_launch(run_dir)
     recipe = saved_recipe(run_dir)
     if all(recipe.launch_for(stage).array is None for stage in recipe.stages):
         # One call, so that what earlier stages imported and locked serves the later ones.

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 import wavslm_core
 from wavslm_core.errors import WavslmError
-from wavslm_core.launching.base import Outcome
+from wavslm_core.launching.base import Outcome, say_here
 from wavslm_core.launching.code_snapshot import changed_since
 from wavslm_core.launching.rank_error import RankError, describe, error_path, first_error, write_error
 from wavslm_core.launching.run_folder import saved_recipe
@@ -59,7 +59,7 @@ class RunJob:
             error_path(run_dir, job.job_id, rank).unlink(missing_ok=True)
             try:
                 if rank == 0:
-                    _say(f"code: {Path(wavslm_core.__file__).parent}")
+                    say_here(f"code: {Path(wavslm_core.__file__).parent}")
                     # A sweep's jobs have one folder for all trials.
                     _clear_half_pickles(job.paths.folder, job.job_id)
                     self._count_start(run_dir, job.job_id, on_slurm=on_slurm)
@@ -70,7 +70,7 @@ class RunJob:
             if outcome.status == "interrupted":
                 for_good = stop.filed() or stop.number == signal.SIGINT
                 if on_slurm and (for_good or _slurm_ends_it(job.raw_job_id)):
-                    _say("stopped; the same command continues")
+                    say_here("stopped; the same command continues")
                     sys.exit(EXIT_INTERRUPTED if rank == 0 else 0)
                 if (on_slurm or stop.number == signal.SIGUSR2) and not for_good and callable(requeue):
                     # Rank 0 leaves here; the others have nothing left to do.
@@ -89,7 +89,12 @@ class RunJob:
 
         with join_processes(self._launch(run_dir).device) as processes:
             return run_stages(
-                run_dir, _say, processes=processes, stages=self.stages, share=Share(*self.share), stop=stop
+                run_dir,
+                say_here,
+                processes=processes,
+                stages=self.stages,
+                share=Share(*self.share),
+                stop=stop,
             )
 
     def _launch(self, run_dir: Path) -> LaunchConfig:
@@ -100,7 +105,7 @@ class RunJob:
 
     def _count_start(self, run_dir: Path, job_id: str, *, on_slurm: bool) -> None:
         if changed_since(run_dir):
-            _say("the code is not the one that was submitted: launch.copy_code=true would have kept it")
+            say_here("the code is not the one that was submitted: launch.copy_code=true would have kept it")
         if not on_slurm:
             # Nobody starts it again, and its id is only that of a process.
             return
@@ -108,12 +113,7 @@ class RunJob:
         allowed = launch.max_restarts if isinstance(launch, SlurmLaunch) else 0
         starts = count_start(run_dir, job_id, max_restarts=allowed)
         if starts.restarts:
-            _say(f"restart {starts.restarts} of job {job_id} on {socket.gethostname()}")
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+            say_here(f"restart {starts.restarts} of job {job_id} on {socket.gethostname()}")
 
 
 def _prepare_environment() -> None:

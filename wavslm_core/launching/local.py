@@ -18,16 +18,13 @@ from types import FrameType
 from typing import Any
 
 from wavslm_core.launching.base import JobCrashed, Launcher, Outcome, Say
-from wavslm_core.launching.code_snapshot import save_code
-from wavslm_core.launching.in_process import run_in_process
+from wavslm_core.launching.in_process import begin_launch, run_in_process
 from wavslm_core.launching.job import VISIBLE_GPUS, RunJob
 from wavslm_core.launching.job_logs import GrowingLog
 from wavslm_core.launching.job_record import JOBS_FOLDER, add_jobs, new_record, read_jobs
 from wavslm_core.launching.planned_jobs import PlannedJob, jobs_left
-from wavslm_core.launching.queued import refuse_taken
 from wavslm_core.launching.rank_error import first_error, to_exception
 from wavslm_core.launching.run_folder import RECIPE_FILE, saved_recipe
-from wavslm_core.launching.stop_file import clear_stop
 from wavslm_core.processes import Share
 from wavslm_core.recipe.launch import LaunchConfig, LocalLaunch
 
@@ -43,9 +40,7 @@ class LocalLauncher(Launcher[LaunchConfig]):
         recipe = saved_recipe(run_dir)
         if not any(_in_child(recipe.launch_for(stage)) for stage in recipe.stages):
             return run_in_process(run_dir, say)
-        refuse_taken(run_dir)
-        clear_stop(run_dir)
-        save_code(run_dir)
+        begin_launch(run_dir)
         for job in jobs_left(run_dir, say):
             for share in job.shares:
                 outcome = run_in_child(run_dir, job, share, say)
@@ -55,17 +50,13 @@ class LocalLauncher(Launcher[LaunchConfig]):
 
     def where(self) -> str:
         place = "in a child process through submitit" if _in_child(self.config) else "in this process"
-        if _processes(self.config) > 1:
-            place = f"in {_processes(self.config)} child processes ({self.config.parallel}) through submitit"
+        if self.config.world_size > 1:
+            place = f"in {self.config.world_size} child processes ({self.config.parallel}) through submitit"
         return f"on this machine, {place}, device {self.config.device}"
 
 
-def _processes(config: LaunchConfig) -> int:
-    return config.processes if isinstance(config, LocalLaunch) else 1
-
-
 def _in_child(config: LaunchConfig) -> bool:
-    return isinstance(config, LocalLaunch) and (config.process == "child" or config.processes > 1)
+    return isinstance(config, LocalLaunch) and (config.process == "child" or config.world_size > 1)
 
 
 def run_in_child(run_dir: Path, planned: PlannedJob, share: Share, say: Say) -> Outcome:
@@ -74,7 +65,7 @@ def run_in_child(run_dir: Path, planned: PlannedJob, share: Share, say: Say) -> 
 
     executor = submitit.AutoExecutor(folder=run_dir.absolute() / JOBS_FOLDER, cluster="local")
     executor.update_parameters(
-        timeout_min=YEARS_MIN, tasks_per_node=_processes(planned.launch), stderr_to_stdout=True
+        timeout_min=YEARS_MIN, tasks_per_node=planned.launch.world_size, stderr_to_stdout=True
     )
     _forget_earlier(run_dir)
     run = RunJob(str(run_dir.absolute() / RECIPE_FILE), stages=planned.stages, share=share)

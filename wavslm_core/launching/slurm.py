@@ -55,7 +55,7 @@ class SlurmLauncher(Launcher[SlurmLaunch]):
 
     def where(self) -> str:
         config = self.config
-        processes = config.nodes * config.tasks
+        processes = config.world_size
         amount = f"{config.nodes} node{'s' * (config.nodes > 1)}"
         if config.gpus_per_node:
             each = " each" if config.nodes > 1 else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -109,6 +110,12 @@ def _squeue(wanted: set[str], *options: str) -> dict[str, JobState]:
 def _unknown(asked: set[str], states: dict[str, JobState]) -> set[str]:
     """Return the numbers of those jobs of which no state is known."""
     return {_root(job_id) for job_id in asked - {*states, *map(_root, states)}}
+
+
+def count_states(jobs: Iterable[JobState]) -> str:
+    """Return how many jobs are in which state, in words: `2 RUNNING, 1 PENDING`."""
+    counts = Counter(job.state for job in jobs)
+    return ", ".join(f"{count} {state}" for state, count in counts.items())
 
 
 def queued_states(job_ids: tuple[str, ...]) -> dict[str, str] | None:

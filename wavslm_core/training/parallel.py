@@ -68,6 +68,8 @@ class Parallel(ABC):
 
     def total(self, values_N: Tensor) -> Tensor:
         """Return the sums (N,) over all processes. Gradients are such sums divided by the world size."""
+        if self.processes.world_size > 1:
+            dist.all_reduce(values_N)
         return values_N
 
     def gradients(self, parameters: list[nn.Parameter]) -> list[Tensor]:
@@ -151,7 +153,3 @@ class DataParallel(Parallel):
             for name, parameter in module.named_parameters()
             if parameter.requires_grad and parameter.grad is None
         ]
-
-    def total(self, values_N: Tensor) -> Tensor:
-        dist.all_reduce(values_N)
-        return values_N

@@ -76,10 +76,6 @@ class FullyShardedParallel(Parallel):
         cast(FSDPModule, self._root).reshard()
         return result
 
-    def total(self, values_N: Tensor) -> Tensor:
-        dist.all_reduce(values_N)
-        return values_N
-
     def gradients(self, parameters: list[nn.Parameter]) -> list[Tensor]:
         return [_local(gradient) for gradient in super().gradients(parameters)]
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from wavslm_core.errors import WavslmError
 from wavslm_core.launching.adoption import Adoption
+from wavslm_core.launching.base import say_here
 from wavslm_core.launching.finished import is_finished
 from wavslm_core.launching.job import EXIT_MENDABLE, RunJob
 from wavslm_core.launching.job_record import add_jobs, log_path, new_record, read_jobs
@@ -68,7 +69,7 @@ class TrialJob:
 
     def _begin(self, sweep: SweepFolder, job_id: str) -> Path | None:
         adoption = Adoption(sweep.path.parent, registry=sweep.recipe.registry)
-        run_dir = begin_trial(sweep, self.trial, adoption, _say)
+        run_dir = begin_trial(sweep, self.trial, adoption, say_here)
         if run_dir is not None:
             record_job(sweep, run_dir, job_id, self.stages)
         return run_dir
@@ -104,8 +105,3 @@ def record_job(
     record = new_record(job_id, "slurm", stages, depends_on=after)
     # The array's logs are the sweep's.
     add_jobs(run_dir, [replace(record, logs=(f"../{sweep.path.name}/{log_path(job_id)}",))])
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()

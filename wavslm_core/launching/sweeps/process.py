@@ -9,6 +9,7 @@ from pathlib import Path
 
 from wavslm_core.errors import WavslmError
 from wavslm_core.launching.adoption import Adoption
+from wavslm_core.launching.base import say_here
 from wavslm_core.launching.job import EXIT_BUG, EXIT_MENDABLE
 from wavslm_core.launching.signals import EXIT_INTERRUPTED
 from wavslm_core.launching.sweeps.folder import SweepFolder
@@ -23,7 +24,7 @@ def main(arguments: list[str]) -> int:
     adoption = Adoption(sweep.path.parent, registry=sweep.recipe.registry)
     try:
         names = stages[0].split(",") if stages else None
-        outcome = run_trial(sweep, int(number), adoption, _say, stages=names, launch=_launch(sweep))
+        outcome = run_trial(sweep, int(number), adoption, say_here, stages=names, launch=_launch(sweep))
     except Exception as error:
         sys.stderr.write(f"error: {error}\n")
         return EXIT_MENDABLE if isinstance(error, WavslmError) else EXIT_BUG
@@ -35,11 +36,6 @@ def _launch(sweep: SweepFolder) -> LaunchConfig:
     launch = sweep.recipe.launch
     several = isinstance(launch, LocalLaunch) and launch.processes > 1
     return launch if several else DebugLaunch(device=launch.device)
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -7,14 +7,10 @@ and the same command goes on with the study.
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from wavslm_core.data.exclusive import one_at_a_time
 from wavslm_core.errors import RecipeError, WavslmError
 from wavslm_core.evaluation.trial_metric import metric_value
 from wavslm_core.launching.run_folder import saved_recipe
@@ -29,7 +25,7 @@ if TYPE_CHECKING:
     import optuna
 
 JOURNAL = "optuna.journal"
-CLAIM_LOCK = ".choosing"
+CLAIM_LOCK = ".a choice.lock"
 MOST_REPEATS = 10
 """How often values that another trial has are given back before its result is taken for both."""
 
@@ -48,8 +44,9 @@ class SweepStudy:
         if known is not None:
             return known
         self.tell_results()
-        # Two that choose at once must see each other's choice.
-        with _alone(self.sweep.path / CLAIM_LOCK):
+        # Two that choose at once must see each other's choice; where files have no locks, both may choose
+        # the same.
+        with one_at_a_time(self.sweep.path / CLAIM_LOCK):
             return self._choose(number)
 
     def _choose(self, number: int) -> TrialEntry:
@@ -183,19 +180,6 @@ class SweepStudy:
         entry = TrialEntry(number, variant, settings, None, None, line, study_number)
         self.sweep.write(entry)
         return entry
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Wait for the other processes that hold a lock file, and keep them out meanwhile."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        # A file system without flock: two that choose within the same moment may choose the same.
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _pick(chosen: optuna.Trial, key: str, cells: list[Cell]) -> Cell:
