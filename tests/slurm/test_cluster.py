@@ -39,11 +39,13 @@ def test_higher_partition_preempts_with_users_signal_and_requeues(slurm: Cluster
     low = slurm.submit(
         script, *node, "--signal=B:USR2@60", "--open-mode=append", "--requeue", folder=tmp_path
     )
-    slurm.wait(low, "RUNNING")
-    time.sleep(1)
+    log = tmp_path / f"{low}.log"
+    end = time.monotonic() + 60
+    while not (log.exists() and "started" in log.read_text()):
+        assert time.monotonic() < end, slurm.status()
+        time.sleep(0.1)
     high = slurm.submit("sleep 1", *node, "--partition=high", folder=tmp_path)
     slurm.wait(high, "COMPLETED")
-    log = tmp_path / f"{low}.log"
     assert "signalled" in log.read_text()
 
 

@@ -38,6 +38,13 @@ def wait_for(run_dir: Path, ready: Callable[[RunStatus], bool], timeout_s: float
     return status
 
 
+def wait_for_listing(shell: Shell, run_dir: Path, pattern: str, timeout_s: float = 60) -> None:
+    """Wait until `wavslm jobs RUN` shows this: SLURM finds out why a job waits some time after it was queued."""
+    end = time.monotonic() + timeout_s
+    while not re.search(pattern, shown := shell.run("wavslm", "jobs", run_dir.name).stdout):
+        assert time.monotonic() < end, shown
+
+
 def counting(status: RunStatus) -> bool:
     return status.state == "running" and status.progress is not None and status.progress.done > 3
 
@@ -80,9 +87,7 @@ def test_queued_run_is_cancelled_at_once(shell: Shell) -> None:
     run_dir = shell.submit(f"[{SLOW}]", "extra: {begin: now+1hour}")
     queued = wait_for(run_dir, lambda status: bool(status.active))
     assert queued.state == "queued"
-    listed = shell.run("wavslm", "jobs", run_dir.name)
-    assert "PENDING" in listed.stdout
-    assert "BeginTime" in listed.stdout
+    wait_for_listing(shell, run_dir, r"PENDING\s+BeginTime")
     stopped = shell.run("wavslm", "stop", run_dir.name)
     assert stopped.returncode == 0, stopped.stderr
     assert "cancelled, before it ran: job" in stopped.stdout
@@ -182,14 +187,15 @@ def test_ctrl_c_while_waiting_leaves_the_job_running(shell: Shell) -> None:
 def test_chain_and_array_are_shown_as_such(slurm: Cluster, shell: Shell, tmp_path: Path) -> None:
     submitted = Submitted(tmp_path, slurm)
     tokenize = {"run": "tokenize", "shard_minutes": 0.06, "launch": {"array": 2}}
-    recipe = submitted.recipe("array", [{**CODEC, "steps": 2, "continuous_steps": 1}, tokenize])
+    long = {"run": "count", "steps": 400, "pause_s": 0.2}
+    recipe = submitted.recipe("array", [long, {**CODEC, "steps": 2, "continuous_steps": 1}, tokenize])
     run_dir, (train, array, rest) = submitted.submit(recipe)
-    shown = shell.run("wavslm", "jobs", run_dir.name)
-    assert re.search(rf"{array.job_id} ×2\s+tokenize\s+2 PENDING\s+Dependency", shown.stdout), shown.stdout
+    wait_for_listing(shell, run_dir, rf"{array.job_id} ×2\s+tokenize\s+2 PENDING\s+Dependency")
+    (run_dir / "hurry").touch()
     done = wait_for(run_dir, lambda status: not status.active)
     assert done.state == "finished"
     shown = shell.run("wavslm", "jobs", run_dir.name)
-    assert re.search(rf"{train.job_id}\s+train_codec\s+COMPLETED", shown.stdout), shown.stdout
+    assert re.search(rf"{train.job_id}\s+count, train_codec\s+COMPLETED", shown.stdout), shown.stdout
     assert re.search(rf"{array.job_id} ×2\s+tokenize\s+2 COMPLETED", shown.stdout), shown.stdout
     assert re.search(rf"{rest.job_id}\s+tokenize\s+COMPLETED", shown.stdout), shown.stdout
     parts = [read_progress(run_dir / f"progress-{index}-of-2.json") for index in range(2)]

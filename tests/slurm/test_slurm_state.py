@@ -18,7 +18,11 @@ def test_states_of_jobs_and_tasks(slurm: Cluster, tmp_path: Path) -> None:
     for task in range(2):
         slurm.wait(f"{array}_{task}", "RUNNING")
 
-    states = job_states([array, after, failed, "999999"])
+    # SLURM finds out why a job waits some time after it was queued.
+    end = time.monotonic() + 60
+    while not (states := job_states([array, after, failed, "999999"]))[after].reason:
+        assert time.monotonic() < end, states
+        time.sleep(0.2)
     assert set(states) == {*(f"{array}_{task}" for task in range(4)), after, failed}
     assert states[f"{array}_0"].nodes in slurm.nodes
     assert states[after].waits

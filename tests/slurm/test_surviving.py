@@ -16,7 +16,8 @@ from wavslm_core.launching.job_record import JobRecord
 from wavslm_core.launching.rank_error import first_error
 from wavslm_core.launching.stop_file import request_stop
 
-STEPS = 400
+STEPS = 1000
+"""Of 7 ms each: enough that a job is still at it when a busy machine gets round to the signal."""
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +109,7 @@ def test_a_stop_that_is_asked_for_saves_and_stays_away(submitted: Submitted, slu
 def test_a_killed_rank_takes_the_job_down_and_the_same_command_continues(
     submitted: Submitted, slurm: Cluster
 ) -> None:
-    stage = CODEC | {"steps": 100, "checkpoint_every": 20}
+    stage = CODEC | {"steps": 300, "checkpoint_every": 20}
     recipe = submitted.recipe("killed", [stage], nodes=2, cpus_per_task=1)
     run, (job,) = submitted.submit(recipe)
     submitted.wait_for_steps(run, 30)
@@ -116,7 +117,7 @@ def test_a_killed_rank_takes_the_job_down_and_the_same_command_continues(
     killed = time.monotonic()
     os.kill(pid, signal.SIGKILL)
     assert slurm.wait(job.job_id, "FAILED", "COMPLETED") == "FAILED"
-    assert time.monotonic() - killed < 30
+    assert time.monotonic() - killed < 60
     error = first_error(run, job.job_id)
     assert error is not None
     assert "process 0 of 2 lost another one" in error.title

@@ -207,7 +207,7 @@ def test_stopping_saves_what_runs_and_cancels_what_waits(submitted: Submitted) -
 
 def test_a_task_that_loses_its_place_goes_on_with_its_trial(submitted: Submitted) -> None:
     recipe = with_sweep(
-        submitted.recipe("moved", [{**CODEC, "steps": 150, "validate_every": 1000}]),
+        submitted.recipe("moved", [{**CODEC, "steps": 600, "validate_every": 1000}]),
         grid={"stages.train_codec.lr": [1e-3, 1e-4]},
         max_parallel=2,
         metric="valid.loss",
@@ -222,7 +222,7 @@ def test_a_task_that_loses_its_place_goes_on_with_its_trial(submitted: Submitted
     log = (run / read_jobs(run)[0].logs[0]).read_text()
     assert log.count("continuing from step") == 1, log
     steps = [line["step"] for line in read_metrics(run / "metrics.jsonl") if line["split"] == "train"]
-    assert steps == list(range(1, 151))
+    assert steps == list(range(1, 601))
     assert "2 finished" in wavslm(submitted, "sweep", "status", folder).stdout
 
 
@@ -240,7 +240,7 @@ def test_a_trial_that_is_behind_ends_its_task(submitted: Submitted) -> None:
 
 
 def test_what_waits_for_shared_stages_is_stopped_with_them(submitted: Submitted) -> None:
-    stages: list[dict[str, Any]] = [{**CODEC, "steps": 5000}, {"run": "tokenize"},
+    stages: list[dict[str, Any]] = [{**CODEC, "steps": 20_000}, {"run": "tokenize"},
               {"run": "train_lm", "steps": 2, "batch_size": 2, "crop_tokens": 32}]  # fmt: skip
     recipe = with_sweep(
         submitted.recipe("halted", stages), grid={"stages.train_lm.lr": [1e-3, 1e-4]}, metric="valid.loss"
@@ -268,7 +268,7 @@ def test_what_waits_for_shared_stages_is_stopped_with_them(submitted: Submitted)
 
 
 def test_nothing_stays_queued_of_a_sweep_that_sbatch_refuses_half_of(submitted: Submitted) -> None:
-    stages: list[dict[str, Any]] = [{**CODEC, "steps": 5000}, {"run": "tokenize"},
+    stages: list[dict[str, Any]] = [{**CODEC, "steps": 20_000}, {"run": "tokenize"},
               {"run": "train_lm", "steps": 2, "batch_size": 2, "crop_tokens": 32}]  # fmt: skip
     recipe = with_sweep(
         submitted.recipe("refused", stages), grid={"stages.train_lm.lr": [1e-3, 1e-4]}, metric="valid.loss"
