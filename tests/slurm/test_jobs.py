@@ -39,7 +39,7 @@ def wait_for(run_dir: Path, ready: Callable[[RunStatus], bool], timeout_s: float
 
 
 def wait_for_listing(shell: Shell, run_dir: Path, pattern: str, timeout_s: float = 60) -> None:
-    """Wait until `wavslm jobs RUN` shows this: SLURM finds out why a job waits some time after it was queued."""
+    """Wait until `wavslm jobs RUN` shows this: SLURM finds out late why a job waits."""
     end = time.monotonic() + timeout_s
     while not re.search(pattern, shown := shell.run("wavslm", "jobs", run_dir.name).stdout):
         assert time.monotonic() < end, shown

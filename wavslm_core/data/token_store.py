@@ -58,10 +58,14 @@ def token_fingerprint(codec: dict[str, Any], corpus: dict[str, Any]) -> dict[str
 def check_fingerprint(folder: Path, *, found: dict[str, Any], expected: dict[str, Any]) -> None:
     """Raise DataError naming the first field in which two fingerprints differ."""
     for field, wanted, present in _differences(expected, found, ""):
+        hint = _MADE_OF_TIMES if field.endswith("corpus.content") else ""
         raise DataError(
             f"the tokens in {folder} are stale: they were made with {field} = {_short(present)}, now it is "
-            f"{_short(wanted)}. Delete that folder to make them again, or use another run folder"
+            f"{_short(wanted)}{hint}. Delete that folder to make them again, or use another run folder"
         )
+
+
+_MADE_OF_TIMES = " (made of names, sizes and modification times: `cp -a` and `rsync -a` keep those)"
 
 
 def _differences(expected: Any, found: Any, path: str) -> Iterator[tuple[str, Any, Any]]:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -147,6 +149,17 @@ def test_a_store_of_another_codec_or_corpus_is_refused(tmp_path: Path, speech: P
     with pytest.raises(DataError, match=r"stale.*corpus\.files"):
         stage().run(context)
     assert contents(context.tokens_dir / "train") == before
+
+
+def test_a_copied_corpus_is_the_same_one_when_times_were_kept(tmp_path: Path, speech: Path) -> None:
+    run = tmp_path / "runs" / "a"
+    stage().run(context_for(run, speech))
+    kept = tmp_path / "kept"
+    shutil.copytree(speech, kept, copy_function=shutil.copy2)
+    stage().run(context_for(run, kept))
+    os.utime(kept / "train" / "0.wav")
+    with pytest.raises(DataError, match=r"stale.*corpus\.content.*times: `cp -a` and `rsync -a` keep those"):
+        stage().run(context_for(run, kept))
 
 
 def test_the_plan_knows_what_it_can(tmp_path: Path, speech: Path) -> None:
