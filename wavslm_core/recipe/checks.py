@@ -42,7 +42,16 @@ def _order(recipe: Recipe, run_dir: Path | None) -> Iterator[str]:
     left = {"codec"} if recipe.codec is not None else set()
     for index, stage in enumerate(recipe.stages):
         absent: dict[str, list[str]] = {}
-        for path, remedy in stage.reads().items():
+        asked = "reads"
+        try:
+            reads = dict(stage.reads())
+            asked = "leaves"
+            leaves = stage.leaves()
+            leaves = None if leaves is None else tuple(leaves)
+        except Exception as error:
+            yield f"stages.{index}.{stage.registered_name()}{_fails(stage, recipe, asked, error)}"
+            return
+        for path, remedy in reads.items():
             if path not in left and not (run_dir is not None and (run_dir / path).exists()):
                 absent.setdefault(remedy, []).append(path)
         for remedy, paths in absent.items():
@@ -50,7 +59,6 @@ def _order(recipe: Recipe, run_dir: Path | None) -> Iterator[str]:
             yield f"{where} reads {' and '.join(paths)}, which no earlier stage leaves: {remedy}."
             # Told once: later stages that read it too have the same remedy.
             left.update(paths)
-        leaves = stage.leaves()
         if leaves is None:
             return
         left.update(leaves)
@@ -66,11 +74,15 @@ def _stage_problems(stage: StageConfig, resolved: Recipe, links: Links) -> list[
     except WavslmError:
         raise
     except Exception as error:
-        described = resolved.registry.described(stage)
-        return [
-            f".{asked}() of {described} fails: {summary(error)}. Report it to the authors of that plugin, or "
-            "leave the stage out"
-        ]
+        return [_fails(stage, resolved, asked, error)]
+
+
+def _fails(stage: StageConfig, recipe: Recipe, asked: str, error: Exception) -> str:
+    """Return what to say of a method of a stage's config that raised, to go right after its name."""
+    return (
+        f".{asked}() of {recipe.registry.described(stage)} fails: {summary(error)}. Report it to the authors "
+        "of that plugin, or leave the stage out"
+    )
 
 
 def _not_streaming(roles: Iterable[Role], links: Links) -> Iterator[str]:
@@ -176,7 +188,12 @@ def _stages(recipe: Recipe, links: Links) -> Iterator[str]:
             if set(absent) <= {*CODEC_ROLES} and not set(stage.trains) & {*CODEC_ROLES}:
                 hint += " or name a trained codec with `codec: {checkpoint: …}`"
             yield f"{where} needs {' and '.join(absent)}, which the recipe lacks. {hint}."
-        for split in stage.needed_splits():
+        try:
+            splits = tuple(stage.needed_splits())
+        except Exception as error:
+            yield f"{where}{_fails(stage, recipe, 'needed_splits', error)}"
+            continue
+        for split in splits:
             if recipe.data is None:
                 yield f"{where} needs speech, but the recipe has no `data:` block. Add `data: {{corpus: …}}`."
                 break

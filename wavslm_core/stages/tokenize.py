@@ -70,9 +70,6 @@ class Tokenize(Stage[TokenizeConfig]):
         results = {name: self._split(context, codec, context.split(name)) for name in self.config.splits}
         if not context.share.partial:
             self.write_results(context, {"splits": results})
-        # Joining many shards takes rank 0 a while.
-        with context.processes.rank_0_first(f"{self.name_in(context)} wrote its tokens"):
-            pass
 
     def _split(self, context: StageContext, codec: Codec, split: Split) -> dict[str, Any]:
         """Encode what is missing of a split; return what the report shows of it, in rank 0."""

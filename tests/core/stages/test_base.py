@@ -33,12 +33,30 @@ class SilentConfig(StageConfig):
 
 
 class UncertainConfig(StageConfig):
-    """A stage that cannot say what has to stream."""
+    """A stage that cannot answer one of the questions it is asked."""
 
     run: Literal["uncertain"] = "uncertain"
+    about: str = "needs_streaming"
+
+    def _answer(self, question: str) -> tuple[Any, ...]:
+        if question == self.about:
+            raise KeyError("backbone")
+        return ()
 
     def needs_streaming(self, recipe: Recipe) -> tuple[Role, ...]:
-        raise KeyError("backbone")
+        return self._answer("needs_streaming")
+
+    def needed_splits(self) -> tuple[str, ...]:
+        return self._answer("needed_splits")
+
+    def reads(self) -> dict[str, str]:
+        return dict(self._answer("reads"))
+
+    def leaves(self) -> tuple[str, ...]:
+        return self._answer("leaves")
+
+    def problems(self, recipe: Recipe) -> tuple[str, ...]:
+        return self._answer("problems")
 
 
 class DividingConfig(FakeBackboneConfig):
@@ -160,9 +178,10 @@ def test_what_has_to_stream_is_asked_once_the_links_are_filled_in() -> None:
     assert problems(stages, backbone={"name": "dividing"}) == []
 
 
-def test_a_stage_that_cannot_say_what_has_to_stream_is_named() -> None:
-    assert problems([{"run": "uncertain"}]) == [
-        "0.uncertain.needs_streaming() of stage 'uncertain' of odd 1 fails: KeyError: 'backbone'. "
+@pytest.mark.parametrize("question", ["needs_streaming", "needed_splits", "reads", "leaves", "problems"])
+def test_a_stage_that_cannot_answer_is_named(question: str) -> None:
+    assert problems([{"run": "uncertain", "about": question}]) == [
+        f"0.uncertain.{question}() of stage 'uncertain' of odd 1 fails: KeyError: 'backbone'. "
         "Report it to the authors of that plugin, or leave the stage out"
     ]
 
