@@ -14,7 +14,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "slurm.md"
 
 def test_the_five_lines_work(slurm: Cluster, tmp_path: Path) -> None:
     shell = Shell(slurm, tmp_path)
-    shell.write("[{run: count, steps: 2000, pause_s: 0.05}]")
+    shell.write("[{run: count, steps: 2000, pause_s: 0.5}]")
     commands = next(block.commands for block in blocks(PAGE) if block.language == "bash")
     assert len(commands) == 5
     run = ""

@@ -17,7 +17,7 @@ from wavslm_core.launching.job_record import read_jobs
 from wavslm_core.launching.run_status import RunStatus, read_statuses
 from wavslm_core.pulse import read_progress
 
-SLOW = "{run: count, steps: 400, pause_s: 0.2}"
+SLOW = "{run: count, steps: 400, pause_s: 0.5}"
 
 
 @pytest.fixture
@@ -187,7 +187,7 @@ def test_ctrl_c_while_waiting_leaves_the_job_running(shell: Shell) -> None:
 def test_chain_and_array_are_shown_as_such(slurm: Cluster, shell: Shell, tmp_path: Path) -> None:
     submitted = Submitted(tmp_path, slurm)
     tokenize = {"run": "tokenize", "shard_minutes": 0.06, "launch": {"array": 2}}
-    long = {"run": "count", "steps": 400, "pause_s": 0.2}
+    long = {"run": "count", "steps": 400, "pause_s": 0.5}
     recipe = submitted.recipe("array", [long, {**CODEC, "steps": 2, "continuous_steps": 1}, tokenize])
     run_dir, (train, array, rest) = submitted.submit(recipe)
     wait_for_listing(shell, run_dir, rf"{array.job_id} ×2\s+tokenize\s+2 PENDING\s+Dependency")

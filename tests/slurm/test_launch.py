@@ -21,7 +21,7 @@ def submitted(slurm: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Submi
 def test_submitting_returns_at_once_and_a_second_time_says_who_has_it(
     submitted: Submitted, slurm: Cluster
 ) -> None:
-    recipe = submitted.recipe("once", [{"run": "count", "steps": 500, "pause_s": 0.1}], copy_code=True)
+    recipe = submitted.recipe("once", [{"run": "count", "steps": 500, "pause_s": 0.5}], copy_code=True)
     done = submitted.command(recipe)
     assert done.returncode == 0, done.stderr
     (run,) = submitted.runs(recipe)

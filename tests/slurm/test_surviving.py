@@ -11,13 +11,10 @@ from typing import Any
 import pytest
 
 from tests.slurm.cluster import Cluster
-from tests.slurm.submitted import CODEC, Submitted, assert_same_training, rank_pids, stages_of
+from tests.slurm.submitted import PATIENT, Submitted, assert_same_training, rank_pids, stages_of
 from wavslm_core.launching.job_record import JobRecord
 from wavslm_core.launching.rank_error import first_error
 from wavslm_core.launching.stop_file import request_stop
-
-STEPS = 1000
-"""Of 7 ms each: enough that a job is still at it when a busy machine gets round to the signal."""
 
 
 @pytest.fixture(scope="module")
@@ -51,20 +48,21 @@ def counting(submitted: Submitted, name: str, **launch: Any) -> tuple[Path, JobR
 def test_preempted_signalled_and_requeued_it_ends_with_the_same_bits(
     submitted: Submitted, slurm: Cluster
 ) -> None:
-    stages = [CODEC | {"steps": STEPS}, {"run": "count", "launch": {"memory_gb": 0.5}}]
+    training = PATIENT | {"steps": 100, "waits_before": [20, 40, 60]}
+    stages = [training, {"run": "count", "launch": {"memory_gb": 0.5}}]
     recipe = submitted.recipe("same", stages, extra={"nodelist": "node1", "exclusive": True})
     run, (job, after) = submitted.submit(recipe)
-    submitted.wait_for_steps(run, 20)
+    submitted.wait_for_step(run, 20)
     # A job of a higher partition needs the node.
     high = slurm.submit(
         "sleep 1", "--partition=high", "--nodelist=node1", "--exclusive", folder=submitted.folder
     )
     slurm.wait(high, "COMPLETED")
     submitted.wait_for_restart(job.job_id, 1)
-    submitted.wait_for_steps(run, 20)
+    submitted.wait_for_step(run, 40)
     slurm.run("scancel", "--signal=USR2", job.job_id)
     submitted.wait_for_restart(job.job_id, 2)
-    submitted.wait_for_steps(run, 20)
+    submitted.wait_for_step(run, 60)
     slurm.run("scontrol", "requeue", job.job_id)
     submitted.wait_for_restart(job.job_id, 3)
     assert slurm.wait(job.job_id, "COMPLETED", "FAILED", timeout_s=90) == "COMPLETED"
@@ -109,10 +107,10 @@ def test_a_stop_that_is_asked_for_saves_and_stays_away(submitted: Submitted, slu
 def test_a_killed_rank_takes_the_job_down_and_the_same_command_continues(
     submitted: Submitted, slurm: Cluster
 ) -> None:
-    stage = CODEC | {"steps": 300, "checkpoint_every": 20}
+    stage = PATIENT | {"steps": 60, "checkpoint_every": 15}
     recipe = submitted.recipe("killed", [stage], nodes=2, cpus_per_task=1)
     run, (job,) = submitted.submit(recipe)
-    submitted.wait_for_steps(run, 30)
+    submitted.wait_for_step(run, 20)
     (pid,) = rank_pids(slurm, job.job_id, 1)
     killed = time.monotonic()
     os.kill(pid, signal.SIGKILL)
@@ -124,6 +122,7 @@ def test_a_killed_rank_takes_the_job_down_and_the_same_command_continues(
     log = log_of(run, job.job_id)
     assert "task 1: Killed" in log
     assert "Traceback" not in log
+    submitted.hurry("killed")
     again, (second,) = submitted.submit(recipe)
     assert again == run
     assert slurm.wait(second.job_id, "COMPLETED", "FAILED") == "COMPLETED"

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from tests.slurm.cluster import Cluster
-from tests.slurm.submitted import CODEC, EXAMPLE_PATH, Submitted
+from tests.slurm.submitted import CODEC, EXAMPLE_PATH, PATIENT, Submitted
 from wavslm_core.launching.job_record import read_jobs
 from wavslm_core.launching.stage_record import StageRecord
 from wavslm_core.metrics_file import read_metrics
@@ -81,7 +81,7 @@ def wait_for_array(submitted: Submitted, array: str, count: int) -> list[str]:
 
 
 def test_an_array_with_a_trial_that_fails_and_is_run_again_alone(submitted: Submitted) -> None:
-    recipe = submitted.recipe("four", [{"run": "descend", "steps": 20, "pause_s": 0.05}])
+    recipe = submitted.recipe("four", [{"run": "descend", "steps": 20, "pause_s": 4.0}])
     with_sweep(
         recipe,
         trials=[
@@ -104,6 +104,7 @@ def test_an_array_with_a_trial_that_fails_and_is_run_again_alone(submitted: Subm
     again = submitted.command(recipe)
     assert again.returncode == 2
     assert "was submitted before: trial" in again.stderr
+    submitted.hurry("four")
     assert sorted(wait_for_array(submitted, array, 4)) == ["COMPLETED"] * 3 + ["FAILED"]
     shown = wavslm(submitted, "sweep", "status", folder)
     assert "3 finished, 1 failed" in shown.stdout
@@ -163,7 +164,7 @@ def test_what_trials_share_is_computed_once_before_them(submitted: Submitted) ->
 def test_optuna_chooses_in_the_tasks_of_an_array(submitted: Submitted) -> None:
     pytest.importorskip("optuna")
     recipe = with_sweep(
-        submitted.recipe("study", [{"run": "descend", "steps": 20, "pause_s": 0.01}]),
+        submitted.recipe("study", [{"run": "descend", "steps": 20, "pause_s": 4.0}]),
         sampler="optuna",
         random={"stages.descend.floor": {"uniform": [1, 9]}, "trials": 4},
         metric="valid.loss",
@@ -173,6 +174,7 @@ def test_optuna_chooses_in_the_tasks_of_an_array(submitted: Submitted) -> None:
     assert done.returncode == 0, done.stderr
     folder = sweep_folder(submitted, "study")
     assert "4 queued" in (shown := wavslm(submitted, "sweep", "status", folder).stdout) or "running" in shown
+    submitted.hurry("study")
     assert wait_for_array(submitted, array_of(folder), 4) == ["COMPLETED"] * 4
     assert "4 finished" in wavslm(submitted, "sweep", "status", folder).stdout
     entries = [json.loads(path.read_text()) for path in sorted((folder / "trials").glob("*.json"))]
@@ -207,22 +209,24 @@ def test_stopping_saves_what_runs_and_cancels_what_waits(submitted: Submitted) -
 
 def test_a_task_that_loses_its_place_goes_on_with_its_trial(submitted: Submitted) -> None:
     recipe = with_sweep(
-        submitted.recipe("moved", [{**CODEC, "steps": 600, "validate_every": 1000}]),
-        grid={"stages.train_codec.lr": [1e-3, 1e-4]},
+        submitted.recipe("moved", [{**PATIENT, "steps": 60, "validate_every": 1000}]),
+        grid={"stages.train_patiently.lr": [1e-3, 1e-4]},
         max_parallel=2,
         metric="valid.loss",
     )
     assert submitted.command(recipe).returncode == 0
     folder = sweep_folder(submitted, "moved")
     array, run = array_of(folder), trials(folder)[1]
-    submitted.wait_for_steps(run, 20)
+    submitted.wait_for_step(run, 20)
     submitted.cluster.run("scancel", "--signal=USR2", f"{array}_1")
+    submitted.wait_for_restart(f"{array}_1", 1)
+    submitted.hurry("moved")
     for task in (0, 1):
         assert submitted.cluster.wait(f"{array}_{task}", "COMPLETED", "FAILED", timeout_s=120) == "COMPLETED"
     log = (run / read_jobs(run)[0].logs[0]).read_text()
     assert log.count("continuing from step") == 1, log
     steps = [line["step"] for line in read_metrics(run / "metrics.jsonl") if line["split"] == "train"]
-    assert steps == list(range(1, 601))
+    assert steps == list(range(1, 61))
     assert "2 finished" in wavslm(submitted, "sweep", "status", folder).stdout
 
 
@@ -240,7 +244,7 @@ def test_a_trial_that_is_behind_ends_its_task(submitted: Submitted) -> None:
 
 
 def test_what_waits_for_shared_stages_is_stopped_with_them(submitted: Submitted) -> None:
-    stages: list[dict[str, Any]] = [{**CODEC, "steps": 20_000}, {"run": "tokenize"},
+    stages: list[dict[str, Any]] = [{**PATIENT, "steps": 100}, {"run": "tokenize"},
               {"run": "train_lm", "steps": 2, "batch_size": 2, "crop_tokens": 32}]  # fmt: skip
     recipe = with_sweep(
         submitted.recipe("halted", stages), grid={"stages.train_lm.lr": [1e-3, 1e-4]}, metric="valid.loss"
@@ -252,7 +256,7 @@ def test_what_waits_for_shared_stages_is_stopped_with_them(submitted: Submitted)
         )
         folder = sweep_folder(submitted, "halted")
         submitted.wait_until(lambda: (folder / "trials" / "2.json").exists(), "its trials")
-        submitted.wait_for_steps(trials(folder)[0], 10)
+        submitted.wait_for_step(trials(folder)[0], 20)
         first, _ = json.loads((folder / "tasks.json").read_text())["1"]
         assert "was submitted before: trial 1" in submitted.command(recipe).stderr
         stopped = wavslm(submitted, "sweep", "stop", folder)
@@ -268,7 +272,7 @@ def test_what_waits_for_shared_stages_is_stopped_with_them(submitted: Submitted)
 
 
 def test_nothing_stays_queued_of_a_sweep_that_sbatch_refuses_half_of(submitted: Submitted) -> None:
-    stages: list[dict[str, Any]] = [{**CODEC, "steps": 20_000}, {"run": "tokenize"},
+    stages: list[dict[str, Any]] = [{**PATIENT, "steps": 100}, {"run": "tokenize"},
               {"run": "train_lm", "steps": 2, "batch_size": 2, "crop_tokens": 32}]  # fmt: skip
     recipe = with_sweep(
         submitted.recipe("refused", stages), grid={"stages.train_lm.lr": [1e-3, 1e-4]}, metric="valid.loss"

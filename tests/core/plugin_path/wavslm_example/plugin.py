@@ -54,6 +54,7 @@ def register_stages(register: Register) -> None:
     register(stages.CountConfig, "wavslm_example.stages:Count")
     register(stages.BreakConfig, "wavslm_example.stages:Break")
     register(stages.DescendConfig, "wavslm_example.stages:Descend")
+    register(stages.PatientConfig, "wavslm_example.stages:Patient")
     register(configs.LearnConfig, "wavslm_example.stages:Learn")
 
 

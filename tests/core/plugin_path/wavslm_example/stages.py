@@ -8,7 +8,7 @@ import math
 import os
 import signal
 import time
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from wavslm_core.configs import Role, StageConfig
 from wavslm_core.errors import DataError
@@ -17,7 +17,13 @@ from wavslm_core.metrics_file import read_metrics
 from wavslm_core.recipe import Recipe
 from wavslm_core.run_context import StageContext
 from wavslm_core.stages.base import Stage
+from wavslm_core.stages.train_codec import TrainCodec, TrainCodecConfig
 from wavslm_example.configs import LearnConfig
+
+if TYPE_CHECKING:
+    from wavslm_core.codec import Codec
+    from wavslm_core.training.codec_task import CodecTask
+    from wavslm_core.training.task import LossOutput
 
 
 class CountConfig(StageConfig):
@@ -27,7 +33,7 @@ class CountConfig(StageConfig):
     steps: int = 3
     """How far to count."""
     pause_s: float = 0.0
-    """Seconds per step, until a file called `hurry` appears in the run's folder."""
+    """Seconds per step, until it may hurry."""
     deaf: bool = False
     """Do not listen to requests to stop."""
 
@@ -54,7 +60,22 @@ class DescendConfig(StageConfig):
     floor: float = 1.0
     """Where to."""
     pause_s: float = 0.0
-    """Seconds per step."""
+    """Seconds per step, until it may hurry."""
+
+
+class PatientConfig(TrainCodecConfig):
+    """Train a codec, and be still at it when it is interrupted, however late that is."""
+
+    run: Literal["train_patiently"] = "train_patiently"  # type: ignore[assignment]
+    waits_before: tuple[int, ...] = ()
+    """Steps, from 0, before which the last process waits to be stopped, or until it may hurry."""
+
+
+def may_hurry(context: StageContext) -> bool:
+    """Tell whether there is `hurry` in the run's folder, or `NAME.hurry` beside it and its name begins so."""
+    run = context.run_dir
+    beside = (path.name.removesuffix(".hurry") for path in run.parent.glob("*.hurry"))
+    return (run / "hurry").exists() or any(run.name.startswith(name) for name in beside)
 
 
 class Count(Stage[CountConfig]):
@@ -67,7 +88,7 @@ class Count(Stage[CountConfig]):
             context.pulse.beat(
                 stage=context.stage_name, done=step + 1, total=self.config.steps, unit="numbers"
             )
-            if not (context.run_dir / "hurry").exists():
+            if not may_hurry(context):
                 time.sleep(self.config.pause_s)
             if context.stop_requested() and not self.config.deaf:
                 raise Interrupted
@@ -81,7 +102,8 @@ class Descend(Stage[DescendConfig]):
         path = context.run_dir / "metrics.jsonl"
         done = max((line["step"] for line in read_metrics(path)), default=0)
         for step in range(done + 1, self.config.steps + 1):
-            time.sleep(self.config.pause_s)
+            if not may_hurry(context):
+                time.sleep(self.config.pause_s)
             if step % 5 == 0:
                 loss = self.config.floor + (10 - self.config.floor) * math.exp(-self.config.rate * step)
                 line = {"stage": context.stage_name, "split": "valid", "step": step, "loss": loss}
@@ -91,6 +113,23 @@ class Descend(Stage[DescendConfig]):
                     raise Pruned
             if context.stop_requested():
                 raise Interrupted
+
+
+class Patient(TrainCodec):
+    config: PatientConfig
+
+    def build_task(self, codec: Codec, context: StageContext) -> CodecTask:
+        task = super().build_task(codec, context)
+        loss = task.loss
+
+        def wait_and_lose(step: int, micro_batch: int) -> LossOutput:
+            if step in self.config.waits_before and context.rank == context.processes.world_size - 1:
+                while not may_hurry(context) and not context.stop_requested():
+                    time.sleep(0.02)
+            return loss(step, micro_batch)
+
+        task.loss = wait_and_lose  # type: ignore[method-assign]
+        return task
 
 
 class Learn(Stage[LearnConfig]):
