@@ -190,7 +190,7 @@ launch: {on: loca}
         "data.test: no corpus is called 'ton'. Did you mean 'tone'? Installed: shelf, tone.",
         "stages.0.count.step: no such key. Did you mean 'steps'?",
         "stages.1: no stage is called 'cuont'. Did you mean 'count'? "
-        "Installed: break, count, descend, learn.",
+        "Installed: break, count, descend, learn, train_patiently.",
         "stages.2: `run` is missing",
         "stages.3: given 7, but a block such as {run: break} is needed.",
         "launch: no launcher is called 'loca'. Did you mean 'local'?",
