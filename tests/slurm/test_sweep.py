@@ -230,6 +230,29 @@ def test_a_task_that_loses_its_place_goes_on_with_its_trial(submitted: Submitted
     assert "2 finished" in wavslm(submitted, "sweep", "status", folder).stdout
 
 
+def test_trials_of_several_processes(submitted: Submitted) -> None:
+    training = {**CODEC, "steps": 30, "validate_every": 10}
+    recipe = with_sweep(
+        submitted.recipe("both", [training], nodes=2),
+        grid={"stages.train_codec.lr": [1e-3, 1e-4]},
+        max_parallel=1,
+        metric="valid.loss",
+    )
+    done = submitted.command(recipe, "--wait")
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert "2 finished" in done.stdout
+    folder = sweep_folder(submitted, "both")
+    for number, run in enumerate(trials(folder)):
+        # Each trial ran in two processes, on two nodes, and every step was logged once.
+        (record,) = read_jobs(run)
+        assert record.job_id == f"{array_of(folder)}_{number}"
+        log = (run / record.logs[0]).read_text()
+        assert "global_rank=0(2)" in log, log
+        steps = [line["step"] for line in read_metrics(run / "metrics.jsonl") if line["split"] == "train"]
+        assert steps == list(range(1, 31))
+        assert (run / "codec" / "model.safetensors").exists()
+
+
 def test_a_trial_that_is_behind_ends_its_task(submitted: Submitted) -> None:
     recipe = with_sweep(
         submitted.recipe("pruned", [{"run": "descend", "steps": 20}]),
