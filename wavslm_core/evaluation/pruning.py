@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 from wavslm_core.evaluation.trial_metric import Curve, best_until
-from wavslm_core.recipe.sweep_metric import Prune
+from wavslm_core.recipe.sweep_prune import Prune
 
 
 def is_behind(

@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from wavslm_core.configs import Config
 from wavslm_core.recipe.sweep_axes import RandomAxes
-from wavslm_core.recipe.sweep_metric import Metric, Prune
+from wavslm_core.recipe.sweep_metric import Metric
+from wavslm_core.recipe.sweep_prune import Prune
 
 NEVER_VARIED = ("name", "extends", "sweep", "launch")
 """First keys of a recipe that are no axis: they change no result, or what a sweep is."""

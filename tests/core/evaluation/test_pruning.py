@@ -13,7 +13,8 @@ from wavslm_core.evaluation.pruning import is_behind
 from wavslm_core.evaluation.ranking import Result, rank
 from wavslm_core.evaluation.trial_metric import Curve, metric_curve, metric_value
 from wavslm_core.recipe import Recipe
-from wavslm_core.recipe.sweep_metric import Metric, Prune
+from wavslm_core.recipe.sweep_metric import Metric
+from wavslm_core.recipe.sweep_prune import Prune
 from wavslm_core.registry import Registry
 
 # Four recorded trials, validated every 10 of 40 steps.
