@@ -233,7 +233,7 @@ def test_ctrl_c_saves_a_checkpoint_and_the_same_command_continues(
     process = start(*arguments, cwd=tmp_path)
     wait_until(process, lambda: any(path.stat().st_size for path in tmp_path.glob("runs/*/metrics.jsonl")))
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     assert "interrupted during stage train_codec; to continue: wavslm-run" in errors
     assert "Traceback" not in errors
@@ -255,7 +255,7 @@ def test_ctrl_c_leaves_whole_token_files(
     # A glob finds hidden files too, and one that is being written is such a one.
     wait_until(process, lambda: len(list(tmp_path.glob("tokens/[!.]*.npz"))) > 2)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     assert errors == "interrupted; every file that was written is whole and kept\n"
     written = list((tmp_path / "tokens").iterdir())

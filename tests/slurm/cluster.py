@@ -130,7 +130,7 @@ class Cluster:
             ),
         ]
 
-    def run(self, *command: str | Path, timeout_s: float = 60, **options: Any) -> str:
+    def run(self, *command: str | Path, timeout_s: float = 300, **options: Any) -> str:
         """Run a command of SLURM, or any other, and return what it prints.
 
         Raises: AssertionError with what it said when it failed.
@@ -186,7 +186,7 @@ class Cluster:
         return self._output("sinfo", "--Node", "--long") + "\n" + self._output("squeue", "--long")
 
     def _output(self, *command: str) -> str:
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=20)
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120)
         return done.stdout.strip()
 
     def _answers(self, *command: str) -> bool:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-WAIT_S = 30.0
+WAIT_S = 120.0
 """A daemon that is not there after this long has failed."""
 
 

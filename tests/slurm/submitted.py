@@ -68,7 +68,7 @@ class Submitted:
             },
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
         )
 
     def submit(self, recipe: Path, *overrides: str) -> tuple[Path, list[JobRecord]]:
@@ -104,7 +104,7 @@ class Submitted:
 
         self.wait_until(lambda: last() >= step, f"step {step} of {run}")
 
-    def wait_until(self, happened: Callable[[], bool], what: str, *, timeout_s: float = 180) -> None:
+    def wait_until(self, happened: Callable[[], bool], what: str, *, timeout_s: float = 300) -> None:
         end = time.monotonic() + timeout_s
         while not happened():
             if time.monotonic() > end:

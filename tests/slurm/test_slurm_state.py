@@ -19,7 +19,7 @@ def test_states_of_jobs_and_tasks(slurm: Cluster, tmp_path: Path) -> None:
         slurm.wait(f"{array}_{task}", "RUNNING")
 
     # SLURM finds out why a job waits some time after it was queued.
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while not (states := job_states([array, after, failed, "999999"]))[after].reason:
         assert time.monotonic() < end, states
         time.sleep(0.2)
@@ -35,7 +35,7 @@ def test_states_of_jobs_and_tasks(slurm: Cluster, tmp_path: Path) -> None:
     assert not is_active(failed)
 
     slurm.run("scontrol", "requeue", f"{array}_1")
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while not (state := job_states([f"{array}_1"])[f"{array}_1"]).waits and time.monotonic() < end:
         time.sleep(0.2)
     assert (state.waits, state.restarts) == (True, 1)
@@ -51,7 +51,7 @@ def test_accounting_answers_for_jobs_that_the_controller_forgot(slurm: Cluster, 
     job = slurm.submit("exit 3", "--array=0-1", folder=tmp_path)
     for task in range(2):
         slurm.wait(f"{job}_{task}", "FAILED")
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while slurm.run("sacct", "-X", "-n", "-P", "-o", "State", "-j", job).split() != ["FAILED"] * 2:
         assert time.monotonic() < end
         time.sleep(0.2)

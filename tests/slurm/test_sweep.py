@@ -33,7 +33,7 @@ def wavslm(submitted: Submitted, *arguments: str | Path) -> subprocess.Completed
         env=environment(submitted),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
 
 
@@ -222,7 +222,7 @@ def test_a_task_that_loses_its_place_goes_on_with_its_trial(submitted: Submitted
     submitted.wait_for_restart(f"{array}_1", 1)
     submitted.hurry("moved")
     for task in (0, 1):
-        assert submitted.cluster.wait(f"{array}_{task}", "COMPLETED", "FAILED", timeout_s=120) == "COMPLETED"
+        assert submitted.cluster.wait(f"{array}_{task}", "COMPLETED", "FAILED") == "COMPLETED"
     log = (run / read_jobs(run)[0].logs[0]).read_text()
     assert log.count("continuing from step") == 1, log
     steps = [line["step"] for line in read_metrics(run / "metrics.jsonl") if line["split"] == "train"]
@@ -316,7 +316,7 @@ def test_nothing_stays_queued_of_a_sweep_that_sbatch_refuses_half_of(submitted: 
         env={**environment(submitted), "PATH": path},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 2, done.stderr
     assert "limit reached" in done.stderr

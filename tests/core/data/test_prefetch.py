@@ -30,7 +30,7 @@ def test_the_next_ones_are_read_while_the_caller_works_and_no_more() -> None:
 
     with closing(Prefetch(note, ahead=2, end=7)) as reader:
         assert reader.get(3) == 3
-        assert third.wait(10)
+        assert third.wait(60)
         assert [reader.get(number) for number in (4, 5, 6)] == [4, 5, 6]
     assert read == [3, 4, 5, 6]
 
@@ -55,15 +55,16 @@ def test_closing_drops_what_waits_and_ends_the_thread() -> None:
     def slow(number: int) -> int:
         if number:
             started.set()
-            go_on.wait(10)
+            go_on.wait(60)
         read.append(number)
         return number
 
     before = threading.active_count()
     reader = Prefetch(slow, ahead=2, end=9)
     assert reader.get(0) == 0
-    assert started.wait(10)
-    threading.Timer(0.05, go_on.set).start()
+    assert started.wait(60)
+    # What is being read ends after what waits was dropped.
+    reader._waiting[2].add_done_callback(lambda _: go_on.set())
     reader.close()
     assert read == [0, 1], "2 was waiting"
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("read-ahead")]

@@ -164,7 +164,7 @@ def test_a_killed_scan_continues(tmp_path: Path) -> None:
         f"    present=lambda: (Recording(f'{{i:06d}}', 1, 1) for i in range({4 * BLOCK})))\n"
     )
     process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)])
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not any(path.stat().st_size > 20000 for path in tmp_path.glob("m.journal-*")):
         assert time.monotonic() < deadline
         assert process.poll() is None

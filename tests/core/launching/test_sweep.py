@@ -107,27 +107,27 @@ def test_ctrl_c_stops_safely_and_the_same_command_continues(
     tmp_path: Path, command: Callable[..., Any], start: Callable[..., Any]
 ) -> None:
     (tmp_path / "r.yaml").write_text(
-        "name: one\nstages: [{run: count, pause_s: 0.05}]\nsweep: {grid: {stages.count.steps: [1, 200]}}\n"
+        "name: one\nstages: [{run: count, pause_s: 0.05}]\nsweep: {grid: {stages.count.steps: [1, 2000]}}\n"
     )
     process = start("run", "r.yaml")
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("runs/one-steps-200-*/count.txt")):
+    while not list(tmp_path.glob("runs/one-steps-2000-*/count.txt")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline, "the second trial did not begin"
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     assert "interrupted; to continue: wavslm-run r.yaml" in errors
     document = json.loads((only_sweep(tmp_path) / "results.json").read_text())
     assert [result["status"] for result in document["results"]] == ["finished", "interrupted"]
     assert "1 of 2 runs are not in it" in output
-    (counted,) = tmp_path.glob("runs/one-steps-200-*/count.txt")
-    assert 0 < len(counted.read_text().split()) < 200
+    (counted,) = tmp_path.glob("runs/one-steps-2000-*/count.txt")
+    assert 0 < len(counted.read_text().split()) < 2000
     (counted.parent / "hurry").touch()
     done = command("run", "r.yaml")
     assert done.returncode == 0, done.stderr
-    assert counted.read_text().split() == [str(step) for step in range(200)]
+    assert counted.read_text().split() == [str(step) for step in range(2000)]
 
 
 SHARED: dict[str, Any] = {

@@ -66,7 +66,7 @@ def test_ctrl_c_reaches_every_child(
 ) -> None:
     write(
         tmp_path,
-        "name: one\nstages: [{run: count, pause_s: 0.05, steps: 400}]\nlaunch: {process: child}\n"
+        "name: one\nstages: [{run: count, pause_s: 0.05, steps: 2000}]\nlaunch: {process: child}\n"
         "sweep: {seeds: [0, 1, 2], max_parallel: 2}\n",
     )
     process = start("run", "r.yaml")
@@ -78,7 +78,7 @@ def test_ctrl_c_reaches_every_child(
     watched = command("main", "sweep", "status", "r.yaml")
     assert "2 running, 1 waiting" in watched.stdout
     process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     assert "interrupted; to continue: wavslm-run r.yaml" in errors
     assert output.count(": interrupted") == 2
@@ -90,7 +90,7 @@ def test_ctrl_c_reaches_every_child(
     done = command("run", "r.yaml")
     assert done.returncode == 0, done.stderr
     for counted in tmp_path.glob("runs/one-*/count.txt"):
-        assert counted.read_text().split() == [str(step) for step in range(400)]
+        assert counted.read_text().split() == [str(step) for step in range(2000)]
 
 
 def test_trials_that_are_behind_stop_and_can_be_resumed(

@@ -291,7 +291,7 @@ def test_a_sweep_on_this_machine_can_be_stopped(
         assert "asked to save and to end: trial 1, 2" in stopped.stdout
     else:
         process.send_signal(signal.SIGHUP)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     assert "2 interrupted" in (shown := command("main", "sweep", "status", "r.yaml").stdout), shown
     assert "1 waiting" in shown

@@ -207,9 +207,9 @@ def run_stage(job: dict[str, Any], processes: Processes) -> dict[str, Any]:
 
 
 def divide_sleep(job: dict[str, Any], processes: Processes) -> list[float]:
-    """Sleep, each process for as long as the job says, in a group that has a second's patience."""
+    """Sleep, each process for as long as the job says, in a group that has two seconds' patience."""
     processes.barrier()
-    _set_pg_timeout(timedelta(seconds=1), processes.talk)
+    _set_pg_timeout(timedelta(seconds=2), processes.talk)
 
     def sleep(seconds: float) -> float:
         time.sleep(seconds)

@@ -54,7 +54,7 @@ def test_killed_runs_end_bit_equal(tiny_job: ModuleType, tmp_path: Path) -> None
     whole, _ = tiny_job.train(tmp_path / "whole", steps=STEPS)
     run_dir = tmp_path / "killed"
 
-    killed = start(run_dir, seconds_per_step=0.02)
+    killed = start(run_dir, waits_before=18)
     wait_for_step(run_dir, 18, killed)
     killed.send_signal(signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL
@@ -64,8 +64,9 @@ def test_killed_runs_end_bit_equal(tiny_job: ModuleType, tmp_path: Path) -> None
     assert died_writing.wait() == -signal.SIGKILL
     assert list((run_dir / "checkpoints/tiny").glob(".writing-*"))
 
-    interrupted = start(run_dir, seconds_per_step=0.02)
-    wait_for_step(run_dir, max(steps_logged(run_dir)) + 6, interrupted)
+    further = max(steps_logged(run_dir)) + 6
+    interrupted = start(run_dir, waits_before=further)
+    wait_for_step(run_dir, further, interrupted)
     interrupted.send_signal(signal.SIGINT)
     assert interrupted.wait() == 130
 

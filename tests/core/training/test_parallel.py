@@ -99,7 +99,7 @@ class Runs:
         path = self.root / "groups.json"
         path.write_text(json.dumps(groups))
         command = [sys.executable, str(SCRIPT), str(path)]
-        subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True, timeout=500)
+        subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True, timeout=1800)
         self.ends = json.loads((self.root / "ends.json").read_text())
         codes = [self.ends["all"][rank]["code"] for rank in ("0", "1")]
         assert codes == [0, 0], "\n".join(self.said("all", rank) for rank in (0, 1))

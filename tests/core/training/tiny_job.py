@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ class TinyTask(Task):
         config: TinyConfig,
         *,
         dropout: float = 0.2,
-        seconds_per_step: float = 0.0,
+        before_step: Callable[[int], None] = lambda step: None,
         not_finite: tuple[int, ...] = (),
     ) -> None:
         torch.manual_seed(0)
@@ -62,7 +63,7 @@ class TinyTask(Task):
         self.net = nn.Sequential(nn.Linear(6, 16), nn.GELU(), nn.Dropout(dropout), nn.Linear(16, 3))
         self.scale = nn.Linear(3, 3)
         self.target = torch.randn(6, 3)
-        self.seconds_per_step = seconds_per_step
+        self.before_step = before_step
         self.not_finite = not_finite
         self.seen_steps: list[int] = []
 
@@ -76,7 +77,7 @@ class TinyTask(Task):
         return inputs, torch.tanh(inputs @ self.target)
 
     def loss(self, step: int, micro_batch: int) -> LossOutput:
-        time.sleep(self.seconds_per_step)
+        self.before_step(step)
         self.seen_steps.append(step)
         size = self.config.micro_batch_size
         inputs, wanted = self.examples(step * self.config.batch_size + micro_batch * size, size)
@@ -140,7 +141,13 @@ def main() -> int:
     signal.signal(signal.SIGINT, lambda number, frame: stop.append(number))
     if "die_at_sync" in options:
         die_at_sync(options.pop("die_at_sync"))
-    task_options = {"seconds_per_step": options.pop("seconds_per_step", 0.0)}
+    waits_before = options.pop("waits_before", None)
+
+    def wait(step: int) -> None:
+        while step == waits_before and not stop:
+            time.sleep(0.01)
+
+    task_options = {"before_step": wait}
     try:
         task, _ = train(run_dir, stop_requested=lambda: bool(stop), task_options=task_options, **options)
     except Interrupted:
