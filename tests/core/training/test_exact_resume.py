@@ -64,9 +64,10 @@ def test_killed_runs_end_bit_equal(tiny_job: ModuleType, tmp_path: Path) -> None
     assert died_writing.wait() == -signal.SIGKILL
     assert list((run_dir / "checkpoints/tiny").glob(".writing-*"))
 
-    further = max(steps_logged(run_dir)) + 6
-    interrupted = start(run_dir, waits_before=further)
-    wait_for_step(run_dir, further, interrupted)
+    # Every third step is logged: one of the last three before it waits.
+    logged_before = max(steps_logged(run_dir))
+    interrupted = start(run_dir, waits_before=logged_before + 8)
+    wait_for_step(run_dir, logged_before + 6, interrupted)
     interrupted.send_signal(signal.SIGINT)
     assert interrupted.wait() == 130
 
