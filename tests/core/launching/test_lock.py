@@ -45,7 +45,7 @@ def left_behind(folder: Path, *, silent_s: float, host: str = "elsewhere", job_i
 def stop_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no second pass before it is told how many there were."""
     now = time.time()
-    monkeypatch.setattr(lock.time, "time", lambda: now)
+    monkeypatch.setattr(time, "time", lambda: now)
 
 
 def beat(folder: Path) -> Holder:
@@ -176,18 +176,20 @@ def test_a_run_that_was_taken_over_stops(
     ended = threading.Event()
 
     def take_over() -> None:
-        while not (tmp_path / "count.txt").exists():
-            time.sleep(0.01)
+        while not (tmp_path / "count.txt").exists() and not ended.wait(0.01):
+            pass
         # Beats, as a living one does: a single one may be lost against one of ours.
         while not ended.wait(0.03):
             left_behind(tmp_path, silent_s=0, job_id="12")
 
     other = threading.Thread(target=take_over)
     other.start()
-    with pytest.raises(WavslmError, match="was taken over by process 1 on elsewhere, job 12"):
-        run_stages(tmp_path, lambda line: None, registry=example_registry)
-    ended.set()
-    other.join()
+    try:
+        with pytest.raises(WavslmError, match="was taken over by process 1 on elsewhere, job 12"):
+            run_stages(tmp_path, lambda line: None, registry=example_registry)
+    finally:
+        ended.set()
+        other.join()
     assert 0 < len((tmp_path / "count.txt").read_text().split()) < 5000
 
 
