@@ -5,12 +5,15 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from wavslm_core.cli.devices import AUTO, DeviceOption, usable_device
 from wavslm_core.errors import WavslmError
+
+if TYPE_CHECKING:
+    from wavslm_core.training.precision_proof import PrecisionProof
 
 LEAST_FREE_GB = 1
 
@@ -47,6 +50,9 @@ def doctor(
                 f"{verdict}: {outcome.unit} {outcome.first:.3f} → {outcome.last:.3f} "
                 f"on one batch in {steps} steps ({outcome.seconds:.1f} s)",
             )
+            _line("precision", str(outcome.precision))
+            for text in precision_table(outcome.proof):
+                _line("", text)
             if not outcome.learns:
                 problems.append(
                     f"the {outcome.what} of {recipe} does not learn one batch by heart: {steps} steps took "
@@ -58,15 +64,28 @@ def doctor(
     typer.echo("all is well")
 
 
+def precision_table(proof: PrecisionProof) -> list[str]:
+    """Return lines that say how far bf16 takes a batch from fp32, and how far rounding alone would."""
+    lines = [f"{'bf16 against fp32':<24}{'is off by':>10}{'rounding':>10}{'allowed':>10}"]
+    for row in proof.rows:
+        name = row.what if row.of == "loss" else f"{row.what}, {row.of}"
+        verdict = "  WRONG" if row.wrong else ""
+        numbers = "".join(f"{value:>10.2%}" for value in (row.error, row.rounding, row.allowed))
+        lines.append(f"{name:<24}{numbers}{verdict}")
+    return lines if proof.culprit is None else [*lines, f"first wrong: {proof.culprit}"]
+
+
 def _report_environment(runs_dir: Path) -> list[str]:
     """Print what is there and return what is wrong."""
     import soundfile
     import torch
 
+    from wavslm_core.launching.environment import describe_processor
     from wavslm_core.plugins import load
 
     _line("python", f"{sys.version.split()[0]} on {sys.platform}")
     _line("torch", f"{torch.__version__}, {torch.get_num_threads()} threads")
+    _line("processor", describe_processor())
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     _line("GPUs", ", ".join(names) or "none; runs use the CPU")
     _line("audio", f"libsndfile {soundfile.__libsndfile_version__}")

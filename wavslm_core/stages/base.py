@@ -8,6 +8,7 @@ import torch inside `run` only: listing and checking stages stays light.
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from wavslm_core.recipe import Recipe
 
+RESULTS_DIR = "results"
 TRAIN_CODEC = "put `- {run: train_codec}` before it or name a trained codec with `codec: {checkpoint: …}`"
 TRAIN_LM = "put `- {run: train_lm}` before it or name a trained model with its `speech_lm`"
 """What to do when a stage has no codec, or no language model, to read."""
@@ -38,6 +40,15 @@ def tokenize_first(*splits: str) -> dict[str, str]:
     """Return what a config's `reads` says of the tokens of splits."""
     wanted = "" if set(splits) <= {"train", "valid"} else f", splits: [{', '.join(splits)}]"
     return {f"tokens/{split}": f"put `- {{run: tokenize{wanted}}}` before it" for split in splits}
+
+
+def read_results(run_dir: Path, stage: str) -> dict[str, Any]:
+    """Return what a stage of a run wrote as its results; nothing when there are none that can be read."""
+    try:
+        document = json.loads((run_dir / RESULTS_DIR / f"{stage}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 class Stage(ABC, Generic[StageConfigT]):
@@ -68,7 +79,7 @@ class Stage(ABC, Generic[StageConfigT]):
 
     def results_file(self, context: StageContext) -> Path:
         """Return where `write_results` writes."""
-        return context.run_dir / "results" / f"{self.name_in(context)}.json"
+        return context.run_dir / RESULTS_DIR / f"{self.name_in(context)}.json"
 
     def left_results(self, context: StageContext) -> bool:
         """Return whether what this stage leaves is still there; a finished stage runs again if not."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -13,12 +14,22 @@ from wavslm_core.evaluation.metric_choice import MetricChoices, metric_configs
 from wavslm_core.evaluation.speaking_config import ChunkAheadConfig, ContinuationsConfig
 from wavslm_core.facts import chunk_ahead_problem
 from wavslm_core.run_context import StageContext
-from wavslm_core.stages.base import TRAIN_CODEC, TRAIN_LM, Stage, streamed_roles, tokenize_first
+from wavslm_core.stages.base import (
+    TRAIN_CODEC,
+    TRAIN_LM,
+    Stage,
+    read_results,
+    streamed_roles,
+    tokenize_first,
+)
 
 if TYPE_CHECKING:
     from wavslm_core.codec import Codec
+    from wavslm_core.evaluation.agreement import Disagreement
     from wavslm_core.recipe import Recipe
     from wavslm_core.speech_lm import SpeechLM
+
+logger = logging.getLogger(__name__)
 
 
 class EvaluateConfig(StageConfig):
@@ -101,8 +112,33 @@ class Evaluate(Stage[EvaluateConfig]):
             )
         if self.config.speech_lm is not None:
             results["speech_lm"] = self.config.speech_lm
+        results["disagreements"] = [found.to_dict() for found in self._disagreements(context, results)]
+        for found in results["disagreements"]:
+            logger.warning("%s", found["text"])
         results["seconds"] = time.monotonic() - started
         self.write_results(context, results)
+
+    def _disagreements(self, context: StageContext, results: dict[str, Any]) -> list[Disagreement]:
+        """Compare with what the stages said that trained what is scored here."""
+        from wavslm_core.evaluation.agreement import find_disagreements
+
+        if self.config.split != "valid" or context.rank > 0:
+            return []
+        scores = {"train_codec": results["codec"]["metrics"]}
+        if self.config.speech_lm is None and "language_model" in results:
+            language = results["language_model"]
+            bits, interval, count = (language[key] for key in ("bits_per_token", "interval", "utterances"))
+            scores["train_lm"] = {"bits_per_token": {"mean": bits, "interval": interval, "count": count}}
+        found: dict[str, list[Disagreement]] = {}
+        for name, config in context.recipe.named_stages():
+            if name == self.name_in(context):
+                break
+            run = config.registered_name()
+            if run in scores:
+                trained = read_results(context.run_dir, name)
+                # Of several that trained the same, the last one left what is scored.
+                found[run] = find_disagreements(name, trained, scores[run])
+        return [disagreement for several in found.values() for disagreement in several]
 
     def left_results(self, context: StageContext) -> bool:
         return self.results_file(context).exists()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from wavslm_core.codec import Codec
     from wavslm_core.recipe import Recipe
+    from wavslm_core.training.config import TrainingConfig
+    from wavslm_core.training.precision import ChosenPrecision
+    from wavslm_core.training.precision_proof import PrecisionProof
     from wavslm_core.training.task import Task
 
 UTTERANCES = 4
@@ -43,6 +46,10 @@ class Overfitting:
     first: float
     last: float
     seconds: float
+    proof: PrecisionProof
+    """What bf16 does to the batch on this machine."""
+    precision: ChosenPrecision
+    """What the stage would train in."""
 
     @property
     def learns(self) -> bool:
@@ -72,9 +79,7 @@ def overfit(
             # The first step through codes: what comes before is a warm-up.
             step = config.continuous_steps
             with closing(task):
-                yield _descend(
-                    "codec", "loss", task.modules.values(), partial(_loss, task, step), config.lr, steps
-                )
+                yield _descend("codec", "loss", task.parts, partial(_loss, task, step), config, steps)
         elif isinstance(config, TrainLmConfig):
             found = True
             codec = codec or _codec(context)
@@ -119,29 +124,36 @@ def _language_model(stage: TrainLm, codec: Codec, context: StageContext, steps: 
     def bits() -> Tensor:
         return -model.log_probs(tokens_BT, lengths=token_lengths)[predicted_BT].mean() / math.log(2)
 
-    return _descend("LM", "bits per token", [model], bits, stage.config.lr, steps)
+    parts = {"backbone": model.backbone, "head": model.head}
+    return _descend("LM", "bits per token", parts, bits, stage.config, steps)
 
 
 def _descend(
     what: str,
     unit: str,
-    modules: Iterable[nn.Module],
+    parts: Mapping[str, nn.Module],
     loss: Callable[[], Any],
-    lr: float,
+    config: TrainingConfig,
     steps: int,
 ) -> Overfitting:
     import torch
 
     from wavslm_core.data.progress import progress_bar
+    from wavslm_core.training.precision import choose_precision
+    from wavslm_core.training.precision_proof import prove
 
     began = time.monotonic()
-    parameters = [p for module in modules for p in module.train().parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=lr)
+    parameters = [p for part in parts.values() for p in part.parameters() if p.requires_grad]
+    for part in parts.values():
+        part.train(any(p.requires_grad for p in part.parameters()))
+    device = parameters[0].device
+    proof = prove(partial(_seeded, loss), parts, device=device)
+    precision = choose_precision(config.precision, device, proofs=lambda: [proof])
+    optimizer = torch.optim.AdamW(parameters, lr=config.lr)
     first = last = math.nan
     with progress_bar(f"overfit {what}", total=steps, unit="steps") as advance:
         for step in range(steps + 1):
-            torch.manual_seed(0)
-            value = loss()
+            value = _seeded(loss)
             last = value.item()
             if step == 0:
                 first = last
@@ -151,4 +163,11 @@ def _descend(
                 torch.nn.utils.clip_grad_norm_(parameters, 1.0)
                 optimizer.step()
                 advance(1)
-    return Overfitting(what, unit, first, last, time.monotonic() - began)
+    return Overfitting(what, unit, first, last, time.monotonic() - began, proof, precision)
+
+
+def _seeded(loss: Callable[[], Tensor]) -> Tensor:
+    import torch
+
+    torch.manual_seed(0)
+    return loss()

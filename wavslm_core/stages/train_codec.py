@@ -40,19 +40,19 @@ class TrainCodec(Stage[TrainCodecConfig]):
 
         memory = PeakMemory(context.device)
         codec = self.build_codec(context)
-        state = fit(self.build_task(codec, context), self.config, context, stage=self.name_in(context))
+        task = self.build_task(codec, context)
+        state = fit(task, self.config, context, stage=self.name_in(context))
         if context.rank == 0:
-            self._leave(codec, state, context, peak_memory_bytes=memory.bytes())
+            about = {"valid_utterances": task.valid_utterances, "peak_memory_bytes": memory.bytes()}
+            self._leave(codec, state, context, about)
         context.processes.barrier()
 
-    def _leave(
-        self, codec: Codec, state: TrainState, context: StageContext, *, peak_memory_bytes: int | None
-    ) -> None:
+    def _leave(self, codec: Codec, state: TrainState, context: StageContext, about: dict[str, Any]) -> None:
         codec.eval().save(context.codec_dir)
         parameters = {role: sum(p.numel() for p in getattr(codec, role).parameters()) for role in CODEC_ROLES}
         seconds = round(state.tokens / codec.facts.token_rate_hz, 1)
         results = {"parameters": parameters, "audio_seconds": seconds, **state.results()}
-        self.write_results(context, {**results, "peak_memory_bytes": peak_memory_bytes})
+        self.write_results(context, results | about)
 
     def build_codec(self, context: StageContext) -> Codec:
         """Return the codec to start from, in which every random weight follows from the recipe's seed."""
@@ -90,6 +90,7 @@ class TrainCodec(Stage[TrainCodecConfig]):
             "batch": f"{config.batch_size} × {config.crop_seconds:g} s",
             "hours of audio": round(seconds / 3600, 2),
             "tokens": round(seconds * recipe.codec_facts().token_rate_hz),
+            "precision": config.precision_plan,
         }
         if config.freeze:
             plan["frozen"] = ", ".join(config.freeze)

@@ -89,7 +89,8 @@ class TrainLm(Stage[TrainLmConfig]):
             model.save(context.speech_lm_dir)
             parameters = sum(p.numel() for p in model.parameters())
             results = {"parameters": parameters, "control": config.control, **state.results()}
-            self.write_results(context, {**results, "peak_memory_bytes": memory.bytes()})
+            results |= {"valid_utterances": task.valid_utterances, "peak_memory_bytes": memory.bytes()}
+            self.write_results(context, results)
         context.processes.barrier()
 
     def build_model(self, codec: Codec, context: StageContext) -> SpeechLM:
@@ -120,6 +121,7 @@ class TrainLm(Stage[TrainLmConfig]):
             "batch": f"{config.batch_size} × {config.crop_tokens} tokens",
             "tokens at most": tokens,
             "keeps": f"{config.select} weights",
+            "precision": config.precision_plan,
         }
         if config.control != "none":
             plan["control"] = config.control

@@ -120,6 +120,15 @@ class CodecTask(Task):
         return {role: getattr(self.codec, role) for role in CODEC_ROLES if role not in self.config.freeze}
 
     @property
+    def parts(self) -> dict[str, nn.Module]:
+        return {role: getattr(self.codec, role) for role in CODEC_ROLES}
+
+    @property
+    def valid_utterances(self) -> int:
+        """How many utterances `validate` scores."""
+        return len(self._valid_ids)
+
+    @property
     def device(self) -> torch.device:
         return next(self.codec.parameters()).device
 

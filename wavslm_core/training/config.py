@@ -42,7 +42,9 @@ class TrainingConfig(StageConfig):
     clip_norm: float = Field(default=5.0, gt=0)
     """Gradients are scaled down to this norm."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Autocast; `auto` is bf16 where the device computes it natively and fp32 elsewhere."""
+    """Arithmetic of training steps. `auto` is bf16 where the device computes it natively and a batch through
+    the parts proves it right, and fp32 elsewhere; `bf16` refuses to train where it is wrong. Validation, and
+    all that is shown and left, is fp32."""
     validate_every: int = Field(default=500, gt=0)
     """Steps between validations; one is always made at the end."""
     checkpoint_every: int = Field(default=500, gt=0)
@@ -81,6 +83,16 @@ class TrainingConfig(StageConfig):
     def micro_batch_size(self) -> int:
         """Items that pass through the model at once, in all processes together."""
         return self.batch_size // self.accumulate
+
+    @property
+    def precision_plan(self) -> str:
+        """What `--dry-run` says of the arithmetic."""
+        how = {
+            "auto": "trains in bf16 if this machine does and the parts prove it right, else in fp32",
+            "bf16": "trains in bf16, once the parts prove it right",
+            "fp32": "trains in fp32",
+        }
+        return f"{how[self.precision]}; validates in fp32"
 
     def seed_in(self, context: StageContext) -> int:
         """Return what every random number of this stage follows from."""

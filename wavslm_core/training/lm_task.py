@@ -95,6 +95,11 @@ class LanguageModelTask(Task):
         return {"backbone": self.model.backbone, "head": self.model.head}
 
     @property
+    def valid_utterances(self) -> int:
+        """How many utterances `validate` scores."""
+        return len(self._valid_ids)
+
+    @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 

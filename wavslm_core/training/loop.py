@@ -31,7 +31,8 @@ from wavslm_core.training.optimizers import (
     scale_and_clip,
     set_learning_rate,
 )
-from wavslm_core.training.precision import autocast
+from wavslm_core.training.precision import choose_precision
+from wavslm_core.training.precision_proof import PrecisionProof, autocast, prove
 from wavslm_core.training.progress import TrainingProgress
 from wavslm_core.training.randomness import seed_torch
 from wavslm_core.training.schedules import Schedule, build_schedule
@@ -101,6 +102,8 @@ class _Fit:
         ):
             if start_step:
                 progress.note(f"continuing from step {start_step}")
+            if start_step < config.steps:
+                self.choose_precision(progress)
             while True:
                 if self.processes.any(context.stop_requested()):
                     self.save(tracker)
@@ -124,6 +127,41 @@ class _Fit:
                     self.log(step, tracker)
         self.select()
         return self.state
+
+    def choose_precision(self, progress: TrainingProgress) -> None:
+        """Decide in which arithmetic to train, and say so. Raises: TrainingError."""
+        known = self.state.precision
+        self.state.precision = chosen = choose_precision(
+            self.config.precision,
+            self.context.device,
+            proofs=self.precision_proofs,
+            known=known,
+            processes=self.processes,
+        )
+        if known is not None and known.trained != chosen.trained:
+            logger.warning(
+                "until step %d this was trained in %s, on %s; it goes on in %s, on %s",
+                *(self.state.step, known.trained, known.on, chosen.trained, chosen.on),
+            )
+        progress.note(str(chosen))
+
+    def precision_proofs(self) -> Iterator[PrecisionProof]:
+        """Try bf16 on the next batch and on the last, where what begins later, such as codes, is on."""
+        for module in self.task.modules.values():
+            module.train()
+        for step in sorted({self.state.step, self.config.steps - 1}):
+
+            def loss(step: int = step) -> torch.Tensor:
+                seed_torch(self.seed, "train", step, 0, self.context.rank)
+                return self.parallel.forward(lambda: self.task.loss(step, 0).loss)
+
+            yield prove(
+                loss,
+                self.task.parts,
+                device=self.context.device,
+                processes=self.processes,
+                pass_context=lambda: self.parallel.exchanging(False),
+            )
 
     def is_due(self, every: int) -> bool:
         return self.state.due(every, steps=self.config.steps)
@@ -196,7 +234,8 @@ class _Fit:
             outputs.append(self.task.loss(self.state.step, micro_batch))
             return outputs[0].loss
 
-        with autocast(self.config.precision, self.context.device):
+        assert self.state.precision is not None
+        with autocast(self.state.precision.trained, self.context.device):
             # A wrapper may hand the loss on in its own way.
             loss_tensor = self.parallel.forward(loss)
         outputs[0].loss = loss_tensor
@@ -241,7 +280,8 @@ class _Fit:
         self.logged_at, self.tokens_since_log = now, 0
 
     def validate(self, tracker: Tracker, progress: TrainingProgress) -> None:
-        with self.not_training("validate"), autocast(self.config.precision, self.context.device):
+        # No autocast: what is compared and selected is the model as it is shipped.
+        with self.not_training("validate"):
             found = self.parallel.evaluate(self.task.validate)
             valid = {name: float(value) for name, value in found.items()}
         tracker.scalars("valid", self.state.step, valid)
@@ -261,7 +301,6 @@ class _Fit:
             raise Pruned(f"{self.stage} is behind others at step {step} of {self.config.steps}")
 
     def show(self, tracker: Tracker) -> None:
-        # No autocast: what is shown comes from the model as it is shipped.
         with self.not_training("show"):
             self.parallel.evaluate(
                 lambda: self.task.show(tracker, self.state.step) if tracker.writes else None

@@ -1,20 +1,31 @@
-"""Which numbers a device multiplies fast: autocast to bf16 only where it is native.
+"""Which arithmetic a training stage multiplies in: bf16 where that was proven on its parts, else fp32.
 
-fp16 is left out on purpose: it needs loss scaling, and CPUs have no kernels worth using for it.
+Only training is ever computed in bf16. What validates, is selected, shown and shipped is fp32. fp16 is left
+out on purpose: it needs loss scaling, and CPUs have no kernels worth using for it.
 """
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+import logging
+import math
+import platform
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
+
+from wavslm_core.processes import ALONE, Processes
+from wavslm_core.training.guard import TrainingError
+from wavslm_core.training.precision_proof import Arithmetic, PrecisionProof
+
+logger = logging.getLogger(__name__)
 
 Precision = Literal["auto", "fp32", "bf16"]
 
 
 def multiplies_bf16(device: torch.device) -> bool:
-    """Return whether the device multiplies bf16 natively: CPUs with AVX512-BF16 or AMX, GPUs since Ampere."""
+    """Return whether the device claims to multiply bf16: CPUs with AVX512-BF16 or AMX, GPUs since Ampere."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
@@ -24,9 +35,63 @@ def multiplies_bf16(device: torch.device) -> bool:
     return False
 
 
-def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
-    """Return a fresh context under which forward passes run in the wanted precision."""
-    wanted = precision == "bf16" or (precision == "auto" and multiplies_bf16(device))
-    if not wanted:
-        return nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
+def describe_arithmetic(device: torch.device) -> str:
+    """Return what decides which kernels run: where this is the same, so is what was proven."""
+    if device.type == "cuda":
+        return f"torch {torch.__version__} on {torch.cuda.get_device_name(device)}"
+    kind = torch.backends.cpu.get_cpu_capability()
+    amx = " with AMX" if getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)() else ""
+    return f"torch {torch.__version__} on {device.type} {platform.machine()} {kind}{amx}"
+
+
+@dataclass(frozen=True)
+class ChosenPrecision:
+    """In which arithmetic a stage trains, and why."""
+
+    trained: Arithmetic
+    why: str
+    on: str = ""
+    """See `describe_arithmetic`."""
+    proof: list[dict[str, Any]] = field(default_factory=list)
+    """The rows of the proof, if there was one."""
+    validated: Arithmetic = "fp32"
+
+    def __str__(self) -> str:
+        return f"training in {self.trained} ({self.why}), validation in {self.validated}"
+
+
+def choose_precision(
+    asked: Precision,
+    device: torch.device,
+    *,
+    proofs: Callable[[], Iterable[PrecisionProof]],
+    known: ChosenPrecision | None = None,
+    processes: Processes = ALONE,
+) -> ChosenPrecision:
+    """Return in which arithmetic to train; `known` is what was chosen before an interruption.
+
+    A run goes on as it began, bit for bit, where the same kernels run; elsewhere it is chosen anew. All
+    processes choose the same. Raises: TrainingError when bf16 was asked for and is wrong here.
+    """
+    here = describe_arithmetic(device)
+    if known is not None and not processes.any(known.on != here):
+        return known
+    if asked == "fp32":
+        return ChosenPrecision("fp32", "as asked", here)
+    if asked == "auto" and processes.any(not multiplies_bf16(device)):
+        return ChosenPrecision("fp32", "this device does not multiply bf16", here)
+    rows: list[dict[str, Any]] = []
+    for proof in proofs():
+        rows += [row.to_dict() for row in proof.rows]
+        found = proof.culprit
+        if found is not None and asked == "bf16":
+            raise TrainingError(
+                f"precision: bf16 was asked for, but {found} on this machine ({here}). "
+                "Set `precision: fp32`, or `auto`, which takes bf16 only where it is right"
+            )
+        if found is not None:
+            logger.warning("%s in bf16 (%s): training in fp32 instead", found, here)
+            return ChosenPrecision("fp32", f"bf16 is wrong here: {found}", here, rows)
+    worst = max((row["error"] for row in rows), default=math.nan)
+    why = f"as right as rounding allows: at most {worst:.1%} from fp32"
+    return ChosenPrecision("bf16", why, here, rows)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
+from wavslm_core.training.precision import ChosenPrecision
+
 
 @dataclass
 class TrainState:
@@ -29,6 +31,8 @@ class TrainState:
     tokens: int = 0
     seconds: float = 0.0
     """Time spent in training steps, in all processes that worked on the run."""
+    precision: ChosenPrecision | None = None
+    """Chosen before the first step; a run that goes on where the same kernels run keeps it."""
 
     def due(self, every: int, *, steps: int) -> bool:
         """Return whether something that happens every so many steps, and after the last, is due."""
@@ -58,6 +62,7 @@ class TrainState:
             "selected_step": self.selected_step,
             "valid": self.best_valid if is_best else self.valid,
             "valid_last": self.valid,
+            "precision": None if self.precision is None else asdict(self.precision),
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -65,4 +70,5 @@ class TrainState:
 
     @classmethod
     def from_state_dict(cls, state: dict[str, Any]) -> Self:
-        return cls(**state)
+        precision = state.get("precision")
+        return cls(**state | {"precision": None if precision is None else ChosenPrecision(**precision)})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,7 @@ class Task(ABC):
     uninterrupted one would have seen. Randomness comes from torch's global generator, which the loop seeds
     anew before each micro-batch, validation and picture; Python's and NumPy's generators are not seeded.
     The loop switches `modules` between train and eval mode, turns gradients off for `validate` and `show`,
-    and runs `loss` and `validate` under autocast.
+    and runs `loss`, and nothing else, under autocast.
     """
 
     reaches_all_weights = False
@@ -46,6 +46,11 @@ class Task(ABC):
     @abstractmethod
     def modules(self) -> dict[str, nn.Module]:
         """Everything whose state belongs into a checkpoint, by name."""
+
+    @property
+    def parts(self) -> Mapping[str, nn.Module]:
+        """What a loss passes through, by name, in that order: `modules`, and others that are not trained."""
+        return self.modules
 
     @abstractmethod
     def loss(self, step: int, micro_batch: int) -> LossOutput:

@@ -99,11 +99,12 @@ class PackedDepthwise(nn.Module):
 
 
 def depthwise_fft(x_BTD: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Convolve (B, T+K−1, D) with a depthwise kernel (D,1,K) without padding, to (B,T,D), in fp32."""
+    """Convolve (B, T+K−1, D) with a depthwise kernel (D,1,K) without padding to (B,T,D), in fp32 at least."""
     frames = x_BTD.shape[1]
+    exact = torch.promote_types(torch.promote_types(x_BTD.dtype, weight.dtype), torch.float32)
     size = _fast_fft_size(frames)
-    spectrum_BDF = torch.fft.rfft(x_BTD.transpose(1, 2).float(), size)
-    kernel_DF = torch.fft.rfft(weight[:, 0].float(), size)
+    spectrum_BDF = torch.fft.rfft(x_BTD.transpose(1, 2).to(exact), size)
+    kernel_DF = torch.fft.rfft(weight[:, 0].to(exact), size)
     y_BDT = torch.fft.irfft(spectrum_BDF * kernel_DF.conj(), size)[..., : frames - weight.shape[-1] + 1]
     y_BTD = y_BDT.transpose(1, 2)
     return (y_BTD if bias is None else y_BTD + bias).to(x_BTD.dtype)

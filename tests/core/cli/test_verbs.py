@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -309,6 +310,10 @@ def test_doctor_tells_what_learns_from_what_does_not(
     assert well.returncode == 0, well.stdout + well.stderr
     assert "codec       learns: loss" in well.stdout
     assert "LM          learns: bits per token" in well.stdout
+    assert re.search(r"precision   training in (fp32|bf16) \(.*\), validation in fp32", well.stdout)
+    # The codec's three parts, the language model's two, and their losses.
+    rows = re.findall(r"^ +(\w+)(?:, \w+)? +\d+\.\d\d% +\d+\.\d\d% +\d+\.\d\d%$", well.stdout, re.MULTILINE)
+    assert {"encoder", "quantizer", "decoder", "backbone", "head", "loss"} == set(rows), well.stdout
     assert well.stdout.endswith("all is well\n")
     ill = run("wavslm", "doctor", small_recipe, "--steps", "1", cwd=tmp_path)
     assert ill.returncode == 2

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from wavslm_core.recipe import Recipe
 from wavslm_core.run_context import StageContext
 from wavslm_core.stages.evaluate import Evaluate, EvaluateConfig
 from wavslm_core.stages.generate import Generate, GenerateConfig
 from wavslm_core.stages.report import Report, ReportConfig
+from wavslm_core.training.precision import ChosenPrecision
 
 VOID = {"meta", "img", "br", "hr", "link", "input", "source"}
 
@@ -109,6 +114,44 @@ def test_every_stage_of_a_kind_is_shown(with_model: StageContext, tmp_path: Path
     assert re.findall(r'<th scope="row">(\w+)</th>', codebook) == ["train", "valid"]
 
 
+def test_the_arithmetic_of_each_stage_is_told(with_model: StageContext) -> None:
+    chosen = ChosenPrecision("bf16", "as right as rounding allows", "torch 2 on a CPU")
+    rows = [{"what": "head", "of": "gradient", "error": 0.0123, "rounding": 0.0122, "allowed": 0.05}]
+    results = {"precision": asdict(replace(chosen, proof=rows))}
+    folder = with_model.run_dir / "results"
+    (folder / "train_lm.json").write_text(json.dumps(results))
+    (with_model.run_dir / "stages.json").write_text(json.dumps({"train_lm": {"status": "finished"}}))
+    text = report(with_model)
+    check_self_contained(text)
+    for shown in ("Arithmetic by stage", "torch 2 on a CPU", "bf16 against fp32 in train_lm", "1.23%"):
+        assert shown in text
+
+
+def test_stages_that_disagree_are_warned_of_above_all_numbers(
+    with_model: StageContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    document = with_model.recipe.to_dict()
+    document["stages"] = [{"run": "train_codec", "steps": 1}, {"run": "evaluate"}]
+    context = replace(with_model, recipe=Recipe.from_dict(document).resolve(), stage_name="evaluate")
+    options = EvaluateConfig(metrics=("mel_distance",))
+    Evaluate(options).run(context)
+    results = context.run_dir / "results"
+    evaluated = json.loads((results / "evaluate.json").read_text())
+    assert evaluated["disagreements"] == []
+    true = evaluated["codec"]["metrics"]["mel_distance"]["mean"]
+    for factor, disagree in ((1.001, False), (10.0, True)):
+        trained = {"valid": {"mel_distance": factor * true}, "valid_utterances": 6}
+        (results / "train_codec.json").write_text(json.dumps(trained))
+        caplog.clear()
+        Evaluate(options).run(context)
+        text = report(context)
+        check_self_contained(text)
+        assert ("mel_distance was" in caplog.text) is disagree
+        assert ('role="alert"' in text) is disagree
+    assert text.index('role="alert"') < text.index('class="tile"')
+    assert "when train_codec validated what it left, and is" in text
+
+
 def test_codec_alone(codec_only: StageContext) -> None:
     Evaluate(EvaluateConfig(utterances=2, metrics=("mel_distance",))).run(codec_only)
     text = report(codec_only)
@@ -122,8 +165,6 @@ def test_empty_run(codec_only: StageContext) -> None:
 
 
 def test_what_comes_from_a_run_is_escaped(with_model: StageContext) -> None:
-    import json
-
     Generate(GenerateConfig(prompts=1, prompt_seconds=1.0, new_seconds=0.5, continuations=1)).run(with_model)
     sample = next((with_model.run_dir / "samples").glob("*/sample.json"))
     document = json.loads(sample.read_text(encoding="utf-8"))

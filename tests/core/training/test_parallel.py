@@ -175,6 +175,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         ddp_again=runs.lm("one-then-ddp"),
         fsdp_again=runs.lm("one-then-fsdp", parallel="fsdp"),
         nan=runs.lm("nan-2", nan_at=[1, 3]),
+        bf16_ddp=runs.lm("bf16-ddp", options={"precision": "bf16", "steps": 3}),
+        bf16_fsdp=runs.lm("bf16-fsdp", parallel="fsdp", options={"precision": "bf16", "steps": 3}),
         codec=runs.stage("codec-2", CODEC_STAGE),
         k_means=runs.stage("k-means-2", CODEC_STAGE, recipe=k_means),
         k_means_fsdp=runs.stage("k-means-fsdp", CODEC_STAGE, recipe=k_means, parallel="fsdp"),
@@ -308,6 +310,20 @@ def test_a_damaged_shard_is_named_and_the_checkpoint_before_is_used(runs: Runs) 
     (checkpoints.path("step", 13) / "about.pt").unlink()
     with pytest.raises(CheckpointError, match=r"no checkpoint .*step-00000013\.shards/about\.pt does not"):
         checkpoints.latest()
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp"])
+def test_processes_prove_their_precision_together(runs: Runs, name: str) -> None:
+    chosen = [both["results"]["precision"] for both in runs.both[f"bf16_{name}"]]
+    assert chosen[0] == chosen[1]
+    assert (chosen[0]["trained"], chosen[0]["validated"]) == ("bf16", "fp32")
+    assert {(row["what"], row["of"]) for row in chosen[0]["proof"]} >= {
+        ("backbone", "gradient"),
+        ("head", "gradient"),
+        ("loss", "loss"),
+    }
+    # Not the same arithmetic as that of fp32, but near it.
+    assert_close(runs.losses(f"bf16-{name}"), runs.losses("one")[:3], limit=0.05)
 
 
 def test_what_is_not_finite_in_one_process_skips_the_step_in_all(runs: Runs) -> None:

@@ -10,7 +10,6 @@ import torch
 
 from wavslm_core.training.config import TrainingConfig
 from wavslm_core.training.optimizers import build_optimizer, set_learning_rate
-from wavslm_core.training.precision import Precision, autocast, multiplies_bf16
 from wavslm_core.training.randomness import seed_from
 from wavslm_core.training.schedules import build_schedule
 
@@ -65,16 +64,6 @@ def test_groups_keep_their_own_rate_and_decay() -> None:
     assert set_learning_rate(optimizer, 0.5) == pytest.approx(0.05)
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.05, 0.25])
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.2, 0.0]
-
-
-def test_autocast_follows_the_config() -> None:
-    device = torch.device("cpu")
-    x = torch.ones(2, 2)
-    native = torch.bfloat16 if multiplies_bf16(device) else torch.float32
-    expected: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "auto": native}
-    for precision, dtype in expected.items():
-        with autocast(precision, device):
-            assert (x @ x).dtype == dtype
 
 
 def test_seeds_depend_on_every_part_of_the_key() -> None:

@@ -28,6 +28,7 @@ def about(files: RunFiles, recipe: Recipe) -> str:
     return section(
         "How it was made",
         _times(files),
+        _precision(files),
         _parameters(recipe),
         details("Recipe, resolved", code(text)),
         details("Environment", group("facts", [table(["", ""], environment)])),
@@ -44,6 +45,26 @@ def _times(files: RunFiles) -> str:
     if len(rows) > 1:
         rows.append(["together", spell_seconds(total_s)])
     return table(["stage", "time"], rows, caption="Time by stage, without this report")
+
+
+def _precision(files: RunFiles) -> str:
+    """Return in which arithmetic each stage trained and validated, and how far bf16 was from fp32."""
+    rows, proofs = [], ""
+    for stage, results in files.trainings.items():
+        found = results["precision"]
+        rows.append([stage, *(str(found.get(key, "")) for key in ("trained", "validated", "why", "on"))])
+        measured = [
+            [row["what"], row["of"], *(_percent(row[key]) for key in ("error", "rounding", "allowed"))]
+            for row in found.get("proof", [])
+        ]
+        header = ["", "", "off by", "rounding alone", "allowed"]
+        proofs += details(f"bf16 against fp32 in {stage}", table(header, measured)) if measured else ""
+    caption = "Arithmetic by stage; all that is shown, scored and left is computed in fp32"
+    return table(["stage", "trained", "validated", "", "on"], rows, caption=caption) + proofs if rows else ""
+
+
+def _percent(value: float | None) -> str:
+    return "not a number" if value is None else f"{value:.2%}"
 
 
 def stage_seconds(stages: Mapping[str, Any]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from wavslm_core.evaluation.report.about import about
 from wavslm_core.evaluation.report.html import page
 from wavslm_core.evaluation.report.pictures import codes, curves, samples
 from wavslm_core.evaluation.report.run_files import RunFiles
-from wavslm_core.evaluation.report.scores import headline, score_tables
+from wavslm_core.evaluation.report.scores import headline, score_tables, warnings
 
 if TYPE_CHECKING:
     from wavslm_core.recipe import Recipe
@@ -19,6 +19,7 @@ def build_report(run_dir: Path, recipe: Recipe, *, samples_shown: int) -> str:
     """Return the HTML of a run's report. Sections for which the run holds nothing are left out."""
     files = RunFiles.read(run_dir)
     sections = [
+        warnings(files),
         headline(files),
         samples(files, most=samples_shown),
         score_tables(files),

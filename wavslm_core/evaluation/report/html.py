@@ -66,6 +66,10 @@ def paragraph(text: str, *, quiet: bool = False) -> str:
     return f'<p class="quiet">{escape(text)}</p>' if quiet else f"<p>{escape(text)}</p>"
 
 
+def warning(text: str) -> str:
+    return f'<p class="warning" role="alert">{escape(text)}</p>'
+
+
 def tile(label: str, value: str, note: str = "") -> str:
     """Return one headline number."""
     tail = f'<div class="note">{escape(note)}</div>' if note else ""

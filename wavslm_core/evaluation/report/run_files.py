@@ -25,17 +25,22 @@ class RunFiles:
     environment: dict[str, Any] = field(default_factory=dict)
     stages: dict[str, Any] = field(default_factory=dict)
     metrics: list[dict[str, Any]] = field(default_factory=list)
+    trainings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Stage → results of each stage that trained, in the order in which they ran."""
     samples: dict[str, list[Sample]] = field(default_factory=dict)
     """Stage → samples of each `generate`, in the recipe's order."""
 
     @classmethod
     def read(cls, run_dir: Path) -> RunFiles:
         results = run_dir / "results"
+        stages = _json(run_dir / "stages.json")
+        documents = {stage: _json(results / f"{stage}.json") for stage in stages}
         return cls(
             run_dir=run_dir,
             evaluations=_results(results, "evaluate"),
             environment=_json(run_dir / "environment.json"),
-            stages=_json(run_dir / "stages.json"),
+            stages=stages,
+            trainings={stage: found for stage, found in documents.items() if found.get("precision")},
             metrics=read_metrics(run_dir / METRICS_FILE),
             samples={
                 stage: _samples(run_dir / samples_folder(stage), document)

@@ -13,6 +13,7 @@ from wavslm_core.evaluation.report.html import (
     section,
     table,
     tile,
+    warning,
 )
 from wavslm_core.evaluation.report.run_files import RunFiles
 
@@ -66,6 +67,15 @@ def _verdict(language: dict[str, Any]) -> str:
         return f"{number(language['bits_per_second'], 0)} bits per second"
     gain = mark["bits_per_token"] - language["bits_per_token"]
     return f"{abs(gain):.2f} {'below' if gain > 0 else 'above'} {mark['name']}"
+
+
+def warnings(files: RunFiles) -> str:
+    """Return what makes the numbers below doubtful."""
+    return "".join(
+        warning(f"{stage}: {found['text']}")
+        for stage, evaluation in files.evaluations.items()
+        for found in evaluation.get("disagreements", [])
+    )
 
 
 def score_tables(files: RunFiles) -> str:
