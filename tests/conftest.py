@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from subprocess import PIPE, CompletedProcess, Popen
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -94,6 +96,31 @@ def small_run(small_recipe: Path) -> Path:
     assert done.returncode == 0, done.stderr
     (folder,) = (small_recipe.parent / "runs").glob("small-*")
     return folder
+
+
+@pytest.fixture
+def somebody_else() -> Callable[[], AbstractContextManager[None]]:
+    """Makes contexts inside which this process has the rights of a user who owns nothing."""
+    if os.geteuid() != 0:
+        pytest.skip("becoming somebody else needs root")
+
+    @contextmanager
+    def become() -> Iterator[None]:
+        os.seteuid(65534)
+        try:
+            yield
+        finally:
+            os.seteuid(0)
+
+    return become
+
+
+@pytest.fixture
+def shared_folder() -> Iterator[Path]:
+    """A folder that every user can enter and read."""
+    with TemporaryDirectory(prefix="wavslm-test-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 @pytest.fixture

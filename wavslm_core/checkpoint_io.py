@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from wavslm_core.checkpoint_documents import CONFIG_FILE
-from wavslm_core.data.atomic import replacing_folder
+from wavslm_core.data.atomic import refusal, replacing_folder
 from wavslm_core.errors import CheckpointError
 
 WEIGHTS_FILE = "model.safetensors"
@@ -59,11 +59,18 @@ def find_folder(reference: str | Path) -> Path:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file. Raises: CheckpointError when missing or truncated."""
+    """Return the tensors of a safetensors file.
+
+    Raises: CheckpointError when it is missing, truncated or may not be read.
+    """
     try:
-        return load_file(path)
+        # safetensors says of whatever it may not open that it does not exist.
+        with path.open("rb"):
+            return load_file(path)
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist; the checkpoint folder is incomplete") from None
+    except PermissionError as error:
+        raise CheckpointError(f"{path} cannot be read: {refusal(path, error)}") from None
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is truncated or damaged ({error}). Fetch or save it again") from None
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 Value = TypeVar("Value")
@@ -92,3 +94,15 @@ class Share:
 
 
 WHOLE = Share()
+
+
+def process_runs(pid: int) -> bool:
+    """Tell whether a process of this machine runs; one that only waits for its parent to notice does not."""
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except ProcessLookupError:
+        return False
+    except OSError:
+        # Somebody else's, or a system without /proc.
+        return True

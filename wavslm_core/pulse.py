@@ -17,6 +17,8 @@ from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from wavslm_core.data.atomic import replacing
+from wavslm_core.errors import DataError
 from wavslm_core.processes import WHOLE, Share
 
 PROGRESS_FILE = "progress.json"
@@ -106,12 +108,12 @@ class RunPulse(Pulse):
         )  # fmt: skip
 
     def _write(self, progress: Progress) -> None:
-        # The name is one that `remove_leftovers` knows.
-        beside = self.path.with_name(f".writing-{os.getpid()}-{self.path.name}")
+        if not self.path.parent.is_dir():
+            # Taken away meanwhile: not to be made again.
+            return
         # Neither a full disk nor a file server that is away ends a run that only wanted to tell.
-        with suppress(OSError):
+        with suppress(DataError), replacing(self.path, durable=False) as beside:
             beside.write_text(json.dumps(asdict(progress)) + "\n", encoding="utf-8")
-            beside.replace(self.path)
 
 
 def this_job() -> str | None:

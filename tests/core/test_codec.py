@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import stat
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -72,6 +76,27 @@ def test_save_and_load(tmp_path: Path, waveform: torch.Tensor) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["codec"]
 
 
+def test_a_colleague_may_read_what_is_saved(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        fake_codec().save(tmp_path / "codec")
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "codec").iterdir()}
+    assert modes == {"config.json": 0o644, "model.safetensors": 0o644}
+
+
+def test_weights_that_may_not_be_read_are_not_said_to_be_missing(
+    shared_folder: Path, somebody_else: Callable[[], AbstractContextManager[None]]
+) -> None:
+    fake_codec().save(shared_folder / "codec")
+    weights = shared_folder / "codec" / "model.safetensors"
+    weights.chmod(0o600)
+    said = f"{weights} cannot be read: Permission denied, {weights} belongs to root. Choose another folder"
+    with somebody_else(), pytest.raises(CheckpointError, match=said):
+        Codec.load(shared_folder / "codec")
+
+
 def test_truncated_weights(tmp_path: Path) -> None:
     fake_codec().save(tmp_path / "codec")
     weights = tmp_path / "codec" / "model.safetensors"
@@ -135,7 +160,7 @@ def test_a_save_that_fails_midway_puts_the_old_one_back(
     rename = Path.rename
 
     def failing(self: Path, target: Path) -> Path:
-        if target.name == "codec" and not self.name.startswith(".replaced-"):
+        if self.name.startswith(".writing-"):
             raise OSError("the file system went away")
         return rename(self, target)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -88,3 +89,13 @@ def test_beat_costs_next_to_nothing(tmp_path: Path) -> None:
     for done in range(20_000):
         pulse.beat(stage="train_lm", done=done, total=20_001, loss=1.0)
     assert (time.process_time() - began) / 20_000 < 50e-6
+
+
+def test_tells_nothing_through_a_link(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.txt"
+    mine.write_text("precious")
+    for name in (f".writing-{os.getpid()}-progress.json", "progress.json"):
+        (tmp_path / name).symlink_to(mine)
+    RunPulse(tmp_path / "progress.json").beat(stage="train_lm", done=1, total=3)
+    assert told(tmp_path / "progress.json").done == 1
+    assert mine.read_text() == "precious"

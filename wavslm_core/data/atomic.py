@@ -1,24 +1,38 @@
 """Files and folders that are either whole or absent: written beside their place, flushed to disk, renamed.
 
-What a killed process leaves beside is recognised by its name; `remove_leftovers` clears it away.
+What a killed process leaves beside is recognised by its name; `remove_leftovers` clears it away. Files that
+have to be written where they stand, such as locks and logs, are opened with `open_in_place`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
+import hashlib
 import json
 import os
+import re
 import shutil
+import socket
+import stat
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from wavslm_core.errors import DataError, WavslmError
+from wavslm_core.processes import process_runs
 
 _NEW, _OLD = ".writing-", ".replaced-"
-_TAG_LENGTH = 8
+_LEFTOVER = re.compile(
+    r"\.(writing|replaced)-((?P<machine>[0-9a-f]{6})-(?P<pid>[0-9a-f]+)-)?[0-9a-f]{8}(-|$)"
+)
+_SHORT_NAME_BYTES = 128
+"""Any file system has room for that."""
+IN_FLIGHT_S = 600.0
+"""What was written to more recently may be that of a living process on another machine."""
 
 Unwritable = Callable[[Path, Exception], WavslmError]
 """Makes the error for a path that could not be written of what went wrong."""
@@ -26,36 +40,66 @@ Unwritable = Callable[[Path, Exception], WavslmError]
 
 def unwritable(path: Path, error: Exception) -> DataError:
     """Return the error for a file that could not be written, with what to do about it."""
+    return DataError(f"cannot write {path}: {refusal(path, error)}; what stood there before is unchanged")
+
+
+def refusal(path: Path, error: Exception) -> str:
+    """Return why the system refused to open a path, and what to do about it."""
     reason = getattr(error, "strerror", None) or str(error)
+    code = getattr(error, "errno", None)
     if isinstance(error, FileExistsError | NotADirectoryError):
         reason = f"{error.filename or path.parent} is a file, not a folder"
-    return DataError(
-        f"cannot write {path}: {reason}. Free some space or choose a folder that can be "
-        "written; what stood there before is unchanged"
-    )
+    if code == errno.ELOOP:
+        return f"{path.name} is a link, and nothing is written through links. Remove it"
+    if code == errno.ENAMETOOLONG:
+        return f"{reason} ({len(os.fsencode(path.name))} bytes). Shorten it"
+    if code in (errno.EACCES, errno.EPERM):
+        return f"{reason}{_whose(path)}. Choose another folder, or have its permissions mended"
+    return f"{reason}. Free some space or choose a folder that can be written"
+
+
+def _whose(path: Path) -> str:
+    """Return in words whose a path is, or else the folder that it is or would be in, unless the user's."""
+    with contextlib.suppress(ImportError, OSError, KeyError):
+        import pwd
+
+        for place in [place for place in (path, *path.absolute().parents) if os.path.lexists(place)][:2]:
+            owner = place.lstat().st_uid
+            if owner != os.geteuid():
+                return f", {place} belongs to {pwd.getpwuid(owner).pw_name}"
+    return ""
 
 
 @contextlib.contextmanager
-def replacing(path: Path, *, error: Unwritable = unwritable) -> Iterator[Path]:
-    """Yield a path beside `path` to write a file to; it takes the place of `path` when the block succeeds.
+def replacing(path: Path, *, error: Unwritable = unwritable, durable: bool = True) -> Iterator[Path]:
+    """Yield an empty file beside `path` to write to; it takes the place of `path` when the block succeeds.
 
-    The name ends like `path`, so that libraries which look at suffixes see the right one. Whatever stood at
-    `path` stays as it was when the block fails. Raises: what `error` makes of the system's errors, by
-    default DataError, when the disk is full or not writable.
+    Its name ends like that of `path`, so that libraries which look at suffixes see the right one, and is not
+    longer unless that is short. The umask says who may read it. Whatever stood at `path` stays as it was
+    when the block fails. Without `durable` nothing is flushed to disk, and a power cut may lose both.
+    Raises: what `error` makes of the system's errors, by default DataError, when the disk is full or not
+    writable.
     """
-    beside = _named(_NEW, path)
+    beside = _beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # Made here and now, so that nothing that somebody else put there is written to.
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+        os.close(descriptor)
         yield beside
-        _flush_to_disk(beside)
+        _open_up(beside, mode)
+        if durable:
+            _flush_to_disk(beside)
         beside.replace(path)
-        _flush_to_disk(path.parent)
+        if durable:
+            _flush_to_disk(path.parent)
     except OSError as problem:
         raise error(path, problem) from problem
     finally:
-        # A parent that is a file is the error being raised already.
-        with contextlib.suppress(NotADirectoryError):
-            beside.unlink(missing_ok=True)
+        # Whatever hinders this has been raised already.
+        with contextlib.suppress(OSError):
+            beside.unlink()
 
 
 @contextlib.contextmanager
@@ -65,12 +109,14 @@ def replacing_folder(folder: Path, *, error: Unwritable = unwritable) -> Iterato
     As `replacing`, but two renames take what was there away and put the new one in place: a process killed
     between them leaves `folder` absent until `remove_leftovers` puts the old one back.
     """
-    beside = _named(_NEW, folder)
+    beside = _beside(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         beside.mkdir()
+        mode = stat.S_IMODE(beside.stat().st_mode) & 0o666
         yield beside
         for path in beside.rglob("*"):
+            _open_up(path, mode)
             _flush_to_disk(path)
         _flush_to_disk(beside)
         _swap(beside, folder)
@@ -83,17 +129,35 @@ def replacing_folder(folder: Path, *, error: Unwritable = unwritable) -> Iterato
 
 def _swap(new: Path, folder: Path) -> None:
     """Put `new` where `folder` is; if that fails, what was there is put back."""
-    if not folder.exists():
+    if not os.path.lexists(folder):
         new.rename(folder)
         return
-    old = _named(_OLD, folder)
-    folder.rename(old)
+    # Inside a folder of that name it keeps its own, however long that is.
+    container = folder.with_name(f"{_OLD}{_tag()}")
+    container.mkdir()
+    old = container / folder.name
     try:
-        new.rename(folder)
+        folder.rename(old)
+        try:
+            new.rename(folder)
+        except OSError:
+            old.rename(folder)
+            raise
     except OSError:
-        old.rename(folder)
+        with contextlib.suppress(OSError):
+            container.rmdir()
         raise
-    shutil.rmtree(old)
+    shutil.rmtree(container, ignore_errors=True)
+
+
+def _open_up(path: Path, mode: int) -> None:
+    """Let those read a file who may by the umask: libraries with temporary files of their own do not.
+
+    Links, hard ones too, are left as they are: what they lead to is somebody's already.
+    """
+    status = path.lstat()
+    if stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and status.st_mode & mode != mode:
+        path.chmod(stat.S_IMODE(status.st_mode) | mode)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -102,47 +166,95 @@ def write_json(path: Path, value: Any) -> None:
         beside.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def remove_leftovers(folder: Path, *, files_older_than_s: float | None = None) -> None:
-    """Clear away what killed processes left half-done below `folder`; no other may be writing there now.
+def open_in_place(path: Path, flags: int = os.O_RDWR, *, error: Unwritable = unwritable) -> int:
+    """Return a descriptor of a file that is written where it stands, made if it is not there.
 
-    `files_older_than_s`: others may be writing files, so younger ones are left alone.
+    Never through a link, and never of a pipe or device: in a folder that others can write to it might be
+    their way to a file of the user's. Raises: what `error` makes of the system's errors.
     """
-    for path in list(folder.rglob(f"{_NEW}*")):
-        if files_older_than_s is None or path.is_dir() or _age_s(path) > files_older_than_s:
-            remove(path)
-    for path in list(folder.rglob(f"{_OLD}*")):
-        place = path.with_name(path.name[len(_OLD) + _TAG_LENGTH + 1 :])
-        if place.exists():
-            remove(path)
-        else:
-            path.rename(place)
-
-
-def _age_s(path: Path) -> float:
-    """Return how long ago a file was written to; 0 for one that is in its place by now."""
+    safely = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
-        return time.time() - path.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
+        descriptor = os.open(path, flags | os.O_CREAT | safely, 0o666)
+    except OSError as problem:
+        raise error(path, problem) from problem
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise error(path, OSError(errno.EINVAL, "it is no regular file"))
+    return descriptor
+
+
+def remove_leftovers(
+    folder: Path, *, deep: bool = True, others_write: Literal["nothing", "files", "everything"] = "nothing"
+) -> None:
+    """Clear away what killed processes left half-done in `folder` and, with `deep`, below it.
+
+    Of what others may be writing there now, that stays whose process lives, or was written to of late if
+    that cannot be told from here.
+    """
+    found = folder.rglob(".*") if deep else folder.glob(".*")
+    for path in [path for path in found if _LEFTOVER.match(path.name)]:
+        in_use = others_write == "everything" or (others_write == "files" and not path.is_dir())
+        # What cannot be removed is the business of who can.
+        with contextlib.suppress(OSError):
+            if not in_use or _is_abandoned(path):
+                _put_back(path)
+                remove(path)
+
+
+def _put_back(path: Path) -> None:
+    """Put back what a leftover holds of something that was to be replaced and now is absent."""
+    if path.name.startswith(_OLD) and path.is_dir():
+        for old in path.iterdir():
+            place = path.with_name(old.name)
+            if not os.path.lexists(place):
+                old.rename(place)
+
+
+def _is_abandoned(path: Path) -> bool:
+    written_by = _LEFTOVER.match(path.name)
+    if written_by is not None and written_by["machine"] == _machine():
+        return not process_runs(int(written_by["pid"], 16))
+    ages = (time.time() - place.lstat().st_mtime for place in (path, *path.rglob("*")))
+    return min(ages) > IN_FLIGHT_S
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
-    if path.is_dir():
+    """Remove a file or a folder, if it is there; of a link only the link."""
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
 
 
-def _named(prefix: str, path: Path) -> Path:
-    return path.with_name(f"{prefix}{uuid.uuid4().hex[:_TAG_LENGTH]}-{path.name}")
+def _beside(path: Path) -> Path:
+    """Return an unused path in the same folder that tells who writes there."""
+    head, tail = f"{_NEW}{_tag()}-", path.name
+    most = max(len(os.fsencode(tail)), _SHORT_NAME_BYTES)
+    while len(os.fsencode(head + tail)) > most:
+        tail = tail[1:]
+    return path.with_name(head + tail)
+
+
+def _tag() -> str:
+    """Return what tells this process, and that nobody can guess."""
+    return f"{_machine()}-{os.getpid():x}-{uuid.uuid4().hex[:8]}"
+
+
+@functools.cache
+def _machine() -> str:
+    """Return six digits that tell apart where process numbers mean different processes."""
+    # Containers have processes of their own, though they may have their machine's name.
+    numbering = ""
+    with contextlib.suppress(OSError):
+        numbering = str(Path("/proc/self/ns/pid").readlink())
+    return hashlib.sha256(f"{socket.gethostname()} {numbering}".encode()).hexdigest()[:6]
 
 
 def _flush_to_disk(path: Path) -> None:
     """Flush a file or, where the system allows it, a folder."""
-    if path.is_dir() and os.name == "nt":
+    if os.name == "nt" and path.is_dir():
         return
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from wavslm_core.data.atomic import unwritable
+from wavslm_core.data.atomic import open_in_place, unwritable
 
 LOGGER = logging.getLogger(__name__)
 PATIENCE_SECONDS = 2.0
@@ -25,11 +26,10 @@ def one_at_a_time(lock_file: Path) -> Iterator[None]:
     """
     try:
         lock_file.parent.mkdir(parents=True, exist_ok=True)
-        stream = lock_file.open("ab")
     except OSError as error:
         raise unwritable(lock_file, error) from error
     # Closing lets go of the lock.
-    with stream:
+    with os.fdopen(open_in_place(lock_file), "r+b") as stream:
         _acquire(stream, lock_file)
         yield
 

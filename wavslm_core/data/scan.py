@@ -11,13 +11,14 @@ from __future__ import annotations
 import heapq
 import itertools
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from wavslm_core.data.atomic import replacing_folder, unwritable
+from wavslm_core.data.atomic import open_in_place, replacing_folder, unwritable
 from wavslm_core.data.exclusive import one_at_a_time
 from wavslm_core.data.manifest import Manifest, ManifestWriter, Recording
 from wavslm_core.data.progress import progress_bar
@@ -133,7 +134,8 @@ class _Journals:
 
     def __init__(self, folder: Path, key: str) -> None:
         self._folder, self._key = folder, key
-        self._earlier = sorted(folder.parent.glob(f"{folder.name}.{_JOURNAL}*"))
+        found = sorted(folder.parent.glob(f"{folder.name}.{_JOURNAL}*"))
+        self._earlier = [path for path in found if path.is_file()]
         self._own = folder.with_name(f"{folder.name}.{_JOURNAL}{time.time_ns():020d}.jsonl")
 
     def known(self, manifest: Manifest | None) -> Iterator[Recording]:
@@ -159,9 +161,9 @@ class _Journals:
             return
         try:
             self._own.parent.mkdir(parents=True, exist_ok=True)
-            new = not self._own.exists()
-            with self._own.open("a", encoding="utf-8") as stream:
-                if new:
+            descriptor = open_in_place(self._own, os.O_WRONLY | os.O_APPEND)
+            with os.fdopen(descriptor, "a", encoding="utf-8") as stream:
+                if not stream.tell():
                     stream.write(f"{self._key}\n")
                 for recording in recordings:
                     stream.write(json.dumps(vars(recording), ensure_ascii=False) + "\n")

@@ -105,6 +105,7 @@ def _link(source: Path, target: Path) -> None:
             shutil.copytree(source, beside, copy_function=_link_file, dirs_exist_ok=True)
     else:
         with replacing(target) as beside:
+            beside.unlink()
             _link_file(str(source), str(beside))
 
 

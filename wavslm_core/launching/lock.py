@@ -24,8 +24,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
+from wavslm_core.data.atomic import open_in_place
 from wavslm_core.errors import WavslmError
-from wavslm_core.processes import WHOLE, Share
+from wavslm_core.processes import WHOLE, Share, process_runs
 from wavslm_core.pulse import this_job
 
 LOCK_FILE = ".lock"
@@ -99,7 +100,7 @@ class RunLock:
 
     def _take(self, name: str, mode: int) -> None:
         path = self.run_dir / name
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = open_in_place(path)
         self._descriptors.append(descriptor)
         holder = read_holder(path)
         kernel_knows = True
@@ -197,18 +198,6 @@ def is_gone(holder: Holder) -> bool:
     from wavslm_core.launching.slurm_state import is_active
 
     return holder.job_id is not None and is_active(holder.job_id) is False
-
-
-def process_runs(pid: int) -> bool:
-    """Tell whether a process of this machine runs; one that only waits for its parent to notice does not."""
-    try:
-        os.kill(pid, 0)
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except ProcessLookupError:
-        return False
-    except OSError:
-        # Somebody else's, or a system without /proc.
-        return True
 
 
 def held(run_dir: Path, holder: Holder | None) -> WavslmError:

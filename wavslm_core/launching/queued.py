@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from wavslm_core.data.atomic import open_in_place
 from wavslm_core.errors import WavslmError
 from wavslm_core.launching.job_record import JOBS_FILE, read_jobs
 from wavslm_core.launching.lock import LOCK_FILE, held, is_alive, is_gone, read_holder
@@ -20,7 +21,7 @@ SUBMIT_LOCK = ".submitting"
 @contextmanager
 def submitting(run_dir: Path) -> Iterator[None]:
     """Keep others from submitting the run meanwhile. Raises: WavslmError when somebody has it."""
-    descriptor = os.open(run_dir / SUBMIT_LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = open_in_place(run_dir / SUBMIT_LOCK)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -70,7 +71,7 @@ def _refuse_queued(run_dir: Path) -> None:
 def refuse_running(run_dir: Path) -> None:
     """Raises: WavslmError when a process holds the run's folder."""
     holder = read_holder(run_dir / LOCK_FILE)
-    descriptor = os.open(run_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = open_in_place(run_dir / LOCK_FILE)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -32,10 +32,6 @@ if TYPE_CHECKING:
     import torch
 
 
-IN_FLIGHT_S = 600.0
-"""Others write small files into a run's folder, too; one that is older was left by a killed process."""
-
-
 def run_stages(
     run_dir: Path,
     say: Say,
@@ -61,7 +57,8 @@ def run_stages(
         if leads:
             lock = stack.enter_context(RunLock(run_dir, share=share, say=say))
             if not share.partial:
-                remove_leftovers(run_dir, files_older_than_s=IN_FLIGHT_S)
+                # Others write small files into a run's folder, too.
+                remove_leftovers(run_dir, others_write="files")
         processes.barrier()
         recipe = saved_recipe(run_dir, registry=registry)
         asked = stop if lock is None else _either(stop, lock)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import secrets
 import threading
 import time
 from collections.abc import Mapping
@@ -18,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wavslm_core.data.atomic import open_in_place, refusal
 from wavslm_core.errors import DataError, WavslmError
 from wavslm_core.metrics_file import METRICS_FILE, cut_metrics
 
@@ -49,10 +52,15 @@ class Tracker:
         with self._writing():
             run_dir.mkdir(parents=True, exist_ok=True)
             kept = cut_metrics(self.metrics_path, stage=stage, step=start_step, evaluated=evaluated)
-            self._metrics = self.metrics_path.open("a", encoding="utf-8")
+            descriptor = open_in_place(self.metrics_path, os.O_WRONLY | os.O_APPEND)
+            self._metrics = os.fdopen(descriptor, "a", encoding="utf-8")
             folder = run_dir / "tensorboard" / stage
             _wait_for_a_later_name(folder)
-            self._writer: Any = SummaryWriter(str(folder), purge_step=start_step + evaluated)
+            # A name that nobody could foresee and put something else in the place of.
+            suffix = f".{secrets.token_hex(4)}"
+            self._writer: Any = SummaryWriter(
+                str(folder), purge_step=start_step + evaluated, filename_suffix=suffix
+            )
             if not evaluated:
                 # TensorBoard purges whole steps: what was right of this one is written again.
                 for line in kept:
@@ -204,6 +212,6 @@ class _Writing:
         if isinstance(cause, OSError):
             raise WavslmError(
                 f"metrics and TensorBoard events cannot be written to {self.folder}: "
-                f"{cause.strerror or cause}. Checkpoints are kept; free some space or mend the folder, "
-                "then run the same command again"
+                f"{refusal(Path(cause.filename or self.folder), cause)}; checkpoints are kept, and the same "
+                "command goes on from there"
             ) from error

@@ -117,3 +117,11 @@ def test_a_place_that_is_a_file(host: Host, file: Path) -> None:
     file.parent.write_text("x")
     with pytest.raises(DataError, match="cannot write"):
         fetch(host, file)
+
+
+def test_nothing_is_downloaded_through_a_link(host: Host, file: Path, tmp_path: Path) -> None:
+    file.parent.mkdir()
+    file.with_name("a.tar.partial").symlink_to(tmp_path / "made")
+    with pytest.raises(DataError, match=r"a\.tar\.partial is a link"):
+        fetch(host, file)
+    assert not (tmp_path / "made").exists()

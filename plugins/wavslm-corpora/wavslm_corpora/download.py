@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import BinaryIO
 
-from wavslm_core.data.atomic import unwritable
+from wavslm_core.data.atomic import open_in_place, unwritable
 from wavslm_core.errors import DataError, summary
 
 BLOCK_BYTES = 1 << 22
@@ -23,7 +24,7 @@ def download(url: str, file: Path, *, checksum: str | None, instead: str) -> Non
     partial = file.with_name(f"{file.name}.partial")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("ab") as stream:
+        with os.fdopen(open_in_place(partial, os.O_WRONLY | os.O_APPEND), "ab") as stream:
             _fetch(url, stream, partial, instead)
         if checksum is not None:
             _check(partial, url, checksum)

@@ -71,3 +71,10 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(DataError, match="cannot write"), one_at_a_time(tmp_path / "file" / "x.lock"):
         pass
+
+
+def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "x.lock").symlink_to(tmp_path / "made")
+    with pytest.raises(DataError, match=r"x\.lock is a link"), one_at_a_time(tmp_path / "x.lock"):
+        pass
+    assert not (tmp_path / "made").exists()

@@ -189,3 +189,11 @@ def test_a_killed_scan_continues(tmp_path: Path) -> None:
     assert len(manifest) == 4 * BLOCK
     assert len(kept) >= BLOCK - 1
     assert set(kept).isdisjoint(reads)
+
+
+def test_no_journal_is_written_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wavslm_core.data.scan.time.time_ns", lambda: 7)
+    (tmp_path / f"m.journal-{7:020d}.jsonl").symlink_to(tmp_path / "made")
+    with pytest.raises(DataError, match="is a link"):
+        Storage().update(tmp_path / "m")
+    assert not (tmp_path / "made").exists()

@@ -17,8 +17,9 @@ import pytest
 from wavslm_core.errors import WavslmError
 from wavslm_core.launching import lock
 from wavslm_core.launching.lock import BEAT_S, LOCK_FILE, STALE_S, Holder, RunLock, read_holder
+from wavslm_core.launching.queued import SUBMIT_LOCK, refuse_running, submitting
 from wavslm_core.launching.runner import run_stages
-from wavslm_core.processes import Share
+from wavslm_core.processes import WHOLE, Share
 from wavslm_core.registry import Registry
 
 HOLD = """
@@ -215,3 +216,18 @@ def test_shares_of_an_array_hold_a_run_together(tmp_path: Path) -> None:
             pass
     with RunLock(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("share", [WHOLE, Share(0, 2, partial=True)])
+def test_a_lock_that_is_a_link_empties_nothing(tmp_path: Path, share: Share) -> None:
+    mine = tmp_path / "mine.txt"
+    mine.write_text("precious")
+    (tmp_path / LOCK_FILE).symlink_to(mine)
+    with pytest.raises(WavslmError, match=r"\.lock is a link.*Remove it"), RunLock(tmp_path, share=share):
+        pass
+    with pytest.raises(WavslmError, match=r"\.lock is a link.*Remove it"):
+        refuse_running(tmp_path)
+    (tmp_path / SUBMIT_LOCK).symlink_to(mine)
+    with pytest.raises(WavslmError, match=r"\.submitting is a link"), submitting(tmp_path):
+        pass
+    assert mine.read_text() == "precious"

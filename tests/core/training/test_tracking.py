@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from wavslm_core.errors import WavslmError
 from wavslm_core.metrics_file import METRICS_FILE, read_metrics
 from wavslm_core.training.progress import TrainingProgress, spell_seconds
 from wavslm_core.training.tracking import Tracker
@@ -105,3 +106,25 @@ def test_a_bar_on_a_terminal() -> None:
         progress.update(3, loss=1.25)
     assert "3/3" in output.getvalue()
     assert "loss 1.2500" in output.getvalue()
+
+
+def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.txt"
+    mine.write_text("precious")
+    (tmp_path / METRICS_FILE).symlink_to(mine)
+    with Tracker(tmp_path, "train_lm") as tracker:
+        tracker.scalars("train", 10, {"loss": 2.5})
+    assert [line["step"] for line in read_metrics(tmp_path / METRICS_FILE)] == [10]
+    assert mine.read_text() == "precious"
+    (tmp_path / METRICS_FILE).unlink()
+    (tmp_path / METRICS_FILE).symlink_to(tmp_path / "made")
+    with pytest.raises(WavslmError, match=r"cannot be written .*metrics.jsonl is a link"):
+        Tracker(tmp_path, "train_lm")
+    assert not (tmp_path / "made").exists()
+
+
+def test_names_of_event_files_cannot_be_foreseen(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        Tracker(tmp_path, name).close()
+    first, second = (path.name.split(".")[-1] for path in sorted(tmp_path.glob("tensorboard/*/*")))
+    assert first != second

@@ -9,8 +9,10 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 
+from wavslm_core.data.atomic import open_in_place
 from wavslm_core.errors import WavslmError
 from wavslm_core.launching.base import Say
 from wavslm_core.launching.sweeps.folder import SweepFolder
@@ -79,8 +81,8 @@ def run_pool(sweep: SweepFolder, tasks: Sequence[Task], say: Say) -> PoolOutcome
     return PoolOutcome(bool(stops), frozenset(codes))
 
 
-def _log(sweep: SweepFolder, task: Task) -> str:
-    return str(sweep.path / LOGS / f"{task.trial}.txt")
+def _log(sweep: SweepFolder, task: Task) -> Path:
+    return sweep.path / LOGS / f"{task.trial}.txt"
 
 
 def _start(sweep: SweepFolder, task: Task) -> subprocess.Popen[bytes]:
@@ -88,7 +90,7 @@ def _start(sweep: SweepFolder, task: Task) -> subprocess.Popen[bytes]:
     stages = [] if task.stages is None else [",".join(task.stages)]
     try:
         (sweep.path / LOGS).mkdir(exist_ok=True)
-        with open(_log(sweep, task), "ab") as log:  # noqa: PTH123
+        with os.fdopen(open_in_place(_log(sweep, task), os.O_WRONLY | os.O_APPEND), "ab") as log:
             return subprocess.Popen(
                 [
                     sys.executable,

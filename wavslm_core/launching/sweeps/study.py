@@ -8,8 +8,10 @@ and the same command goes on with the study.
 from __future__ import annotations
 
 import logging
+import os
 from typing import TYPE_CHECKING, Any
 
+from wavslm_core.data.atomic import open_in_place
 from wavslm_core.data.exclusive import one_at_a_time
 from wavslm_core.errors import RecipeError, WavslmError
 from wavslm_core.evaluation.trial_metric import metric_value
@@ -122,6 +124,8 @@ class SweepStudy:
                 n_warmup_steps=rule.first_step(self._steps()),
             )
         self.sweep.path.mkdir(parents=True, exist_ok=True)
+        # Optuna would append to whatever a link leads to.
+        os.close(open_in_place(self.sweep.path / JOURNAL))
         file = optuna.storages.journal.JournalFileBackend(str(self.sweep.path / JOURNAL))
         return optuna.create_study(
             study_name=self.sweep.path.name,
