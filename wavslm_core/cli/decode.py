@@ -16,10 +16,14 @@ def decode(
     out: Annotated[Path, typer.Option(help="Folder for the recordings.")] = Path("decoded"),
     device: DeviceOption = AUTO,
 ) -> None:
-    """Turn token files back into speech: one WAV a token file, in the same tree."""
+    """Turn token files back into speech: one WAV a token file, in the same tree.
+
+    In folders, files that hold no tokens of this codec are skipped and listed; a file that is named itself
+    must.
+    """
     import torch
 
-    from wavslm_core.cli.inputs import counted, find_files, output_files
+    from wavslm_core.cli.inputs import Files, counted, find_files, output_files
     from wavslm_core.codec import Codec
     from wavslm_core.data.audio import write_audio
     from wavslm_core.data.progress import progress_bar
@@ -31,23 +35,33 @@ def decode(
     outputs = output_files(files, out, old={SUFFIX}, new=".wav")
     model = Codec.load(codec, device=target)
     vocab_size, rate_hz = model.facts.quantizer.vocab_size, model.sample_rate_in
-    seconds = 0.0
+
+    def read(file: Path) -> TokenFile:
+        held = TokenFile.read(file)
+        if (held.vocab_size, held.sample_rate_hz) != (vocab_size, rate_hz):
+            raise DataError(
+                f"{file} holds tokens of a codec with {held.vocab_size} codes at "
+                f"{held.sample_rate_hz} Hz ({held.codec}), but {codec} has {vocab_size} at {rate_hz} Hz. "
+                "Decode with the codec that encoded"
+            )
+        return held
+
+    token_files = Files(files, read)
+    written, seconds = 0, 0.0
     with progress_bar("decode", total=len(files), unit="files") as advance:
-        for found, output in zip(files, outputs, strict=True):
-            held = TokenFile.read(found.file)
-            if (held.vocab_size, held.sample_rate_hz) != (vocab_size, rate_hz):
-                raise DataError(
-                    f"{found.file} holds tokens of a codec with {held.vocab_size} codes at "
-                    f"{held.sample_rate_hz} Hz ({held.codec}), but {codec} has {vocab_size} at {rate_hz} Hz. "
-                    "Decode with the codec that encoded"
-                )
+        for place, held in token_files:
             samples = held.samples * model.sample_rate_out // held.sample_rate_hz
             tokens_1T = torch.from_numpy(held.tokens_T)[None].to(target)
             waveform_S = model.decode(tokens_1T)[0, :samples].cpu()
-            write_audio(output, waveform_S, model.sample_rate_out)
-            seconds += waveform_S.numel() / model.sample_rate_out
+            with token_files.writing(place):
+                write_audio(outputs[place], waveform_S, model.sample_rate_out)
+                seconds += waveform_S.numel() / model.sample_rate_out
+                written += 1
             advance(1)
-    typer.echo(f"{counted(len(files), 'recording')} ({seconds:.1f} s at {model.sample_rate_out} Hz) → {out}")
+    typer.echo(
+        f"{counted(written, 'recording')} ({seconds:.1f} s at {model.sample_rate_out} Hz) → {out}"
+        f"{token_files.skipped_in_words}"
+    )
 
 
 def register(app: typer.Typer) -> None:

@@ -42,16 +42,17 @@ def encode(
                 recordings.skip(place, error)
                 continue
             tokens_T = model.encode(waveform_S[None].to(target))[0].cpu()
-            TokenFile(
-                tokens_T=tokens_T.to(torch.int64).numpy(),
-                samples=waveform_S.numel(),
-                sample_rate_hz=model.sample_rate_in,
-                vocab_size=model.facts.quantizer.vocab_size,
-                codec=codec,
-            ).write(outputs[place])
-            samples += waveform_S.numel()
-            tokens += tokens_T.numel()
-            written += 1
+            with recordings.writing(place):
+                TokenFile(
+                    tokens_T=tokens_T.to(torch.int64).numpy(),
+                    samples=waveform_S.numel(),
+                    sample_rate_hz=model.sample_rate_in,
+                    vocab_size=model.facts.quantizer.vocab_size,
+                    codec=codec,
+                ).write(outputs[place])
+                samples += waveform_S.numel()
+                tokens += tokens_T.numel()
+                written += 1
             advance(1)
     seconds = samples / model.sample_rate_in
     typer.echo(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+import errno
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import typer
 
-from wavslm_core.errors import AudioError, WavslmError
+from wavslm_core.errors import DataError, WavslmError
 
 if TYPE_CHECKING:
     import torch
@@ -27,21 +30,31 @@ class Found:
     """Its path below the folder that was named, or its name."""
     named: bool
     """Named itself, so it has to be usable; what a folder holds besides is skipped."""
+    problem: str = ""
+    """Why it cannot be opened, to follow its name."""
 
 
 def find_files(paths: Sequence[Path], suffixes: Collection[str]) -> list[Found]:
     """Return the files that were named, and those with one of the suffixes in folders that were named.
 
+    Folders are read as those of corpora are: through links, but not what is hidden.
     Raises: WavslmError for a path that does not exist and a folder without such files.
     """
+    from wavslm_core.data.audio_tree import files_below
+
     found: list[Found] = []
     for path in paths:
         if path.is_dir():
-            inside = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in suffixes]
+            try:
+                inside = list(files_below(path, suffixes))
+            except OSError as error:
+                raise WavslmError(
+                    f"folder {path} cannot be read: {error.strerror}; check its permissions"
+                ) from error
             if not inside:
                 listed = ", ".join(sorted(suffixes))
                 raise WavslmError(f"folder {path} holds no {listed} files; name another folder, or files")
-            found.extend(Found(file, file.relative_to(path), named=False) for file in inside)
+            found.extend(Found(file.path, Path(file.name), False, file.problem) for file in inside)
         elif path.exists():
             found.append(Found(path, Path(path.name), named=True))
         else:
@@ -61,7 +74,7 @@ def output_files(found: Sequence[Found], out: Path, *, old: Collection[str], new
         bare = item.relative.stem if known else item.relative.name
         output = out / item.relative.with_name(f"{bare}{new}")
         source = sources.setdefault(output, item.file)
-        if not source.samefile(item.file):
+        if source != item.file and not _same(source, item.file):
             raise WavslmError(
                 f"{source} and {item.file} would both be written to {output}. Rename one of them, or name "
                 "them in two commands with different --out folders"
@@ -70,38 +83,72 @@ def output_files(found: Sequence[Found], out: Path, *, old: Collection[str], new
     return outputs
 
 
-class Recordings:
-    """Reads audio files one after the other; those of folders that cannot be used are skipped and listed."""
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        # A link to nothing.
+        return False
 
-    def __init__(self, found: Sequence[Found], *, sample_rate_hz: int) -> None:
+
+Content = TypeVar("Content")
+
+
+class Files(Generic[Content]):
+    """Reads files one after the other; those of folders that cannot be used are skipped and listed."""
+
+    def __init__(self, found: Sequence[Found], read: Callable[[Path], Content]) -> None:
         self.found = found
-        self.sample_rate_hz = sample_rate_hz
         self.skipped = 0
+        self._read = read
 
-    def __iter__(self) -> Iterator[tuple[int, Tensor]]:
-        """Yield each usable file's place in `found` and its waveform (S,). Raises: AudioError."""
-        from wavslm_core.data.audio import read_audio
+    def __iter__(self) -> Iterator[tuple[int, Content]]:
+        """Yield each usable file's place in `found` and what it holds.
 
+        Raises: what `read` raises for a file that was named itself; WavslmError when none can be used.
+        """
         for place, item in enumerate(self.found):
             try:
-                waveform_S = read_audio(item.file, sample_rate_hz=self.sample_rate_hz)
-            except AudioError as error:
+                if item.problem:
+                    raise WavslmError(f"{item.file} {item.problem}")
+                content = self._read(item.file)
+            except WavslmError as error:
                 self.skip(place, error)
             else:
-                yield place, waveform_S
+                yield place, content
         if self.skipped == len(self.found):
-            raise AudioError(f"none of the {self.skipped} files can be used; see above why")
+            raise WavslmError(f"none of the {self.skipped} files can be used; see above why")
 
-    def skip(self, place: int, error: AudioError) -> None:
+    def skip(self, place: int, error: WavslmError) -> None:
         """Leave a file of a folder out, saying why. Raises: the error for a file that was named itself."""
         if self.found[place].named:
             raise error
         typer.echo(f"skipped: {error}", err=True)
         self.skipped += 1
 
+    @contextmanager
+    def writing(self, place: int) -> Iterator[None]:
+        """Leave a file of a folder out when the name of what the block writes of it is too long."""
+        try:
+            yield
+        except DataError as error:
+            if getattr(error.__cause__, "errno", None) != errno.ENAMETOOLONG:
+                raise
+            self.skip(place, error)
+
     @property
     def skipped_in_words(self) -> str:
         return f", {self.skipped} skipped" if self.skipped else ""
+
+
+class Recordings(Files["Tensor"]):
+    """Reads the waveform (S,) of audio files."""
+
+    def __init__(self, found: Sequence[Found], *, sample_rate_hz: int) -> None:
+        from wavslm_core.data.audio import read_audio
+
+        self.sample_rate_hz = sample_rate_hz
+        super().__init__(found, partial(read_audio, sample_rate_hz=sample_rate_hz))
 
 
 def counted(number: int, what: str) -> str:

@@ -1,7 +1,8 @@
 """Files and folders that are either whole or absent: written beside their place, flushed to disk, renamed.
 
-What a killed process leaves beside is recognised by its name; `remove_leftovers` clears it away. Files that
-have to be written where they stand, such as locks and logs, are opened with `open_in_place`.
+What a killed process leaves beside is recognised by its name, and cleared away by the next that writes into
+the same folder. Files that have to be written where they stand, such as locks and logs, are opened with
+`open_in_place`.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def replacing(path: Path, *, error: Unwritable = unwritable, durable: bool = Tru
     """
     beside = _beside(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _ready(path.parent)
         # Made here and now, so that nothing that somebody else put there is written to.
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
@@ -111,7 +112,7 @@ def replacing_folder(folder: Path, *, error: Unwritable = unwritable) -> Iterato
     """
     beside = _beside(folder)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        _ready(folder.parent)
         beside.mkdir()
         mode = stat.S_IMODE(beside.stat().st_mode) & 0o666
         yield beside
@@ -125,6 +126,17 @@ def replacing_folder(folder: Path, *, error: Unwritable = unwritable) -> Iterato
         raise error(folder, problem) from problem
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _ready(folder: Path) -> None:
+    """Make a folder, or clear it of what processes left that were killed while they wrote there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _clear_once(folder.absolute())
+
+
+@functools.lru_cache(maxsize=4096)
+def _clear_once(folder: Path) -> None:
+    remove_leftovers(folder, deep=False, others_write="everything")
 
 
 def _swap(new: Path, folder: Path) -> None:

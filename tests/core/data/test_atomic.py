@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -241,3 +242,11 @@ def put_in_place_of(path: Path) -> None:
     own.write_text("x")
     own.chmod(0o600)
     own.replace(path)
+
+
+@pytest.mark.parametrize("write", [replacing, replacing_folder])
+def test_who_writes_next_clears_away_what_a_killed_process_left(tmp_path: Path, write: Any) -> None:
+    half_written(tmp_path, "a.npz")
+    with write(tmp_path / "b"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
