@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +20,14 @@ if TYPE_CHECKING:
     from wavslm_core.data.corpora import Split
     from wavslm_core.recipe import Recipe
     from wavslm_core.speech_lm import SpeechLM
+
+
+logger = logging.getLogger(__name__)
+
+
+@functools.cache
+def _warn_once(line: str) -> None:
+    logger.warning("%s", line)
 
 
 def _cpu() -> torch.device:
@@ -77,7 +87,7 @@ class StageContext:
 
     def split(self, name: str) -> Split:
         """Open a split ("train", "valid", …) of the recipe's data; rank 0 first: it may have to make it."""
-        from wavslm_core.data.corpora import open_split
+        from wavslm_core.data.corpora import open_split, outside_in_words
 
         if self.recipe.data is None:
             raise WavslmError(
@@ -85,7 +95,11 @@ class StageContext:
                 "Add one, for instance `data: {corpus: folder, path: …}`"
             )
         with self.processes.rank_0_first(f"split {name}"):
-            return open_split(self.recipe.data, name, cache_dir=self.cache_dir)
+            split = open_split(self.recipe.data, name, cache_dir=self.cache_dir)
+        outside = outside_in_words(split.corpus)
+        if outside and self.processes.rank == 0:
+            _warn_once(outside)
+        return split
 
     def codec(self) -> Codec:
         """Load the codec that this run trained, else the recipe's checkpoint."""

@@ -10,13 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import typer
-
 from wavslm_core.errors import DataError, WavslmError
+from wavslm_core.terminal import echo
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
     from wavslm_core.speech_lm import SpeechLM
 
@@ -123,7 +121,7 @@ class Files(Generic[Content]):
         """Leave a file of a folder out, saying why. Raises: the error for a file that was named itself."""
         if self.found[place].named:
             raise error
-        typer.echo(f"skipped: {error}", err=True)
+        echo(f"skipped: {error}", err=True)
         self.skipped += 1
 
     @contextmanager
@@ -141,7 +139,7 @@ class Files(Generic[Content]):
         return f", {self.skipped} skipped" if self.skipped else ""
 
 
-class Recordings(Files["Tensor"]):
+class Recordings(Files["torch.Tensor"]):
     """Reads the waveform (S,) of audio files."""
 
     def __init__(self, found: Sequence[Found], *, sample_rate_hz: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from wavslm_core.recipe import DataConfig
+
+MOST_LISTED = 5
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,10 @@ class Corpus(ABC):
         """Return files that were left out of a split when its manifest was made."""
         return ()
 
+    def outside_splits(self) -> Mapping[str, int]:
+        """Return how many files there are in which place that no split takes."""
+        return {}
+
     @abstractmethod
     def fingerprint(self, split: str) -> dict[str, Any]:
         """Return JSON values that change whenever the split's audio changes."""
@@ -131,6 +137,20 @@ def content_digest(utterances: Sequence[Utterance]) -> str:
     for utterance in utterances:
         digest.update(f"{utterance.id}\0{utterance.samples}\0{utterance.sample_rate_hz}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def outside_in_words(corpus: Corpus) -> str:
+    """Return what a corpus holds that is in none of its splits, and what to do; "" when all is in one."""
+    places = corpus.outside_splits()
+    if not places:
+        return ""
+    listed = [f"{count} in {place}" for place, count in sorted(places.items(), key=lambda item: -item[1])]
+    more = f" and {len(listed) - MOST_LISTED} other folders" if len(listed) > MOST_LISTED else ""
+    total = sum(places.values())
+    return (
+        f"{total} {'file is' if total == 1 else 'files are'} in no split: {', '.join(listed[:MOST_LISTED])}"
+        f"{more}. Move them, or name the folders of the splits in `data.train`, `data.valid`, `data.test`"
+    )
 
 
 def open_split(data: DataConfig, name: str, *, cache_dir: Path) -> Split:

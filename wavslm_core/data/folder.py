@@ -1,12 +1,13 @@
 """Corpus `folder`: any tree of WAV, FLAC, OGG and MP3 files, at any rate.
 
-Sub-folders called train, valid (or dev) and test are the splits. Without them a stable hash of each file's
-name, or of its speaker's when file names tell the speaker, keeps a fraction for validation, so that adding
-files never moves another one across.
+Sub-folders called train, valid and test, or other usual names of these, are the splits. Without them a stable
+hash of each file's name, or of its speaker's when file names tell the speaker, keeps a fraction for
+validation, so that adding files never moves another one across.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -20,11 +21,19 @@ from wavslm_core.data.recorded import RecordedCorpus
 from wavslm_core.errors import DataError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from wavslm_core.data.manifest import Manifest, Recording
     from wavslm_core.data.recorded import Recordings
 
 SPLITS = ("train", "valid", "test")
-_USUAL_NAMES = {"train": ("train",), "valid": ("valid", "dev"), "test": ("test",)}
+_USUAL_NAMES = {
+    "train": ("train", "training"),
+    "valid": ("valid", "validation", "val", "dev", "development", "eval", "evaluation"),
+    "test": ("test", "testing"),
+}
+"""In any case; of several that hold audio the first here."""
 
 
 class FolderConfig(CorpusConfig):
@@ -34,11 +43,13 @@ class FolderConfig(CorpusConfig):
     path: str
     """Folder that holds the files; `~` is the home folder, relative paths start at the working directory."""
     train: str | None = None
-    """Sub-folder of the training split; default: `train`, and without one every file outside other splits."""
+    """Sub-folder of the training split; default: `train` or `training`, in any case, and without one every
+    file outside other splits."""
     valid: str | None = None
-    """Sub-folder of the validation split; default: `valid` or `dev`, else a part of the training files."""
+    """Sub-folder of the validation split; default: the first that holds audio of `valid`, `validation`,
+    `val`, `dev`, `development`, `eval` and `evaluation`, in any case, else a part of the training files."""
     test: str | None = None
-    """Sub-folder of the test split; default: `test`."""
+    """Sub-folder of the test split; default: `test` or `testing`, in any case."""
     valid_fraction: float = Field(default=0.05, ge=0, lt=1)
     """Part of the files, or of the speakers, kept for validation where there is no sub-folder for it; one at
     least, unless it is 0."""
@@ -86,11 +97,49 @@ class Folder(RecordedCorpus):
             named: str | None = getattr(self.config, split)
             if named is not None and not (self.root / named).is_dir():
                 raise DataError(f"{self.root} has no sub-folder '{named}'; correct or remove `data.{split}`")
-            usual = (name for name in _USUAL_NAMES[split] if (self.root / name).is_dir())
-            name = named if named is not None else next(usual, None)
+            name = named if named is not None else self._usual_subfolder(split)
             if name is not None:
                 found[split] = name.strip("/")
         return found
+
+    def _usual_subfolder(self, split: str) -> str | None:
+        """Return the sub-folder that its name says is a split: one that holds audio, if any does."""
+        named = self._usual_subfolders[split]
+        full = (name for name in named if len(self.manifest.range_below(f"{name}/")))
+        return next(full, next(iter(named), None))
+
+    @cached_property
+    def _usual_subfolders(self) -> dict[str, list[str]]:
+        """Split → sub-folders with one of its usual names, in their order."""
+        there = self.root.iterdir() if self.root.is_dir() else ()
+        folders = sorted(path.name for path in there if path.is_dir())
+        return {
+            split: [name for usual in names for name in folders if name.lower() == usual]
+            for split, names in _USUAL_NAMES.items()
+        }
+
+    def _outside(self, folders: Iterable[str]) -> npt.NDArray[np.bool_]:
+        """Return of each recording whether it is in none of these sub-folders."""
+        import numpy as np
+
+        outside = np.ones(len(self.manifest), np.bool_)
+        for name in folders:
+            inside = self.manifest.range_below(f"{name}/")
+            outside[inside.start : inside.stop] = False
+        return outside
+
+    def outside_splits(self) -> dict[str, int]:
+        outside = self._outside(self._subfolders.values())
+        if "train" not in self._subfolders:
+            outside[self._undivided()] = False
+        names, place = self.manifest.names, 0
+        found: Counter[str] = Counter()
+        while place < len(names):
+            top, is_folder, _ = names[place].partition("/")
+            end = self.manifest.range_below(f"{top}/").stop if is_folder else place + 1
+            found[str(self.root / top if is_folder else self.root)] += int(outside[place:end].sum())
+            place = end
+        return dict(+found)
 
     def recordings_of(self, split: str) -> Recordings:
         if split not in SPLITS:
@@ -113,11 +162,9 @@ class Folder(RecordedCorpus):
 
         if "train" in self._subfolders:
             return self.manifest.range_below(f"{self._subfolders['train']}/")
-        mine = np.ones(len(self.manifest), np.bool_)
-        for name in self._subfolders.values():
-            other = self.manifest.range_below(f"{name}/")
-            mine[other.start : other.stop] = False
-        return np.flatnonzero(mine)
+        # What by its name is another split's may not be trained on, even if another one is taken for it.
+        others = [name for names in self._usual_subfolders.values() for name in names]
+        return np.flatnonzero(self._outside([*self._subfolders.values(), *others]))
 
     def speaker(self, recording: int, name: str) -> str | None:
         separator = self.config.speaker_separator

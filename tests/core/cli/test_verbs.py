@@ -100,6 +100,28 @@ def test_two_files_for_one_place_are_refused_before_any_is_written(
     assert call("encode", small_run, tmp_path / "a.wav", tmp_path / "a.wav") == (0, "")
 
 
+def test_what_a_killed_encode_left_and_long_names_end_nothing(
+    call: Callable[..., tuple[int, str]], small_run: Path, speech: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    names = ["a" * 251, "short"]
+    for name in names:
+        shutil.copy(speech / "a.wav", tmp_path / "in" / f"{name}.wav")
+    (tmp_path / "in" / "gone.wav").symlink_to("nothing")
+    assert call("encode", small_run, tmp_path / "in") == (
+        0, f"skipped: {tmp_path / 'in' / 'gone.wav'} is a link to nothing; mend or remove it\n"
+    )  # fmt: skip
+    tokens = tmp_path / "tokens"
+    assert sorted(path.stem for path in tokens.iterdir()) == names
+    (tokens / ".writing-01234567-left.npz").write_bytes(b"half")
+    (tokens / "damaged.npz").write_bytes(b"half")
+    code, errors = call("decode", small_run, "tokens")
+    assert code == 0, errors
+    (line,) = errors.splitlines()
+    assert line.startswith("skipped: tokens/damaged.npz is no token file, or damaged (")
+    assert sorted(path.stem for path in (tmp_path / "decoded").iterdir()) == names
+
+
 def test_score_is_the_models_log_likelihood(
     run: Callable[..., Any], small_run: Path, speech: Path, tmp_path: Path
 ) -> None:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ import torch
 
 from wavslm_core.data.audio import write_audio
 from wavslm_core.data.audio_files import proven_info
-from wavslm_core.data.corpora import open_split
+from wavslm_core.data.audio_tree import walk
+from wavslm_core.data.corpora import open_split, outside_in_words
 from wavslm_core.data.folder import Folder, FolderConfig
 from wavslm_core.errors import DataError
 from wavslm_core.recipe import DataConfig
@@ -306,3 +309,97 @@ def test_a_file_that_may_not_be_read_is_tried_again(tmp_path: Path) -> None:
     assert ids(open_folder(root, tmp_path / "cache", valid_fraction=0), "train") == []
     (root / "a.wav").chmod(0o600)
     assert ids(open_folder(root, tmp_path / "cache", valid_fraction=0), "train") == ["a.wav"]
+
+
+@pytest.mark.parametrize("name", ["val", "validation", "Valid", "VAL", "Dev", "eval", "evaluation", "dev"])
+def test_usual_names_of_splits_in_any_case(tmp_path: Path, name: str) -> None:
+    for path in ("Training/a.wav", f"{name}/b.wav", "TEST/c.wav"):
+        write(tmp_path / "speech" / path, 0.01)
+    folder = open_folder(tmp_path / "speech", tmp_path / "cache")
+    assert [ids(folder, split) for split in ("train", "valid", "test")] == [
+        ["Training/a.wav"], [f"{name}/b.wav"], ["TEST/c.wav"]
+    ]  # fmt: skip
+    assert folder.outside_splits() == {}
+    assert outside_in_words(folder) == ""
+
+
+def test_of_several_names_that_with_audio_counts(tmp_path: Path) -> None:
+    root = tmp_path / "speech"
+    for path in ("train/a.wav", "dev/b.wav", "dev/c.wav"):
+        write(root / path, 0.01)
+    (root / "valid").mkdir()
+    (root / "valid" / "notes.txt").write_text("to be filled")
+    assert ids(open_folder(root, tmp_path / "cache"), "valid") == ["dev/b.wav", "dev/c.wav"]
+    write(root / "valid" / "d.wav", 0.01)
+    both = open_folder(root, tmp_path / "cache")
+    assert ids(both, "valid") == ["valid/d.wav"]
+    assert both.outside_splits() == {str(root / "dev"): 2}
+
+
+def test_what_no_split_takes_is_counted_and_named(tmp_path: Path) -> None:
+    root = tmp_path / "speech"
+    for path in ("train/a.wav", "valid/b.wav", "extra/in/c.wav", "extra/d.wav", "loose.wav", "more/e.wav"):
+        write(root / path, 0.01)
+    (root / "more" / "bad.wav").touch()
+    folder = open_folder(root, tmp_path / "cache")
+    assert folder.outside_splits() == {str(root / "extra"): 2, str(root / "more"): 2, str(root): 1}
+    assert outside_in_words(folder) == (
+        f"5 files are in no split: 2 in {root / 'extra'}, 2 in {root / 'more'}, 1 in {root}. Move them, or "
+        "name the folders of the splits in `data.train`, `data.valid`, `data.test`"
+    )
+    # With the training split in a deeper folder, what is beside it is in none.
+    deep = open_folder(root, tmp_path / "cache", train="extra/in", valid="valid")
+    assert deep.outside_splits() == {
+        str(root / "extra"): 1, str(root / "more"): 2, str(root): 1, str(root / "train"): 1
+    }  # fmt: skip
+
+
+def test_without_a_folder_for_training_nothing_else_is_lost_but_what_is_meant_for_validation(
+    tmp_path: Path,
+) -> None:
+    root = tmp_path / "speech"
+    for path in ("valid/a.wav", "dev/b.wav", "extra/c.wav", "d.wav"):
+        write(root / path, 0.01)
+    folder = open_folder(root, tmp_path / "cache")
+    assert ids(folder, "train") == ["d.wav", "extra/c.wav"]
+    assert ids(folder, "valid") == ["valid/a.wav"]
+    assert folder.outside_splits() == {str(root / "dev"): 1}
+
+
+def test_linked_folders_are_part_of_the_tree_and_circles_end(tmp_path: Path) -> None:
+    root, elsewhere = tmp_path / "speech", tmp_path / "elsewhere"
+    write(root / "a.wav", 0.01)
+    write(elsewhere / "b.wav", 0.01)
+    (root / "linked").symlink_to(elsewhere)
+    (root / "up").symlink_to(root)
+    (elsewhere / "back").symlink_to(root)
+    (root / "itself.wav").symlink_to("itself.wav")
+    (root / "gone").symlink_to(tmp_path / "unmounted")
+    (root / "notes.txt").symlink_to(tmp_path / "nothing")
+    folder = open_folder(root, tmp_path / "cache", valid_fraction=0)
+    assert ids(folder, "train") == ["a.wav", "linked/b.wav"]
+    assert {item.id: item.reason for item in folder.rejected("train")} == {
+        "gone": "gone is a link to nothing; mend or remove it",
+        "itself.wav": "itself.wav is a link to itself; mend or remove it",
+    }
+
+
+def test_a_folder_that_may_not_be_opened_does_not_end_the_rest(
+    shared_folder: Path, somebody_else: Callable[[], AbstractContextManager[None]]
+) -> None:
+    for path in ("a.wav", "closed/b.wav", "z.wav"):
+        write(shared_folder / path, 0.01)
+    (shared_folder / "closed").chmod(0o700)
+    with somebody_else():
+        found = list(walk(shared_folder))
+    assert [(item.name, item.reason) for item in found] == [
+        ("a.wav", ""), ("closed/", "closed/ cannot be opened: Permission denied"), ("z.wav", "")
+    ]  # fmt: skip
+
+
+def test_names_that_look_alike_are_listed_once(tmp_path: Path) -> None:
+    for name in (b"\xff", rb"\udcff"):
+        path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/speech/" + name))
+        path.mkdir(parents=True)
+        (path / "a.wav").touch()
+    assert [item.name for item in walk(tmp_path / "speech")] == [r"\udcff/a.wav"]
