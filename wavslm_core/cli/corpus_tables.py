@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rich.console import Console
 from rich.table import Table
 
 from wavslm_core.data.statistics import QUANTILES, SplitStatistics
+from wavslm_core.terminal import new_console
 
 BAR_CELLS = 40
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -15,7 +15,7 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 def print_statistics(found: Mapping[str, SplitStatistics], *, listed: int) -> None:
     """Print a table of all splits, then for each its histogram and up to `listed` bad files."""
-    console = Console(markup=False, highlight=False)
+    console = new_console()
     console.print(_overview(found))
     console.print()
     console.print(_durations(found))

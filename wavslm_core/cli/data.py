@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wavslm_core.errors import RecipeError
+from wavslm_core.terminal import echo, echo_row
 
 if TYPE_CHECKING:
     from wavslm_core.data.statistics import SplitStatistics
@@ -36,23 +37,27 @@ def stats(
 ) -> None:
     """Show hours, durations, sampling rates, speakers, bad files and a histogram of every split."""
     from wavslm_core.cli.corpus_tables import print_statistics
-    from wavslm_core.data.corpora import Corpus
+    from wavslm_core.data.corpora import Corpus, outside_in_words
     from wavslm_core.data.statistics import split_statistics
     from wavslm_core.plugins import load_registry
 
     data = _data_config(corpus)
     found: dict[str, SplitStatistics] = {}
+    outside: set[str] = set()
     for name in split or data.splits:
         built: Corpus = load_registry().build(data.corpus_for(name), cache_dir=runs_dir / ".cache")
         found[name] = split_statistics(built, name)
+        outside.add(outside_in_words(built))
     if picture is not None:
         _draw(found, picture)
     if as_json:
-        typer.echo(json.dumps({name: _document(item) for name, item in found.items()}, indent=1))
+        echo(json.dumps({name: _document(item) for name, item in found.items()}, indent=1))
     else:
         print_statistics(found, listed=LISTED)
+    for line in sorted(outside - {""}):
+        echo(line, err=as_json)
     if picture is not None:
-        typer.echo(f"picture: {picture}", err=as_json)
+        echo(f"picture: {picture}", err=as_json)
 
 
 def rejected(
@@ -64,9 +69,9 @@ def rejected(
     for name, store in token_stores(place).items():
         count = 0
         for shard, item in stored_rejections(store):
-            typer.echo(f"{name}\t{shard}\t{item.id}\t{item.reason}")
+            echo_row(name, shard, item.id, item.reason)
             count += 1
-        typer.echo(f"{name}: {count} left out", err=True)
+        echo(f"{name}: {count} left out", err=True)
 
 
 def _data_config(arguments: list[str]) -> DataConfig:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from wavslm_core.cli.devices import AUTO, DeviceOption, usable_device
+from wavslm_core.terminal import echo
 
 
 def decode(
@@ -58,7 +59,7 @@ def decode(
                 seconds += waveform_S.numel() / model.sample_rate_out
                 written += 1
             advance(1)
-    typer.echo(
+    echo(
         f"{counted(written, 'recording')} ({seconds:.1f} s at {model.sample_rate_out} Hz) → {out}"
         f"{token_files.skipped_in_words}"
     )

@@ -11,6 +11,7 @@ import typer
 
 from wavslm_core.cli.devices import AUTO, DeviceOption, usable_device
 from wavslm_core.errors import WavslmError
+from wavslm_core.terminal import echo
 
 if TYPE_CHECKING:
     from wavslm_core.training.precision_proof import PrecisionProof
@@ -61,7 +62,7 @@ def doctor(
                 )
     if problems:
         raise WavslmError("\n".join(problems))
-    typer.echo("all is well")
+    echo("all is well")
 
 
 def precision_table(proof: PrecisionProof) -> list[str]:
@@ -107,7 +108,7 @@ def _report_environment(runs_dir: Path) -> list[str]:
 
 
 def _line(what: str, text: str) -> None:
-    typer.echo(f"{what:<12}{text}")
+    echo(f"{what:<12}{text}")
 
 
 def register(app: typer.Typer) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from wavslm_core.cli.devices import AUTO, DeviceOption, usable_device
+from wavslm_core.terminal import echo
 
 
 def encode(
@@ -55,7 +56,7 @@ def encode(
                 written += 1
             advance(1)
     seconds = samples / model.sample_rate_in
-    typer.echo(
+    echo(
         f"{counted(written, 'recording')} ({seconds:.1f} s, {tokens} tokens) → {out}"
         f"{recordings.skipped_in_words}"
     )

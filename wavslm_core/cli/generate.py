@@ -9,6 +9,7 @@ import typer
 
 from wavslm_core.cli.devices import AUTO, DeviceOption, usable_device
 from wavslm_core.errors import AudioError
+from wavslm_core.terminal import echo
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,7 +73,7 @@ def generate(
     with progress_bar("generate", total=len(used), unit="prompts") as advance:
 
         def written(document: Any) -> None:
-            typer.echo(f"{out / document['folder']}: {', '.join(document['files'])}, spectrograms.png")
+            echo(f"{out / document['folder']}: {', '.join(document['files'])}, spectrograms.png")
             advance(1)
 
         continue_all(
@@ -89,7 +90,7 @@ def generate(
         )
     elapsed_s = time.monotonic() - began
     spoken_s = len(used) * continuations * seconds
-    typer.echo(
+    echo(
         f"{counted(len(used), 'prompt')} × {counted(continuations, 'continuation')} of {seconds:g} s → {out} "
         f"in {elapsed_s:.1f} s ({spoken_s / elapsed_s:.1f} × real time){recordings.skipped_in_words}"
     )

@@ -7,11 +7,16 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
+from wavslm_core.data.atomic import refusal
 from wavslm_core.errors import WavslmError, summary
+from wavslm_core.terminal import echo, prepare_output
 
 EXIT_BUG, EXIT_MENDABLE, EXIT_INTERRUPTED = 1, 2, 130
 TRACEBACK = "--traceback"
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.ENAMETOOLONG)
+"""What the system says of files that belong to others, are links, or cannot be."""
 SHOW = f"run again with {TRACEBACK} to see where."
 
 
@@ -20,6 +25,7 @@ def guarded(command: Callable[[list[str]], object]) -> int:
 
     `--traceback` may stand anywhere among them.
     """
+    prepare_output()
     arguments = sys.argv[1:]
     show_traceback = TRACEBACK in arguments
     try:
@@ -58,12 +64,16 @@ def _came_from_ctrl_c(leaving: SystemExit) -> bool:
 def _explain(error: Exception, shown: bool) -> int:
     """Print one line for each thing that is wrong and return the exit code."""
     if isinstance(error, WavslmError):
-        for line in str(error).splitlines():
+        for line in str(error).rstrip("\n").split("\n"):
             _say(f"error: {line}")
         return EXIT_MENDABLE
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         place = f" while writing {error.filename}" if error.filename else ""
         _say(f"error: the disk is full{place}. What was saved before is kept; free some space and run again")
+        return EXIT_MENDABLE
+    if isinstance(error, OSError) and error.errno in _REFUSED and error.filename:
+        path = Path(os.fsdecode(error.filename))
+        _say(f"error: {path} cannot be opened: {refusal(path, error)}")
         return EXIT_MENDABLE
     # A job that ran elsewhere names the exception in its message already.
     known = " ".join(str(error).split()) if hasattr(error, "details") else summary(error)
@@ -95,4 +105,4 @@ def _culprit(error: Exception) -> object | None:
 
 
 def _say(text: str) -> None:
-    print(text.rstrip("\n"), file=sys.stderr, flush=True)
+    echo(text.rstrip("\n"), err=True)

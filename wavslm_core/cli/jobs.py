@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wavslm_core.terminal import new_console
+
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
 
@@ -27,9 +29,8 @@ def jobs(
 
     States come from the run folders and, for jobs of a cluster, from SLURM.
     """
-    from rich.console import Console
 
-    console = Console(markup=False, highlight=False)
+    console = new_console()
     if not watch:
         console.print(_shown(run, runs_dir, lines))
         return
@@ -47,7 +48,6 @@ def jobs(
 
 def _shown(run: str | None, runs_dir: Path, lines: int) -> Group:
     from rich.console import Group
-    from rich.text import Text
 
     from wavslm_core.cli.job_tables import first_failures, jobs_table, log_tail, newest_log, runs_table
     from wavslm_core.launching.run_search import find_run, find_runs
@@ -55,20 +55,21 @@ def _shown(run: str | None, runs_dir: Path, lines: int) -> Group:
 
     folders = find_runs(runs_dir) if run is None else [find_run(run, runs_dir)]
     if not folders:
-        return Group(Text(f"no runs in {runs_dir}"))
+        return Group(f"no runs in {runs_dir}")
     statuses = read_statuses(folders)
     parts: list[RenderableType] = [runs_table(statuses)]
     texts = [status.problem for status in statuses if status.problem][:1]
     if run is not None:
         (status,) = statuses
         if status.records:
-            parts += [Text(), jobs_table(status)]
+            parts += ["", jobs_table(status)]
         if status.state in ("failed", "requeued", "queued", "running", "interrupted"):
             texts += first_failures(status)
         log = newest_log(status)
         if log is not None:
             texts += ["", f"log: {log}", log_tail(log, lines)]
-    return Group(*parts, *(Text(text) for text in texts))
+    # As strings, whose control characters the console escapes: they come from logs and other people's files.
+    return Group(*parts, *texts)
 
 
 def register(app: typer.Typer) -> None:

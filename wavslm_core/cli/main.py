@@ -14,6 +14,7 @@ import typer
 
 from wavslm_core import cli
 from wavslm_core.cli.guard import guarded
+from wavslm_core.terminal import echo
 
 NOT_VERBS = {
     "sweep_run",
@@ -51,7 +52,7 @@ def build_app() -> typer.Typer:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"wavslm-core {version('wavslm-core')}")
+        echo(f"wavslm-core {version('wavslm-core')}")
         raise typer.Exit
 
 

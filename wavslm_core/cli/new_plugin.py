@@ -17,6 +17,7 @@ from typing import Annotated
 import typer
 
 from wavslm_core.errors import WavslmError
+from wavslm_core.terminal import echo
 
 RECIPE = "recipes/wavslm_tiny.yaml"
 LONGEST_NAME = 30
@@ -77,16 +78,14 @@ def new_plugin(
             path.write_text(text, encoding="utf-8")
     place = shlex.quote(str(folder))
     block = f"{role}={{name: {name}}}"
-    typer.echo(
-        f"{folder}: the {role} '{name}', which works as it is. Change {name_of(name)}/{role}.py; next:"
-    )
+    echo(f"{folder}: the {role} '{name}', which works as it is. Change {name_of(name)}/{role}.py; next:")
     for command in [
         f"pip install -e {place}",
         f"pytest {place}",
         f"wavslm recipe check {RECIPE} {shlex.quote(block)}",
     ]:
-        typer.echo(f"  {command}")
-    typer.echo(f"In a recipe: `{role}: {{name: {name}}}`")
+        echo(f"  {command}")
+    echo(f"In a recipe: `{role}: {{name: {name}}}`")
 
 
 def name_of(name: str) -> str:

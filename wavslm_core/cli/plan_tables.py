@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from wavslm_core.recipe import Recipe
 from wavslm_core.recipe.plan import Plan
+from wavslm_core.terminal import new_console
 
 
 def print_plan(plan: Plan, recipe: Recipe, *, folder: Path, where: str) -> None:
     """Print parts, codec, data and stages, and where it would run."""
-    console = Console(markup=False, highlight=False)
+    console = new_console()
     console.print(f"{recipe.name} ({recipe.source}), seed {recipe.seed}\n")
     for table in (_parts(plan), _splits(plan), _stages(plan)):
         if table.row_count:

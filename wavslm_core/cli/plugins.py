@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from wavslm_core.terminal import echo, new_console
+
 
 def plugins(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
@@ -14,9 +16,8 @@ def plugins(
     """List plugins: distribution, version, what each registers, load errors."""
     listed = _listed()
     if as_json:
-        typer.echo(json.dumps(listed, indent=2))
+        echo(json.dumps(listed, indent=2))
         return
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("plugin", "distribution", "version", "registers", box=None, pad_edge=False)
@@ -27,7 +28,7 @@ def plugins(
         table.add_row(
             plugin["name"], plugin["distribution"], plugin["version"], "\n".join(lines) or "nothing"
         )
-    Console(soft_wrap=False, markup=False, highlight=False).print(table)
+    new_console(soft_wrap=False).print(table)
 
 
 def _listed() -> list[dict[str, Any]]:

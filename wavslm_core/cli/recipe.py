@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wavslm_core.terminal import echo
+
 if TYPE_CHECKING:
     from wavslm_core.recipe import Recipe
 
@@ -23,7 +25,7 @@ def show(recipe: RecipePath, overrides: Overrides = None) -> None:
     from wavslm_core.recipe import Recipe
     from wavslm_core.recipe.yaml_files import dump_yaml
 
-    typer.echo(dump_yaml(Recipe.load(recipe, overrides or []).to_dict()), nl=False)
+    echo(dump_yaml(Recipe.load(recipe, overrides or []).to_dict()), end="")
 
 
 def check(recipe: RecipePath, overrides: Overrides = None) -> None:
@@ -36,14 +38,14 @@ def check(recipe: RecipePath, overrides: Overrides = None) -> None:
 
         trials = expand_sweep(loaded)
         chosen = "" if trials else ", chosen while they run"
-        typer.echo(f"{recipe}: ok, {trial_count(loaded)} trials{chosen}")
+        echo(f"{recipe}: ok, {trial_count(loaded)} trials{chosen}")
         for trial in trials:
-            typer.echo(f"  {trial.label}")
+            echo(f"  {trial.label}")
         return
     loaded.check()
-    typer.echo(f"{recipe}: ok")
+    echo(f"{recipe}: ok")
     for line in _facts(loaded):
-        typer.echo(f"  {line}")
+        echo(f"  {line}")
 
 
 def schema() -> None:
@@ -51,7 +53,7 @@ def schema() -> None:
     from wavslm_core.plugins import load_registry
     from wavslm_core.recipe.building import recipe_schema
 
-    typer.echo(json.dumps(recipe_schema(load_registry()), indent=2))
+    echo(json.dumps(recipe_schema(load_registry()), indent=2))
 
 
 def _facts(recipe: Recipe) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from wavslm_core.cli.guard import EXIT_INTERRUPTED, guarded
+from wavslm_core.terminal import echo
 
 
 def run(
@@ -67,45 +68,43 @@ def run(
         print_plan(make_plan(loaded), loaded, folder=folder, where=launching.where())
         preview = launching.preview(loaded, folder)
         if preview:
-            typer.echo(f"\n{preview}")
+            echo(f"\n{preview}")
         return
     refuse_taken(run_folder(loaded, runs_dir))
     folder = prepare_run_folder(loaded, runs_dir)
     # Asked for by itself, a trial of a sweep runs to its end.
     spare(folder)
-    typer.echo(f"run folder: {folder}")
+    echo(f"run folder: {folder}")
     if reuse:
         from wavslm_core.launching.adoption import Adoption
 
         adopted = Adoption(runs_dir, registry=loaded.registry).adopt(loaded, folder)
         if adopted is not None:
-            typer.echo(f"{', '.join(adopted[1])}: taken over from {adopted[0]}")
+            echo(f"{', '.join(adopted[1])}: taken over from {adopted[0]}")
     began = time.monotonic()
-    outcome = launching.launch(folder, typer.echo)
+    outcome = launching.launch(folder, echo)
     if outcome.status == "submitted":
-        typer.echo(f"follow: wavslm jobs {folder}\nstop:   wavslm stop {folder}")
+        echo(f"follow: wavslm jobs {folder}\nstop:   wavslm stop {folder}")
         if wait:
             from wavslm_core.launching.following import follow
 
-            outcome = follow(folder, typer.echo)
+            outcome = follow(folder, echo)
             if outcome.status == "submitted":
                 raise typer.Exit(EXIT_INTERRUPTED)
     if outcome.status == "submitted":
         return
     if outcome.status == "pruned":
         # Nothing to continue, and nothing was finished either.
-        typer.echo(
-            f"ended early during stage {outcome.stage}: behind the other trials of its sweep", err=True
-        )
+        echo(f"ended early during stage {outcome.stage}: behind the other trials of its sweep", err=True)
         raise typer.Exit(EXIT_INTERRUPTED)
     if outcome.status == "interrupted":
         during = f" during stage {outcome.stage}" if outcome.stage else ""
-        typer.echo(f"interrupted{during}; to continue: {shlex.join(_command())}", err=True)
+        echo(f"interrupted{during}; to continue: {shlex.join(_command())}", err=True)
         raise typer.Exit(EXIT_INTERRUPTED)
-    typer.echo(f"finished in {time.monotonic() - began:.1f} s")
+    echo(f"finished in {time.monotonic() - began:.1f} s")
     report = folder / "report.html"
     if report.exists():
-        typer.echo(f"report: {report}")
+        echo(f"report: {report}")
 
 
 def _command() -> list[str]:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from wavslm_core.cli.devices import AUTO, DeviceOption, usable_device
+from wavslm_core.terminal import echo, echo_row
 
 
 def score(
@@ -37,7 +38,7 @@ def score(
     held = speech_lm.codec
     recordings = Recordings(files, sample_rate_hz=speech_lm.codec.sample_rate_in)
     sum_nats, sum_tokens, scored = 0.0, 0, 0
-    typer.echo("file\tlog_likelihood\tper_token\ttokens")
+    echo_row("file", "log_likelihood", "per_token", "tokens")
     with progress_bar("score", total=len(files), unit="files") as advance, torch.inference_mode():
         for place, waveform_S in recordings:
             tokens_1T = waveform_S.new_zeros(1, 0, dtype=torch.int64)
@@ -54,11 +55,11 @@ def score(
             known = speech_lm.score(tokens_1T)[speech_lm.predicted(tokens_1T)].cpu()
             nats, count = known.double().sum().item(), known.numel()
             name = printable(files[place].relative)
-            typer.echo(f"{name}\t{nats:.3f}\t{nats / count:.4f}\t{count}")
+            echo_row(name, f"{nats:.3f}", f"{nats / count:.4f}", str(count))
             sum_nats, sum_tokens, scored = sum_nats + nats, sum_tokens + count, scored + 1
             advance(1)
     bits = -sum_nats / sum_tokens / math.log(2)
-    typer.echo(
+    echo(
         f"{counted(scored, 'recording')}, {sum_tokens} tokens: {bits:.3f} bits per token"
         f"{recordings.skipped_in_words}",
         err=True,

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from wavslm_core.terminal import echo
+
 
 def stop(
     run: Annotated[str, typer.Argument(help="A run's folder or name.", metavar="RUN")],
@@ -21,7 +23,7 @@ def stop(
     from wavslm_core.launching.stopping import stop_run
 
     folder = find_run(run, runs_dir)
-    stopped = stop_run(folder, typer.echo, patience_s=patience)
+    stopped = stop_run(folder, echo, patience_s=patience)
     told = {
         "saved": "stopped; everything it did is saved",
         "cancelled": "stopped before it ran",
@@ -29,7 +31,7 @@ def stop(
     }
     command = submitted_with(folder)
     again = "the command that started it" if command is None else shlex.join(command)
-    typer.echo(f"{told[stopped]}; to continue: {again}")
+    echo(f"{told[stopped]}; to continue: {again}")
 
 
 def register(app: typer.Typer) -> None:

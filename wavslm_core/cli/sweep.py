@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wavslm_core.terminal import echo
+
 if TYPE_CHECKING:
     from wavslm_core.launching.sweeps.folder import SweepFolder
 
@@ -38,10 +40,10 @@ def results(sweep: SweepPath, runs_dir: RunsDir = Path("runs")) -> None:
 
     found = _found(sweep, runs_dir)
     comparison = write_results(found, read_results(found))
-    typer.echo(comparison_markdown(comparison))
-    typer.echo(f"report: {found.path / 'report.html'}")
+    echo(comparison_markdown(comparison))
+    echo(f"report: {found.path / 'report.html'}")
     if found.sweep.metric is not None:
-        typer.echo(f"hparams: tensorboard --logdir {shlex.quote(str(found.path / 'tensorboard'))}")
+        echo(f"hparams: tensorboard --logdir {shlex.quote(str(found.path / 'tensorboard'))}")
 
 
 def retry(
@@ -69,7 +71,7 @@ def stop(sweep: SweepPath, runs_dir: RunsDir = Path("runs")) -> None:
     """Cancel the trials that wait on SLURM, and ask those that run, anywhere, to save and to end."""
     from wavslm_core.launching.sweeps.array import stop_sweep
 
-    stop_sweep(_found(sweep, runs_dir), typer.echo)
+    stop_sweep(_found(sweep, runs_dir), echo)
 
 
 def _found(path: Path, runs_dir: Path) -> SweepFolder:

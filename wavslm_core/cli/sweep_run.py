@@ -12,6 +12,7 @@ import typer
 from wavslm_core.cli.guard import EXIT_BUG, EXIT_INTERRUPTED, EXIT_MENDABLE
 from wavslm_core.recipe import Recipe
 from wavslm_core.recipe.launch import SlurmLaunch
+from wavslm_core.terminal import echo, new_console
 
 if TYPE_CHECKING:
     from wavslm_core.evaluation.comparison import Comparison
@@ -28,17 +29,17 @@ def run_sweep_recipe(
     sweep, trials = SweepFolder.of(recipe, runs_dir)
     if dry_run:
         _list(sweep, trials)
-        typer.echo(f"\nsweep folder: {sweep.path}")
+        echo(f"\nsweep folder: {sweep.path}")
         if isinstance(recipe.launch, SlurmLaunch):
             from wavslm_core.launching.sweeps.array import preview_sweep
 
-            typer.echo(f"\n{preview_sweep(sweep)}")
+            echo(f"\n{preview_sweep(sweep)}")
         return
     from wavslm_core.launching.sweeps.array import refuse_submitted
 
     # Before anything is written that a job of it may read.
     refuse_submitted(sweep, range(1, sweep.count + 1))
-    typer.echo(f"sweep folder: {sweep.path}")
+    echo(f"sweep folder: {sweep.path}")
     sweep.prepare(trials)
     run_trials(sweep, command=command, wait=wait)
 
@@ -54,12 +55,12 @@ def run_trials(sweep: SweepFolder, *, command: str, only: Sequence[int] = (), wa
 
     began = time.monotonic()
     with sparing(sweep, only):
-        outcome = run_sweep(sweep, typer.echo, only=only)
-    typer.echo(f"\n{comparison_markdown(outcome.comparison)}")
+        outcome = run_sweep(sweep, echo, only=only)
+    echo(f"\n{comparison_markdown(outcome.comparison)}")
     if outcome.interrupted:
-        typer.echo(f"interrupted; to continue: {command}", err=True)
+        echo(f"interrupted; to continue: {command}", err=True)
         raise typer.Exit(EXIT_INTERRUPTED)
-    typer.echo(f"{len(only) or sweep.count} trials in {time.monotonic() - began:.1f} s")
+    echo(f"{len(only) or sweep.count} trials in {time.monotonic() - began:.1f} s")
     _conclude(sweep, outcome.comparison, bug=outcome.bug)
 
 
@@ -68,11 +69,11 @@ def _submit(sweep: SweepFolder, only: Sequence[int], *, wait: bool) -> None:
     from wavslm_core.launching.sweeps.retry import sparing
 
     with sparing(sweep, only):
-        submitted = submit_sweep(sweep, typer.echo, only=only)
+        submitted = submit_sweep(sweep, echo, only=only)
     if submitted and not wait:
-        typer.echo(f"follow:  wavslm sweep status {sweep.path} --watch")
-        typer.echo(f"results: wavslm sweep results {sweep.path}")
-        typer.echo(f"stop:    wavslm sweep stop {sweep.path}")
+        echo(f"follow:  wavslm sweep status {sweep.path} --watch")
+        echo(f"results: wavslm sweep results {sweep.path}")
+        echo(f"stop:    wavslm sweep stop {sweep.path}")
         return
     from wavslm_core.cli.sweep_tables import watch_sweep
     from wavslm_core.evaluation.report.comparison import comparison_markdown
@@ -80,22 +81,22 @@ def _submit(sweep: SweepFolder, only: Sequence[int], *, wait: bool) -> None:
 
     ended = watch_sweep(sweep)
     comparison = write_results(sweep, read_results(sweep))
-    typer.echo(f"\n{comparison_markdown(comparison)}")
+    echo(f"\n{comparison_markdown(comparison)}")
     _conclude(sweep, comparison, bug=False)
     left = [str(row.number) for row in ended.rows if row.status not in ("finished", "pruned")]
     if left:
-        typer.echo(f"error: {ended.counts}; the same command continues trial {', '.join(left)}", err=True)
+        echo(f"error: {ended.counts}; the same command continues trial {', '.join(left)}", err=True)
         raise typer.Exit(EXIT_INTERRUPTED)
 
 
 def _conclude(sweep: SweepFolder, comparison: Comparison, *, bug: bool) -> None:
     """Say where the report is, and leave with an exit code when trials failed."""
-    typer.echo(f"report: {sweep.path / 'report.html'}")
+    echo(f"report: {sweep.path / 'report.html'}")
     failed = [result for result in comparison.results if result.status == "failed"]
     if failed:
         for result in failed:
-            typer.echo(f"error: {result.folder}: {result.error}", err=True)
-        typer.echo(
+            echo(f"error: {result.folder}: {result.error}", err=True)
+        echo(
             f"error: {len(failed)} of {sweep.count} trials failed; error.txt in their folders shows "
             f"where. To run them again: wavslm sweep retry {sweep.path}",
             err=True,
@@ -105,7 +106,6 @@ def _conclude(sweep: SweepFolder, comparison: Comparison, *, bug: bool) -> None:
 
 def _list(sweep: SweepFolder, trials: Sequence[Trial]) -> None:
     """Print every trial, which one it shares its first stages with, and how far it is."""
-    from rich.console import Console
     from rich.table import Table
 
     from wavslm_core.launching.run_folder import RECIPE_FILE, run_folder
@@ -134,8 +134,6 @@ def _list(sweep: SweepFolder, trials: Sequence[Trial]) -> None:
             state = run_state(folder, registry=sweep.recipe.registry).status
         table.add_row(str(number), trial.label, shares, state, str(folder))
     if trials:
-        Console(markup=False, highlight=False).print(table)
+        new_console().print(table)
     else:
-        typer.echo(
-            f"{sweep.count} trials, each chosen by the results of those before; what may be chosen fits"
-        )
+        echo(f"{sweep.count} trials, each chosen by the results of those before; what may be chosen fits")

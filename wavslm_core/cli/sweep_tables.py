@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from wavslm_core.launching.sweeps.folder import SweepFolder
 from wavslm_core.launching.sweeps.status import SweepStatus, sweep_status
+from wavslm_core.terminal import new_console
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -16,18 +17,16 @@ EVERY_S = 2.0
 
 def show_sweep(sweep: SweepFolder) -> None:
     """Print a row for each trial, counts and the best one."""
-    from rich.console import Console
 
-    Console(markup=False, highlight=False).print(_shown(sweep, sweep_status(sweep)))
+    new_console().print(_shown(sweep, sweep_status(sweep)))
 
 
 def watch_sweep(sweep: SweepFolder) -> SweepStatus:
     """Print the same again and again, until nothing runs or waits in a queue; return how it ended."""
-    from rich.console import Console
     from rich.live import Live
 
     now = sweep_status(sweep)
-    with Live(_shown(sweep, now), console=Console(markup=False, highlight=False), auto_refresh=False) as live:
+    with Live(_shown(sweep, now), console=new_console(), auto_refresh=False) as live:
         while not now.has_ended:
             time.sleep(EVERY_S)
             now = sweep_status(sweep)
@@ -38,7 +37,6 @@ def watch_sweep(sweep: SweepFolder) -> SweepStatus:
 def _shown(sweep: SweepFolder, now: SweepStatus) -> RenderableType:
     from rich.console import Group
     from rich.table import Table
-    from rich.text import Text
 
     from wavslm_core.evaluation.report.ranking import number_text
 
@@ -54,4 +52,4 @@ def _shown(sweep: SweepFolder, now: SweepStatus) -> RenderableType:
     if now.best is not None and now.best.value is not None:
         best = f"\nbest so far: trial {now.best.number} ({now.best.label}), {number_text(now.best.value)[0]}"
     silent = "" if now.answered else "\nSLURM does not answer: what seems to have stopped may wait or run"
-    return Group(table, Text(f"\n{sweep.path}: {now.counts}{best}{silent}"))
+    return Group(table, f"\n{sweep.path}: {now.counts}{best}{silent}")

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 from wavslm_core.pulse import told
+from wavslm_core.terminal import escaped, new_console
 
 
 @contextlib.contextmanager
@@ -19,7 +20,6 @@ def progress_bar(
     Nothing is drawn when standard error is not a terminal, or without `shown`. Inside a run, its pulse is
     told as well.
     """
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
     from rich.text import Text
 
@@ -28,7 +28,7 @@ def progress_bar(
             speed = task.finished_speed or task.speed
             return Text("" if speed is None else f"{speed:,.1f} {unit}/s")
 
-    console = Console(stderr=True)
+    console = new_console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -44,7 +44,7 @@ def progress_bar(
         # Results on standard output stay there when it goes to a file or another program.
         redirect_stdout=sys.stdout.isatty(),
     ) as progress:
-        task_id = progress.add_task(description, total=total)
+        task_id = progress.add_task(escaped(description), total=total)
         pulse, stage = told()
         done = 0.0
         if shown:

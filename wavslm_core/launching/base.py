@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from wavslm_core.recipe.launch import LaunchConfig
+from wavslm_core.terminal import echo
 
 if TYPE_CHECKING:
     from wavslm_core.recipe import Recipe
@@ -23,8 +23,7 @@ Say = Callable[[str], None]
 
 def say_here(line: str) -> None:
     """Say it on this process's output at once: a job's log."""
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+    echo(line)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from wavslm_core.launching.signals import EXIT_INTERRUPTED, IN_A_JOB, StopReques
 from wavslm_core.launching.starts import count_start
 from wavslm_core.processes import Share
 from wavslm_core.recipe.launch import LaunchConfig, SlurmLaunch
+from wavslm_core.terminal import echo, prepare_output
 
 EXIT_BUG, EXIT_MENDABLE = 1, 2
 LOOK_FOR_OTHERS_S = 2.0
@@ -47,6 +48,7 @@ class RunJob:
 
     def __call__(self) -> dict[str, Any]:
         """Run the stages; return how it ended as plain values. Leaves through an exit code if not well."""
+        prepare_output()
         requeue = signal.getsignal(signal.SIGUSR2)
         run_dir = Path(self.recipe_path).parent
         on_slurm = os.environ.get("SUBMITIT_EXECUTOR") == "slurm"
@@ -188,11 +190,10 @@ def _fail(error: Exception, run_dir: Path, job_id: str, rank: int, *, several: b
         # There the command that started the job tells it.
         first = _first_of_all(run_dir, job_id) if told.kind == "lost" else told
         if first is not None and first.kind == "bug":
-            sys.stderr.write(f"{first.title}\n{first.details}\n" if several else f"{first.details}\n")
+            echo(f"{first.title}\n{first.details}" if several else first.details, err=True)
         prefix = f"rank {rank}: " if several else ""
-        for line in told.message.splitlines():
-            sys.stderr.write(f"{prefix}error: {line}\n")
-    sys.stderr.flush()
+        for line in told.message.rstrip("\n").split("\n"):
+            echo(f"{prefix}error: {line}", err=True)
     sys.stdout.flush()
     code = EXIT_MENDABLE if isinstance(error, WavslmError) else EXIT_BUG
     if several:

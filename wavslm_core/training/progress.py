@@ -9,6 +9,8 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from wavslm_core.terminal import new_console
+
 SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -34,7 +36,7 @@ class TrainingProgress:
         """`shown` is false in the processes beside the one that speaks for all."""
         self.name = name
         self.steps = steps
-        self._console = console or Console(stderr=True, quiet=not shown)
+        self._console = console or new_console(stderr=True, quiet=not shown)
         self._start_step = start_step
         self._started = self._last_line = time.monotonic()
         self._bar: Progress | None = None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -159,3 +160,15 @@ def test_what_tokenising_left_out_is_listed_by_shard(call: Call, tmp_path: Path)
         code, _, error = call("data", "rejected", place)
         assert code == 2
         assert message in error
+
+
+def test_files_in_no_split_are_counted_and_named(call: Call, speech: Path, tmp_path: Path) -> None:
+    shutil.copytree(speech, tmp_path / "more")
+    shutil.copytree(speech / "valid", tmp_path / "more" / "extra")
+    said = f"1 file is in no split: 1 in {tmp_path / 'more' / 'extra'}. Move them, or name"
+    code, output, error = call("data", "stats", "corpus=folder", f"path={tmp_path / 'more'}")
+    assert code == 0, error
+    assert output.count(said) == 1
+    code, output, error = call("data", "stats", "corpus=folder", f"path={tmp_path / 'more'}", "--json")
+    assert set(json.loads(output)) == {"train", "valid"}
+    assert error.startswith(said)

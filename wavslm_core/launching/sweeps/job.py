@@ -22,6 +22,7 @@ from wavslm_core.launching.sweeps.phases import Task
 from wavslm_core.launching.sweeps.study import SweepStudy
 from wavslm_core.launching.sweeps.trial import begin_trial
 from wavslm_core.launching.sweeps.trial_state import note_begin_error
+from wavslm_core.terminal import echo, prepare_output
 
 LONGEST_WAIT_S = 600.0
 """How long the other processes of a trial wait for the first one to choose its values."""
@@ -39,6 +40,7 @@ class TrialJob:
         """Run the trial, or some of its stages; return how it ended as plain values."""
         from submitit import JobEnvironment
 
+        prepare_output()
         job = JobEnvironment()
         try:
             sweep = SweepFolder.open(Path(self.sweep))
@@ -49,7 +51,7 @@ class TrialJob:
                 note_begin_error(Path(self.sweep), self.trial, error)
             if not isinstance(error, WavslmError):
                 raise
-            sys.stderr.write(f"error: {error}\n")
+            echo(f"error: {error}", err=True)
             sys.exit(EXIT_MENDABLE)
         if run_dir is None:
             return {"status": "finished", "stage": None}

@@ -15,10 +15,12 @@ from wavslm_core.launching.signals import EXIT_INTERRUPTED
 from wavslm_core.launching.sweeps.folder import SweepFolder
 from wavslm_core.launching.sweeps.trial import run_trial
 from wavslm_core.recipe.launch import DebugLaunch, LaunchConfig, LocalLaunch
+from wavslm_core.terminal import echo, prepare_output
 
 
 def main(arguments: list[str]) -> int:
     """Run a trial, or its stages with these names separated by commas; return the exit code."""
+    prepare_output()
     folder, number, *stages = arguments
     sweep = SweepFolder.open(Path(folder))
     adoption = Adoption(sweep.path.parent, registry=sweep.recipe.registry)
@@ -26,7 +28,7 @@ def main(arguments: list[str]) -> int:
         names = stages[0].split(",") if stages else None
         outcome = run_trial(sweep, int(number), adoption, say_here, stages=names, launch=_launch(sweep))
     except Exception as error:
-        sys.stderr.write(f"error: {error}\n")
+        echo(f"error: {error}", err=True)
         return EXIT_MENDABLE if isinstance(error, WavslmError) else EXIT_BUG
     return EXIT_INTERRUPTED if outcome.status == "interrupted" else 0
 
