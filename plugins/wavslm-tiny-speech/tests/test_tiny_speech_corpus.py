@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -104,7 +106,7 @@ def test_another_process_makes_the_same_bytes(minute: TinySpeech, tmp_path: Path
     )
     environment = os.environ | {"PYTHONHASHSEED": "17"}
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, env=environment)
-    (folder,) = tmp_path.iterdir()
+    (folder,) = tmp_path.glob("tiny_speech-*")
     assert (folder / AUDIO_FILE).read_bytes() == all_samples(minute, "train")
 
 
@@ -117,13 +119,35 @@ def test_seeds_tell_other_stories(minute: TinySpeech, tmp_path: Path) -> None:
 def test_a_cache_is_used_again_and_a_damaged_one_made_again(tmp_path: Path) -> None:
     first = corpus(tmp_path, valid_minutes=0.2)
     samples = all_samples(first, "valid")
-    (folder,) = tmp_path.iterdir()
+    (folder,) = tmp_path.glob("tiny_speech-*")
     made = (folder / AUDIO_FILE).stat().st_mtime_ns
     assert all_samples(corpus(tmp_path, valid_minutes=0.2), "valid") == samples
     assert (folder / AUDIO_FILE).stat().st_mtime_ns == made
     (folder / AUDIO_FILE).write_bytes(samples[:1000])
     assert all_samples(corpus(tmp_path, valid_minutes=0.2), "valid") == samples
-    assert list(tmp_path.iterdir()) == [folder]
+    assert {path.name for path in tmp_path.iterdir()} == {folder.name, f".{folder.name}.lock"}
+
+
+def test_what_a_killed_synthesis_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "from wavslm_tiny_speech import synthesis\n"
+        "from wavslm_tiny_speech.config import TinySpeechConfig\n"
+        "first = synthesis.record\n"
+        "def dying(*arguments, **options):\n"
+        "    synthesis.record = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return first(*arguments, **options)\n"
+        "synthesis.record = dying\n"
+        "synthesis.synthesised(TinySpeechConfig(valid_minutes=1), 'valid', cache_dir=Path(sys.argv[1]))\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", program, str(tmp_path)])
+    assert killed.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.glob(".writing-*/*"))) == 1
+    # Another split too: whoever writes next in the cache.
+    all_samples(corpus(tmp_path, minutes=0.1), "train")
+    (folder,) = tmp_path.glob("tiny_speech-train-*")
+    assert not list(tmp_path.glob(".writing-*"))
+    assert stat.S_IMODE(folder.stat().st_mode) == stat.S_IMODE((folder / AUDIO_FILE).stat().st_mode) | 0o111
 
 
 def test_what_was_said_before_changes_nothing() -> None:

@@ -1,16 +1,13 @@
 """A whole split, synthesised into a cache folder: one flat file of 16-bit samples and an index.
 
 Utterance i is a pure function of (seed, split, i, voices): longer splits continue shorter ones. The folder
-is written beside its place and renamed, so it is whole or absent; runs that race for it make the same bytes.
+is written beside its place and renamed, so it is whole or absent; one process at a time makes it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -20,7 +17,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from wavslm_core.data.atomic import unwritable
+from wavslm_core.data.atomic import replacing_folder
+from wavslm_core.data.exclusive import one_at_a_time
 from wavslm_core.data.progress import progress_bar
 from wavslm_tiny_speech.config import TinySpeechConfig
 from wavslm_tiny_speech.espeak import Espeak
@@ -94,8 +92,11 @@ def synthesised(config: TinySpeechConfig, split: SplitName, *, cache_dir: Path) 
     folder = cache_dir / f"tiny_speech-{split}-{key}"
     found = _open(folder)
     if found is None:
-        _make(config, split, folder)
-        found = _open(folder)
+        with one_at_a_time(folder.with_name(f".{folder.name}.lock")):
+            # Another process may have made it while this one waited.
+            if _open(folder) is None:
+                _make(config, split, folder)
+            found = _open(folder)
         assert found is not None
     return found
 
@@ -115,32 +116,10 @@ def _open(folder: Path) -> Synthesised | None:
 
 
 def _make(config: TinySpeechConfig, split: SplitName, folder: Path) -> None:
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=".making-", dir=folder.parent))
-    except OSError as error:
-        raise unwritable(folder, error) from error
-    try:
-        beside.chmod(0o755)
+    with replacing_folder(folder) as beside:
         lines, digest = _speak(config, split, beside / AUDIO_FILE)
         index = {"digest": digest, "lines": [asdict(line) for line in lines]}
         (beside / INDEX_FILE).write_text(json.dumps(index, ensure_ascii=False), encoding="utf-8")
-        _put_in_place(beside, folder)
-    except OSError as error:
-        raise unwritable(folder, error) from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-
-
-def _put_in_place(beside: Path, folder: Path) -> None:
-    if folder.exists() and _open(folder) is None:
-        shutil.rmtree(folder)
-    try:
-        beside.rename(folder)
-    except OSError:
-        # Another process was faster; it made the same.
-        if _open(folder) is None:
-            raise
 
 
 def _speak(config: TinySpeechConfig, split: SplitName, file: Path) -> tuple[list[Line], str]:
@@ -165,6 +144,4 @@ def _speak(config: TinySpeechConfig, split: SplitName, file: Path) -> tuple[list
             lines.append(Line(start, len(samples), speaker.id, text))
             start += len(samples)
             advance(len(samples) / config.sample_rate_hz)
-        stream.flush()
-        os.fsync(stream.fileno())
     return lines, digest.hexdigest()[:16]
