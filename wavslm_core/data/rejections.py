@@ -19,7 +19,7 @@ def token_stores(place: Path) -> dict[str, Path]:
     """Return split → store for a run's folder, or one store by its own name. Raises: DataError."""
     if not place.exists():
         raise DataError(f"{place} does not exist; name a run's folder or a token store in it")
-    folders = [place] if _is_store(place) else sorted(place.glob("tokens/*"))
+    folders = [place] if _is_store(place) else sorted(place.glob("tokens/[!.]*"))
     stores = {folder.name: folder for folder in folders if _is_store(folder)}
     if not stores:
         raise DataError(
@@ -39,7 +39,7 @@ def stored_rejections(store: Path) -> Iterator[tuple[str, Rejected]]:
     """
     in_shards = 0
     found: list[tuple[str, Rejected]] = []
-    for path in sorted((store / RECORDS).glob("*.json")):
+    for path in sorted((store / RECORDS).glob("[!.]*.json")):
         for item in read_json(path)["rejected"]:
             found.append((path.stem, Rejected(**item)))
             in_shards += 1

@@ -134,7 +134,7 @@ def compare(results: Sequence[Result], columns: Sequence[Column], metric: Metric
 
 def _documents(folder: Path) -> dict[str, Any]:
     """Return what a run left, by name: every file of `results/`, and `stages`."""
-    files = [*sorted((folder / "results").glob("*.json")), folder / "stages.json"]
+    files = [*sorted((folder / "results").glob("[!.]*.json")), folder / "stages.json"]
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in files if path.exists()}
 
 

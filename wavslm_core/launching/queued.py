@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from wavslm_core.data.atomic import open_in_place
+from wavslm_core.data.atomic import open_in_place, unwritable
 from wavslm_core.errors import WavslmError
 from wavslm_core.launching.job_record import JOBS_FILE, read_jobs
 from wavslm_core.launching.lock import LOCK_FILE, held, is_alive, is_gone, read_holder
@@ -71,7 +71,14 @@ def _refuse_queued(run_dir: Path) -> None:
 def refuse_running(run_dir: Path) -> None:
     """Raises: WavslmError when a process holds the run's folder."""
     holder = read_holder(run_dir / LOCK_FILE)
-    descriptor = open_in_place(run_dir / LOCK_FILE)
+
+    def refused(path: Path, error: Exception) -> WavslmError:
+        # Somebody else's run, which goes on or not.
+        if holder is not None and is_alive(holder, kernel_knows=False):
+            return held(run_dir, holder)
+        return unwritable(path, error)
+
+    descriptor = open_in_place(run_dir / LOCK_FILE, error=refused)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

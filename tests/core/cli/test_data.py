@@ -143,6 +143,7 @@ def test_what_tokenising_left_out_is_listed_by_shard(call: Call, tmp_path: Path)
     for number in (1, 0):
         record = ShardRecord([f"{number}"], [4], [Rejected(f"bad{number}", "is cut off")], 1.0, 1.0)
         writer.write(number, [tokens], record)
+        (store / "records" / f".writing-0123456{number}-00002.json").write_text("{")
         if number == 1:
             code, output, error = call("data", "rejected", "run")
             assert (code, output) == (0, "train\t00001\tbad1\tis cut off\n")

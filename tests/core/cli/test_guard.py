@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from wavslm_core.errors import DataError
+from wavslm_core.launching.lock import RunLock
 from wavslm_core.launching.stop_file import request_stop
 
 Become = Callable[[], AbstractContextManager[None]]
@@ -45,6 +47,15 @@ def test_a_run_of_somebody_else_is_said_to_be_theirs(
         done.stderr,
     )
     assert {path: path.stat().st_mtime_ns for path in theirs.parent.rglob("*")} == before
+
+
+def test_a_run_that_goes_on_for_somebody_else_is_said_to_be_in_use(
+    command: Callable[..., Any], theirs: Path, somebody_else: Become
+) -> None:
+    with RunLock(theirs), somebody_else():
+        done = command("run", "r.yaml")
+    assert done.returncode == 2
+    assert f"is in use by process {os.getpid()} on " in done.stderr
 
 
 def test_a_run_of_somebody_else_can_be_looked_at_but_not_stopped(

@@ -81,6 +81,12 @@ def test_default_columns_leave_out_what_is_the_same(tmp_path: Path) -> None:
     assert difference.interval == pytest.approx(0.0, abs=1e-9)
 
 
+def test_what_a_killed_process_left_is_no_result(tmp_path: Path) -> None:
+    runs = four_runs(tmp_path)
+    (runs[0].folder / "results" / ".writing-01234567-evaluate.json").write_text("{")
+    assert [column.title for column in compare(runs, ()).columns] == ["bits per token"]
+
+
 def test_columns_that_are_asked_for(tmp_path: Path) -> None:
     columns = (
         Column(path="evaluate.codec.metrics.*"),

@@ -83,3 +83,10 @@ def test_the_progress_of_a_finished_stage_is_no_measure_for_the_next(tmp_path: P
     count_start(tmp_path, "7", max_restarts=0)
     tell(tmp_path, "evaluate", 50)
     assert count_start(tmp_path, "7", max_restarts=0).useless == 0
+
+
+def test_what_a_killed_process_left_is_no_advance(tmp_path: Path) -> None:
+    (tmp_path / "tokens" / "train").mkdir(parents=True)
+    count_start(tmp_path, "7", max_restarts=2)
+    (tmp_path / "tokens" / "train" / ".writing-01234567-tokens-00000.bin").touch()
+    assert count_start(tmp_path, "7", max_restarts=2).useless == 1
