@@ -71,7 +71,8 @@ def output_files(found: Sequence[Found], out: Path, *, old: Collection[str], new
         known = item.relative.suffix.lower() in old
         bare = item.relative.stem if known else item.relative.name
         output = out / item.relative.with_name(f"{bare}{new}")
-        source = sources.setdefault(output, item.file)
+        # What cannot be opened has no result.
+        source = item.file if item.problem else sources.setdefault(output, item.file)
         if source != item.file and not _same(source, item.file):
             raise WavslmError(
                 f"{source} and {item.file} would both be written to {output}. Rename one of them, or name "

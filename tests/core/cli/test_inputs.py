@@ -47,13 +47,15 @@ def test_verbs_see_the_files_that_corpora_see(tree: Path) -> None:
 def test_broken_links_are_skipped_and_the_rest_is_done(
     tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (tree / "a.flac").symlink_to("nothing.wav")
     found = find_files([tree], AUDIO_SUFFIXES)
     outputs = output_files(found, tmp_path / "out", old=AUDIO_SUFFIXES, new=".npz")
     assert outputs[0] == tmp_path / "out" / "a.npz"
     files = Files(found, lambda path: path.stat().st_size)
-    assert [place for place, _ in files] == [0, 1, 4, 5]
-    assert files.skipped_in_words == ", 2 skipped"
+    assert [place for place, _ in files] == [1, 2, 5, 6]
+    assert files.skipped_in_words == ", 3 skipped"
     assert capsys.readouterr().err.splitlines() == [
+        f"skipped: {tree / 'a.flac'} is a link to nothing; mend or remove it",
         f"skipped: {tree / 'broken.wav'} is a link to nothing; mend or remove it",
         f"skipped: {tree / 'circle.wav'} is a link to itself; mend or remove it",
     ]
