@@ -25,8 +25,8 @@ BAD = {
     "loud.wav": "audio lies within ±1",
     "nan.wav": "10 NaN or infinite samples, the first at sample 100",
     "text.wav": "cannot be read as audio",
-    "cut_flac.flac": "cannot be read as audio",
-    "cut_ogg.ogg": "cannot be read as audio",
+    "cut_flac.flac": "is cut off",
+    "cut_ogg.ogg": "is cut off",
     "cut_wav.wav": "is cut off",
 }
 

@@ -22,7 +22,14 @@ import torch
 from torch import Tensor
 
 from wavslm_core.data.atomic import replacing
-from wavslm_core.data.audio_files import AudioBytes, AudioSource, audio_info, check_finite, read_samples
+from wavslm_core.data.audio_files import (
+    AudioBytes,
+    AudioInfo,
+    AudioSource,
+    audio_info,
+    check_finite,
+    read_samples,
+)
 from wavslm_core.errors import AudioError
 
 LARGEST_RATIO_TERM = 2000
@@ -64,15 +71,20 @@ def _extension_stand_in() -> ModuleType:
 
 
 def read_audio(
-    path: str | AudioSource, *, sample_rate_hz: int | None = None, part: tuple[int, int] | None = None
+    path: str | AudioSource,
+    *,
+    sample_rate_hz: int | None = None,
+    part: tuple[int, int] | None = None,
+    info: AudioInfo | None = None,
 ) -> Tensor:
     """Return a file's waveform (S,) float32 in [-1, 1], mono, at `sample_rate_hz` (default: its own rate).
 
-    `part` is (start, samples) at the file's own rate: only that is decoded where the format can seek.
+    `part` is (start, samples) at the file's own rate: only that is decoded where the format can seek. `info`
+    is what a scan found out about the file, which is then not looked for again.
     Raises: AudioError for anything that is not a whole, finite, non-empty audio file.
     """
     start, count = part if part is not None else (0, None)
-    samples, own_rate_hz = read_samples(_source(path), start=start, samples=count)
+    samples, own_rate_hz = read_samples(_source(path), start=start, samples=count, info=info)
     waveform_S = torch.from_numpy(samples)
     if sample_rate_hz is None or sample_rate_hz == own_rate_hz:
         return waveform_S
@@ -87,15 +99,17 @@ def read_crop(
     sample_rate_hz: int,
     own_rate_hz: int,
     part: tuple[int, int] | None = None,
+    info: AudioInfo | None = None,
 ) -> Tensor:
-    """Return `read_audio(path, sample_rate_hz=…, part=…)[start : start + samples]`, decoding little more.
+    """Return `read_audio(path, …)[start : start + samples]`, decoding little more.
 
     `own_rate_hz` is the file's rate; `start` and `samples` count samples at `sample_rate_hz`. A crop beyond
     the end comes back shorter. Raises: AudioError as `read_audio`, and for a crop that lies wholly beyond
     the end.
     """
     file = _source(path)
-    begin, length = part if part is not None else (0, audio_info(file).samples)
+    info = info or audio_info(file)
+    begin, length = part if part is not None else (0, info.samples)
     ratio = _ratio(own_rate_hz, sample_rate_hz)
     step = ratio.denominator
     # The filter looks this far to either side, in samples of the file; start on a whole step of the ratio so
@@ -103,7 +117,7 @@ def read_crop(
     reach = 0 if ratio == 1 else ceil(_LOWPASS_FILTER_WIDTH / (min(1.0, float(ratio)) * _ROLLOFF)) + step
     first = max(0, int(start / ratio) - reach) // step * step
     last = min(length, ceil((start + samples) / ratio) + reach)
-    decoded, _ = read_samples(file, start=begin + first, samples=last - first)
+    decoded, _ = read_samples(file, start=begin + first, samples=last - first, info=info)
     resampled = torch.from_numpy(decoded)
     if ratio != 1:
         resampled = resample(resampled, own_rate_hz, sample_rate_hz)

@@ -1,166 +1,150 @@
-"""Audio files as numpy arrays: WAV, FLAC, OGG and MP3 through libsndfile, with one clear line on bad input.
+"""Audio files as numpy arrays, through libsndfile, with one clear line on bad input. Free of torch, so that a
+corpus can be scanned without it.
 
-Free of torch, so that a corpus can be scanned without it. libsndfile reads on without a word when a WAV or
-OGG file was cut off; both are recognised here by what their containers announce.
+Headers are hints: what `data.containers` finds in a file is what is read. Finding it costs a look at every
+frame of an MP3 and every page of an Ogg file, so a corpus remembers what its scan found (`AudioInfo`) and
+hands it to the reading functions, which then look again only where libsndfile says something else.
 """
 
 from __future__ import annotations
 
-import os
+import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
-from io import BytesIO
-from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
+from wavslm_core.data.audio_source import (
+    AUDIO_SUFFIXES,
+    AudioBytes,
+    AudioSource,
+    cut_off,
+    printable,
+    systems_fault,
+)
+from wavslm_core.data.audio_streams import (
+    PROOF_SAMPLES,
+    AudioInfo,
+    Streams,
+    as_it_is,
+    listened,
+    looked_at,
+    mono,
+    streams_of,
+    waveform,
+)
+from wavslm_core.data.decoder import decoding
 from wavslm_core.errors import AudioError
 
-AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3"})
+__all__ = [
+    "AUDIO_SUFFIXES",
+    "AudioBytes",
+    "AudioInfo",
+    "AudioSource",
+    "audio_info",
+    "check_finite",
+    "printable",
+    "proven_info",
+    "read_samples",
+    "sample_blocks",
+    "systems_fault",
+]
+
+logger = logging.getLogger(__name__)
+
 LOUDEST_SENSIBLE = 8.0
 """Peaks above this are not overshoot but integers stored as floats."""
-PROOF_SAMPLES = 1 << 22
-"""Samples that are tried at once: bounds memory, however long a file is."""
-_OGG_TAIL_BYTES = 65_536 + 282
-"""A whole OGG page at its largest: the last page starts within this many bytes of the end."""
-
-
-@dataclass(frozen=True)
-class AudioInfo:
-    """What the header of an audio file says."""
-
-    samples: int
-    sample_rate_hz: int
-    channels: int
-    holds_floats: bool = False
-    """Only then can values be NaN, infinite or far beyond ±1."""
-
-
-@dataclass(frozen=True)
-class AudioBytes:
-    """A whole audio file in memory, such as a member of a tar; `name` is for messages."""
-
-    name: str
-    data: bytes
-
-    def __str__(self) -> str:
-        return self.name
-
-    def open(self, _mode: str = "rb") -> BytesIO:
-        return BytesIO(self.data)
-
-
-AudioSource = Path | AudioBytes
-_LIBSNDFILE_SYSTEM_ERROR = 2
-"""Its code for what the operating system refused."""
 
 
 def audio_info(path: AudioSource) -> AudioInfo:
-    """Read the header of an audio file.
+    """Return what an audio file holds, found by decoding next to nothing of it.
 
     Raises: AudioError when the file is missing, empty, not audio, cut off, or holds no samples.
     """
-    import soundfile
-
-    try:
-        _check_present(path)
-        info = soundfile.info(_opened(path))
-        _check_whole(path, info.format)
-    except (soundfile.SoundFileError, TypeError, OSError) as error:
-        raise _not_audio(path, error) from error
-    if info.frames <= 0:
-        raise AudioError(f"{path} holds no samples; leave it out or record it again")
-    holds_floats = info.subtype in {"FLOAT", "DOUBLE"}
-    return AudioInfo(int(info.frames), int(info.samplerate), int(info.channels), holds_floats)
+    info, streams, _ = looked_at(path)
+    return listened(path, info, streams)
 
 
 def proven_info(path: AudioSource) -> AudioInfo:
     """Return `audio_info` of a file whose samples were tried too, so that training will not trip over it.
 
-    Of floats every one is read, of other files the last: compressed ones that were cut off do not reach it.
-    Raises: AudioError as `read_samples`.
+    Of floats every one is read, of other files the last of each stream: compressed ones that were cut off do
+    not reach it. What is odd about a file that can be read all the same is logged. Raises: AudioError as
+    `read_samples`.
     """
-    info = audio_info(path)
-    step = PROOF_SAMPLES if info.holds_floats else 1
-    first = 0 if info.holds_floats else info.samples - 1
-    for start in range(first, info.samples, step):
-        read_samples(path, start=start, samples=min(step, info.samples - start))
+    info, streams, remark = looked_at(path)
+    info = listened(path, info, streams)
+    if info.holds_floats:
+        for start in range(0, info.samples, PROOF_SAMPLES):
+            read_samples(path, start=start, samples=min(PROOF_SAMPLES, info.samples - start), info=info)
+    else:
+        end = 0
+        for _, samples in streams:
+            end += samples
+            waveform(path, info, streams, end - 1, 1)
+    _warn(path, info, remark)
     return info
 
 
 def read_samples(
-    path: AudioSource, *, start: int = 0, samples: int | None = None
+    path: AudioSource, *, start: int = 0, samples: int | None = None, info: AudioInfo | None = None
 ) -> tuple[npt.NDArray[np.float32], int]:
     """Return the mono waveform (S,) in [-1, 1] and its sampling rate in Hz; channels are averaged.
 
     `start` and `samples` select a part in samples of the file's own rate; only that part is decoded where
-    the format can seek. Raises: AudioError as `audio_info`, and for parts beyond the end and values that
-    are not audio.
+    the format can seek. `info` is what a scan found out about the file. Raises: AudioError as `audio_info`,
+    and for parts beyond the end and values that are not audio.
     """
-    import soundfile
-
-    info = audio_info(path)
+    streams: Streams | None = None
+    if info is None:
+        info, streams, remark = looked_at(path)
+        info = listened(path, info, streams)
+        _warn(path, info, remark)
     wanted = info.samples - start if samples is None else samples
     if start < 0 or wanted <= 0 or start + wanted > info.samples:
         raise AudioError(
             f"{path} has {info.samples} samples, but {wanted} from sample {start} on were asked for; "
             "ask for a part that lies inside the file"
         )
-    try:
-        frames_SC, sample_rate_hz = soundfile.read(
-            _opened(path), start=start, frames=wanted, dtype="float32", always_2d=True
-        )
-    except (soundfile.SoundFileError, OSError) as error:
-        raise _not_audio(path, error) from error
-    if len(frames_SC) < wanted:
-        raise _cut_off(path, f"its header says {start + wanted} samples, {start + len(frames_SC)} are there")
-    waveform_S = _mono(frames_SC)
+    waveform_S = as_it_is(path, info, start, wanted) if streams is None else None
+    if waveform_S is None:
+        streams = streams or streams_of(path, info)
+        waveform_S = waveform(path, info, streams, start, wanted)
     check_finite(waveform_S, source=str(path))
     peak = float(np.abs(waveform_S).max())
     if peak > LOUDEST_SENSIBLE:
         raise AudioError(f"{path} reaches {peak:.4g}, audio lies within ±1; divide it by its full scale")
-    return np.clip(waveform_S, -1.0, 1.0), int(sample_rate_hz)
+    return np.clip(waveform_S, -1.0, 1.0), info.sample_rate_hz
 
 
-def sample_blocks(path: AudioSource, *, samples: int) -> Iterator[npt.NDArray[np.float32]]:
+def sample_blocks(
+    path: AudioSource, *, samples: int, info: AudioInfo | None = None
+) -> Iterator[npt.NDArray[np.float32]]:
     """Yield the whole mono waveform in blocks of that many samples; the last is shorter.
 
     Memory does not grow with the file. Raises: AudioError as `audio_info`, and when samples are missing.
     """
-    import soundfile
-
-    info = audio_info(path)
-    done = 0
-    try:
-        with soundfile.SoundFile(_opened(path)) as file:
-            while len(frames_SC := file.read(samples, dtype="float32", always_2d=True)):
+    if info is None:
+        info, streams, _ = looked_at(path)
+        info = listened(path, info, streams)
+    else:
+        streams = streams_of(path, info)
+    block_S = np.zeros(0, np.float32)
+    for stream, length in streams:
+        done = 0
+        with decoding(path, stream) as file:
+            while done < length:
+                wanted = min(samples - len(block_S), length - done)
+                frames_SC = file.read(wanted)
                 done += len(frames_SC)
-                yield _mono(frames_SC)
-    except (soundfile.SoundFileError, OSError) as error:
-        raise _not_audio(path, error) from error
-    if done < info.samples:
-        raise _cut_off(path, f"its header says {info.samples} samples, {done} are there")
-
-
-def _mono(frames_SC: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    return frames_SC[:, 0] if frames_SC.shape[1] == 1 else frames_SC.mean(axis=1, dtype=np.float32)
-
-
-def _opened(source: AudioSource) -> str | bytes | BytesIO:
-    """Return what libsndfile opens."""
-    return source.open() if isinstance(source, AudioBytes) else system_path(source)
-
-
-def system_path(path: Path) -> str | bytes:
-    """Return a path for libsndfile; as bytes where names need not be UTF-8, which str could not carry."""
-    return str(path) if os.name == "nt" else os.fsencode(path)
-
-
-def printable(path: Path | str) -> str:
-    """Return a path as text that any UTF-8 file can hold: what is not UTF-8 in its name is escaped."""
-    return str(path).encode("utf-8", "backslashreplace").decode()
+                if len(frames_SC) < wanted:
+                    raise cut_off(path, f"{length} samples are announced, {done} are there")
+                block_S = np.concatenate([block_S, mono(frames_SC, info.channel)])
+                if len(block_S) == samples:
+                    yield block_S
+                    block_S = block_S[:0]
+    if len(block_S):
+        yield block_S
 
 
 def check_finite(waveform_S: npt.NDArray[np.float32], *, source: str) -> None:
@@ -174,68 +158,9 @@ def check_finite(waveform_S: npt.NDArray[np.float32], *, source: str) -> None:
         )
 
 
-def _check_present(path: AudioSource) -> None:
-    if isinstance(path, AudioBytes):
-        if not path.data:
-            raise AudioError(f"{path} is empty (0 bytes); copy it again or leave it out")
-        return
-    try:
-        status = path.stat()
-    except FileNotFoundError as error:
-        raise AudioError(f"{path} does not exist; check the path") from error
-    if not path.is_file():
-        raise AudioError(f"{path} is not a file; name one audio file (WAV, FLAC, OGG or MP3)")
-    if status.st_size == 0:
-        raise AudioError(f"{path} is empty (0 bytes); copy it again or leave it out")
-
-
-def _not_audio(path: AudioSource, error: Exception) -> AudioError:
-    reason = str(getattr(error, "error_string", error)).strip().rstrip(".")
-    return AudioError(
-        f"{path} cannot be read as audio ({reason}); allowed are whole WAV, FLAC, OGG and MP3 files"
-    )
-
-
-def systems_fault(error: AudioError) -> bool:
-    """Return whether the system failed to give the file's bytes, which says nothing about the audio."""
-    cause = error.__cause__
-    return isinstance(cause, OSError) or getattr(cause, "code", None) == _LIBSNDFILE_SYSTEM_ERROR
-
-
-def _cut_off(path: AudioSource, detail: str) -> AudioError:
-    return AudioError(f"{path} is cut off: {detail}; copy it again or leave it out")
-
-
-def _check_whole(path: AudioSource, container: str) -> None:
-    """Raise AudioError when a WAV or OGG file ends before its container says it does."""
-    with path.open("rb") as file:
-        if container in {"WAV", "WAVEX"}:
-            missing = _missing_wav_bytes(file)
-            if missing > 0:
-                raise _cut_off(path, f"{missing} bytes of its samples are missing")
-        elif container == "OGG" and not _ogg_ends(file):
-            raise _cut_off(path, "its last page does not end the stream")
-
-
-def _missing_wav_bytes(file: BinaryIO) -> int:
-    """Return by how many bytes the `data` chunk of a RIFF file is longer than the file."""
-    size = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    byte_order = "little" if file.read(12)[:4] == b"RIFF" else "big"
-    while len(header := file.read(8)) == 8:
-        length = int.from_bytes(header[4:], byte_order)  # type: ignore[arg-type]
-        if header[:4] == b"data":
-            # Programs that write to a pipe cannot know the length and announce the largest one.
-            unknown = length >= 0x7FFFFFFF - 0xFFFF
-            return 0 if unknown else file.tell() + length - size
-        file.seek(length + length % 2, os.SEEK_CUR)
-    return 0
-
-
-def _ogg_ends(file: BinaryIO) -> bool:
-    """Return whether the last page of an OGG file carries the end-of-stream flag."""
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - _OGG_TAIL_BYTES))
-    tail = file.read()
-    page = tail.rfind(b"OggS")
-    return page >= 0 and len(tail) > page + 5 and bool(tail[page + 5] & 0x04)
+def _warn(path: AudioSource, info: AudioInfo, remark: str) -> None:
+    """Say what is odd about a file that can be read all the same."""
+    if remark:
+        logger.warning("%s: %s", path, remark)
+    if info.channel is not None:
+        logger.warning("%s: its channels cancel each other out; channel %d is read", path, info.channel + 1)

@@ -16,7 +16,7 @@ def pieces_of(source: AudioSource, info: AudioInfo, cut: CutConfig) -> tuple[tup
     if cut.by == "fixed":
         pieces = fixed_pieces(info.samples, sample_rate_hz=info.sample_rate_hz, cut=cut)
     else:
-        levels_N = frame_levels(source, sample_rate_hz=info.sample_rate_hz)
+        levels_N = frame_levels(source, info=info)
         pieces = cut_at_pauses(levels_N, samples=info.samples, sample_rate_hz=info.sample_rate_hz, cut=cut)
     if not pieces:
         seconds = info.samples / info.sample_rate_hz

@@ -3,6 +3,7 @@
     manifest.json              version, key, counts, digest; written last
     names.txt …                the recordings' names, sorted
     sizes, stamps, samples, rates, channels .npy      a number for each recording
+    only.npy                   the channel that is read of it; -1: the mean of all
     rejected.npy, reasons.txt  recordings that are left out, and why
     recording, start, length .npy                     each utterance: which recording, and which samples of it
     speakers.txt, texts.txt    where they are known and do not follow from the name
@@ -24,11 +25,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from wavslm_core.data.audio_files import AudioInfo
 from wavslm_core.data.strings import Strings, StringsWriter
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST_FILE = "manifest.json"
-_NUMBERS = {"sizes": "<i8", "stamps": "<i8", "samples": "<i8", "rates": "<i4", "channels": "<i4"}
+_NUMBERS = {"sizes": "<i8", "stamps": "<i8", "samples": "<i8"} | {
+    name: "<i4" for name in ("rates", "channels", "only")
+}
 _UTTERANCES = {"recording": "<u4", "start": "<i8", "length": "<i8"}
 
 UNSETTLED = -1
@@ -51,6 +55,8 @@ class Recording:
     samples: int = 0
     sample_rate_hz: int = 0
     channels: int = 0
+    channel: int | None = None
+    """The one that is read where all together cancel each other out."""
     reason: str = ""
     speaker: str | None = None
     text: str | None = None
@@ -73,7 +79,7 @@ class Manifest:
         self.names = Strings.open(folder, "names")
         self.sizes, self.stamps = self._column("sizes"), self._column("stamps")
         self.samples, self.rates = self._column("samples"), self._column("rates")
-        self.channels = self._column("channels")
+        self.channels, self.only = self._column("channels"), self._column("only")
         self.rejected = self._column("rejected")
         """Indices of recordings that are left out, rising."""
         self.reasons = Strings.open(folder, "reasons")
@@ -102,6 +108,19 @@ class Manifest:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def _channel(self, index: int) -> int | None:
+        only = int(self.only[index])
+        return only if only >= 0 else None
+
+    def audio(self, index: int) -> AudioInfo:
+        """Return what the scan found out about a recording's audio."""
+        return AudioInfo(
+            int(self.samples[index]),
+            int(self.rates[index]),
+            int(self.channels[index]),
+            channel=self._channel(index),
+        )
 
     def range_below(self, prefix: str) -> range:
         """Return the recordings whose names start with `prefix`; names are sorted, so they are neighbours."""
@@ -145,6 +164,7 @@ class Manifest:
                 int(self.samples[index]),
                 int(self.rates[index]),
                 int(self.channels[index]),
+                self._channel(index),
                 self.reasons[reason] if reason is not None else "",
                 (self.speakers[index] or None) if self.speakers is not None else None,
                 (self.texts[index] or None) if self.texts is not None else None,
@@ -181,6 +201,7 @@ class ManifestWriter:
             ("samples", recording.samples),
             ("rates", recording.sample_rate_hz),
             ("channels", recording.channels),
+            ("only", -1 if recording.channel is None else recording.channel),
         ):
             self._numbers[name].append(value)
         self._strings["names"].append(recording.name)

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 from wavslm_core.configs import CorpusConfig
 from wavslm_core.data.corpora import Corpus, Rejected, Utterance
 from wavslm_core.data.cut_config import CutConfig
-from wavslm_core.errors import AudioError, DataError
+from wavslm_core.errors import AudioError, DataError, WavslmError, summary
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     from torch import Tensor
 
-    from wavslm_core.data.audio_files import AudioSource
+    from wavslm_core.data.audio_files import AudioInfo, AudioSource
     from wavslm_core.data.manifest import Manifest, Recording
 
     Recordings = range | npt.NDArray[np.int64]
@@ -111,11 +111,19 @@ class RecordedCorpus(Corpus):
         except AudioError as error:
             stamp = UNSETTLED if systems_fault(error) else recording.stamp
             return replace(recording, stamp=stamp, reason=str(error))
+        except WavslmError:
+            raise
+        except Exception as error:
+            # What nobody thought of in one file must not end the scan of all.
+            reason = f"{recording.name} cannot be read: {summary(error)}; leave it out, or convert it"
+            stamp = UNSETTLED if isinstance(error, OSError | MemoryError) else recording.stamp
+            return replace(recording, stamp=stamp, reason=reason)
         return replace(
             recording,
             samples=info.samples,
             sample_rate_hz=info.sample_rate_hz,
             channels=info.channels,
+            channel=info.channel,
             pieces=pieces,
         )
 
@@ -205,11 +213,16 @@ class RecordedCorpus(Corpus):
         name, _, start = utterance.id.rpartition("@")
         return name, (int(start), utterance.samples)
 
+    def _known(self, name: str) -> AudioInfo | None:
+        """Return what the scan found out about a recording."""
+        index = self.manifest.find(name)
+        return None if index is None else self.manifest.audio(index)
+
     def load(self, utterance: Utterance, *, sample_rate_hz: int) -> Tensor:
         from wavslm_core.data.audio import read_audio
 
         name, part = self._part(utterance)
-        return read_audio(self.source(name), sample_rate_hz=sample_rate_hz, part=part)
+        return read_audio(self.source(name), sample_rate_hz=sample_rate_hz, part=part, info=self._known(name))
 
     def load_crop(self, utterance: Utterance, *, start: int, samples: int, sample_rate_hz: int) -> Tensor:
         from wavslm_core.data.audio import read_crop
@@ -222,6 +235,7 @@ class RecordedCorpus(Corpus):
             sample_rate_hz=sample_rate_hz,
             own_rate_hz=utterance.sample_rate_hz,
             part=part,
+            info=self._known(name),
         )
 
     def fingerprint(self, split: str) -> dict[str, Any]:
@@ -234,6 +248,9 @@ class RecordedCorpus(Corpus):
         digest = hashlib.sha256(names_digest(manifest, recordings).encode())
         for column in (manifest.sizes, manifest.stamps):
             digest.update(np.ascontiguousarray(column[recordings]).tobytes())
+        only = manifest.only[recordings]
+        if (only >= 0).any():
+            digest.update(np.ascontiguousarray(only).tobytes())
         document = {"corpus": self.config.registered_name(), "split": split, "files": len(recordings)}
         if self.cut is not None:
             document["cut"] = self.cut.model_dump()

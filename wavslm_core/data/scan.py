@@ -20,7 +20,7 @@ from typing import Any
 
 from wavslm_core.data.atomic import open_in_place, replacing_folder, unwritable
 from wavslm_core.data.exclusive import one_at_a_time
-from wavslm_core.data.manifest import Manifest, ManifestWriter, Recording
+from wavslm_core.data.manifest import FORMAT_VERSION, Manifest, ManifestWriter, Recording
 from wavslm_core.data.progress import progress_bar
 
 SCAN_THREADS = 8
@@ -133,7 +133,7 @@ class _Journals:
     """Files of readings beside a manifest, each in order of names; this process appends to one of its own."""
 
     def __init__(self, folder: Path, key: str) -> None:
-        self._folder, self._key = folder, key
+        self._folder, self._key = folder, f"{FORMAT_VERSION} {key}"
         found = sorted(folder.parent.glob(f"{folder.name}.{_JOURNAL}*"))
         self._earlier = [path for path in found if path.is_file()]
         self._own = folder.with_name(f"{folder.name}.{_JOURNAL}{time.time_ns():020d}.jsonl")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from wavslm_core.data.audio_files import AudioSource, check_finite, sample_blocks
+from wavslm_core.data.audio_files import AudioInfo, AudioSource, check_finite, sample_blocks
 from wavslm_core.data.cut_config import CutConfig
 
 HOP_SECONDS = 0.02
@@ -29,14 +29,14 @@ Pieces = list[tuple[int, int]]
 """(start, samples) of each utterance."""
 
 
-def frame_levels(source: AudioSource, *, sample_rate_hz: int) -> npt.NDArray[np.float32]:
+def frame_levels(source: AudioSource, *, info: AudioInfo) -> npt.NDArray[np.float32]:
     """Return the level in dB below full scale of every whole 20 ms of a file, (N,).
 
     The file is decoded block by block. Raises: AudioError as `read_samples`.
     """
-    hop = hop_samples(sample_rate_hz)
+    hop = hop_samples(info.sample_rate_hz)
     levels = []
-    for block_S in sample_blocks(source, samples=hop * 8192):
+    for block_S in sample_blocks(source, samples=hop * 8192, info=info):
         check_finite(block_S, source=str(source))
         frames_NH = block_S[: len(block_S) // hop * hop].reshape(-1, hop)
         power_N = np.einsum("nh,nh->n", frames_NH, frames_NH) / hop

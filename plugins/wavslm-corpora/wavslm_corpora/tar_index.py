@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import tarfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from wavslm_core.data.atomic import replacing
 from wavslm_core.data.audio_files import AUDIO_SUFFIXES, AudioBytes, printable
 from wavslm_core.data.manifest import Recording
 from wavslm_core.errors import AudioError, DataError
 from wavslm_corpora.strict_tar import open_tar
+
+logger = logging.getLogger(__name__)
 
 _LARGEST_NOTE = 1 << 20
 """Bytes: a `.json` or `.txt` that is larger is no note on one recording."""
@@ -23,6 +27,8 @@ _TAR_BLOCK = 512
 _PLACE_BITS = 35
 """Of a stamp: members start within 16 TiB. 28 bits of its 63 are left for what they hold."""
 _READ_BYTES = 1 << 20
+_NAMED = 10
+"""Members that a warning names."""
 
 
 def offset_of(stamp: int) -> int:
@@ -49,7 +55,7 @@ def indexed(
     The index is kept in `cache_file` until `stamp` changes; `tar` is only called to make it, for which every
     byte is read. Raises: DataError for what is no whole, uncompressed tar; FileNotFoundError.
     """
-    key = json.dumps([2, stamp, label, speaker_field, text_field])
+    key = json.dumps([3, stamp, label, speaker_field, text_field])
     try:
         first, *lines = cache_file.read_text(encoding="utf-8").splitlines()
         if first == key:
@@ -88,10 +94,64 @@ def read_member(tar: Path, name: str, *, stamp: int, size: int) -> AudioBytes:
     return AudioBytes(name, data)
 
 
+@dataclass
+class _Notes:
+    """What the `.json` and `.txt` members of a tar say, by their names without these suffixes."""
+
+    tar: Path
+    speaker_field: str
+    text_field: str
+    speakers: dict[str, str] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
+
+    def add(self, path: PurePosixPath, note: str) -> None:
+        stem = str(path.with_suffix(""))
+        if path.suffix.lower() == ".txt":
+            self.texts[stem] = note.strip()
+            return
+        try:
+            document = json.loads(note)
+        except ValueError:
+            document = None
+        if not isinstance(document, dict):
+            name = printable(str(path))
+            logger.warning("%s: %s is no JSON object: what it says of its recording is lost", self.tar, name)
+            return
+        speaker, text = document.get(self.speaker_field), document.get(self.text_field)
+        if isinstance(speaker, str | int):
+            self.speakers[stem] = str(speaker)
+        if isinstance(text, str | int):
+            # A `.txt` goes before it.
+            self.texts.setdefault(stem, str(text))
+
+    def of(self, name: str) -> tuple[str | None, str | None]:
+        """Return speaker and text of a recording, from the notes of its sample whose names are the likest.
+
+        A sample is what has the same name up to the first point, as the library has it: `u1.json` tells of
+        `u1.speech.wav`, unless there is a `u1.speech.json`.
+        """
+        path = PurePosixPath(name)
+        stems = [str(path.with_suffix(""))]
+        while "." in (last := PurePosixPath(stems[-1]).name).lstrip("."):
+            stems.append(stems[-1].removesuffix(f".{last.rpartition('.')[2]}"))
+        self.used.update(stems)
+        speakers = (self.speakers[stem] for stem in stems if stem in self.speakers)
+        texts = (self.texts[stem] for stem in stems if stem in self.texts)
+        return next(speakers, None), next(texts, None)
+
+    def warn_of_unused(self) -> None:
+        """Say which notes belong to no recording."""
+        unused = sorted((self.speakers.keys() | self.texts.keys()) - self.used)
+        if unused:
+            listed = ", ".join(map(printable, unused[:_NAMED]))
+            logger.warning("%s: %d notes tell of no recording: %s", self.tar, len(unused), listed)
+
+
 def _recordings(tar: Path, label: str, speaker_field: str, text_field: str) -> Iterator[Recording]:
-    audio: dict[str, tuple[int, int]] = {}
-    speakers: dict[str, str] = {}
-    texts: dict[str, str] = {}
+    audio: list[tuple[str, int, int]] = []
+    seen: Counter[str] = Counter()
+    notes = _Notes(tar, speaker_field, text_field)
     end = tar.stat().st_size
     try:
         with open_tar(tar, "r:") as archive:
@@ -101,18 +161,16 @@ def _recordings(tar: Path, label: str, speaker_field: str, text_field: str) -> I
                 if member.offset_data + member.size > end:
                     raise DataError(f"{tar} is cut off inside {printable(member.name)}; copy it again")
                 path = PurePosixPath(member.name)
-                suffix, stem = path.suffix.lower(), str(path.with_suffix(""))
-                if suffix in AUDIO_SUFFIXES:
-                    if member.name not in audio:
-                        stamp = _stamp(member.offset_data, _checksum(archive, member))
-                        audio[member.name] = member.size, stamp
-                elif suffix in (".json", ".txt") and member.size <= _LARGEST_NOTE:
-                    note = _note(archive, member)
-                    if suffix == ".txt":
-                        texts[stem] = note.strip()
-                    else:
-                        _take(_object(note), speaker_field, speakers, stem)
-                        _take(_object(note), text_field, texts, stem, setdefault=True)
+                suffix = path.suffix.lower()
+                note = suffix in (".json", ".txt") and member.size <= _LARGEST_NOTE
+                if not note and suffix not in AUDIO_SUFFIXES:
+                    continue
+                seen[member.name] += 1
+                if not note:
+                    stamp = _stamp(member.offset_data, _checksum(archive, member))
+                    audio.append((member.name, member.size, stamp))
+                elif seen[member.name] == 1:
+                    notes.add(path, _note(archive, member))
     except tarfile.TarError as error:
         raise DataError(
             f"{tar} is no plain tar ({error}). Compressed tars have no random access: unpack them with "
@@ -122,17 +180,21 @@ def _recordings(tar: Path, label: str, speaker_field: str, text_field: str) -> I
         raise
     except OSError as error:
         raise DataError(f"{tar} cannot be read: {error.strerror or error}; check the path") from error
-    for name, (size, stamp) in audio.items():
-        stem, shown = str(PurePosixPath(name).with_suffix("")), printable(name)
+    twice = [printable(name) for name, count in seen.items() if count > 1]
+    if twice:
+        logger.warning("%s: of members of one name only the first counts: %s", tar, ", ".join(twice[:_NAMED]))
+    listed: Counter[str] = Counter()
+    for name, size, stamp in audio:
+        shown = printable(name)
+        listed[name] += 1
+        speaker, text = notes.of(name)
         reason = "" if shown == name else f"the name of {shown} is not UTF-8; rename it"
-        yield Recording(
-            f"{label}/{shown}",
-            size,
-            stamp,
-            reason=reason,
-            speaker=speakers.get(stem),
-            text=texts.get(stem),
-        )
+        if listed[name] > 1:
+            shown = f"{shown}#{listed[name]}"
+            reason = f"{tar} holds {seen[name]} members called {printable(name)}: only the first counts"
+            reason += "; rename the others"
+        yield Recording(f"{label}/{shown}", size, stamp, reason=reason, speaker=speaker, text=text)
+    notes.warn_of_unused()
 
 
 def _checksum(archive: tarfile.TarFile, member: tarfile.TarInfo) -> int:
@@ -146,19 +208,3 @@ def _checksum(archive: tarfile.TarFile, member: tarfile.TarInfo) -> int:
 def _note(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:
     stream = archive.extractfile(member)
     return stream.read().decode("utf-8", "replace") if stream is not None else ""
-
-
-def _object(note: str) -> dict[str, Any]:
-    try:
-        document = json.loads(note)
-    except ValueError:
-        return {}
-    return document if isinstance(document, dict) else {}
-
-
-def _take(
-    note: dict[str, Any], field: str, into: dict[str, str], stem: str, *, setdefault: bool = False
-) -> None:
-    value = note.get(field)
-    if isinstance(value, str | int) and not (setdefault and stem in into):
-        into[stem] = str(value)

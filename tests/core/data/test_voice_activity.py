@@ -104,7 +104,7 @@ def test_silence_and_short_noises_are_left_out_with_a_reason(tmp_path: Path) -> 
 def test_levels_are_those_of_the_whole_whatever_the_blocks(tmp_path: Path) -> None:
     waveform = 0.3 * np.random.default_rng(1).standard_normal(320 * 20000 + 100).astype(np.float32)
     soundfile.write(tmp_path / "x.wav", waveform, RATE_HZ, subtype="FLOAT")
-    levels = frame_levels(tmp_path / "x.wav", sample_rate_hz=RATE_HZ)
+    levels = frame_levels(tmp_path / "x.wav", info=audio_info(tmp_path / "x.wav"))
     read = np.float64(waveform[: 320 * 20000].reshape(-1, 320))
     np.testing.assert_allclose(levels, 10 * np.log10((read**2).mean(axis=1)), atol=1e-3)
 
@@ -149,7 +149,7 @@ def test_real_speech_is_cut_in_real_pauses() -> None:
     files = sorted((SHARED / "speech" / "dev").rglob("*.*"))[:8]
     for path in files:
         info = audio_info(path)
-        levels = frame_levels(path, sample_rate_hz=info.sample_rate_hz)
+        levels = frame_levels(path, info=info)
         pieces = cut_pieces(path, seconds=8, shortest_seconds=0.5)
         seconds = info.samples / info.sample_rate_hz
         assert sum(end - start for start, end in pieces) > 0.7 * seconds

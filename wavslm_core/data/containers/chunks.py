@@ -1,0 +1,121 @@
+"""WAV, AIFF, Wave64, RF64 and AU: whether the samples are as many bytes as is announced."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Literal
+
+from wavslm_core.data.containers.stream import TOLERATED_SECONDS, Layout, Stream
+
+_UNKNOWN = 0x7FFFFFFF - 0xFFFF
+"""Programs that write to a pipe cannot know the length and announce one from here on."""
+_DS64 = 16
+"""Bytes of the chunk `ds64` that are read: two lengths of 64 bits."""
+
+Order = Literal["little", "big"]
+
+
+@dataclass(frozen=True)
+class _Form:
+    """How a container writes its chunks."""
+
+    order: Order = "little"
+    first: int = 12
+    """Where the first chunk starts."""
+    name_bytes: int = 4
+    length_bytes: int = 4
+    samples: bytes = b"data"
+    align: int = 2
+
+    @property
+    def header(self) -> int:
+        return self.name_bytes + self.length_bytes
+
+
+_FORMS = {
+    b"RIFF": _Form(),
+    b"RF64": _Form(),
+    b"RIFX": _Form(order="big"),
+    b"FORM": _Form(order="big", samples=b"SSND"),
+    # Lengths count the chunk's own header.
+    b"riff": _Form(first=40, name_bytes=16, length_bytes=8, align=8),
+}
+
+
+def chunks_layout(file: BinaryIO, start: int) -> Layout:
+    """Return how a file of chunks is to be read.
+
+    One that was never closed announces nothing, and all that follows is audio; one that announces a little
+    more than there is was closed a little wrongly; one that announces much more was cut off.
+    """
+    size = file.seek(0, os.SEEK_END)
+    file.seek(start)
+    form = _FORMS[file.read(4)]
+    long_length, tolerated = 0, 0.0
+    for name, at, length in _chunks(file, form, start, size):
+        file.seek(at)
+        if name == b"ds64":
+            long_length = int.from_bytes(file.read(_DS64)[8:], "little")
+        elif name in (b"fmt ", b"COMM"):
+            tolerated = TOLERATED_SECONDS * _bytes_per_second(name, file.read(min(length, 26)), form.order)
+        elif name == form.samples:
+            if length == 0xFFFFFFFF and long_length:
+                length = long_length
+            return _samples_layout(file, form, start, at, length, size, tolerated)
+    return Layout()
+
+
+def _chunks(file: BinaryIO, form: _Form, start: int, size: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield name, place and length of each chunk's content."""
+    at = start + form.first
+    while at + form.header <= size:
+        file.seek(at)
+        header = file.read(form.header)
+        length = int.from_bytes(header[form.name_bytes :], form.order)
+        if form.length_bytes == 8:
+            length = max(0, length - form.header)
+        yield header[:4], at + form.header, length
+        at += form.header + length
+        at += (start - at) % form.align
+
+
+def _bytes_per_second(name: bytes, content: bytes, order: Order) -> float:
+    if name == b"fmt ":
+        return float(int.from_bytes(content[8:12], order))
+    if len(content) < 18:
+        return 0.0
+    channels, bits = int.from_bytes(content[:2], "big"), int.from_bytes(content[6:8], "big")
+    exponent, mantissa = int.from_bytes(content[8:10], "big") & 0x7FFF, int.from_bytes(content[10:18], "big")
+    return mantissa * 2.0 ** min(exponent - 16383 - 63, 0) * channels * bits / 8
+
+
+def _samples_layout(
+    file: BinaryIO, form: _Form, start: int, at: int, length: int, size: int, tolerated: float
+) -> Layout:
+    missing = at + length - size
+    if missing > 0:
+        if form.length_bytes == 4 and length >= _UNKNOWN:
+            return Layout()
+        if missing > tolerated:
+            return Layout(cut=f"{missing} bytes of its samples are missing")
+        return Layout(remark=f"its header announces {missing} bytes of samples more than there are")
+    more = -missing
+    end = at + length
+    # Not everybody fills an odd length up.
+    follows = any(_chunk_follows(file, form, place, size) for place in {end, end + end % 2})
+    if form.length_bytes == 8 or more <= (tolerated if length else 0) or follows:
+        return Layout()
+    file.seek(start)
+    head = bytearray(file.read(at - start))
+    head[-form.length_bytes :] = min(size - at, 0xFFFFFFFF).to_bytes(form.length_bytes, form.order)
+    remark = "it was never closed" if not length else f"its header announces {more} bytes less than there are"
+    return Layout((Stream(bytes(head), at, size),), remark=f"{remark}: all that follows its header is read")
+
+
+def _chunk_follows(file: BinaryIO, form: _Form, at: int, size: int) -> bool:
+    file.seek(at)
+    header = file.read(8)
+    named = len(header) == 8 and all(0x20 <= byte < 0x7F for byte in header[:4])
+    return named and int.from_bytes(header[4:], form.order) <= size - at - 8

@@ -1,0 +1,181 @@
+"""MPEG audio as its frames tell it: how many there are, and where files that were joined begin.
+
+Every frame says how long it is, so that they can be counted without being decoded. An index (a first frame
+with the mark Xing or Info) announces their number; many files have none, and of joined files the first index
+knows nothing of the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import BinaryIO
+
+from wavslm_core.data.containers.stream import TOLERATED_SECONDS, Layout, Stream
+from wavslm_core.data.containers.tags import ID3_BYTES, id3_length
+
+_BLOCK_BYTES = 1 << 18
+_LONGEST_FRAME = 4096
+_MOST_JUNK = 1 << 24
+"""Bytes between frames that are looked through, all together: nothing of use was ever behind more."""
+_INDEX_MARKS = (b"Xing", b"Info")
+_BITRATES = {
+    (1, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
+    (1, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (1, 3): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (2, 1): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    (2, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    (2, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+"""kbit/s by (1 or 2 of MPEG-1, -2; layer); 2.5 is as 2."""
+_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
+"""Sampling rates in Hz by the version's bits."""
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What all frames of one stream have in common."""
+
+    first: bool
+    """MPEG-1, not 2 or 2.5."""
+    layer: int
+    rate_hz: int
+
+    @property
+    def samples(self) -> int:
+        """Samples of a frame."""
+        if self.layer == 1:
+            return 384
+        return 1152 if self.first or self.layer == 2 else 576
+
+    def mark_at(self, mode: int) -> int:
+        """Return where in a frame of layer III the mark of an index stands; `mode` is its fourth byte."""
+        mono = mode >> 6 == 3
+        return 4 + ((17 if mono else 32) if self.first else (9 if mono else 17))
+
+
+@dataclass
+class _Run:
+    """Frames of one kind, one right after the other."""
+
+    kind: _Kind
+    start: int
+    index: bytes = b""
+    """The frame with the index, if the run begins with one; it is not counted."""
+    frames: int = 0
+    first_bytes: int = 0
+    """Length of the first frame that counts."""
+    end: int = 0
+
+    @property
+    def announced(self) -> int | None:
+        """How many frames the index says there are."""
+        at = self._count_at
+        return None if at is None else int.from_bytes(self.index[at : at + 4], "big") or None
+
+    @property
+    def _count_at(self) -> int | None:
+        if not self.index:
+            return None
+        mark = self.kind.mark_at(self.index[3])
+        counts = len(self.index) >= mark + 12 and self.index[mark + 7] & 1
+        return mark + 8 if counts else None
+
+    def stream(self) -> Stream:
+        """Return the run so that a decoder knows of all its frames."""
+        at, begin = self._count_at, self.start + len(self.index)
+        if at is not None:
+            head = self.index[:at] + self.frames.to_bytes(4, "big") + self.index[at + 4 :]
+            return Stream(head, begin, self.end)
+        # Without an index a decoder takes all frames to be as long as the first.
+        claimed = (self.frames + 2) * (self.first_bytes + 1)
+        return Stream(b"", begin, self.end, self.frames * self.kind.samples, claimed)
+
+
+def mpeg_layout(file: BinaryIO, start: int) -> Layout:
+    """Return the streams of MPEG audio. Layers I and II have no index: they are left to libsndfile."""
+    runs = [run for run in _runs(file, start) if run.frames > 1 or run.index]
+    if not runs or any(run.kind.layer != 3 for run in runs):
+        return Layout()
+    remark = ""
+    for run in runs:
+        missing = (run.announced or 0) - run.frames
+        if missing * run.kind.samples > TOLERATED_SECONDS * run.kind.rate_hz + run.kind.samples:
+            return Layout(cut=f"its index says {run.announced} frames, {run.frames} are there")
+        if missing > 0:
+            remark = f"its index says {run.announced} frames, {run.frames} are there"
+    if len(runs) == 1 and runs[0].announced == runs[0].frames:
+        return Layout()
+    return Layout(tuple(run.stream() for run in runs if run.frames), remark=remark)
+
+
+@cache
+def _frame_sizes() -> dict[bytes, tuple[int, _Kind]]:
+    """Return the first three bytes of a frame → its length in bytes, and its kind."""
+    found = {}
+    for second in range(0xE0, 0x100):
+        version, layer = second >> 3 & 3, 4 - (second >> 1 & 3)
+        if version == 1 or layer == 4:
+            continue
+        bitrates = _BITRATES[1 if version == 3 else 2, layer]
+        for third in range(0x100):
+            bitrate, rate, padding = third >> 4, third >> 2 & 3, third >> 1 & 1
+            if not 1 <= bitrate <= 14 or rate == 3:
+                continue
+            kind = _Kind(version == 3, layer, _RATES[version][rate])
+            bits = bitrates[bitrate - 1] * 1000
+            if layer == 1:
+                size = (12 * bits // kind.rate_hz + padding) * 4
+            else:
+                size = kind.samples // 8 * bits // kind.rate_hz + padding
+            found[bytes((0xFF, second, third))] = size, kind
+    return found
+
+
+def _runs(file: BinaryIO, start: int) -> list[_Run]:
+    """Return all stretches of whole frames; a new one begins with a tag, an index, or where an index ends."""
+    sizes = _frame_sizes()
+    runs: list[_Run] = []
+    run: _Run | None = None
+    data, base, at, more, junk = b"", start, 0, True, 0
+    file.seek(start)
+    while True:
+        if len(data) - at < 2 * _LONGEST_FRAME and more:
+            block = file.read(_BLOCK_BYTES)
+            data, base, at, more = data[at:] + block, base + at, 0, bool(block)
+            continue
+        size, kind = sizes.get(data[at : at + 3], (0, None))
+        joined = run is not None and kind == run.kind
+        whole = 0 < size <= len(data) - at
+        if not whole or kind is None or not (joined or _goes_on(data, at + size, kind)):
+            run = None
+            if tag := id3_length(data[at : at + ID3_BYTES]):
+                base, data, at = base + at + tag, b"", 0
+                file.seek(base)
+                more = True
+                continue
+            begin = at
+            at = data.find(b"\xff", at + 1)
+            if at < 0:
+                at = len(data)
+            junk += at - begin
+            if (at == len(data) and not more) or junk > _MOST_JUNK:
+                return runs
+            continue
+        mark = at + kind.mark_at(data[at + 3])
+        index = kind.layer == 3 and data[mark : mark + 4] in _INDEX_MARKS
+        if run is None or index or run.frames == run.announced or not joined:
+            run = _Run(kind, base + at)
+            runs.append(run)
+        if index:
+            run.index = data[at : at + size]
+        else:
+            run.frames += 1
+            run.first_bytes = run.first_bytes or size
+        at += size
+        run.end = base + at
+
+
+def _goes_on(data: bytes, at: int, kind: _Kind) -> bool:
+    """Return whether a frame of that kind follows, or nothing: bytes that look like one frame are common."""
+    return at >= len(data) or _frame_sizes().get(data[at : at + 3], (0, None))[1] == kind
