@@ -18,7 +18,7 @@ PROOF_SAMPLES = 1 << 22
 """Samples that are tried at once: bounds memory, however long a file is."""
 UNKNOWN_SAMPLES = 1 << 60
 """From here on libsndfile means that it does not know."""
-LISTENED_PLACES, LISTENED_SAMPLES = 16, 2048
+LISTENED_PLACES, LISTENED_SAMPLES = 8, 2048
 """How many stretches of a file with several channels are compared, and how long each is."""
 CANCELLED = 0.2
 """Channels cancel each other when their mean has less than this part of the power that unrelated ones would
@@ -139,7 +139,7 @@ def mono(frames_SC: npt.NDArray[np.float32], channel: int | None) -> npt.NDArray
 
 
 def listened(path: AudioSource, info: AudioInfo, streams: Streams) -> AudioInfo:
-    """Return `info` with the loudest channel where all together cancel each other out, as left = -right does.
+    """Return `info` with one loud channel where all together cancel each other out, as left = -right does.
 
     The same for the whole file and for any part of it: stretches all over the file are listened to. Raises:
     AudioError.
@@ -158,4 +158,7 @@ def listened(path: AudioSource, info: AudioInfo, streams: Streams) -> AudioInfo:
                 power_C += np.square(frames_SC).sum(axis=0)
                 mixed += float(np.square(frames_SC.mean(axis=1)).sum())
     cancelled = mixed < CANCELLED / info.channels * power_C.mean()
-    return replace(info, channel=int(power_C.argmax())) if cancelled else info
+    if not cancelled:
+        return info
+    # The first that is not much quieter than the loudest: of equal ones rounding must not choose.
+    return replace(info, channel=int((power_C >= power_C.max() / 2).argmax()))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from typing import IO
 
 _STANDARD_ERROR = 2
 _CHATTER = re.compile(
-    rb"\n?(\[[^\]\n]*libmpg123/"
+    rb"(?m)(^\n)?(\[[^\]\n]*libmpg123/"
     rb"|Warning: (Xing stream size|Encountered more data after|Big change|Real sample count)"
     rb"|Note: (Illegal Audio-MPEG|Trying to resync|Skipped -?\d+ bytes|Hit end of|missing -?\d+ bytes in bit"
     rb"|Junk at the beginning|Looks like a RIFF|Could be a BMP|Cut frame|broken frame))[^\n]*\n"
@@ -38,6 +39,7 @@ class _Chatter:
         self._real = -1
         self._aside: IO[bytes] | None = None
         self._told = 0
+        self._none = False
 
     def _restart(self) -> None:
         """In a child, no other thread is left that would turn it back, and the file is the parent's."""
@@ -65,13 +67,23 @@ class _Chatter:
 
     def _turn(self) -> bool:
         """Turn standard error aside; False where there is none, or no room."""
-        with suppress(OSError):
+        if sys.__stderr__ is None or self._none:
+            return False
+        try:
+            self._real = os.dup(_STANDARD_ERROR)
+        except OSError:
+            # Closed. Its number will be given to another file, which must be left alone.
+            self._none = True
+            return False
+        try:
             if self._aside is None:
                 self._aside = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (open as long as the process)
-            self._real = os.dup(_STANDARD_ERROR)
             os.dup2(self._aside.fileno(), _STANDARD_ERROR)
-            return True
-        return False
+        except OSError:
+            os.close(self._real)
+            self._real = -1
+            return False
+        return True
 
     def _pass_on(self) -> None:
         assert self._aside is not None

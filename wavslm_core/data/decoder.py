@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 _MPEG_SUFFIXES = frozenset({".mp3", ".mp2", ".mpga"})
 _PASSED_SAMPLES = 1 << 20
 """Samples that are passed over at once where there is no seeking."""
+_RUN_UP = {"MPEG_LAYER_III": 18_432, "OPUS": 18_432}
+"""Samples before a part that are decoded with it: frames need what stood in those before, and right after a
+seek libsndfile gives silence, or nearly the right thing, in the place of up to a second."""
+_VORBIS_END = 1 << 18
+"""Samples at the end of a Vorbis stream that are decoded from before them: seeks into the last page miss."""
 
 
 class Decoder:
@@ -36,6 +41,9 @@ class Decoder:
         self.channels = int(self._file.channels)
         self.holds_floats = self._file.subtype in {"FLOAT", "DOUBLE"}
         self.can_seek = bool(self._file.seekable())
+        self._subtype = self._file.subtype
+        self._at = self._reached = 0
+        """The next sample to be read, and the one that libsndfile is at."""
 
     def __enter__(self) -> Decoder:
         return self
@@ -44,16 +52,27 @@ class Decoder:
         self._file.close()
 
     def read(self, samples: int) -> npt.NDArray[np.float32]:
-        """Return the next samples of all channels (S, C), fewer at the end."""
+        """Return the next samples of all channels (S, C), fewer at the end; the same wherever one starts."""
+        begin = self._begin() if self.can_seek else self._at
         with without_chatter() if self._chatters else nullcontext():
-            frames_SC: npt.NDArray[np.float32] = self._file.read(samples, "float32", always_2d=True)
-        return frames_SC
+            # `soundfile` itself seeks after each reading.
+            if self._reached != begin:
+                self._file.seek(begin)
+            frames_SC = self._file.read(self._at - begin + samples, "float32", always_2d=True)
+        wanted_SC: npt.NDArray[np.float32] = frames_SC[self._at - begin :]
+        self._reached = self._at = self._at + len(wanted_SC)
+        return wanted_SC
+
+    def _begin(self) -> int:
+        """Return where decoding must begin for the next sample to be right."""
+        if self._subtype == "VORBIS":
+            return min(self._at, max(0, self.samples - _VORBIS_END))
+        return max(0, self._at - _RUN_UP.get(self._subtype, 0))
 
     def go_to(self, start: int) -> None:
         """Let sample `start` be the next; formats that cannot seek are read up to there, from their start."""
         if self.can_seek:
-            with without_chatter() if self._chatters else nullcontext():
-                self._file.seek(start)
+            self._at = start
             return
         while start and (read := len(self.read(min(start, _PASSED_SAMPLES)))):
             start -= read

@@ -1,4 +1,4 @@
-"""Corpus `folder`: any tree of WAV, FLAC, OGG and MP3 files, at any rate.
+"""Corpus `folder`: any tree of audio files (WAV, FLAC, OGG, Opus, MP3, AIFF and others), at any rate.
 
 Sub-folders called train, valid and test, or other usual names of these, are the splits. Without them a stable
 hash of each file's name, or of its speaker's when file names tell the speaker, keeps a fraction for

@@ -270,3 +270,62 @@ def test_without_the_library_it_says_what_to_install(tmp_path: Path, monkeypatch
 def test_what_a_recipe_can_get_wrong(options: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         WebDatasetConfig(**options)
+
+
+def test_lengths_are_what_decodes_in_tars_too(tmp_path: Path) -> None:
+    mp3, ogg = encoded(noise(1.0), kind="mp3"), encoded(noise(1.0), kind="ogg")
+    flac = bytearray(encoded(noise(1.0)))
+    flac[21:26] = bytes((flac[21] & 0xF0, 0, 0, 0, 0))
+    write_tar(tmp_path / "a.tar", {"a.mp3": mp3 + mp3, "b.ogg": ogg * 3, "c.flac": bytes(flac)})
+    corpus = open_tars(tmp_path, f"{tmp_path}/a.tar", valid_fraction=0)
+    utterances = corpus.utterances("train")
+    assert [item.seconds for item in utterances] == [2, 3, 1]
+    for item in utterances:
+        whole = corpus.load(item, sample_rate_hz=16000)
+        assert len(whole) == item.samples
+        crop = corpus.load_crop(item, start=item.samples - 900, samples=500, sample_rate_hz=16000)
+        torch.testing.assert_close(crop, whole[-900:-400], atol=1e-3, rtol=0)
+
+
+def test_a_sample_is_what_has_one_name_up_to_the_first_point(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    audio = encoded(noise(0.3))
+    content = {
+        "in.v1/u1.speech.flac": audio,
+        "in.v1/u1.json": b'{"speaker": "anna", "text": "one"}',
+        "in.v1/u2.near.flac": audio,
+        "in.v1/u2.far.flac": audio,
+        "in.v1/u2.far.json": b'{"speaker": "bob"}',
+        "in.v1/u2.txt": b"two",
+        "in.v1/u2.json": b'{"speaker": "cy"}',
+        "u3.meta.json": b'{"speaker": "dan"}',
+        "u3.flac": audio,
+        "u4.json": b"{broken",
+        "u4.flac": audio,
+    }
+    write_tar(tmp_path / "a.tar", content)
+    utterances = open_tars(tmp_path, f"{tmp_path}/a.tar", valid_fraction=0).utterances("train")
+    assert {item.id.partition("/")[2]: (item.speaker, item.text) for item in utterances} == {
+        "in.v1/u1.speech.flac": ("anna", "one"),
+        "in.v1/u2.far.flac": ("bob", "two"),
+        "in.v1/u2.near.flac": ("cy", "two"),
+        "u3.flac": (None, None),
+        "u4.flac": (None, None),
+    }
+    assert "a.tar: 1 notes tell of no recording: u3.meta" in caplog.text
+    assert "a.tar: u4.json is no JSON object" in caplog.text
+
+
+def test_of_two_members_of_one_name_the_second_is_left_out_with_a_reason(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_tar(tmp_path / "a.tar", {"u.flac": encoded(noise(0.3)), "u.json": b'{"speaker": "anna"}'})
+    write_tar(tmp_path / "a.tar", {"u.flac": encoded(noise(0.5)), "u.json": b'{"speaker": "bob"}'}, mode="a")
+    corpus = open_tars(tmp_path, f"{tmp_path}/a.tar", valid_fraction=0)
+    (utterance,) = corpus.utterances("train")
+    assert (utterance.id, utterance.seconds, utterance.speaker) == ("a.tar/u.flac", 0.3, "anna")
+    (rejected,) = corpus.rejected("train")
+    assert rejected.id == "a.tar/u.flac#2"
+    assert "holds 2 members called u.flac: only the first counts; rename the others" in rejected.reason
+    assert "of members of one name only the first counts: u.flac, u.json" in caplog.text

@@ -403,3 +403,119 @@ def test_names_that_look_alike_are_listed_once(tmp_path: Path) -> None:
         path.mkdir(parents=True)
         (path / "a.wav").touch()
     assert [item.name for item in walk(tmp_path / "speech")] == [r"\udcff/a.wav"]
+
+
+def odd_files(root: Path) -> dict[str, float]:
+    """Write files, many with headers that say something else than what they hold; return name → seconds."""
+    root.mkdir()
+    noise = 0.2 * np.random.default_rng(0).standard_normal(16000 * 3)
+    noise[8000:] *= 0.01
+    for name in ("a.mp3", "b.flac", "c.ogg", "d.wav"):
+        soundfile.write(root / name, noise, 16000)
+    soundfile.write(root / "gsm.wav", noise, 16000, subtype="GSM610")
+    soundfile.write(root / "new.opus", noise, 16000, format="OGG", subtype="OPUS")
+    indexed = (root / "a.mp3").read_bytes()
+    (root / "joined.mp3").write_bytes(indexed * 2)
+    (root / "no-index.mp3").write_bytes(indexed[indexed.index(indexed[:2], 40) :])
+    (root / "chain.oga").write_bytes((root / "c.ogg").read_bytes() * 2)
+    flac = bytearray((root / "b.flac").read_bytes())
+    flac[21] &= 0xF0
+    flac[22:26] = bytes(4)
+    (root / "piped.flac").write_bytes(flac)
+    wav = bytearray((root / "d.wav").read_bytes())
+    wav[40:44] = bytes(4)
+    (root / "unclosed.wav").write_bytes(wav)
+    return {
+        "a.mp3": 3.0,
+        "b.flac": 3.0,
+        "c.ogg": 3.0,
+        "chain.oga": 6.0,
+        "d.wav": 3.0,
+        "gsm.wav": 3.0,
+        "joined.mp3": 6.0,
+        "new.opus": 3.0,
+        "no-index.mp3": 3.0,
+        "piped.flac": 3.0,
+        "unclosed.wav": 3.0,
+    }
+
+
+def test_the_length_of_a_recording_is_what_decodes_whatever_its_header_says(tmp_path: Path) -> None:
+    seconds = odd_files(tmp_path / "speech")
+    folder = open_folder(tmp_path / "speech", tmp_path / "cache", valid_fraction=0)
+    utterances = {utterance.id: utterance for utterance in folder.utterances("train")}
+    assert folder.rejected("train") == []
+    assert {name: round(item.seconds, 1) for name, item in utterances.items()} == pytest.approx(
+        seconds, abs=0.15
+    )
+    for utterance in utterances.values():
+        whole = folder.load(utterance, sample_rate_hz=16000)
+        assert len(whole) == utterance.samples
+        for start in (100, utterance.samples - 4000):
+            crop = folder.load_crop(utterance, start=start, samples=3000, sample_rate_hz=16000)
+            torch.testing.assert_close(crop, whole[start : start + 3000], atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("by", ["fixed", "voice_activity"])
+def test_cuts_reach_the_end_of_what_decodes(tmp_path: Path, by: str) -> None:
+    seconds = odd_files(tmp_path / "speech")
+    cut = {"by": by, "seconds": 2.0, "shortest_seconds": 0.5, "margin_seconds": 0.01}
+    folder = open_folder(tmp_path / "speech", tmp_path / "cache", valid_fraction=0, cut=cut)
+    ends: dict[str, float] = {}
+    for utterance in folder.utterances("train"):
+        name, _, start = utterance.id.rpartition("@")
+        ends[name] = (int(start) + utterance.samples) / 16000
+        assert len(folder.load(utterance, sample_rate_hz=16000)) == utterance.samples
+    if by == "fixed":
+        assert ends == pytest.approx(seconds, abs=0.15)
+    else:
+        # Loud for half a second, where each part of a joined file starts.
+        assert {name for name, end in ends.items() if end > 3} == {"joined.mp3", "chain.oga"}
+
+
+def test_audio_that_cannot_be_read_is_counted_and_named(tmp_path: Path) -> None:
+    root = tmp_path / "speech"
+    write(root / "a.wav")
+    for name in ("b.m4a", "c.WMA", "d.webm", "e.amr"):
+        (root / name).write_bytes(b"\0\0\0\x20ftypM4A " + bytes(100))
+    (root / "notes.pdf").write_bytes(b"no audio")
+    folder = open_folder(root, tmp_path / "cache", valid_fraction=0)
+    assert ids(folder, "train") == ["a.wav"]
+    reasons = {item.id: item.reason for item in folder.rejected("train")}
+    assert set(reasons) == {"b.m4a", "c.WMA", "d.webm", "e.amr"}
+    for name, reason in reasons.items():
+        assert f"{name} cannot be read as audio" in reason
+        assert "convert it to FLAC" in reason
+
+
+def test_antiphase_stereo_is_remembered_as_what_it_is(tmp_path: Path) -> None:
+    root = tmp_path / "speech"
+    root.mkdir()
+    left = 0.3 * np.sin(np.arange(16000) / 7)
+    soundfile.write(root / "a.wav", np.stack([left, -left], axis=1), 16000)
+    for _ in range(2):
+        folder = open_folder(root, tmp_path / "cache", valid_fraction=0)
+        (utterance,) = folder.utterances("train")
+        waveform = folder.load(utterance, sample_rate_hz=16000)
+        np.testing.assert_allclose(waveform, left, atol=1e-4)
+        crop = folder.load_crop(utterance, start=50, samples=60, sample_rate_hz=16000)
+        torch.testing.assert_close(crop, waveform[50:110])
+
+
+def test_no_exception_of_one_file_ends_the_scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "speech"
+    for name in ("a.wav", "b.wav", "c.wav"):
+        write(root / name)
+
+    def failing(path: Path) -> Any:
+        if path.name == "b.wav":
+            raise ZeroDivisionError("nobody thought of it")
+        return proven_info(path)
+
+    monkeypatch.setattr("wavslm_core.data.audio_files.proven_info", failing)
+    folder = open_folder(root, tmp_path / "cache", valid_fraction=0)
+    assert ids(folder, "train") == ["a.wav", "c.wav"]
+    (rejected,) = folder.rejected("train")
+    assert rejected.reason == (
+        "b.wav cannot be read: ZeroDivisionError: nobody thought of it; leave it out, or convert it"
+    )

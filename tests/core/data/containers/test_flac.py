@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from wavslm_core.data.audio import read_audio
+from wavslm_core.data.audio_files import audio_info, proven_info, read_samples
+from wavslm_core.data.audio_source import AudioBytes
+from wavslm_core.errors import AudioError
+
+RATE_HZ = 16000
+
+
+def encoded(seconds: float, *, seed: int = 0, subtype: str = "PCM_16", channels: int = 1) -> bytes:
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(seed).standard_normal((round(seconds * RATE_HZ), channels))
+    soundfile.write(buffer, 0.1 * noise, RATE_HZ, format="FLAC", subtype=subtype)
+    return buffer.getvalue()
+
+
+def announcing(data: bytes, samples: int) -> bytes:
+    """Return a FLAC file whose header says that it has that many samples."""
+    packed = int.from_bytes(data[18:26], "big") >> 36 << 36 | samples
+    return data[:18] + packed.to_bytes(8, "big") + data[26:]
+
+
+@pytest.mark.parametrize("announced", [0, 1, 5000, 31999])
+@pytest.mark.parametrize(("subtype", "channels"), [("PCM_16", 1), ("PCM_24", 2)])
+def test_a_header_that_says_too_little_loses_nothing(announced: int, subtype: str, channels: int) -> None:
+    data = encoded(2.0, subtype=subtype, channels=channels)
+    source = AudioBytes("x.flac", announcing(data, announced))
+    info = proven_info(source)
+    assert info.samples == 2 * RATE_HZ
+    whole, _ = read_samples(source)
+    np.testing.assert_array_equal(whole, read_samples(AudioBytes("y.flac", data))[0])
+    part, _ = read_samples(source, start=30000, samples=2000, info=info)
+    np.testing.assert_array_equal(part, whole[30000:])
+
+
+def test_a_file_of_unknown_length_is_read_whole(tmp_path: Path) -> None:
+    path = tmp_path / "piped.flac"
+    path.write_bytes(announcing(encoded(1.5), 0))
+    assert len(read_audio(path)) == 1.5 * RATE_HZ
+
+
+@pytest.mark.parametrize("seconds", [(1.0, 1.0), (1.0, 2.5, 0.5), (30.0, 30.0)])
+def test_joined_files_are_read_to_the_end_of_the_last(seconds: tuple[float, ...]) -> None:
+    parts = [encoded(length, seed=seed) for seed, length in enumerate(seconds)]
+    source = AudioBytes("x.flac", b"".join(parts))
+    info = proven_info(source)
+    assert info.samples == sum(seconds) * RATE_HZ
+    whole, _ = read_samples(source, info=info)
+    expected = [soundfile.read(io.BytesIO(part), dtype="float32")[0] for part in parts]
+    np.testing.assert_array_equal(whole, np.concatenate(expected))
+
+
+def test_a_file_that_was_cut_off_is_refused_with_what_is_there() -> None:
+    data = encoded(2.0)
+    with pytest.raises(AudioError, match="is cut off: its header says 32000 samples, 20480 are there"):
+        audio_info(AudioBytes("x.flac", data[: len(data) * 2 // 3]))
+
+
+def test_a_header_that_says_a_little_too_much_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    source = AudioBytes("x.flac", announcing(encoded(1.0), RATE_HZ + 10))
+    assert proven_info(source).samples == RATE_HZ
+    assert "x.flac: its header says 16010 samples, 16000 are there" in caplog.text
+
+
+def test_tags_before_and_after_do_not_count() -> None:
+    data = announcing(encoded(1.0), 0)
+    tag = b"ID3\x04\x00\x00\x00\x00\x00\x20" + bytes(32)
+    assert audio_info(AudioBytes("x.flac", tag + data)).samples == RATE_HZ
+    assert audio_info(AudioBytes("x.flac", data + b"TAG" + bytes(125))).samples == RATE_HZ
+
+
+def test_a_header_without_frames_is_refused() -> None:
+    data = encoded(1.0)
+    for length in (42, 60, 8300):
+        with pytest.raises(AudioError, match=r"x\.flac"):
+            proven_info(AudioBytes("x.flac", data[:length]))

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import soundfile
+
+from wavslm_core.data.audio_files import audio_info, proven_info, read_samples
+from wavslm_core.data.audio_source import AudioBytes
+from wavslm_core.data.containers.mpeg import mpeg_layout
+from wavslm_core.errors import AudioError
+
+
+def encoded(seconds: float, rate_hz: int, *, channels: int = 1, mode: str = "VARIABLE") -> bytes:
+    """Return an MP3 that is loud first and quiet then, so that its first frame says little of the others."""
+    waveform = 0.2 * np.random.default_rng(0).standard_normal((round(seconds * rate_hz), channels))
+    waveform[len(waveform) // 4 :] *= 0.003
+    buffer = io.BytesIO()
+    soundfile.write(buffer, waveform, rate_hz, format="MP3", compression_level=0.5, bitrate_mode=mode)
+    return buffer.getvalue()
+
+
+def frames_of(data: bytes) -> tuple[int, int]:
+    """Return where the audio behind the index starts, and how many frames it has, as the index says."""
+    mark = max(data.find(b"Xing"), data.find(b"Info"))
+    begin = data.find(b"\xff" + data[1:2], mark)
+    while data[begin + 2] & 0x0C != data[2] & 0x0C:
+        begin = data.find(b"\xff" + data[1:2], begin + 1)
+    return begin, int.from_bytes(data[mark + 8 : mark + 12], "big")
+
+
+def bare(data: bytes) -> bytes:
+    return data[frames_of(data)[0] :]
+
+
+@pytest.mark.parametrize(
+    ("rate_hz", "channels", "mode"),
+    [(16000, 1, "VARIABLE"), (44100, 2, "VARIABLE"), (44100, 1, "CONSTANT"), (8000, 1, "AVERAGE")],
+)
+def test_without_an_index_all_frames_are_read(rate_hz: int, channels: int, mode: str) -> None:
+    data = encoded(4.0, rate_hz, channels=channels, mode=mode)
+    _, frames = frames_of(data)
+    samples = frames * (1152 if rate_hz >= 32000 else 576)
+    source = AudioBytes("x.mp3", bare(data))
+    info = proven_info(source)
+    assert info.samples == samples
+    assert abs(info.samples / rate_hz - 4.0) < 0.2
+    whole, _ = read_samples(source)
+    assert len(whole) == samples
+    for known in (None, info):
+        part, _ = read_samples(source, start=samples - 5000, samples=4000, info=known)
+        np.testing.assert_allclose(part, whole[-5000:-1000], atol=1e-6)
+    # What libsndfile sees by itself is the same audio.
+    seen = soundfile.read(io.BytesIO(source.data), dtype="float32", always_2d=True)[0].mean(axis=1)
+    both = min(len(seen), samples)
+    np.testing.assert_allclose(whole[:both], seen[:both], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "between", [b"", b"TAG" + bytes(125), b"ID3\x04\x00\x00\x00\x00\x01\x00" + b"\xff\xfb" * 64]
+)
+def test_joined_files_are_read_to_the_end_of_the_last(between: bytes) -> None:
+    first, second = encoded(1.0, 16000), encoded(2.0, 16000)
+    source = AudioBytes("x.mp3", first + between + second)
+    info = proven_info(source)
+    assert info.samples == 3 * 16000
+    whole, _ = read_samples(source)
+    expected = [soundfile.read(io.BytesIO(data), dtype="float32")[0] for data in (first, second)]
+    np.testing.assert_allclose(whole, np.concatenate(expected), atol=1e-6)
+    across, _ = read_samples(source, start=15000, samples=2000, info=info)
+    np.testing.assert_allclose(across, whole[15000:17000], atol=1e-6)
+
+
+def test_joined_files_without_index_and_the_same_file_twice() -> None:
+    data = encoded(1.0, 16000)
+    assert audio_info(AudioBytes("x.mp3", data + data)).samples == 2 * 16000
+    _, frames = frames_of(data)
+    assert audio_info(AudioBytes("x.mp3", bare(data) * 2)).samples == 2 * frames * 576
+    assert audio_info(AudioBytes("x.mp3", data + bare(data))).samples == 16000 + frames * 576
+
+
+def test_an_index_that_says_too_little_loses_nothing() -> None:
+    data = encoded(2.0, 16000)
+    mark, (_, frames) = data.find(b"Xing"), frames_of(data)
+    lying = data[: mark + 8] + (frames // 2).to_bytes(4, "big") + data[mark + 12 :]
+    assert audio_info(AudioBytes("x.mp3", lying)).samples == pytest.approx(2 * 16000, abs=4 * 576)
+
+
+def test_a_file_that_was_cut_off_is_refused_with_what_is_there() -> None:
+    data = encoded(2.0, 16000)
+    begin, frames = frames_of(data)
+    there = mpeg_layout(io.BytesIO(bare(data)[: (len(data) - begin) // 2]), 0).streams[0].samples
+    assert there is not None
+    half = data[: begin + (len(data) - begin) // 2]
+    with pytest.raises(AudioError, match=f"its index says {frames} frames, {there // 576} are there"):
+        audio_info(AudioBytes("x.mp3", half))
+
+
+def test_parts_at_different_rates_are_refused_by_name() -> None:
+    with pytest.raises(AudioError, match=r"x\.mp3 is joined from parts at 16000 and 24000 Hz"):
+        audio_info(AudioBytes("x.mp3", encoded(1.0, 16000) + encoded(1.0, 24000)))
+
+
+def test_frames_are_found_across_blocks_of_reading() -> None:
+    data = encoded(1.0, 16000) * 80
+    assert len(data) > 1 << 18
+    assert audio_info(AudioBytes("x.mp3", data)).samples == 80 * 16000
