@@ -78,10 +78,10 @@ def proven_info(path: AudioSource) -> AudioInfo:
         for start in range(0, info.samples, PROOF_SAMPLES):
             read_samples(path, start=start, samples=min(PROOF_SAMPLES, info.samples - start), info=info)
     else:
-        end = 0
-        for _, samples in streams:
-            end += samples
-            waveform(path, info, streams, end - 1, 1)
+        for stream, samples in streams:
+            with decoding(path, stream) as file:
+                if not file.reaches(samples - 1):
+                    raise cut_off(path, f"its header says {samples} samples, the last is not there")
     _warn(path, info, remark)
     return info
 

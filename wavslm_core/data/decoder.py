@@ -63,6 +63,14 @@ class Decoder:
         self._reached = self._at = self._at + len(wanted_SC)
         return wanted_SC
 
+    def reaches(self, sample: int) -> bool:
+        """Return whether a sample is there, whatever it is; the decoder is of no other use after."""
+        self.go_to(sample)
+        with without_chatter() if self._chatters else nullcontext():
+            if self.can_seek:
+                self._file.seek(sample)
+            return len(self._file.read(1, "float32", always_2d=True)) == 1
+
     def _begin(self) -> int:
         """Return where decoding must begin for the next sample to be right."""
         if self._subtype == "VORBIS":

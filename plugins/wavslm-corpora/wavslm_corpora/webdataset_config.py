@@ -15,8 +15,8 @@ Patterns = tuple[str, ...]
 class WebDatasetConfig(CorpusConfig):
     """Tars of recordings: files on this machine or a shared file system, http(s) and object stores.
 
-    A recording is a member such as `000123.flac` or `000123.speech.flac`; `000123.json` and `000123.txt` in the
-    same tar may tell speaker and text.
+    A recording is a member such as `000123.flac` or `000123.speech.flac`; `000123.json` and `000123.txt` in
+    the same tar may tell speaker and text.
     """
 
     corpus: Literal["webdataset"] = "webdataset"
