@@ -28,6 +28,7 @@ BAD = {
     "cut_flac.flac": "is cut off",
     "cut_ogg.ogg": "is cut off",
     "cut_wav.wav": "is cut off",
+    "phone.m4a": ".m4a is none of the formats that can be: convert it to FLAC",
 }
 
 
@@ -57,6 +58,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
         content = (folder / source).read_bytes()
         (folder / f"{name}{Path(source).suffix}").write_bytes(content[: len(content) // 2])
     (folder / "whole.ogg").unlink()
+    (folder / "phone.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(200))
     return folder
 
 
@@ -78,7 +80,7 @@ def test_in_folders_bad_files_are_skipped_and_listed(
     for name, said in BAD.items():
         (line,) = [line for line in lines if line.startswith(f"skipped: {zoo / name} ")]
         assert said in line
-    assert "4 recordings (6.0 s, 300 tokens) → tokens, 8 skipped" in done.stdout
+    assert "4 recordings (6.0 s, 300 tokens) → tokens, 9 skipped" in done.stdout
 
 
 def test_named_directly_they_are_refused(

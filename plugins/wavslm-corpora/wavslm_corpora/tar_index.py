@@ -112,7 +112,7 @@ class _Notes:
             return
         try:
             document = json.loads(note)
-        except ValueError:
+        except (ValueError, RecursionError):
             document = None
         if not isinstance(document, dict):
             name = printable(str(path))
@@ -162,8 +162,14 @@ def _recordings(tar: Path, label: str, speaker_field: str, text_field: str) -> I
                     raise DataError(f"{tar} is cut off inside {printable(member.name)}; copy it again")
                 path = PurePosixPath(member.name)
                 suffix = path.suffix.lower()
-                note = suffix in (".json", ".txt") and member.size <= _LARGEST_NOTE
+                note = suffix in (".json", ".txt")
                 if not note and suffix not in AUDIO_SUFFIXES:
+                    continue
+                if note and member.size > _LARGEST_NOTE:
+                    shown = printable(member.name)
+                    logger.warning(
+                        "%s: %s is too large for a note on a recording; it is not read", tar, shown
+                    )
                     continue
                 seen[member.name] += 1
                 if not note:
