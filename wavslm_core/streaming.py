@@ -184,7 +184,8 @@ class CausalConv1d(nn.Conv1d):
         """Convolve narrow groups whatever the autocast, into the dtype of the input.
 
         On CPUs with AMX, torch 2.13's bf16 kernels for 2 to 12 channels a group return values unrelated to
-        the right ones (relative error 1.1, from 64 numbers under a kernel on; forward only).
+        the right ones (relative error 1.1, from 64 numbers under a kernel on; forward only). So few channels
+        gain little from bf16, so that no CPU is asked which it is.
         """
         with torch.autocast("cpu", enabled=False):
             weight, bias = self.weight, self.bias

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-_NORMAL_95 = 1.96
+from wavslm_core.evaluation.estimates import NORMAL_95
+
 STANDARD_ERRORS = 4.0
 """Differences up to this many standard errors are chance: one in 16,000, were they normal."""
 RELATIVE = 0.005
@@ -60,7 +61,7 @@ def find_disagreements(
             continue
         then, now, interval = map(float, numbers)  # type: ignore[arg-type]
         count, utterances = map(int, counts)  # type: ignore[arg-type]
-        deviation = interval / _NORMAL_95 * math.sqrt(count)
+        deviation = interval / NORMAL_95 * math.sqrt(count)
         error = deviation * math.sqrt(1 / count + 1 / utterances)
         allowed = STANDARD_ERRORS * error + RELATIVE * abs(now)
         if abs(then - now) > allowed:

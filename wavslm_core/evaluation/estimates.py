@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-_NORMAL_95 = 1.96
+NORMAL_95 = 1.96
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def ratio_estimate(sums: ArrayLike, counts: ArrayLike) -> Estimate:
         return Estimate(mean, math.nan, 1)
     residuals_N = (sums_N - mean * counts_N) / counts_N.mean()
     deviation = float(np.sqrt(np.square(residuals_N).sum() / (count - 1)))
-    return Estimate(mean, _NORMAL_95 * deviation / math.sqrt(count), count)
+    return Estimate(mean, NORMAL_95 * deviation / math.sqrt(count), count)
 
 
 def by_speaker(speakers: Sequence[str | None], sums: ArrayLike, counts: ArrayLike) -> dict[str, Estimate]:

@@ -25,6 +25,7 @@ from wavslm_core.training.buffers import check_buffers
 from wavslm_core.training.checkpoints import Checkpoints
 from wavslm_core.training.config import TrainingConfig
 from wavslm_core.training.guard import NonFiniteGuard
+from wavslm_core.training.memory import forget_peak
 from wavslm_core.training.optimizers import (
     build_optimizer,
     parameters_of,
@@ -144,6 +145,8 @@ class _Fit:
                 *(self.state.step, known.trained, known.on, chosen.trained, chosen.on),
             )
         progress.note(str(chosen))
+        # What the proof took, such as a second copy of all gradients, is not what training takes.
+        forget_peak(self.context.device)
 
     def precision_proofs(self) -> Iterator[PrecisionProof]:
         """Try bf16 on the next batch and on the last, where what begins later, such as codes, is on."""

@@ -23,15 +23,7 @@ class PeakMemory:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._known = True
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
-            return
-        try:
-            CLEAR_REFS.write_text(RESET_PEAK)
-        except OSError:
-            # Not Linux, or not allowed: the mark would be that of the process's whole life.
-            self._known = False
+        self._known = forget_peak(device)
 
     def bytes(self) -> int | None:
         """Return the peak so far; None where it cannot be known."""
@@ -39,3 +31,16 @@ class PeakMemory:
             return torch.cuda.max_memory_allocated(self._device)
         found = re.search(r"^VmHWM:\s*(\d+) kB$", STATUS.read_text(), re.MULTILINE) if self._known else None
         return None if found is None else 1024 * int(found[1])
+
+
+def forget_peak(device: torch.device) -> bool:
+    """Let every `PeakMemory` of a device count from now on; return whether that is possible."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return True
+    try:
+        CLEAR_REFS.write_text(RESET_PEAK)
+    except OSError:
+        # Not Linux, or not allowed: the mark would be that of the process's whole life.
+        return False
+    return True

@@ -22,6 +22,8 @@ from wavslm_core.training.precision_proof import Arithmetic, PrecisionProof
 logger = logging.getLogger(__name__)
 
 Precision = Literal["auto", "fp32", "bf16"]
+BF16_UNITS = {"AVX512-BF16": "_is_avx512_bf16_supported", "AMX": "_is_amx_tile_supported"}
+"""No public query covers every torch from 2.6 on; on other architectures these are False."""
 
 
 def multiplies_bf16(device: torch.device) -> bool:
@@ -29,9 +31,7 @@ def multiplies_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
-        # No public query covers every torch from 2.6 on; on other architectures these are False.
-        queries = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-        return any(getattr(torch.cpu, query, lambda: False)() for query in queries)
+        return any(getattr(torch.cpu, query, lambda: False)() for query in BF16_UNITS.values())
     return False
 
 
@@ -39,9 +39,9 @@ def describe_arithmetic(device: torch.device) -> str:
     """Return what decides which kernels run: where this is the same, so is what was proven."""
     if device.type == "cuda":
         return f"torch {torch.__version__} on {torch.cuda.get_device_name(device)}"
-    kind = torch.backends.cpu.get_cpu_capability()
-    amx = " with AMX" if getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)() else ""
-    return f"torch {torch.__version__} on {device.type} {platform.machine()} {kind}{amx}"
+    units = [unit for unit, query in BF16_UNITS.items() if getattr(torch.cpu, query, lambda: False)()]
+    kind = " ".join([platform.machine(), torch.backends.cpu.get_cpu_capability(), *units])
+    return f"torch {torch.__version__} on {device.type} {kind}"
 
 
 @dataclass(frozen=True)
@@ -73,25 +73,32 @@ def choose_precision(
     A run goes on as it began, bit for bit, where the same kernels run; elsewhere it is chosen anew. All
     processes choose the same. Raises: TrainingError when bf16 was asked for and is wrong here.
     """
-    here = describe_arithmetic(device)
-    if known is not None and not processes.any(known.on != here):
+    here = ", ".join(sorted(set(processes.gather(describe_arithmetic(device)))))
+    if known is not None and known.on == here:
         return known
     if asked == "fp32":
         return ChosenPrecision("fp32", "as asked", here)
     if asked == "auto" and processes.any(not multiplies_bf16(device)):
         return ChosenPrecision("fp32", "this device does not multiply bf16", here)
     rows: list[dict[str, Any]] = []
-    for proof in proofs():
-        rows += [row.to_dict() for row in proof.rows]
-        found = proof.culprit
-        if found is not None and asked == "bf16":
-            raise TrainingError(
-                f"precision: bf16 was asked for, but {found} on this machine ({here}). "
-                "Set `precision: fp32`, or `auto`, which takes bf16 only where it is right"
-            )
-        if found is not None:
-            logger.warning("%s in bf16 (%s): training in fp32 instead", found, here)
-            return ChosenPrecision("fp32", f"bf16 is wrong here: {found}", here, rows)
+    try:
+        for proof in proofs():
+            rows += [row.to_dict() for row in proof.rows]
+            found = proof.culprit
+            if found is not None and asked == "bf16":
+                raise TrainingError(
+                    f"precision: bf16 was asked for, but {found} on this machine ({here}). "
+                    "Set `precision: fp32`, or `auto`, which takes bf16 only where it is right"
+                )
+            if found is not None:
+                logger.warning("%s in bf16 (%s): training in fp32 instead", found, here)
+                return ChosenPrecision("fp32", f"bf16 is wrong here: {found}", here, rows)
+    except torch.OutOfMemoryError:
+        if processes.world_size > 1:
+            raise
+        # What training would do then fits perhaps, and fp32 does not.
+        logger.warning("a batch does not fit into memory in fp32: training in bf16 without a proof")
+        return ChosenPrecision("bf16", "not proven: a batch does not fit into memory in fp32", here, rows)
     worst = max((row["error"] for row in rows), default=math.nan)
     why = f"as right as rounding allows: at most {worst:.1%} from fp32"
     return ChosenPrecision("bf16", why, here, rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from wavslm_core.training import precision
 from wavslm_core.training.guard import TrainingError
 from wavslm_core.training.precision import ChosenPrecision, choose_precision, multiplies_bf16
-from wavslm_core.training.precision_proof import PrecisionProof, autocast, prove
+from wavslm_core.training.precision_proof import Deviation, PrecisionProof, _sample, autocast, prove
 
 CPU = torch.device("cpu")
 
@@ -71,6 +72,21 @@ class Counts(nn.Module):
         return x
 
 
+class MovesOn(nn.Module):
+    """A codebook of moving averages, bound anew at each pass: the next pass goes through another part."""
+
+    centre: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x - self.centre
+        self.centre = 0.5 * self.centre + 5 * x.detach().float().mean(0)
+        return y
+
+
 def proof_of(*inner: nn.Module, seed: int = 0) -> PrecisionProof:
     torch.manual_seed(seed)
     parts = {
@@ -90,7 +106,7 @@ def proof_of(*inner: nn.Module, seed: int = 0) -> PrecisionProof:
     return prove(loss, parts, device=CPU)
 
 
-@pytest.mark.parametrize("inner", [nn.GELU, Rounds, Counts, lambda: nn.Dropout(0.5)])
+@pytest.mark.parametrize("inner", [nn.GELU, Rounds, Counts, MovesOn, lambda: nn.Dropout(0.5)])
 def test_what_rounding_explains_is_right(inner: Any) -> None:
     proof = proof_of(inner())
     assert proof.culprit is None
@@ -131,6 +147,28 @@ def test_a_proof_leaves_no_trace() -> None:
     proof_of(counts)
     assert float(counts.mean) == 0.0
     assert not counts._forward_hooks
+
+
+def test_a_wrong_call_is_not_hidden_by_a_later_one_that_is_right() -> None:
+    wrong, right = Deviation("part", "output", 0.10, 0.005), Deviation("part", "output", 0.20, 0.08)
+    assert wrong.wrong
+    assert not right.wrong
+    assert wrong.worse_of(right) is wrong
+    assert right.worse_of(wrong) is wrong
+    assert Deviation("part", "output", math.nan, 0.0).worse_of(right).wrong
+
+
+def test_samples_pass_through_all_channels() -> None:
+    output = torch.arange(1024).float().expand(4096, 1024)
+    assert len(_sample(output).unique()) > 900
+
+
+def test_a_batch_that_fits_in_bf16_alone_is_trained_without_a_proof(native: None) -> None:
+    def too_large() -> Iterator[PrecisionProof]:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    chosen = choose_precision("auto", CPU, proofs=too_large)
+    assert (chosen.trained, chosen.why[:10]) == ("bf16", "not proven")
 
 
 def proofs_that(ok: bool) -> Any:
