@@ -7,15 +7,15 @@ from pathlib import Path
 
 from rich.table import Table
 
-from wavslm_core.launching.job_logs import error_line, last_lines
+from wavslm_core.launching.job_logs import RUN_LOG, error_line, last_lines
 from wavslm_core.launching.job_record import JobRecord
 from wavslm_core.launching.progress_text import progress_cells
 from wavslm_core.launching.rank_error import first_error
-from wavslm_core.launching.run_status import RunStatus
+from wavslm_core.launching.run_error import ERROR_FILE, read_error_text
+from wavslm_core.launching.run_status import RunStatus, State
 from wavslm_core.launching.slurm_state import JobState, count_states
-from wavslm_core.launching.sweeps.trial_state import ERROR_FILE
 
-RUN_COLUMNS = ("run", "state", "node", "stage", "progress", "rate", "left", "loss", "restarts")
+RUN_COLUMNS = ("run", "state", "node", "stage", "progress", "rate", "left", "loss", "restarts", "error")
 JOB_COLUMNS = ("job", "stages", "state", "reason", "node", "restarts", "ended")
 FAILED_TASKS_SHOWN = 5
 """Of a job array."""
@@ -24,15 +24,16 @@ FAILED_TASKS_SHOWN = 5
 def runs_table(statuses: Sequence[RunStatus]) -> Table:
     """Return one row for each run."""
     table = Table(*RUN_COLUMNS, box=None, pad_edge=False)
-    table.columns[0].overflow = "fold"
+    table.columns[0].overflow = table.columns[-1].overflow = "fold"
     for status in statuses:
         table.add_row(
             status.run_dir.name,
             status.state,
             status.nodes,
             status.stage,
-            *progress_cells(status.progress, moving=status.state == "running"),
+            *progress_cells(status.progress, moving=status.state is State.RUNNING),
             str(status.restarts or ""),
+            status.error,
         )
     return table
 
@@ -79,9 +80,10 @@ def first_failures(status: RunStatus) -> list[str]:
                 lines.append(f"job {task}: {title}")
         if lines:
             break
-    if not lines and (status.run_dir / ERROR_FILE).exists():
-        # A trial of a sweep, told by the process that ran several.
-        lines = (status.run_dir / ERROR_FILE).read_text(encoding="utf-8").splitlines()[:1]
+    told = read_error_text(status.run_dir / ERROR_FILE)
+    if not lines and (told or status.error):
+        # Of a run without jobs, or of a trial that a process with several ran.
+        lines = [told or status.error]
     rest = len(lines) - FAILED_TASKS_SHOWN
     return lines if rest <= 0 else [*lines[:FAILED_TASKS_SHOWN], f"and {rest} more tasks"]
 
@@ -89,6 +91,7 @@ def first_failures(status: RunStatus) -> list[str]:
 def newest_log(status: RunStatus) -> Path | None:
     """Return the log that was written to last."""
     logs = [status.run_dir / log for record in status.records for log in record.logs]
+    logs.append(status.run_dir / RUN_LOG)
     there = [log for log in logs if log.exists()]
     return max(there, key=lambda log: log.stat().st_mtime, default=None)
 

@@ -51,7 +51,7 @@ def _shown(run: str | None, runs_dir: Path, lines: int) -> Group:
 
     from wavslm_core.cli.job_tables import first_failures, jobs_table, log_tail, newest_log, runs_table
     from wavslm_core.launching.run_search import find_run, find_runs
-    from wavslm_core.launching.run_status import read_statuses
+    from wavslm_core.launching.run_status import State, read_statuses
 
     folders = find_runs(runs_dir) if run is None else [find_run(run, runs_dir)]
     if not folders:
@@ -63,8 +63,11 @@ def _shown(run: str | None, runs_dir: Path, lines: int) -> Group:
         (status,) = statuses
         if status.records:
             parts += ["", jobs_table(status)]
-        if status.state in ("failed", "requeued", "queued", "running", "interrupted"):
+        if not status.state.is_over and status.state is not State.NEW:
             texts += first_failures(status)
+        if status.pruned is not None and status.state is State.PRUNED:
+            step = status.pruned.get("step")
+            texts.append(f"stopped at step {step} of {status.stage}: behind the other trials of its sweep")
         log = newest_log(status)
         if log is not None:
             texts += ["", f"log: {log}", log_tail(log, lines)]

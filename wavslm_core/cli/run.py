@@ -46,7 +46,7 @@ def run(
     from wavslm_core.launching.base import launcher_for
     from wavslm_core.launching.prune_files import spare
     from wavslm_core.launching.queued import refuse_taken
-    from wavslm_core.launching.run_folder import prepare_run_folder, run_folder
+    from wavslm_core.launching.run_folder import kept_once_begun, prepare_run_folder, run_folder
     from wavslm_core.recipe import Recipe
 
     changes = [*(overrides or []), *([f"launch.on={launcher}"] if launcher else [])]
@@ -70,19 +70,20 @@ def run(
         if preview:
             echo(f"\n{preview}")
         return
-    refuse_taken(run_folder(loaded, runs_dir))
-    folder = prepare_run_folder(loaded, runs_dir)
-    # Asked for by itself, a trial of a sweep runs to its end.
-    spare(folder)
-    echo(f"run folder: {folder}")
-    if reuse:
-        from wavslm_core.launching.adoption import Adoption
-
-        adopted = Adoption(runs_dir, registry=loaded.registry).adopt(loaded, folder)
-        if adopted is not None:
-            echo(f"{', '.join(adopted[1])}: taken over from {adopted[0]}")
+    refuse_taken(run_folder(loaded, runs_dir), echo)
     began = time.monotonic()
-    outcome = launching.launch(folder, echo)
+    with kept_once_begun([run_folder(loaded, runs_dir)]):
+        folder = prepare_run_folder(loaded, runs_dir)
+        # Asked for by itself, a trial of a sweep runs to its end.
+        spare(folder)
+        echo(f"run folder: {folder}")
+        if reuse:
+            from wavslm_core.launching.adoption import Adoption
+
+            adopted = Adoption(runs_dir, registry=loaded.registry).adopt(loaded, folder)
+            if adopted is not None:
+                echo(f"{', '.join(adopted[1])}: taken over from {adopted[0]}")
+        outcome = launching.launch(folder, echo)
     if outcome.status == "submitted":
         echo(f"follow: wavslm jobs {folder}\nstop:   wavslm stop {folder}")
         if wait:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,13 +36,20 @@ def run_sweep_recipe(
 
             echo(f"\n{preview_sweep(sweep)}")
         return
+    from wavslm_core.launching.run_folder import BEGUN, kept_once_begun, run_folder
     from wavslm_core.launching.sweeps.array import refuse_submitted
+    from wavslm_core.launching.sweeps.jobs import TASKS_FILE
 
     # Before anything is written that a job of it may read.
     refuse_submitted(sweep, range(1, sweep.count + 1))
     echo(f"sweep folder: {sweep.path}")
-    sweep.prepare(trials)
-    run_trials(sweep, command=command, wait=wait)
+    folders = [run_folder(trial.recipe, runs_dir) for trial in trials]
+    with ExitStack() as stack:
+        # Trials that run here are told of one by one.
+        if isinstance(recipe.launch, SlurmLaunch):
+            stack.enter_context(kept_once_begun([sweep.path, *folders], signs=(*BEGUN, TASKS_FILE)))
+        sweep.prepare(trials)
+        run_trials(sweep, command=command, wait=wait)
 
 
 def run_trials(sweep: SweepFolder, *, command: str, only: Sequence[int] = (), wait: bool = False) -> None:
@@ -83,7 +91,7 @@ def _submit(sweep: SweepFolder, only: Sequence[int], *, wait: bool) -> None:
     comparison = write_results(sweep, read_results(sweep))
     echo(f"\n{comparison_markdown(comparison)}")
     _conclude(sweep, comparison, bug=False)
-    left = [str(row.number) for row in ended.rows if row.status not in ("finished", "pruned")]
+    left = [str(row.number) for row in ended.rows if not row.state.is_over]
     if left:
         echo(f"error: {ended.counts}; the same command continues trial {', '.join(left)}", err=True)
         raise typer.Exit(EXIT_INTERRUPTED)
@@ -108,8 +116,8 @@ def _list(sweep: SweepFolder, trials: Sequence[Trial]) -> None:
     """Print every trial, which one it shares its first stages with, and how far it is."""
     from rich.table import Table
 
-    from wavslm_core.launching.run_folder import RECIPE_FILE, run_folder
-    from wavslm_core.launching.sweeps.trial_state import run_state
+    from wavslm_core.launching.run_folder import run_folder
+    from wavslm_core.launching.run_status import read_statuses
     from wavslm_core.recipe.identity import stage_identities
 
     table = Table(box=None, pad_edge=False)
@@ -129,10 +137,8 @@ def _list(sweep: SweepFolder, trials: Sequence[Trial]) -> None:
             replaced = [] if owner is not None or stage.kept else names
         shares = "; ".join(f"{', '.join(names)} with {owner}" for owner, names in shared.items())
         folder = run_folder(trial.recipe, sweep.path.parent)
-        state = "new"
-        if (folder / RECIPE_FILE).exists():
-            state = run_state(folder, registry=sweep.recipe.registry).status
-        table.add_row(str(number), trial.label, shares, state, str(folder))
+        (status,) = read_statuses([folder])
+        table.add_row(str(number), trial.label, shares, status.state, str(folder))
     if trials:
         new_console().print(table)
     else:

@@ -47,9 +47,9 @@ def _shown(sweep: SweepFolder, now: SweepStatus) -> RenderableType:
     for row in now.rows:
         value = "" if row.value is None else number_text(row.value)[0]
         values = [value] if metric is not None else []
-        table.add_row(str(row.number), row.label, row.status, row.doing, *values, row.error or "")
+        table.add_row(str(row.number), row.label, row.state, row.doing, *values, row.error)
     best = ""
     if now.best is not None and now.best.value is not None:
         best = f"\nbest so far: trial {now.best.number} ({now.best.label}), {number_text(now.best.value)[0]}"
-    silent = "" if now.answered else "\nSLURM does not answer: what seems to have stopped may wait or run"
+    silent = f"\n{now.problem} What seems to have stopped may wait or run" if now.problem else ""
     return Group(table, f"\n{sweep.path}: {now.counts}{best}{silent}")

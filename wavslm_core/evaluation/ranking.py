@@ -20,7 +20,7 @@ class Result:
     seed: int | None
     folder: Path
     status: str
-    """finished, pruned, failed, interrupted, running, queued or waiting."""
+    """How it does, in one word; `finished` and `pruned` count as results."""
     error: str | None = None
     """First line of what went wrong."""
     adopted: str | None = None

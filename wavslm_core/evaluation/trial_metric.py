@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wavslm_core.metrics_file import METRICS_FILE, read_metrics
-from wavslm_core.recipe import Recipe
-from wavslm_core.recipe.sweep_metric import Metric, validation_stage
+from wavslm_core.recipe.sweep_metric import Metric
 
 Curve = Sequence[tuple[int, float]]
 """(step, value) of every validation, in order; values may be NaN."""
@@ -25,25 +24,26 @@ def validation_curve(run_dir: Path, stage: str, scalar: str) -> Curve:
     return sorted(points.items())
 
 
-def metric_curve(run_dir: Path, metric: Metric, recipe: Recipe) -> Curve:
-    """Return the metric over the steps of the stage that measures it; empty for a metric of `results/`."""
-    stage = validation_stage(metric, recipe)
+def metric_curve(run_dir: Path, metric: Metric, stage: str | None) -> Curve:
+    """Return the metric over the steps of the stage that measures it; empty for a metric of `results/`.
+
+    `stage`: its name (`validation_stage`).
+    """
     if stage is None or metric.validation is None:
         return ()
     return validation_curve(run_dir, stage, metric.validation[1])
 
 
-def metric_value(run_dir: Path, metric: Metric, recipe: Recipe) -> float | None:
+def metric_value(run_dir: Path, metric: Metric, stage: str | None, *, keeps_best: bool) -> float | None:
     """Return what the trial has reached so far; None when there is no number yet.
 
-    Of validations that is the last one, or the best one when the stage keeps the best weights.
+    Of validations that is the last one, or the best one when the `stage` that measures it keeps the best
+    weights.
     """
-    stage = validation_stage(metric, recipe)
     if stage is None:
         return _from_results(run_dir, metric.path.split("."))
-    curve = metric_curve(run_dir, metric, recipe)
-    config: Any = dict(recipe.named_stages())[stage]
-    if getattr(config, "select", "last") == "best":
+    curve = metric_curve(run_dir, metric, stage)
+    if keeps_best:
         return best_until(curve, math.inf, lower=metric.lower_is_better)
     return _finite(curve[-1][1]) if curve else None
 

@@ -1,16 +1,44 @@
-"""Logs of jobs: their new lines as they come, and their last ones."""
+"""Logs of runs: their new lines as they come, and their last ones; and the one of a run without a job's."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 
+RUN_LOG = "log.txt"
+"""What a run in the process of its command said; jobs have logs of their own."""
 _TAIL_BYTES = 64 * 1024
 _ERROR = re.compile(
     r"^(?:rank \d+: )?error: |^(?:slurmstepd|srun|sbatch)[^ ]*: error: |^\w*(?:Error|Exception): "
 )
+
+
+@contextmanager
+def keeping_log(run_dir: Path, say: Callable[[str], None]) -> Iterator[Callable[[str], None]]:
+    """Yield what says a line and appends it to the run's log, which the block's error ends with."""
+
+    def write(text: str) -> None:
+        # A disk that is full is for what the run itself writes to notice.
+        with suppress(OSError):
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+            with os.fdopen(os.open(run_dir / RUN_LOG, flags, 0o644), "w", encoding="utf-8") as stream:
+                stream.write(f"{text}\n")
+
+    def say_and_keep(line: str) -> None:
+        say(line)
+        write(line)
+
+    write(f"began {datetime.now().astimezone().isoformat(timespec='seconds')}")
+    try:
+        yield say_and_keep
+    except Exception as error:
+        write(f"{''.join(traceback.format_exception(error)).rstrip()}")
+        raise
 
 
 class GrowingLog:

@@ -24,6 +24,7 @@ from wavslm_core.launching.job_logs import GrowingLog
 from wavslm_core.launching.job_record import JOBS_FOLDER, add_jobs, new_record, read_jobs
 from wavslm_core.launching.planned_jobs import PlannedJob, jobs_left
 from wavslm_core.launching.rank_error import first_error, to_exception
+from wavslm_core.launching.run_error import noting_failure
 from wavslm_core.launching.run_folder import RECIPE_FILE, saved_recipe
 from wavslm_core.processes import Share
 from wavslm_core.recipe.launch import LaunchConfig, LocalLaunch
@@ -40,12 +41,13 @@ class LocalLauncher(Launcher[LaunchConfig]):
         recipe = saved_recipe(run_dir)
         if not any(_in_child(recipe.launch_for(stage)) for stage in recipe.stages):
             return run_in_process(run_dir, say)
-        begin_launch(run_dir)
-        for job in jobs_left(run_dir, say):
-            for share in job.shares:
-                outcome = run_in_child(run_dir, job, share, say)
-                if outcome.status != "finished":
-                    return outcome
+        begin_launch(run_dir, say)
+        with noting_failure(run_dir):
+            for job in jobs_left(run_dir, say):
+                for share in job.shares:
+                    outcome = run_in_child(run_dir, job, share, say)
+                    if outcome.status != "finished":
+                        return outcome
         return Outcome("finished")
 
     def where(self) -> str:

@@ -2,10 +2,10 @@
 
 On one machine the lock is the kernel's (flock): it goes away with its process, however that ended. Between
 machines that share a file system flock may mean nothing, so the file also says who holds it, and a thread
-renews the time in it. Who finds a holder on another machine asks SLURM whether that job is alive, and waits
-for two missed beats before believing that it is not: it may be a job of another cluster. Without an answer, a
-holder that was silent for a few minutes is taken for dead. Who was wrongly taken for dead notices at the next
-beat, and stops.
+renews the heartbeat in it. Who finds a holder on another machine asks SLURM whether that job is alive, and
+watches the heartbeat before believing that it is not: it may be a job of another cluster. Without an answer,
+a holder whose heartbeat does not change for a few minutes is taken for dead. Who was wrongly taken for dead
+notices at the next beat, and stops.
 
 The tasks of a job array hold the run together and their own share each.
 """
@@ -15,45 +15,30 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 
 from wavslm_core.data.atomic import open_in_place
 from wavslm_core.errors import WavslmError
-from wavslm_core.processes import WHOLE, Share, process_runs
-from wavslm_core.pulse import this_job
+from wavslm_core.launching import lock_holder
+from wavslm_core.launching.lock_holder import (
+    LOCK_FILE,
+    Holder,
+    certain_holder,
+    parse_holder,
+    read_holder,
+    this_holder,
+)
+from wavslm_core.processes import WHOLE, Share
 
-LOCK_FILE = ".lock"
-BEAT_S = 15.0
-STALE_S = 180.0
-"""A holder that was silent for longer is dead, unless SLURM says otherwise."""
+LOOKED_AT_S = 1.0
+"""Who only looks whether a run is held has its lock for a moment (`kernel_has`), and never for so long."""
 _RECORD_BYTES = 512
-
-
-@dataclass(frozen=True)
-class Holder:
-    """Who holds a run."""
-
-    pid: int
-    host: str
-    job_id: str | None
-    since: float
-    """Seconds since 1970, as the next one."""
-    heartbeat: float
-
-    @property
-    def silent_s(self) -> float:
-        return max(0.0, time.time() - self.heartbeat)
-
-    def __str__(self) -> str:
-        job = "" if self.job_id is None else f", job {self.job_id}"
-        return f"process {self.pid} on {self.host}{job} (last heartbeat {self.silent_s:.0f} s ago)"
 
 
 class RunLock:
@@ -102,36 +87,19 @@ class RunLock:
         path = self.run_dir / name
         descriptor = open_in_place(path)
         self._descriptors.append(descriptor)
-        holder = read_holder(path)
-        kernel_knows = True
+        before = read_holder(path)
         try:
-            fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
+            locks_work = take_kernel_lock(descriptor, mode)
         except BlockingIOError:
-            raise held(self.run_dir, holder) from None
-        except OSError:
-            # A file system without flock: what the file says has to do.
-            kernel_knows = False
-        if mode == fcntl.LOCK_EX and holder is not None:
-            if is_gone(holder):
-                holder = self._silent(path, holder)
-            if is_alive(holder, kernel_knows=kernel_knows):
-                raise held(self.run_dir, holder)
-            self.say(f"{self.run_dir.name} was held by {holder}, which is gone: taking over")
+            raise held(self.run_dir, before) from None
         if mode == fcntl.LOCK_EX:
-            now = time.time()
-            self._holder = Holder(os.getpid(), socket.gethostname(), this_job(), now, now)
+            holder = certain_holder(path, self.say, locks_work=locks_work)
+            if holder is not None:
+                raise held(self.run_dir, holder)
+            if before is not None:
+                self.say(f"{self.run_dir.name} was held by {before}, which is gone: taking over")
+            self._holder = this_holder()
             self._write(descriptor, self._holder)
-
-    def _silent(self, path: Path, holder: Holder) -> Holder:
-        """Wait until a holder that SLURM does not know misses two beats; return it as it is then."""
-        if holder.silent_s <= 2 * BEAT_S:
-            self.say(f"waiting for a sign of {holder}, of which SLURM knows nothing")
-        while holder.silent_s <= 2 * BEAT_S:
-            time.sleep(min(1.0, BEAT_S))
-            now = read_holder(path)
-            if now is not None and now.heartbeat != holder.heartbeat:
-                return now
-        return holder
 
     def _write(self, descriptor: int, holder: Holder) -> None:
         # One write of a fixed length, so that whoever reads meanwhile sees the old or the new one.
@@ -139,7 +107,7 @@ class RunLock:
 
     def _beat(self) -> None:
         assert self._holder is not None
-        while not self._end.wait(BEAT_S):
+        while not self._end.wait(lock_holder.BEAT_S):
             # A full disk or a file server that is away for a while: the next beat may pass.
             with suppress(OSError):
                 if self._is_lost():
@@ -148,56 +116,50 @@ class RunLock:
 
     def _is_lost(self) -> bool:
         """Look whether the file names another holder by now, and keep whom."""
-        try:
-            there = Holder(**json.loads(os.pread(self._descriptors[-1], _RECORD_BYTES, 0)))
-        except (ValueError, TypeError):
+        there = parse_holder(os.pread(self._descriptors[-1], _RECORD_BYTES, 0))
+        if there is None or self._holder is None:
             return False
-        if self._holder is not None and replace(there, heartbeat=self._holder.heartbeat) != self._holder:
+        if replace(there, heartbeat=self._holder.heartbeat) != self._holder:
             self._lost_to = there
         return self._lost_to is not None
 
     def _release(self) -> None:
-        if self._beating is not None and not self._is_lost():
-            os.ftruncate(self._descriptors[-1], 0)
+        # A file server that is away at the end must not hide how the run ended: the lock of a process that
+        # is gone keeps nobody out.
+        if self._beating is not None:
+            with suppress(OSError):
+                if not self._is_lost():
+                    os.ftruncate(self._descriptors[-1], 0)
         for descriptor in self._descriptors:
-            os.close(descriptor)
+            with suppress(OSError):
+                os.close(descriptor)
         self._descriptors.clear()
 
 
-def read_holder(path: Path) -> Holder | None:
-    """Return who holds the lock at a path, or last held it and died."""
+def take_kernel_lock(descriptor: int, mode: int) -> bool:
+    """Take a file's lock; False where files have none. Raises: BlockingIOError when somebody has it."""
+    end = time.monotonic() + LOOKED_AT_S
+    while True:
+        try:
+            fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > end or not _is_shared(descriptor):
+                raise
+            time.sleep(0.02)
+        except OSError:
+            # A file system without flock: what the file says has to do.
+            return False
+
+
+def _is_shared(descriptor: int) -> bool:
+    """Tell whether those who have a file locked share it: who looks at it, or the tasks of a job array."""
     try:
-        return Holder(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
-
-
-def is_alive(holder: Holder, *, kernel_knows: bool = True) -> bool:
-    """Tell whether a holder still runs, given that this machine's kernel has no lock of it.
-
-    `kernel_knows`: it would have one if the holder lived on this machine.
-    """
-    if holder.job_id is not None and holder.job_id == this_job():
-        # This very job, before it was restarted.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
         return False
-    if holder.host == socket.gethostname():
-        return not kernel_knows and process_runs(holder.pid)
-    if holder.job_id is not None:
-        from wavslm_core.launching.slurm_state import is_active
-
-        active = is_active(holder.job_id)
-        if active is not None:
-            return active or holder.silent_s <= 2 * BEAT_S
-    return holder.silent_s <= STALE_S
-
-
-def is_gone(holder: Holder) -> bool:
-    """Tell whether a holder is another job on another machine that, says SLURM, does not run."""
-    if holder.job_id in (None, this_job()) or holder.host == socket.gethostname():
-        return False
-    from wavslm_core.launching.slurm_state import is_active
-
-    return holder.job_id is not None and is_active(holder.job_id) is False
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return True
 
 
 def held(run_dir: Path, holder: Holder | None) -> WavslmError:

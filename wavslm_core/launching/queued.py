@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import fcntl
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from wavslm_core.data.atomic import open_in_place, unwritable
 from wavslm_core.errors import WavslmError
+from wavslm_core.launching.base import Say
 from wavslm_core.launching.job_record import JOBS_FILE, read_jobs
-from wavslm_core.launching.lock import LOCK_FILE, held, is_alive, is_gone, read_holder
+from wavslm_core.launching.lock import held, take_kernel_lock
+from wavslm_core.launching.lock_holder import LOCK_FILE, certain_holder, living_holder, read_holder
 from wavslm_core.launching.slurm_state import job_states
 
 SUBMIT_LOCK = ".submitting"
 
 
 @contextmanager
-def submitting(run_dir: Path) -> Iterator[None]:
-    """Keep others from submitting the run meanwhile. Raises: WavslmError when somebody has it."""
+def submitting(run_dir: Path, say: Say) -> Iterator[None]:
+    """Keep others from submitting the run meanwhile; `say` hears of what is waited for.
+
+    Raises: WavslmError when somebody has it.
+    """
     descriptor = open_in_place(run_dir / SUBMIT_LOCK)
     try:
         try:
@@ -30,20 +34,20 @@ def submitting(run_dir: Path) -> Iterator[None]:
         except OSError:
             # A file system without flock: two submissions within the same second are not noticed.
             pass
-        refuse_taken(run_dir)
+        refuse_taken(run_dir, say)
         yield
     finally:
         os.close(descriptor)
 
 
-def refuse_taken(run_dir: Path) -> None:
+def refuse_taken(run_dir: Path, say: Say) -> None:
     """Raises: WavslmError when jobs of a run wait or run, or a process holds its folder.
 
     Before anything in the folder is changed: its recipe, code and `stop` file are those of who has it.
     """
     if run_dir.is_dir():
         _refuse_queued(run_dir)
-        refuse_running(run_dir)
+        refuse_running(run_dir, say)
 
 
 def _refuse_queued(run_dir: Path) -> None:
@@ -60,7 +64,7 @@ def _refuse_queued(run_dir: Path) -> None:
     if not active:
         return
     jobs = ", ".join(f"job {job_id} ({state})" for job_id, state in sorted(active.items()))
-    holder = read_holder(run_dir / LOCK_FILE)
+    holder = living_holder(run_dir)
     running = "" if holder is None else f"; {holder} holds its folder"
     raise WavslmError(
         f"{run_dir} was submitted before: {jobs}{running}. See how it does with `wavslm jobs {run_dir}`, or "
@@ -68,28 +72,22 @@ def _refuse_queued(run_dir: Path) -> None:
     )
 
 
-def refuse_running(run_dir: Path) -> None:
+def refuse_running(run_dir: Path, say: Say) -> None:
     """Raises: WavslmError when a process holds the run's folder."""
-    holder = read_holder(run_dir / LOCK_FILE)
+    path = run_dir / LOCK_FILE
 
     def refused(path: Path, error: Exception) -> WavslmError:
         # Somebody else's run, which goes on or not.
-        if holder is not None and is_alive(holder, kernel_knows=False):
-            return held(run_dir, holder)
-        return unwritable(path, error)
+        holder = living_holder(run_dir)
+        return unwritable(path, error) if holder is None else held(run_dir, holder)
 
-    descriptor = open_in_place(run_dir / LOCK_FILE, error=refused)
+    descriptor = open_in_place(path, error=refused)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        locks_work = take_kernel_lock(descriptor, fcntl.LOCK_EX)
     except BlockingIOError:
-        raise held(run_dir, holder) from None
-    except OSError:
-        # A file system without flock: what the file says has to do.
-        pass
+        raise held(run_dir, read_holder(path)) from None
     finally:
         os.close(descriptor)
-    # One on this machine would have the kernel's lock; of another, a job that SLURM has ended may be silent
-    # for too short a time still, which is for `RunLock` to wait for.
-    elsewhere = holder is not None and holder.host != socket.gethostname()
-    if holder is not None and elsewhere and is_alive(holder) and not is_gone(holder):
+    holder = certain_holder(path, say, locks_work=locks_work)
+    if holder is not None:
         raise held(run_dir, holder)

@@ -4,12 +4,17 @@ again finds it and continues there.
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from wavslm_core.data.atomic import replacing, write_json
 from wavslm_core.errors import RecipeError
 from wavslm_core.launching.environment import describe_environment
+from wavslm_core.launching.job_record import JOBS_FILE
+from wavslm_core.launching.stage_record import STAGES_FILE
 from wavslm_core.recipe import Recipe
 from wavslm_core.recipe.model import without_launch
 from wavslm_core.recipe.yaml_files import dump_yaml, read_yaml
@@ -17,6 +22,7 @@ from wavslm_core.registry import Registry
 
 RECIPE_FILE = "recipe.yaml"
 ENVIRONMENT_FILE = "environment.json"
+BEGUN = (STAGES_FILE, JOBS_FILE)
 
 
 def run_folder(recipe: Recipe, runs_dir: Path) -> Path:
@@ -42,6 +48,23 @@ def prepare_run_folder(recipe: Recipe, runs_dir: Path) -> Path:
         beside.write_text(dump_yaml(recipe.to_dict()), encoding="utf-8")
     write_json(folder / ENVIRONMENT_FILE, describe_environment())
     return folder
+
+
+@contextmanager
+def kept_once_begun(folders: Iterable[Path], *, signs: Sequence[str] = BEGUN) -> Iterator[None]:
+    """Remove again those folders that the block makes, if it raises before anything in them has begun.
+
+    A run that could not even start would else be listed among those that did. `signs`: files of which one is
+    there once it has.
+    """
+    new = [folder for folder in folders if not folder.exists()]
+    try:
+        yield
+    except BaseException:
+        for folder in new:
+            if not any((folder / name).exists() for name in signs):
+                shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def saved_recipe(folder: Path, *, registry: Registry | None = None) -> Recipe:

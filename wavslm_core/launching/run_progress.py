@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from wavslm_core.launching.lock import STALE_S
+from wavslm_core.launching.lock_holder import STALE_S
 from wavslm_core.pulse import PROGRESS_FILE, Progress, read_progress
 
 

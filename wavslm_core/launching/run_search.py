@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from contextlib import suppress
 from pathlib import Path
 
 from wavslm_core.errors import WavslmError
@@ -12,9 +14,29 @@ from wavslm_core.pulse import PROGRESS_FILE
 
 
 def find_runs(runs_dir: Path) -> list[Path]:
-    """Return the folders of all runs, the ones that changed last at the end."""
-    found = [path.parent for path in runs_dir.glob(f"*/{RECIPE_FILE}")]
+    """Return the folders of all runs, the ones that changed last at the end.
+
+    One that cannot be looked into is among them: it may be a run. Raises: WavslmError for `runs_dir` itself.
+    """
+    try:
+        found = [Path(entry.path) for entry in os.scandir(runs_dir) if _is_run(Path(entry.path))]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise WavslmError(
+            f"{runs_dir} cannot be read: {error.strerror}. Give the folder of runs with --runs-dir."
+        ) from None
     return sorted(found, key=lambda run_dir: (_changed(run_dir), run_dir.name))
+
+
+def _is_run(folder: Path) -> bool:
+    try:
+        os.lstat(folder / RECIPE_FILE)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def find_run(name: str, runs_dir: Path) -> Path:
@@ -23,7 +45,7 @@ def find_run(name: str, runs_dir: Path) -> Path:
     Raises: WavslmError.
     """
     for place in (Path(name), runs_dir / name):
-        if (place / RECIPE_FILE).exists():
+        if _is_run(place):
             return place
     begins = [run_dir for run_dir in find_runs(runs_dir) if run_dir.name.startswith(name)]
     if len(begins) == 1:
@@ -47,5 +69,8 @@ def submitted_with(run_dir: Path) -> list[str] | None:
 
 
 def _changed(run_dir: Path) -> float:
-    times = [run_dir / name for name in (RECIPE_FILE, STAGES_FILE, PROGRESS_FILE)]
-    return max((path.stat().st_mtime for path in times if path.exists()), default=0.0)
+    times = [0.0]
+    for name in (RECIPE_FILE, STAGES_FILE, PROGRESS_FILE):
+        with suppress(OSError):
+            times.append((run_dir / name).stat().st_mtime)
+    return max(times)

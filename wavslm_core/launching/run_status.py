@@ -1,34 +1,67 @@
-"""How a run does, from what it leaves in its folder and what SLURM says of its jobs.
+"""How a run does, from what it leaves in its folder and what SLURM says of its jobs: one answer for lists of
+runs, for sweeps, and for whoever stops a run or starts it again.
 
 Nothing of the process that started the run is needed, and SLURM only for runs that it has.
 """
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, TypeVar
 
 import yaml
 
-from wavslm_core.errors import WavslmError
+from wavslm_core.errors import WavslmError, summary
 from wavslm_core.launching.job_record import JobRecord, read_jobs
-from wavslm_core.launching.lock import LOCK_FILE, STALE_S, Holder, is_alive, read_holder
+from wavslm_core.launching.lock_holder import Holder, living_holder
+from wavslm_core.launching.prune_files import read_pruned
+from wavslm_core.launching.run_error import first_line, read_error
 from wavslm_core.launching.run_folder import RECIPE_FILE
 from wavslm_core.launching.run_progress import newest_progress
 from wavslm_core.launching.slurm_state import JobState, job_states
 from wavslm_core.launching.stage_record import STAGES_FILE, StageRecord
 from wavslm_core.pulse import Progress
+from wavslm_core.recipe.model import stage_names
 
-State = Literal[
-    "new", "queued", "requeued", "running", "finished", "failed", "interrupted", "pruned", "stale", "unknown"
-]
-"""`new`: never started. `requeued`: waits to go on. `pruned`: a trial of a sweep that others had
-left behind. `stale`: was running, and nothing runs it any more.
-`unknown`: SLURM has it and cannot be asked."""
+Part = TypeVar("Part")
+
+_YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""Hundreds of runs are listed in a moment with the C parser only."""
+
+
+class State(StrEnum):
+    """How a run, or a trial of a sweep, does."""
+
+    NEW = "new"
+    """Nothing of it has begun, and nothing waits to begin it."""
+    QUEUED = "queued"
+    REQUEUED = "requeued"
+    """Waits to go on."""
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+    """It said why, or what ran it is gone without a word."""
+    INTERRUPTED = "interrupted"
+    """Somebody stopped it; the same command goes on."""
+    PRUNED = "pruned"
+    """A trial of a sweep that others had left behind."""
+    UNKNOWN = "unknown"
+    """SLURM has it and cannot be asked."""
+    DAMAGED = "damaged"
+    """Its folder cannot be read."""
+
+    @property
+    def lives(self) -> bool:
+        """Whether something runs it, or waits to."""
+        return self in (State.QUEUED, State.REQUEUED, State.RUNNING)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the same command would leave it as it is."""
+        return self in (State.FINISHED, State.PRUNED)
 
 
 @dataclass(frozen=True)
@@ -45,12 +78,18 @@ class RunStatus:
     restarts: int = 0
     records: tuple[JobRecord, ...] = ()
     """All submissions, oldest first."""
-    jobs: dict[str, JobState] = field(default_factory=dict)
+    jobs: Mapping[str, JobState] = field(default_factory=dict)
     """What SLURM knows of them, by the id of the job or task."""
     holder: Holder | None = None
     """The process that has the run, if one is alive."""
     problem: str = ""
     """Why SLURM could not be asked."""
+    error: str = ""
+    """First line of why it failed or cannot be read."""
+    stages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Name of a stage → its block of the saved recipe."""
+    pruned: Mapping[str, Any] | None = None
+    """After which validation it was stopped: `stage`, `step` and the scalars, `valid`."""
 
     def job_of(self, record: JobRecord) -> list[JobState]:
         """Return what SLURM knows of a submission: its job, or all tasks of its job array."""
@@ -62,41 +101,118 @@ class RunStatus:
         return tuple(job for job in self.jobs.values() if job.active)
 
 
-def read_statuses(run_dirs: Sequence[Path]) -> list[RunStatus]:
-    """Return how runs do; SLURM is asked once for all. Raises: WavslmError for a damaged folder."""
-    records = {run_dir: tuple(read_jobs(run_dir)) for run_dir in run_dirs}
-    ids = [
-        task
-        for run in records.values()
-        for record in run
-        if record.launcher == "slurm"
-        for task in record.task_ids
-    ]
+@dataclass(frozen=True)
+class _Files:
+    """What a run's folder says by itself."""
+
+    records: tuple[JobRecord, ...]
+    entries: Mapping[str, Mapping[str, Any]]
+    """Name of a stage that has begun → its record."""
+    statuses: Mapping[str, str]
+    """Name of a stage that has begun → how it does."""
+    stages: Mapping[str, Mapping[str, Any]]
+    """Name of a stage → its block of the saved recipe."""
+    pruned: Mapping[str, Any] | None
+    damage: str
+    """What of it cannot be read, and why."""
+
+
+def read_statuses(
+    run_dirs: Sequence[Path],
+    *,
+    tasks: Mapping[Path, Sequence[str]] | None = None,
+    spared: Collection[Path] = (),
+) -> list[RunStatus]:
+    """Return how runs do; one that cannot be read says so. SLURM is asked once for all.
+
+    `tasks`: run → ids of jobs that its own record may not have. `spared`: runs that were stopped for being
+    behind, and are to run to their end all the same.
+    """
+    tasks = tasks or {}
+    read = {run_dir: _read(run_dir, spared=run_dir in spared) for run_dir in run_dirs}
+    own = {
+        run_dir: list(dict.fromkeys([*_slurm_tasks(files.records), *tasks.get(run_dir, ())]))
+        for run_dir, files in read.items()
+    }
     problem, states = "", {}
-    if ids:
+    try:
+        states = job_states(task for ids in own.values() for task in ids)
+    except WavslmError as error:
+        problem = str(error)
+    statuses = []
+    for run_dir, files in read.items():
+        jobs = {task: states[task] for task in own[run_dir] if task in states}
         try:
-            states = job_states(ids)
-        except WavslmError as error:
-            problem = str(error)
-    return [_status(run_dir, records[run_dir], states, problem) for run_dir in run_dirs]
+            status = _status(run_dir, files, jobs, problem if own[run_dir] else "")
+        except Exception as error:
+            # Whatever is wrong with one run, others are to be seen.
+            status = RunStatus(
+                run_dir, State.DAMAGED, records=files.records, jobs=jobs, error=_in_words(error)
+            )
+        statuses.append(status)
+    return statuses
 
 
-def _status(
-    run_dir: Path, records: tuple[JobRecord, ...], known: dict[str, JobState], problem: str
-) -> RunStatus:
-    own = [task for record in records if record.launcher == "slurm" for task in record.task_ids]
-    jobs = {task: known[task] for task in own if task in known}
-    entries = StageRecord(run_dir / STAGES_FILE).entries
-    holder = _holder(run_dir, jobs)
-    state = _state(run_dir, records, jobs, entries, holder, bool(problem and own))
+def _read(run_dir: Path, *, spared: bool) -> _Files:
+    """Return what can be read of a run's files."""
+    damage: list[str] = []
+
+    def part(read: Callable[[], Part], otherwise: Part) -> Part:
+        try:
+            return read()
+        except Exception as error:
+            damage.append(_in_words(error))
+            return otherwise
+
+    records: list[JobRecord] = part(lambda: read_jobs(run_dir), [])
+    entries: dict[str, dict[str, Any]] = part(lambda: StageRecord(run_dir / STAGES_FILE).entries, {})
+    statuses: dict[str, str] = part(lambda: {name: str(of["status"]) for name, of in entries.items()}, {})
+    stages: dict[str, dict[str, Any]] = part(lambda: _recipe_stages(run_dir), {})
+    pruned = None if spared else part(lambda: read_pruned(run_dir), None)
+    return _Files(tuple(records), entries, statuses, stages, pruned, "; ".join(damage))
+
+
+def _in_words(error: Exception) -> str:
+    return first_line(error) if isinstance(error, WavslmError) else summary(error)
+
+
+def _recipe_stages(run_dir: Path) -> dict[str, dict[str, Any]]:
+    """Return name → block of the saved recipe's stages, which are in it as resolved."""
+    path = run_dir / RECIPE_FILE
+    try:
+        document = yaml.load(path.read_text(encoding="utf-8"), _YAML)
+    except FileNotFoundError:
+        # A trial whose values are not chosen yet.
+        return {}
+    blocks = document.get("stages") if isinstance(document, dict) else document
+    if blocks is None:
+        blocks = []
+    if not isinstance(blocks, list) or not all(isinstance(block, dict) for block in blocks):
+        raise WavslmError(f"{path} is damaged: its stages are no list of blocks. Run the recipe again.")
+    names = stage_names(str(block.get("run")) for block in blocks)
+    return dict(zip(names, blocks, strict=True))
+
+
+def _slurm_tasks(records: Sequence[JobRecord]) -> list[str]:
+    return [task for record in records if record.launcher == "slurm" for task in record.task_ids]
+
+
+def _status(run_dir: Path, files: _Files, jobs: dict[str, JobState], problem: str) -> RunStatus:
+    statuses = files.statuses
+    holder = living_holder(
+        run_dir, jobs_active=lambda job_id: jobs[job_id].active if job_id in jobs else None
+    )
+    state, error = _state(run_dir, files, jobs, holder, silent=bool(problem))
     progress = newest_progress(run_dir)
-    running = next((name for name, entry in entries.items() if entry["status"] != "finished"), "")
-    if state == "running" and progress is not None:
+    stage = next((name for name, status in statuses.items() if status != "finished"), "")
+    if state is State.RUNNING and progress is not None:
         # The tasks of a job array do not write stages.json.
-        running = progress.stage
-    stage = running or next(reversed(entries), "")
+        stage = progress.stage
+    if state is State.PRUNED and files.pruned is not None:
+        stage = str(files.pruned.get("stage", stage))
+    stage = stage or next(reversed(list(statuses)), "")
     nodes = ",".join(dict.fromkeys(job.nodes for job in jobs.values() if job.active and job.nodes))
-    here = progress is not None and progress.stage == stage and state != "finished"
+    here = progress is not None and progress.stage == stage and state is not State.FINISHED
     return RunStatus(
         run_dir,
         state,
@@ -104,55 +220,69 @@ def _status(
         nodes or ("" if holder is None else holder.host),
         progress if here else None,
         sum(job.restarts or 0 for job in jobs.values()),
-        records,
+        files.records,
         jobs,
         holder,
-        problem if own else "",
+        problem,
+        error,
+        files.stages,
+        files.pruned,
     )
 
 
 def _state(
     run_dir: Path,
-    records: tuple[JobRecord, ...],
-    jobs: dict[str, JobState],
-    entries: dict[str, dict[str, Any]],
+    files: _Files,
+    jobs: Mapping[str, JobState],
     holder: Holder | None,
+    *,
     silent: bool,
-) -> State:
-    active = [job for job in jobs.values() if job.active]
-    if any(not job.waits for job in active) or (holder is not None and not active):
-        return "running"
+) -> tuple[State, str]:
+    """Return how a run does, and the first line of why it failed.
+
+    `silent`: SLURM has jobs of it and does not answer.
+    """
+    if files.damage:
+        return State.DAMAGED, files.damage
+    statuses, active = files.statuses, [job for job in jobs.values() if job.active]
+    if files.stages and all(statuses.get(name) == "finished" for name in files.stages):
+        return State.FINISHED, ""
+    if holder is not None or any(not job.waits for job in active):
+        return State.RUNNING, ""
     if active:
-        return "requeued" if any(job.restarts for job in active) else "queued"
-    statuses = [entry["status"] for entry in entries.values()]
-    if statuses and all(status == "finished" for status in statuses) and len(statuses) == _stages(run_dir):
-        return "finished"
+        return (State.REQUEUED if any(job.restarts for job in active) else State.QUEUED), ""
+    if files.pruned is not None:
+        return State.PRUNED, ""
     if silent:
-        return "unknown"
-    if "failed" in statuses:
-        return "failed"
-    if "pruned" in statuses:
-        return "pruned"
-    if "interrupted" in statuses:
-        return "interrupted"
-    last = [job.state for job in _last_jobs(records, jobs)]
-    if any(state not in ("COMPLETED", "CANCELLED") for state in last):
-        return "failed"
-    if "CANCELLED" in last:
-        return "interrupted"
-    if "running" in statuses:
-        return "stale"
-    return "interrupted" if statuses or last else "new"
+        return State.UNKNOWN, ""
+    at = {status: name for name, status in statuses.items()}
+    # An error from before an interruption is of an attempt that was taken up since.
+    since = (run_dir / STAGES_FILE).stat().st_mtime if "interrupted" in at else 0.0
+    told = read_error(run_dir, last_chain(files.records), since=since)
+    if told is not None:
+        return State.FAILED, told
+    if "failed" in at:
+        return State.FAILED, f"stage {at['failed']} failed"
+    last = _last_jobs(files.records, jobs)
+    broken = next((job for job in last if job.state not in ("COMPLETED", "CANCELLED")), None)
+    cancelled = any(job.state == "CANCELLED" for job in last)
+    if "running" in at and (broken is not None or not cancelled):
+        how = "without a word: killed, or out of memory?" if broken is None else f"as {broken.ending}"
+        return State.FAILED, f"ended during {at['running']} {how}"
+    if "interrupted" in at:
+        return State.INTERRUPTED, ""
+    if broken is not None:
+        return State.FAILED, f"ended as {broken.ending} before it began"
+    begun = any("adopted_from" not in entry for entry in files.entries.values())
+    return (State.INTERRUPTED if begun or last else State.NEW), ""
 
 
-def _last_jobs(records: tuple[JobRecord, ...], jobs: dict[str, JobState]) -> list[JobState]:
+def _last_jobs(records: tuple[JobRecord, ...], jobs: Mapping[str, JobState]) -> list[JobState]:
     """Return the jobs of the last chain that was submitted."""
-    wanted: set[str] = set()
-    found: list[JobState] = []
-    for record in last_chain(records):
-        wanted.update(record.task_ids)
-        found += [jobs[task] for task in record.task_ids if task in jobs]
-    return found
+    last = last_chain(records)
+    if not last:
+        return list(jobs.values())
+    return [jobs[task] for record in last for task in record.task_ids if task in jobs]
 
 
 def last_chain(records: Sequence[JobRecord]) -> list[JobRecord]:
@@ -163,26 +293,3 @@ def last_chain(records: Sequence[JobRecord]) -> list[JobRecord]:
             break
         chain.insert(0, record)
     return chain
-
-
-def _holder(run_dir: Path, jobs: dict[str, JobState]) -> Holder | None:
-    """Return the process that has the run; the file of one that died may still be there."""
-    for path in (run_dir / LOCK_FILE, *sorted(run_dir.glob(f"{LOCK_FILE}-*"))):
-        holder = read_holder(path)
-        if holder is None or holder.silent_s > STALE_S:
-            continue
-        if holder.job_id is not None and holder.job_id in jobs:
-            if jobs[holder.job_id].active:
-                return holder
-        elif holder.host != socket.gethostname() or is_alive(holder, kernel_knows=False):
-            return holder
-    return None
-
-
-def _stages(run_dir: Path) -> int:
-    """Return how many stages the saved recipe has; -1 without one that can be read."""
-    # A folder of hundreds of runs is listed in a moment with the C parser only.
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    with suppress(OSError, yaml.YAMLError, AttributeError):
-        return len(yaml.load((run_dir / RECIPE_FILE).read_text(encoding="utf-8"), loader).get("stages") or [])
-    return -1

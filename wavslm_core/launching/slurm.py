@@ -15,6 +15,7 @@ from wavslm_core.launching.job import RunJob
 from wavslm_core.launching.job_record import JobRecord, add_jobs, drop_jobs, new_record
 from wavslm_core.launching.planned_jobs import PlannedJob, jobs_left, plan_jobs
 from wavslm_core.launching.queued import submitting
+from wavslm_core.launching.run_error import clear_error
 from wavslm_core.launching.run_folder import RECIPE_FILE, saved_recipe
 from wavslm_core.launching.sbatch import script_text, submit
 from wavslm_core.launching.slurm_state import cancel
@@ -32,8 +33,9 @@ class SlurmLauncher(Launcher[SlurmLaunch]):
         jobs = jobs_left(run_dir, say)
         if not jobs:
             return Outcome("finished")
-        with submitting(run_dir):
+        with submitting(run_dir, say):
             clear_stop(run_dir)
+            clear_error(run_dir)
             save_code(run_dir, copy=any(_slurm(job).copy_code for job in jobs))
             records: list[JobRecord] = []
             try:

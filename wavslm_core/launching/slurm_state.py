@@ -65,6 +65,12 @@ class JobState:
     def waits(self) -> bool:
         return self.state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
 
+    @property
+    def ending(self) -> str:
+        """Its state and why, in words."""
+        why = self.reason or self.exit_code
+        return f"{self.state} ({why})" if why else self.state
+
 
 def job_states(job_ids: Iterable[str]) -> dict[str, JobState]:
     """Return what SLURM knows of jobs, by id; a job array that is asked for by its number gives its tasks.

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 from wavslm_core.errors import WavslmError
 from wavslm_core.launching.base import Say
-from wavslm_core.launching.lock import Holder
+from wavslm_core.launching.lock_holder import LOCK_FILE, Holder, runs_here, send_signal
 from wavslm_core.launching.run_status import RunStatus, read_statuses
 from wavslm_core.launching.slurm_state import JobState, cancel
 from wavslm_core.launching.stop_file import clear_stop, request_stop
@@ -91,8 +88,9 @@ def _ask(status: RunStatus, say: Say) -> None:
     if running:
         say(f"asked to save and to end: {_named(running)}")
     elif status.holder is not None:
+        # One elsewhere, or that is not certainly the one that took the lock, sees the file `stop`.
+        send_signal(status.holder, signal.SIGTERM)
         say(f"asked to save and to end: {_title(status.holder)}")
-        _signal(status.holder)
 
 
 def _end(status: RunStatus, say: Say) -> None:
@@ -100,17 +98,9 @@ def _end(status: RunStatus, say: Say) -> None:
     if status.active:
         say(f"cancelling {_named(status.active)}")
         cancel(job.job_id for job in status.active)
-    elif status.holder is not None:
-        say(f"ending {_title(status.holder)}")
+    elif status.holder is not None and send_signal(status.holder, signal.SIGTERM):
         # The second signal leaves at once; files are written beside and renamed, so none is lost.
-        _signal(status.holder)
-
-
-def _signal(holder: Holder) -> None:
-    """Send SIGTERM to a process of this machine; on another, only the file `stop` reaches it."""
-    if holder.host == socket.gethostname():
-        with suppress(ProcessLookupError):
-            os.kill(holder.pid, signal.SIGTERM)
+        say(f"ending {_title(status.holder)}")
 
 
 def _named(jobs: Sequence[JobState]) -> str:
@@ -118,11 +108,18 @@ def _named(jobs: Sequence[JobState]) -> str:
 
 
 def _title(holder: Holder) -> str:
-    return f"process {holder.pid} on {holder.host}"
+    return f"process {holder.pid} on {holder.host}" if holder.pid else f"a process on {holder.host}"
 
 
 def _by_hand(status: RunStatus) -> str:
     if status.active:
         return f"Try `scancel --signal=KILL --full {' '.join(job.job_id for job in status.active)}`."
     assert status.holder is not None
-    return f"Try `kill -9 {status.holder.pid}` on {status.holder.host}: every file that was written is whole."
+    if not status.holder.is_here:
+        return f"End {_title(status.holder)} there: every file that was written is whole."
+    if not status.holder.pid or runs_here(status.holder) is not True:
+        return (
+            "Its lock does not tell which process has it: see who has it open, such as with "
+            f"`lsof {status.run_dir / LOCK_FILE}`, and end that."
+        )
+    return f"Try `kill -9 {status.holder.pid}`: every file that was written is whole."

@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -114,13 +114,8 @@ class Recipe(BaseModel):
 
     def named_stages(self) -> list[tuple[str, StageConfig]]:
         """Return the stages with names that are unique in the recipe: `evaluate`, `evaluate_2`, …"""
-        count: Counter[str] = Counter()
-        named = []
-        for config in self.stages:
-            run = config.registered_name()
-            count[run] += 1
-            named.append((run if count[run] == 1 else f"{run}_{count[run]}", config))
-        return named
+        names = stage_names(config.registered_name() for config in self.stages)
+        return list(zip(names, self.stages, strict=True))
 
     def resolve(self) -> Recipe:
         """Return this recipe with every linked field filled in. Raises: RecipeError."""
@@ -192,6 +187,16 @@ class Recipe(BaseModel):
         """Return 12 hex digits that change whenever `identity()` changes."""
         text = json.dumps(self.identity(), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def stage_names(runs: Iterable[str]) -> list[str]:
+    """Return names for stages that are unique in a recipe, from what each runs."""
+    count: Counter[str] = Counter()
+    names = []
+    for run in runs:
+        count[run] += 1
+        names.append(run if count[run] == 1 else f"{run}_{count[run]}")
+    return names
 
 
 def _dumped(config: Config) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
@@ -59,23 +60,29 @@ def validation_stage(metric: Metric, recipe: Recipe) -> str | None:
 
     Raises: RecipeError when the trial has no such stage.
     """
-    stages = {name: config for name, config in recipe.named_stages() if config.trains}
+    trains = {name: bool(config.trains) for name, config in recipe.named_stages()}
+    return measuring_stage(metric, trains, source=recipe.source)
+
+
+def measuring_stage(metric: Metric, trains: Mapping[str, bool], *, source: str) -> str | None:
+    """As `validation_stage`; `trains`: name of each stage → whether it trains; `source` names the recipe."""
+    stages = [name for name, does in trains.items() if does]
     if metric.validation is None:
-        named = {*(name for name, _ in recipe.named_stages()), "stages"}
+        named = {*trains, "stages"}
         first = metric.path.split(".")[0]
         if first not in named:
             raise RecipeError(
-                f"{recipe.source}: sweep.metric is {metric.path}, but no stage is called '{first}'."
+                f"{source}: sweep.metric is {metric.path}, but no stage is called '{first}'."
                 f"{did_you_mean(first, named)} There are: {', '.join(sorted(named))}."
             )
         return None
     stage = metric.validation[0]
     if stage is None and stages:
-        return list(stages)[-1]
+        return stages[-1]
     if stage in stages:
         return stage
     there = f"Those that train: {', '.join(stages)}." if stages else "No stage trains."
     raise RecipeError(
-        f"{recipe.source}: sweep.metric is {metric.path}, which a stage measures while it trains, but the "
+        f"{source}: sweep.metric is {metric.path}, which a stage measures while it trains, but the "
         f"recipe has no {stage or 'such'} stage. {there}"
     )

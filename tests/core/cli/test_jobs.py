@@ -44,11 +44,70 @@ def test_finished_and_failed_runs_are_listed(tmp_path: Path, command: Callable[.
     header, first, second = listed.stdout.splitlines()
     assert header.split() == list(RUN_COLUMNS)
     assert first.split()[1:] == ["finished", "count"]
-    assert second.split()[1:] == ["failed", "break"]
+    assert re.search(r"failed +break +the shelf is empty\. Put something on it\.$", second)
 
     shown = command("main", "jobs", "two", "--lines", "2").stdout
     assert re.search(r"^job \d+: rank 0 on \S+ the shelf is empty\. Put something on it\.$", shown, re.M)
     assert re.search(r"^log: runs/two-\w+/jobs/\d+_0_log\.out$", shown, re.M), shown
+
+
+def test_failed_run_in_this_process_shows_its_error_and_log(
+    tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    (tmp_path / "b.yaml").write_text("name: two\nstages: [{run: count}, {run: break}]\n")
+    assert command("run", "b.yaml").returncode == 2
+    row = command("main", "jobs").stdout.splitlines()[1]
+    assert re.search(r"failed +break +the shelf is empty\. Put something on it\.$", row)
+    shown = command("main", "jobs", "two").stdout
+    assert "\nthe shelf is empty. Put something on it.\n" in shown
+    assert re.search(r"^log: runs/two-\w+/log\.txt$", shown, re.M), shown
+    assert "  stage count: finished in" in shown
+    assert "WavslmError: the shelf is empty." in shown
+    # Taken up again, it says nothing of what was before.
+    run_dir = next(tmp_path.glob("runs/two-*"))
+    (run_dir / "stages.json").write_text('{"count": {"status": "finished", "seconds": 1.0}}')
+    (run_dir / "recipe.yaml").write_text((run_dir / "recipe.yaml").read_text().replace("break", "count"))
+    assert command("run", str(run_dir / "recipe.yaml")).returncode == 0
+    assert "the shelf is empty" not in command("main", "jobs").stdout.splitlines()[2]
+
+
+def test_pruned_run_says_so(tmp_path: Path, command: Callable[..., Any]) -> None:
+    (tmp_path / "r.yaml").write_text("name: one\nstages: [{run: count}]\n")
+    assert command("run", "r.yaml").returncode == 0
+    run_dir = next(tmp_path.glob("runs/one-*"))
+    (run_dir / "stages.json").write_text('{"count": {"status": "interrupted", "seconds": 1.0}}')
+    (run_dir / "pruned.json").write_text('{"stage": "count", "step": 2, "valid": {}}')
+    assert command("main", "jobs").stdout.splitlines()[1].split()[1] == "pruned"
+    assert "behind the other trials of its sweep" in command("main", "jobs", "one").stdout
+
+
+def test_damaged_run_is_a_row_that_says_so(tmp_path: Path, command: Callable[..., Any]) -> None:
+    (tmp_path / "r.yaml").write_text("name: one\nstages: [{run: count}]\n")
+    assert command("run", "r.yaml").returncode == 0
+    assert command("run", "r.yaml", "seed=1").returncode == 0
+    first, _ = sorted(tmp_path.glob("runs/one-*"))
+    (first / "stages.json").write_text("{")
+    listed = command("main", "jobs")
+    assert listed.returncode == 0
+    rows = {line.split()[0]: line for line in listed.stdout.splitlines()[1:] if line.startswith("one-")}
+    assert rows[first.name].split()[1] == "damaged"
+    assert "stages.json is damaged" in rows[first.name]
+    assert sum(" finished " in row for row in rows.values()) == 1
+
+
+@pytest.mark.parametrize("change", ["launch.device=mps", "launch.on=slurm"])
+def test_run_that_never_began_leaves_no_folder(
+    tmp_path: Path, command: Callable[..., Any], change: str
+) -> None:
+    (tmp_path / "r.yaml").write_text("name: one\nstages: [{run: count}]\n")
+    assert command("run", "r.yaml", change).returncode == 2
+    assert list(tmp_path.glob("runs/one-*")) == []
+    # Nothing is taken away from one that has begun.
+    assert command("run", "r.yaml").returncode == 0
+    (run_dir,) = tmp_path.glob("runs/one-*")
+    (run_dir / "stages.json").write_text('{"count": {"status": "interrupted", "seconds": 1.0}}')
+    assert command("run", "r.yaml", change).returncode == 2
+    assert (run_dir / "count.txt").exists()
 
 
 def test_unknown_run_is_named(command: Callable[..., Any]) -> None:

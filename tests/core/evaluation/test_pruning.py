@@ -13,7 +13,7 @@ from wavslm_core.evaluation.pruning import is_behind
 from wavslm_core.evaluation.ranking import Result, rank
 from wavslm_core.evaluation.trial_metric import Curve, metric_curve, metric_value
 from wavslm_core.recipe import Recipe
-from wavslm_core.recipe.sweep_metric import Metric
+from wavslm_core.recipe.sweep_metric import Metric, validation_stage
 from wavslm_core.recipe.sweep_prune import Prune
 from wavslm_core.registry import Registry
 
@@ -104,19 +104,22 @@ def test_the_number_that_ranks(example_registry: Registry, tmp_path: Path) -> No
     ]  # fmt: skip
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"cut')
     loss = Metric(path="valid.loss")
-    curve = metric_curve(tmp_path, loss, recipe)
+    assert validation_stage(loss, recipe) == "learn_2"
+    curve = metric_curve(tmp_path, loss, "learn_2")
     assert [step for step, _ in curve] == [1, 2, 3, 4]
     assert math.isnan(curve[2][1])
-    # This stage keeps the last weights.
-    assert metric_value(tmp_path, loss, recipe) == 3.5
-    assert metric_value(tmp_path, Metric(path="learn.valid.loss"), recipe) == 9.0
-    assert metric_value(tmp_path / "new", loss, recipe) is None
+    assert metric_value(tmp_path, loss, "learn_2", keeps_best=False) == 3.5
+    assert metric_value(tmp_path, loss, "learn_2", keeps_best=True) == 3.0
+    first = Metric(path="learn.valid.loss")
+    assert metric_value(tmp_path, first, validation_stage(first, recipe), keeps_best=False) == 9.0
+    assert metric_value(tmp_path / "new", loss, "learn_2", keeps_best=False) is None
     (tmp_path / "results").mkdir()
     document = {"language_model": {"bits_per_token": 8.5}, "stoi": {"mean": 0.7, "interval": 0.1}, "n": None}
     (tmp_path / "results" / "count.json").write_text(json.dumps(document))
-    assert metric_value(tmp_path, Metric(path="count.language_model.bits_per_token"), recipe) == 8.5
-    assert metric_value(tmp_path, Metric(path="count.stoi", goal="max"), recipe) == 0.7
-    assert metric_value(tmp_path, Metric(path="count.n", goal="max"), recipe) is None
+    for path, value in (("count.language_model.bits_per_token", 8.5), ("count.stoi", 0.7), ("count.n", None)):
+        metric = Metric(path=path, goal="max")
+        assert validation_stage(metric, recipe) is None
+        assert metric_value(tmp_path, metric, None, keeps_best=False) == value
 
 
 @pytest.mark.parametrize(("goal", "order"), [("min", "badcfe"), ("max", "abdcfe")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socket
@@ -15,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from wavslm_core.errors import WavslmError
-from wavslm_core.launching import lock
-from wavslm_core.launching.lock import BEAT_S, LOCK_FILE, STALE_S, Holder, RunLock, read_holder
+from wavslm_core.launching import lock_holder
+from wavslm_core.launching.lock import RunLock
+from wavslm_core.launching.lock_holder import LOCK_FILE, Holder, read_holder
 from wavslm_core.launching.queued import SUBMIT_LOCK, refuse_running, submitting
 from wavslm_core.launching.runner import run_stages
 from wavslm_core.processes import WHOLE, Share
@@ -43,10 +45,11 @@ def left_behind(folder: Path, *, silent_s: float, host: str = "elsewhere", job_i
         file.write(json.dumps(asdict(holder)).ljust(512))
 
 
-def stop_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no second pass before it is told how many there were."""
-    now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now)
+def hurry(monkeypatch: pytest.MonkeyPatch, *, beat_s: float = 0.1, stale_s: float = 0.4) -> None:
+    """Let holders beat often, and look at one for less than a minute."""
+    monkeypatch.setattr(lock_holder, "BEAT_S", beat_s)
+    monkeypatch.setattr(lock_holder, "STALE_S", stale_s)
+    monkeypatch.setattr(lock_holder, "LOOK_EVERY_S", 0.02)
 
 
 def beat(folder: Path) -> Holder:
@@ -74,7 +77,7 @@ def test_another_process_is_named_and_its_death_frees_the_run(tmp_path: Path) ->
 
 
 def test_the_heartbeat_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "BEAT_S", 0.05)
+    monkeypatch.setattr(lock_holder, "BEAT_S", 0.05)
     with RunLock(tmp_path):
         first = beat(tmp_path)
         end = time.monotonic() + 60
@@ -84,80 +87,120 @@ def test_the_heartbeat_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert beat(tmp_path).pid == first.pid
 
 
-def test_a_silent_holder_on_another_machine_is_taken_over_with_a_word(
+@pytest.mark.parametrize("skew_s", [-200, 200, 3 * 24 * 3600])
+def test_a_holder_elsewhere_that_beats_is_believed_whatever_its_clock_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, skew_s: float
+) -> None:
+    hurry(monkeypatch, beat_s=30.0, stale_s=60.0)
+    left_behind(tmp_path, silent_s=skew_s)
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        left_behind(tmp_path, silent_s=skew_s)
+
+    with (
+        pytest.raises(WavslmError, match=r"in use by process 1 on elsewhere .last heartbeat \d+ s ago"),
+        RunLock(tmp_path, say=say),
+    ):
+        pass
+    assert "waiting up to 60 s for a sign of process 1 on elsewhere" in said[0]
+    assert read_holder(tmp_path / LOCK_FILE) is not None, "whoever it is still has it"
+
+
+@pytest.mark.parametrize("skew_s", [-200, 0, 200])
+def test_a_holder_elsewhere_that_stays_silent_is_taken_over_with_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, skew_s: float
+) -> None:
+    hurry(monkeypatch)
+    left_behind(tmp_path, silent_s=skew_s)
+    said: list[str] = []
+    began = time.monotonic()
+    with RunLock(tmp_path, say=said.append):
+        assert time.monotonic() - began > 0.4
+    assert len(said) == 2
+    assert "was held by process 1 on elsewhere (last heartbeat " in said[1]
+    assert said[1].endswith("which is gone: taking over")
+
+
+def test_who_has_watched_a_holder_before_does_not_wait_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stop_clock(monkeypatch)
-    left_behind(tmp_path, silent_s=STALE_S + 60)
+    hurry(monkeypatch)
+    left_behind(tmp_path, silent_s=0)
+    refuse_running(tmp_path, lambda line: None)
     said: list[str] = []
     with RunLock(tmp_path, say=said.append):
         pass
     assert len(said) == 1
-    assert (
-        "was held by process 1 on elsewhere (last heartbeat 240 s ago), which is gone: taking over" in said[0]
-    )
-
-
-def test_a_holder_on_another_machine_that_beats_is_believed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stop_clock(monkeypatch)
-    left_behind(tmp_path, silent_s=20)
-    with (
-        pytest.raises(WavslmError, match=r"in use by process 1 on elsewhere .last heartbeat 20 s ago"),
-        RunLock(tmp_path),
-    ):
-        pass
-    assert read_holder(tmp_path / LOCK_FILE) is not None, "whoever it is still has it"
 
 
 @pytest.mark.parametrize(("active", "taken"), [(False, True), (True, False), (None, False)])
 def test_slurm_knows_better(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, active: bool | None, taken: bool
 ) -> None:
-    left_behind(tmp_path, silent_s=2 * BEAT_S + 10, job_id="12")
+    hurry(monkeypatch, stale_s=60.0)
+    left_behind(tmp_path, silent_s=0, job_id="12")
     monkeypatch.setattr("wavslm_core.launching.slurm_state.is_active", lambda job_id: active)
+
+    def beat_on(line: str) -> None:
+        if active is None:
+            left_behind(tmp_path, silent_s=0, job_id="12")
+
     if taken:
         with RunLock(tmp_path):
             pass
     else:
-        with pytest.raises(WavslmError, match="job 12"), RunLock(tmp_path):
+        with pytest.raises(WavslmError, match="job 12"), RunLock(tmp_path, say=beat_on):
             pass
 
 
-@pytest.mark.parametrize("beats", [True, False])
 def test_a_job_that_slurm_does_not_know_has_to_be_silent_as_well(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beats: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Whoever beats is heard at once; waiting for nothing costs twice as much.
-    monkeypatch.setattr(lock, "BEAT_S", 60.0 if beats else 0.5)
+    hurry(monkeypatch, beat_s=0.5, stale_s=60.0)
     monkeypatch.setattr("wavslm_core.launching.slurm_state.is_active", lambda job_id: False)
-    began = time.monotonic()
     left_behind(tmp_path, silent_s=0, job_id="12")
-    said: list[str] = []
-
-    def say(line: str) -> None:
-        said.append(line)
-        if beats:
-            left_behind(tmp_path, silent_s=0, job_id="12")
-
-    if beats:
-        with (
-            pytest.raises(WavslmError, match="in use by process 1 on elsewhere, job 12"),
-            RunLock(tmp_path, say=say),
-        ):
-            pass
-        assert "waiting for a sign of process 1 on elsewhere" in said[0]
-        return
-    with RunLock(tmp_path, say=say):
+    began = time.monotonic()
+    with RunLock(tmp_path):
         assert time.monotonic() - began > 0.9
-    assert "which is gone: taking over" in said[-1]
+    left_behind(tmp_path, silent_s=0, job_id="12")
+    with (
+        pytest.raises(WavslmError, match="in use by process 1 on elsewhere, job 12"),
+        RunLock(tmp_path, say=lambda line: left_behind(tmp_path, silent_s=0, job_id="12")),
+    ):
+        pass
+
+
+def test_whoever_only_looks_keeps_nobody_from_starting(tmp_path: Path) -> None:
+    path = tmp_path / LOCK_FILE
+    path.touch()
+    descriptor = os.open(path, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    threading.Timer(0.2, os.close, [descriptor]).start()
+    with RunLock(tmp_path):
+        assert lock_holder.kernel_has(path)
+    assert lock_holder.kernel_has(path) is False
+
+
+def test_a_lock_that_cannot_be_given_back_does_not_hide_how_the_run_ended(tmp_path: Path) -> None:
+    held = RunLock(tmp_path)
+
+    def end_badly() -> None:
+        with held:
+            # As by a file server that is gone.
+            for descriptor in held._descriptors:
+                os.close(descriptor)
+            raise RuntimeError("the loss is not a number")
+
+    with pytest.raises(RuntimeError, match="the loss is not a number"):
+        end_badly()
 
 
 def test_who_was_taken_for_dead_notices_and_leaves_the_other_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lock, "BEAT_S", 0.05)
+    monkeypatch.setattr(lock_holder, "BEAT_S", 0.05)
     with RunLock(tmp_path) as held:
         assert held.lost_to is None
         end = time.monotonic() + 60
@@ -172,7 +215,7 @@ def test_who_was_taken_for_dead_notices_and_leaves_the_other_alone(
 def test_a_run_that_was_taken_over_stops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, example_registry: Registry
 ) -> None:
-    monkeypatch.setattr(lock, "BEAT_S", 0.05)
+    monkeypatch.setattr(lock_holder, "BEAT_S", 0.05)
     (tmp_path / "recipe.yaml").write_text("name: one\nstages: [{run: count, steps: 5000, pause_s: 0.02}]\n")
     ended = threading.Event()
 
@@ -226,8 +269,8 @@ def test_a_lock_that_is_a_link_empties_nothing(tmp_path: Path, share: Share) -> 
     with pytest.raises(WavslmError, match=r"\.lock is a link.*Remove it"), RunLock(tmp_path, share=share):
         pass
     with pytest.raises(WavslmError, match=r"\.lock is a link.*Remove it"):
-        refuse_running(tmp_path)
+        refuse_running(tmp_path, lambda line: None)
     (tmp_path / SUBMIT_LOCK).symlink_to(mine)
-    with pytest.raises(WavslmError, match=r"\.submitting is a link"), submitting(tmp_path):
+    with pytest.raises(WavslmError, match=r"\.submitting is a link"), submitting(tmp_path, print):
         pass
     assert mine.read_text() == "precious"

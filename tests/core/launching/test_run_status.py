@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
+import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from wavslm_core.errors import WavslmError
 from wavslm_core.launching.job_record import JobRecord, add_jobs, new_record
-from wavslm_core.launching.lock import STALE_S, Holder
+from wavslm_core.launching.lock import RunLock
+from wavslm_core.launching.lock_holder import CLOCKS_APART_S, Holder
+from wavslm_core.launching.run_error import noting_failure
 from wavslm_core.launching.run_progress import newest_progress
-from wavslm_core.launching.run_search import find_run, submitted_with
+from wavslm_core.launching.run_search import find_run, find_runs, submitted_with
 from wavslm_core.launching.run_status import RunStatus, last_chain, read_statuses
 from wavslm_core.processes import Share
-from wavslm_core.pulse import RunPulse, progress_path
+from wavslm_core.pulse import Progress, RunPulse, progress_path
 
 
 def make_run(folder: Path, **statuses: str) -> Path:
@@ -38,10 +42,14 @@ def status_of(run_dir: Path) -> RunStatus:
     return status
 
 
-def hold(run_dir: Path, **changes: Any) -> None:
-    now = time.time()
-    holder = Holder(os.getpid(), socket.gethostname(), None, now, now)
-    (run_dir / ".lock").write_text(json.dumps({**asdict(holder), **changes}))
+HOLD = """
+import sys, time
+from pathlib import Path
+from wavslm_core.launching.lock import RunLock
+with RunLock(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
 
 
 @pytest.mark.parametrize(
@@ -52,8 +60,7 @@ def hold(run_dir: Path, **changes: Any) -> None:
         ({"count": "finished"}, "interrupted", "count"),
         ({"count": "finished", "count_2": "interrupted"}, "interrupted", "count_2"),
         ({"count": "failed"}, "failed", "count"),
-        ({"count": "pruned"}, "pruned", "count"),
-        ({"count": "running"}, "stale", "count"),
+        ({"count": "running"}, "failed", "count"),
     ],
 )
 def test_states_of_runs_that_nobody_has(
@@ -63,33 +70,113 @@ def test_states_of_runs_that_nobody_has(
     assert (status.state, status.stage) == (state, stage)
 
 
+def test_run_that_was_stopped_for_being_behind_is_pruned(tmp_path: Path) -> None:
+    run_dir = make_run(tmp_path, count="interrupted")
+    (run_dir / "pruned.json").write_text(json.dumps({"stage": "count", "step": 5, "valid": {}}))
+    assert status_of(run_dir).state == "pruned"
+    (spared,) = read_statuses([run_dir], spared=[run_dir])
+    assert spared.state == "interrupted"
+
+
+def test_run_that_only_took_over_what_others_computed_is_new(tmp_path: Path) -> None:
+    run_dir = make_run(tmp_path, count="finished")
+    entries = {"count": {"status": "finished", "seconds": 0.0, "adopted_from": "two-5678"}}
+    (run_dir / "stages.json").write_text(json.dumps(entries))
+    assert status_of(run_dir).state == "new"
+
+
 def test_run_that_a_living_process_holds_is_running(tmp_path: Path) -> None:
     run_dir = make_run(tmp_path, count="running")
-    hold(run_dir)
-    status = status_of(run_dir)
+    with RunLock(run_dir):
+        status = status_of(run_dir)
     assert (status.state, status.nodes) == ("running", socket.gethostname())
 
 
-def test_run_whose_process_died_is_stale(tmp_path: Path) -> None:
+def test_run_whose_process_died_has_failed_without_a_word(tmp_path: Path) -> None:
     run_dir = make_run(tmp_path, count="running")
-    with subprocess.Popen(["sleep", "60"]) as process:
-        hold(run_dir, pid=process.pid)
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(run_dir)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
         assert status_of(run_dir).state == "running"
         process.kill()
         # Dead, though its parent has not looked yet.
         end = time.monotonic() + 60
-        while (state := status_of(run_dir).state) == "running" and time.monotonic() < end:
+        while (status := status_of(run_dir)).state == "running" and time.monotonic() < end:
             time.sleep(0.05)
-        assert state == "stale"
-    assert status_of(run_dir).state == "stale"
+        assert status.state == "failed"
+        assert status.error == "ended during count without a word: killed, or out of memory?"
 
 
-def test_process_of_another_machine_is_alive_while_it_beats(tmp_path: Path) -> None:
+def test_process_of_another_machine_is_alive_while_it_may_be(tmp_path: Path) -> None:
     run_dir = make_run(tmp_path, count="running")
-    hold(run_dir, host="elsewhere", pid=1)
-    assert (status_of(run_dir).state, status_of(run_dir).nodes) == ("running", "elsewhere")
-    hold(run_dir, host="elsewhere", pid=1, heartbeat=time.time() - STALE_S - 1)
-    assert status_of(run_dir).state == "stale"
+    for age_s, state in ((200.0, "running"), (2 * CLOCKS_APART_S, "failed")):
+        beat = time.time() - age_s
+        (run_dir / ".lock").write_text(json.dumps(asdict(Holder(1, "elsewhere", None, beat, beat))))
+        assert status_of(run_dir).state == state
+
+
+def test_error_of_a_run_is_the_first_line_of_what_it_left(tmp_path: Path) -> None:
+    run_dir = make_run(tmp_path, count="failed")
+    assert status_of(run_dir).error == "stage count failed"
+    with (
+        pytest.raises(WavslmError),
+        noting_failure(run_dir),
+    ):
+        raise WavslmError("the shelf is empty.\nPut something on it.")
+    assert status_of(run_dir).error == "the shelf is empty."
+    # Taken up again, and stopped by somebody.
+    (run_dir / "stages.json").write_text(json.dumps({"count": {"status": "interrupted", "seconds": 0.0}}))
+    os.utime(run_dir / "error.txt", (1, 1))
+    assert (status_of(run_dir).state, status_of(run_dir).error) == ("interrupted", "")
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "stages.json is a folder": lambda run: ((run / "stages.json").unlink(), (run / "stages.json").mkdir()),
+    "stages.json is half a file": lambda run: (run / "stages.json").write_text('{"count": {"sta'),
+    "stages.json is a list": lambda run: (run / "stages.json").write_text("[1]"),
+    "stages.json has no status": lambda run: (run / "stages.json").write_text('{"count": {}}'),
+    "stages.json is no text": lambda run: (run / "stages.json").write_bytes(b"\xff\xfe\0"),
+    "jobs.json is a number": lambda run: (run / "jobs.json").write_text("7"),
+    "jobs.json is of something else": lambda run: (run / "jobs.json").write_text('[{"job_id": "1"}]'),
+    "pruned.json is a list": lambda run: (run / "pruned.json").write_text("[1]"),
+    "recipe.yaml is no YAML": lambda run: (run / "recipe.yaml").write_text("stages: [}"),
+    "recipe.yaml is a folder": lambda run: ((run / "recipe.yaml").unlink(), (run / "recipe.yaml").mkdir()),
+    "recipe.yaml is a link to itself": lambda run: (
+        (run / "recipe.yaml").unlink(),
+        (run / "recipe.yaml").symlink_to("recipe.yaml"),
+    ),
+    "recipe.yaml has no blocks": lambda run: (run / "recipe.yaml").write_text("stages: [1, 2]\n"),
+    "progress.json has words": lambda run: (run / "progress-0-of-2.json").write_text(
+        json.dumps({**asdict(progress()), "time": "noon"})
+    ),
+}
+
+
+def progress() -> Progress:
+    return Progress("count", 1, 2, "steps", None, None, None, 0.0, "here", 1, None, 0)
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_run_says_so_and_hides_no_other(tmp_path: Path, damage: str) -> None:
+    run_dir, other = make_run(tmp_path), tmp_path / "two-5678"
+    shutil.copytree(run_dir, other)
+    # Arrays write these beside another, to be compared with it.
+    (run_dir / "progress-1-of-2.json").write_text(json.dumps(asdict(progress())))
+    DAMAGE[damage](run_dir)
+    found = {status.run_dir.name: status for status in read_statuses(find_runs(tmp_path))}
+    assert set(found) == {"one-1234", "two-5678"}
+    assert found["one-1234"].state == "damaged"
+    assert found["one-1234"].error
+    assert found["two-5678"].state == "new"
+
+
+def test_damaged_run_that_somebody_runs_can_still_be_stopped(tmp_path: Path) -> None:
+    run_dir = make_run(tmp_path)
+    (run_dir / "stages.json").write_text("{")
+    with RunLock(run_dir):
+        status = status_of(run_dir)
+    assert status.state == "damaged"
+    assert status.holder is not None
 
 
 def test_submitted_run_without_slurm_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from wavslm_core.launching.run_folder import prepare_run_folder
 from wavslm_core.launching.stage_record import StageRecord
 from wavslm_core.launching.sweeps.folder import SweepFolder
 from wavslm_core.launching.sweeps.run import SweepOutcome, run_sweep
-from wavslm_core.launching.sweeps.trial_state import trial_state
+from wavslm_core.launching.sweeps.trial_state import read_trials
 from wavslm_core.metrics_file import read_metrics
 from wavslm_core.plugins import load_registry
 from wavslm_core.recipe import Recipe
@@ -192,7 +192,7 @@ def test_finished_stages_are_taken_over(swept: Swept) -> None:
         assert "adopted_from" not in record["train_lm"]
         lines = read_metrics(folder / "metrics.jsonl")
         assert {line["stage"] for line in lines} == {"train_codec", "train_lm"}
-    assert [trial_state(sweep, entry).status for entry in sweep.entries()] == ["finished"] * 4
+    assert [trial.state for trial in read_trials(sweep).runs] == ["finished"] * 4
 
 
 def test_runs_are_compared(swept: Swept) -> None:

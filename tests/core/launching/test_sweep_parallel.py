@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from wavslm_core.launching.sweeps.folder import SweepFolder
-from wavslm_core.launching.sweeps.trial_state import trial_state
+from wavslm_core.launching.sweeps.trial_state import read_trials
 from wavslm_core.registry import Registry
 
 ROLES = ("encoder", "quantizer", "decoder", "backbone", "head", "sampler")
@@ -30,7 +30,7 @@ def opened(folder: Path, registry: Registry) -> SweepFolder:
 
 def states(folder: Path, registry: Registry) -> list[str]:
     sweep = opened(folder, registry)
-    return [trial_state(sweep, entry).status for entry in sweep.entries()]
+    return [trial.state for trial in read_trials(sweep).runs]
 
 
 def document(folder: Path) -> dict[str, Any]:
@@ -76,13 +76,13 @@ def test_ctrl_c_reaches_every_child(
         assert time.monotonic() < deadline, "two trials did not begin"
         time.sleep(0.02)
     watched = command("main", "sweep", "status", "r.yaml")
-    assert "2 running, 1 waiting" in watched.stdout
+    assert "2 running, 1 new" in watched.stdout
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     assert "interrupted; to continue: wavslm-run r.yaml" in errors
     assert output.count(": interrupted") == 2
-    assert states(tmp_path, example_registry) == ["interrupted", "interrupted", "waiting"]
+    assert states(tmp_path, example_registry) == ["interrupted", "interrupted", "new"]
     for counted in tmp_path.glob("runs/one-*/count.txt"):
         (counted.parent / "hurry").touch()
     (waiting,) = (p.parent for p in tmp_path.glob("runs/one-*seed-2-*/recipe.yaml"))
@@ -239,7 +239,7 @@ def test_optuna_prunes(tmp_path: Path, command: Callable[..., Any], example_regi
     done = command("run", "r.yaml")
     assert done.returncode == 0, done.stderr
     sweep = opened(tmp_path, example_registry)
-    kinds = [trial_state(sweep, entry).status for entry in sweep.entries()]
+    kinds = [trial.state for trial in read_trials(sweep).runs]
     assert set(kinds) == {"finished", "pruned"}
     file = optuna.storages.journal.JournalFileBackend(str(sweep.path / "optuna.journal"))
     study = optuna.load_study(study_name=None, storage=optuna.storages.JournalStorage(file))

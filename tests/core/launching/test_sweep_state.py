@@ -23,14 +23,14 @@ from wavslm_core.launching.lock import RunLock
 from wavslm_core.launching.rank_error import describe, write_error
 from wavslm_core.launching.sweeps.array import refuse_submitted
 from wavslm_core.launching.sweeps.folder import SweepFolder
-from wavslm_core.launching.sweeps.jobs import note_tasks, sweep_jobs, trial_jobs
+from wavslm_core.launching.sweeps.jobs import note_tasks, trial_jobs
 from wavslm_core.launching.sweeps.phases import Task
 from wavslm_core.launching.sweeps.pool import run_pool
 from wavslm_core.launching.sweeps.retry import ready_to_retry, sparing
 from wavslm_core.launching.sweeps.run import run_sweep
 from wavslm_core.launching.sweeps.status import sweep_status
 from wavslm_core.launching.sweeps.study import CLAIM_LOCK, SweepStudy
-from wavslm_core.launching.sweeps.trial_state import run_state, trial_state
+from wavslm_core.launching.sweeps.trial_state import read_trials
 from wavslm_core.plugins import Loaded
 from wavslm_core.recipe import Recipe
 from wavslm_core.registry import Registry
@@ -86,7 +86,7 @@ def test_a_sweep_has_not_ended_because_slurm_is_silent(
     assert not sweep_status(sweep).has_ended
     squeue(tmp_path, monkeypatch, jobs_of(j7_0="CANCELLED", j7_1="CANCELLED"))
     assert sweep_status(sweep).has_ended
-    assert sweep_status(sweep).counts == "2 waiting"
+    assert sweep_status(sweep).counts == "2 interrupted"
 
 
 def test_the_job_of_the_shared_stages_counts(
@@ -96,11 +96,11 @@ def test_the_job_of_the_shared_stages_counts(
     note_tasks(sweep, {1: ["7", "8_0"], 2: ["8_1"]})
     squeue(tmp_path, monkeypatch, jobs_of(j7="RUNNING", j8_0="CANCELLED", j8_1="CANCELLED"))
     assert [job.job_id for job in trial_jobs(sweep)[1]] == ["7", "8_0"]
-    assert (sweep_jobs(sweep) or {})[1].job_id == "7"
+    assert read_trials(sweep)[1].state == "running"
     with pytest.raises(WavslmError, match=r"trial 1: job 7 \(RUNNING\)"):
         refuse_submitted(sweep, [1, 2])
     squeue(tmp_path, monkeypatch, jobs_of(j7="FAILED", j8_0="COMPLETED", j8_1="PENDING"))
-    assert (sweep_jobs(sweep) or {})[1].job_id == "8_0"
+    assert read_trials(sweep)[1].state == "failed"
 
 
 def run_task(sweep: Path, trial: int, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -141,8 +141,7 @@ def test_a_job_that_cannot_begin_says_why(
     done = run_task(sweep.path, 1, {**example_environment, "WAVSLM_PLUGINS": "none"})
     assert done.returncode != 0
     (row,) = sweep_status(sweep).rows
-    assert row.status == "failed"
-    assert row.error is not None
+    assert row.state == "failed"
     assert "asks for the plugin 'none', which is not installed" in row.error
     assert ready_to_retry(sweep, ()) == [1]
     assert run_task(sweep.path, 1, example_environment).returncode == 0
@@ -156,27 +155,30 @@ def test_a_trial_that_somebody_else_runs_is_left_alone(tmp_path: Path, example_r
     said: list[str] = []
     with RunLock(run_dir):
         run_sweep(sweep, said.append)
-        states = [trial_state(sweep, entry).status for entry in sweep.entries()]
+        states = [trial.state for trial in read_trials(sweep).runs]
     assert states == ["running", "finished"]
     assert any("is in use by" in line for line in said)
     assert not (run_dir / "error.txt").exists()
     assert (run_dir / "prune.json").exists()
 
 
-def test_an_error_from_before_an_interruption_is_over(tmp_path: Path, example_registry: Registry) -> None:
+def test_an_error_from_before_an_interruption_is_over(
+    tmp_path: Path, example_registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    squeue(tmp_path, monkeypatch, "exit 0")
     sweep = prepared(tmp_path, example_registry, {"seeds": [0]})
     run_dir = run_of(sweep, 1)
     add_jobs(run_dir, [new_record("5", "slurm", ["count"])])
     write_json(run_dir / "stages.json", {"count": {"status": "failed", "started": "", "seconds": 1.0}})
     write_error(run_dir, "5", describe(WavslmError("the shelf is empty."), 0))
-    assert run_state(run_dir, registry=example_registry).error == "the shelf is empty."
+    assert read_trials(sweep)[1].error == "the shelf is empty."
     # Taken up by another command, and stopped.
     write_json(run_dir / "stages.json", {"count": {"status": "interrupted", "started": "", "seconds": 1.0}})
     os.utime(run_dir / "stages.json", (time.time() + 5, time.time() + 5))
-    assert run_state(run_dir, registry=example_registry).status == "interrupted"
+    assert read_trials(sweep)[1].state == "interrupted"
     # A failure after that, before any stage began again.
     os.utime(run_dir / "stages.json", (1, 1))
-    assert run_state(run_dir, registry=example_registry).status == "failed"
+    assert read_trials(sweep)[1].state == "failed"
 
 
 def test_trials_are_spared_only_when_they_do_run_again(tmp_path: Path, example_registry: Registry) -> None:
@@ -196,7 +198,7 @@ def test_trials_are_spared_only_when_they_do_run_again(tmp_path: Path, example_r
     assert sweep_status(sweep).counts == "1 pruned"
     with sparing(sweep, [1]):
         pass
-    assert sweep_status(sweep).counts == "1 waiting"
+    assert sweep_status(sweep).counts == "1 new"
 
 
 def study_of(folder: Path, registry: Registry) -> SweepFolder:
@@ -261,7 +263,7 @@ def test_no_trial_outlives_a_pool_that_fails(
 
     with pytest.raises(OSError, match="the terminal is gone"):
         run_pool(sweep, [Task(1), Task(2)], say)
-    assert run_state(counts[0].parent, registry=example_registry).status == "interrupted"
+    assert read_trials(sweep)[1].state == "interrupted"
     steps = counts[0].read_text()
     time.sleep(0.5)
     assert counts[0].read_text() == steps
@@ -294,4 +296,4 @@ def test_a_sweep_on_this_machine_can_be_stopped(
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     assert "2 interrupted" in (shown := command("main", "sweep", "status", "r.yaml").stdout), shown
-    assert "1 waiting" in shown
+    assert "1 new" in shown

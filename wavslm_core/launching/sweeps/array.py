@@ -6,9 +6,7 @@ trials wait for it to end, however that was, and take over what it left.
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,17 +16,17 @@ from wavslm_core.launching.adoption import Adoption
 from wavslm_core.launching.base import Say
 from wavslm_core.launching.code_snapshot import save_code
 from wavslm_core.launching.job_record import log_path, read_jobs
-from wavslm_core.launching.lock import LOCK_FILE, Holder, is_alive, read_holder
+from wavslm_core.launching.lock_holder import Holder, living_holder, send_signal
 from wavslm_core.launching.queued import submitting
 from wavslm_core.launching.sbatch import script_text, submit
-from wavslm_core.launching.slurm_state import cancel, job_states
+from wavslm_core.launching.slurm_state import JobState, cancel, job_states
 from wavslm_core.launching.stop_file import clear_stop, request_stop
 from wavslm_core.launching.sweeps.folder import SweepFolder
 from wavslm_core.launching.sweeps.job import TrialJob, record_job
-from wavslm_core.launching.sweeps.jobs import note_tasks, sweep_jobs, trial_jobs
+from wavslm_core.launching.sweeps.jobs import note_tasks, trial_jobs
 from wavslm_core.launching.sweeps.phases import Task, plan_phases
 from wavslm_core.launching.sweeps.study import SweepStudy
-from wavslm_core.launching.sweeps.trial_state import is_held, trial_state
+from wavslm_core.launching.sweeps.trial_state import TrialRun, read_trials
 from wavslm_core.recipe.launch import SlurmLaunch
 
 
@@ -42,10 +40,10 @@ def submit_sweep(sweep: SweepFolder, say: Say, *, only: Sequence[int] = ()) -> t
     wanted = list(only) or list(range(1, sweep.count + 1))
     if sweep.sweep.sampler == "optuna":
         SweepStudy(sweep)  # Says now what is missing, not in each job.
-    with submitting(sweep.path):
+    with submitting(sweep.path, say):
         trial_jobs(sweep)  # Raises when SLURM does not answer.
         refuse_submitted(sweep, wanted)
-        numbers = [number for number in wanted if not _is_done(sweep, number)]
+        numbers = [trial.number for trial in read_trials(sweep, wanted).runs if not _is_done(trial)]
         if not numbers:
             say("every trial has ended before")
             return ()
@@ -69,10 +67,13 @@ def submit_sweep(sweep: SweepFolder, say: Say, *, only: Sequence[int] = ()) -> t
 
 def refuse_submitted(sweep: SweepFolder, wanted: Sequence[int]) -> None:
     """Raises: WavslmError when SLURM says that jobs of any of these trials wait or run, naming them."""
-    jobs = sweep_jobs(sweep) or {}
-    active = {number: job for number, job in jobs.items() if job.active and number in wanted}
+    known: dict[int, list[JobState]] = {}
+    # One that does not answer is for whoever submits to notice.
+    with suppress(WavslmError):
+        known = trial_jobs(sweep)
+    active = [(number, job) for number in wanted for job in known.get(number, ()) if job.active]
     if active:
-        named = ", ".join(f"trial {number}: job {job.job_id} ({job.state})" for number, job in active.items())
+        named = ", ".join(f"trial {number}: job {job.job_id} ({job.state})" for number, job in active)
         raise WavslmError(
             f"{sweep.path} was submitted before: {named}. See how it does with `wavslm sweep status "
             f"{sweep.path}`, or stop it first: wavslm sweep stop {sweep.path}"
@@ -89,17 +90,15 @@ def stop_sweep(sweep: SweepFolder, say: Say) -> None:
         for number, jobs in trial_jobs(sweep).items()
         if any(job.active for job in jobs)
     }
-    runs = {entry.number: sweep.run_dir(entry) for entry in sweep.entries()}
-    held = {number for number, run_dir in runs.items() if run_dir is not None and is_held(run_dir)}
-    conductor = read_holder(sweep.path / LOCK_FILE)
-    if conductor is not None and not is_alive(conductor, kernel_knows=False):
-        conductor = None
+    runs = {trial.number: trial.run for trial in read_trials(sweep).runs}
+    held = {number for number, run in runs.items() if run is not None and run.holder is not None}
+    conductor = living_holder(sweep.path)
     if not active and not held and conductor is None:
         raise WavslmError(f"no trial of {sweep.path} waits or runs.")
     for number in sorted({*active, *held}):
-        run_dir = runs.get(number)
-        if run_dir is not None and run_dir.exists():
-            request_stop(run_dir)
+        run = runs.get(number)
+        if run is not None and run.run_dir.exists():
+            request_stop(run.run_dir)
     waiting = [job.job_id for jobs in active.values() for job in jobs if job.waits]
     if waiting:
         cancel(waiting)
@@ -115,9 +114,7 @@ def stop_sweep(sweep: SweepFolder, say: Say) -> None:
 
 def _stop_conductor(sweep: SweepFolder, holder: Holder, say: Say) -> None:
     """Ask the command that runs trials one after the other to start no more of them."""
-    if holder.host == socket.gethostname():
-        with suppress(ProcessLookupError):
-            os.kill(holder.pid, signal.SIGTERM)
+    if send_signal(holder, signal.SIGTERM):
         say(f"asked to start no more trials: process {holder.pid}")
     else:
         say(f"{sweep.path} is run by {holder}, which starts the next trials: stop it there")
@@ -180,13 +177,9 @@ def _submit_phase(
     return array
 
 
-def _is_done(sweep: SweepFolder, number: int) -> bool:
-    entry = sweep.entry(number)
-    if entry is None:
-        return False
-    if entry.run is None:
-        return True
-    return trial_state(sweep, entry).status in ("finished", "pruned")
+def _is_done(trial: TrialRun) -> bool:
+    """Tell whether a trial has ended, or never can begin."""
+    return trial.state.is_over or (trial.entry is not None and trial.entry.run is None)
 
 
 def _free(sweep: SweepFolder, numbers: Sequence[int], say: Say) -> list[int]:
@@ -204,7 +197,7 @@ def _free(sweep: SweepFolder, numbers: Sequence[int], say: Say) -> list[int]:
     free = []
     for number, run_dir in runs.items():
         taken = [job_id for job_id in jobs.get(number, ()) if job_id in active or job_id in roots]
-        if taken or (run_dir is not None and is_held(run_dir)):
+        if taken or (run_dir is not None and living_holder(run_dir) is not None):
             who = f"job {', '.join(taken)}" if taken else "a process"
             say(f"trial {number}: left to {who}, which has {run_dir}")
         else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from wavslm_core.data.atomic import write_json
 from wavslm_core.errors import WavslmError
@@ -18,39 +17,28 @@ computes what others share."""
 
 def trial_jobs(sweep: SweepFolder) -> dict[int, list[JobState]]:
     """Return number of a trial → what SLURM knows of its jobs. Raises: WavslmError without an answer."""
-    tasks = _tasks(sweep.path)
+    tasks = trial_tasks(sweep)
     states = job_states(job_id for job_ids in tasks.values() for job_id in job_ids)
     found = {number: [states[one] for one in job_ids if one in states] for number, job_ids in tasks.items()}
     return {number: jobs for number, jobs in found.items() if jobs}
 
 
-def sweep_jobs(sweep: SweepFolder) -> dict[int, JobState] | None:
-    """Return number of a trial → the job that tells how it does: what runs, else what waits, else the last.
-
-    None when SLURM does not answer: then only what is on disk is known.
-    """
-    try:
-        jobs = trial_jobs(sweep)
-    except WavslmError:
-        return None
-    # The last of equals, since `max` returns the first.
-    return {number: max(reversed(some), key=_liveliness) for number, some in jobs.items()}
-
-
 def note_tasks(sweep: SweepFolder, tasks: Mapping[int, Sequence[str]]) -> None:
-    """Take note of all jobs that were submitted for trials, instead of earlier ones. Raises: DataError."""
-    known = {**_tasks(sweep.path), **tasks}
+    """Take note of all jobs that were submitted for trials, instead of earlier ones. Raises: WavslmError."""
+    known = {**trial_tasks(sweep), **tasks}
     document = {str(number): list(job_ids) for number, job_ids in sorted(known.items())}
     write_json(sweep.path / TASKS_FILE, document)
 
 
-def _liveliness(job: JobState) -> int:
-    return job.active + (job.active and not job.waits)
-
-
-def _tasks(path: Path) -> dict[int, list[str]]:
+def trial_tasks(sweep: SweepFolder) -> dict[int, list[str]]:
+    """Return number of a trial → ids of its jobs. Raises: WavslmError when the record is damaged."""
+    path = sweep.path / TASKS_FILE
     try:
-        document = json.loads((path / TASKS_FILE).read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8"))
+        return {int(number): [str(job_id) for job_id in job_ids] for number, job_ids in document.items()}
     except FileNotFoundError:
         return {}
-    return {int(number): [str(job_id) for job_id in job_ids] for number, job_ids in document.items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise WavslmError(
+            f"{path} is damaged ({error}). Delete it once no job of this sweep is queued or running."
+        ) from None

@@ -8,12 +8,12 @@ from pathlib import Path
 from wavslm_core.errors import WavslmError
 from wavslm_core.evaluation.comparison import Comparison, compare
 from wavslm_core.evaluation.ranking import Result
-from wavslm_core.evaluation.trial_metric import best_until, metric_curve, metric_value
+from wavslm_core.launching.run_error import first_line
+from wavslm_core.launching.run_status import State
 from wavslm_core.launching.stage_record import STAGES_FILE, StageRecord
 from wavslm_core.launching.sweeps.folder import SweepFolder, TrialEntry
-from wavslm_core.launching.sweeps.jobs import sweep_jobs
 from wavslm_core.launching.sweeps.study import SweepStudy
-from wavslm_core.launching.sweeps.trial_state import TrialState, trial_state
+from wavslm_core.launching.sweeps.trial_state import TrialRun, read_trials, value_so_far
 from wavslm_core.recipe.yaml_files import dump_yaml
 
 
@@ -23,8 +23,8 @@ def read_results(sweep: SweepFolder) -> list[Result]:
         # Results can be looked at where optuna is not installed.
         with suppress(WavslmError):
             SweepStudy(sweep).tell_results()
-    jobs = sweep_jobs(sweep)
-    return [_result(sweep, entry, trial_state(sweep, entry, jobs)) for entry in sweep.entries()]
+    trials = read_trials(sweep).runs
+    return [_result(sweep, trial, trial.entry) for trial in trials if trial.entry is not None]
 
 
 def write_results(sweep: SweepFolder, results: list[Result]) -> Comparison:
@@ -43,28 +43,23 @@ def write_results(sweep: SweepFolder, results: list[Result]) -> Comparison:
     return comparison
 
 
-def value_so_far(sweep: SweepFolder, run_dir: Path, state: TrialState) -> float | None:
-    """Return the metric of a trial; of one that has not finished the best validation so far."""
-    metric = sweep.sweep.metric
-    if metric is None or state.recipe is None:
-        return None
-    if state.status == "finished":
-        return metric_value(run_dir, metric, state.recipe)
-    curve = metric_curve(run_dir, metric, state.recipe)
-    return best_until(curve, float("inf"), lower=metric.lower_is_better)
-
-
-def _result(sweep: SweepFolder, entry: TrialEntry, state: TrialState) -> Result:
+def _result(sweep: SweepFolder, trial: TrialRun, entry: TrialEntry) -> Result:
     run_dir = sweep.run_dir(entry)
+    value, error = None, trial.error
+    try:
+        value = value_so_far(sweep, trial.run)
+    except Exception as damage:
+        # Whatever is wrong with one trial, others are to be compared.
+        error = error or first_line(damage)
     return Result(
         variant=entry.variant,
         settings=entry.settings,
         seed=entry.seed,
         folder=sweep.path.parent / "none" if run_dir is None else run_dir,
-        status=state.status,
-        error=state.error,
-        adopted=None if run_dir is None or state.status != "finished" else _adopted(run_dir),
-        value=None if run_dir is None else value_so_far(sweep, run_dir, state),
+        status=trial.state,
+        error=error or None,
+        adopted=None if run_dir is None or trial.state is not State.FINISHED else _adopted(run_dir),
+        value=value,
     )
 
 

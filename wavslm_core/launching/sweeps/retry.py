@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from wavslm_core.errors import WavslmError
+from wavslm_core.launching.run_status import State
 from wavslm_core.launching.sweeps.folder import SweepFolder, TrialEntry
-from wavslm_core.launching.sweeps.jobs import sweep_jobs
-from wavslm_core.launching.sweeps.trial_state import trial_state, unchosen_state
+from wavslm_core.launching.sweeps.trial_state import read_trials
 
 
 def ready_to_retry(sweep: SweepFolder, numbers: Sequence[int]) -> list[int]:
@@ -17,19 +17,15 @@ def ready_to_retry(sweep: SweepFolder, numbers: Sequence[int]) -> list[int]:
 
     Raises: WavslmError when a trial cannot be run again, or none has failed.
     """
-    jobs = sweep_jobs(sweep)
-    entries = {number: sweep.entry(number) for number in range(1, sweep.count + 1)}
-    states = {
-        number: unchosen_state(sweep, number, jobs) if entry is None else trial_state(sweep, entry, jobs)
-        for number, entry in entries.items()
-    }
+    trials = {trial.number: trial for trial in read_trials(sweep).runs}
+    entries = {number: trial.entry for number, trial in trials.items()}
     # A trial that failed before its values were chosen has nothing to show for it, but can run.
-    states = {number: state for number, state in states.items() if entries[number] or state.error}
+    trials = {number: trial for number, trial in trials.items() if entries[number] or trial.error}
     # What has the values of another trial does as that one does.
     others = {number: entry.same_as for number, entry in entries.items() if entry and entry.same_as}
     numbers = [others.get(number, number) for number in numbers]
     if not numbers:
-        numbers = [number for number, state in states.items() if state.status == "failed"]
+        numbers = [number for number, trial in trials.items() if trial.state is State.FAILED]
         numbers = [number for number in numbers if number not in others and not _is_refused(entries[number])]
         if not numbers:
             raise WavslmError(
@@ -37,14 +33,15 @@ def ready_to_retry(sweep: SweepFolder, numbers: Sequence[int]) -> list[int]:
                 f"{sweep.path} 3`; the numbers are those of `wavslm sweep status`."
             )
     for number in numbers:
-        entry, state = entries.get(number), states.get(number)
-        if state is None:
+        entry, trial = entries.get(number), trials.get(number)
+        if trial is None:
             raise WavslmError(
-                f"{sweep.path} has no trial {number}" + f" yet; it has {', '.join(map(str, states))}."
+                f"{sweep.path} has no trial {number}" + f" yet; it has {', '.join(map(str, trials))}."
             )
-        if state.status in ("finished", "running", "queued"):
+        if trial.state.lives or trial.state in (State.FINISHED, State.DAMAGED):
+            why = f" ({trial.error})" if trial.error else ""
             raise WavslmError(
-                f"trial {number} is {state.status}: only one that has stopped can be run again."
+                f"trial {number} is {trial.state}{why}: only one that has stopped can be run again."
             )
         if entry is not None and entry.run is None:
             raise WavslmError(
@@ -57,8 +54,8 @@ def ready_to_retry(sweep: SweepFolder, numbers: Sequence[int]) -> list[int]:
 @contextmanager
 def sparing(sweep: SweepFolder, numbers: Sequence[int]) -> Iterator[None]:
     """Let these trials run to their end though they were stopped for being behind, unless this fails."""
-    before = [entry for entry in map(sweep.entry, numbers) if entry is not None]
-    pruned = [entry for entry in before if trial_state(sweep, entry).status == "pruned"]
+    trials = read_trials(sweep, numbers).runs if numbers else ()
+    pruned = [trial.entry for trial in trials if trial.entry and trial.state is State.PRUNED]
     for entry in pruned:
         sweep.write(replace(entry, spared=True))
     try:

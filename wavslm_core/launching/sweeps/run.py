@@ -16,13 +16,13 @@ from wavslm_core.launching.adoption import Adoption
 from wavslm_core.launching.base import Say
 from wavslm_core.launching.job import EXIT_BUG
 from wavslm_core.launching.lock import RunLock
+from wavslm_core.launching.run_error import first_line
 from wavslm_core.launching.sweeps.folder import SweepFolder
 from wavslm_core.launching.sweeps.phases import plan_phases
 from wavslm_core.launching.sweeps.pool import run_pool
 from wavslm_core.launching.sweeps.results import read_results, write_results
 from wavslm_core.launching.sweeps.study import SweepStudy
 from wavslm_core.launching.sweeps.trial import run_trial
-from wavslm_core.launching.sweeps.trial_state import first_line
 from wavslm_core.recipe.launch import LocalLaunch
 
 

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 
+from wavslm_core.launching.run_error import first_line
+from wavslm_core.launching.run_status import State
 from wavslm_core.launching.sweeps.folder import SweepFolder
-from wavslm_core.launching.sweeps.jobs import sweep_jobs
-from wavslm_core.launching.sweeps.results import value_so_far
-from wavslm_core.launching.sweeps.trial_state import Status, TrialState, trial_state, unchosen_state
-from wavslm_core.pulse import progress_path, read_progress
+from wavslm_core.launching.sweeps.trial_state import TrialRun, read_trials, value_so_far
 
-ORDER: tuple[Status, ...] = ("finished", "running", "queued", "waiting", "interrupted", "pruned", "failed")
+ORDER = (
+    State.FINISHED,
+    State.RUNNING,
+    State.REQUEUED,
+    State.QUEUED,
+    State.NEW,
+    State.INTERRUPTED,
+    State.UNKNOWN,
+    State.PRUNED,
+    State.FAILED,
+    State.DAMAGED,
+)
 
 
 @dataclass(frozen=True)
@@ -21,12 +30,12 @@ class TrialRow:
 
     number: int
     label: str
-    status: Status
+    state: State
     doing: str
     """The stage that runs, and how far it is."""
     value: float | None
     """The metric, of a trial that has not finished its best one so far."""
-    error: str | None
+    error: str
 
 
 @dataclass(frozen=True)
@@ -36,39 +45,38 @@ class SweepStatus:
     rows: tuple[TrialRow, ...]
     best: TrialRow | None
     """The best value so far, of any trial."""
-    answered: bool = True
-    """SLURM said how its jobs do; without an answer, trials that seem to have stopped may wait or run."""
+    problem: str = ""
+    """Why it is not known how its jobs do; trials that seem to have stopped may wait or run then."""
 
     @property
     def counts(self) -> str:
         """How many trials do what, in words."""
-        counts = Counter(row.status for row in self.rows)
-        return ", ".join(f"{counts[status]} {status}" for status in ORDER if counts[status])
+        counts = Counter(row.state for row in self.rows)
+        return ", ".join(f"{counts[state]} {state}" for state in ORDER if counts[state])
 
     @property
     def has_ended(self) -> bool:
         """Nothing runs or waits in a queue, as far as SLURM was asked and answered."""
-        if not self.answered:
-            return all(row.status in ("finished", "pruned") for row in self.rows)
-        return not any(row.status in ("running", "queued") for row in self.rows)
+        if self.problem:
+            return all(row.state.is_over for row in self.rows)
+        return not any(row.state.lives for row in self.rows)
 
 
 def sweep_status(sweep: SweepFolder) -> SweepStatus:
     """Return how a sweep does."""
-    jobs = sweep_jobs(sweep)
-    rows = []
-    for number in range(1, sweep.count + 1):
-        entry = sweep.entry(number)
-        if entry is None:
-            state = unchosen_state(sweep, number, jobs)
-            rows.append(TrialRow(number, "chosen when it starts", state.status, "", None, state.error))
-            continue
-        state = trial_state(sweep, entry, jobs)
-        run_dir = sweep.run_dir(entry)
-        value = None if run_dir is None else value_so_far(sweep, run_dir, state)
-        doing = "" if run_dir is None else _doing(run_dir, state)
-        rows.append(TrialRow(number, entry.label, state.status, doing, value, state.error))
-    return SweepStatus(tuple(rows), _best(sweep, rows), answered=jobs is not None)
+    trials = read_trials(sweep)
+    rows = [_row(sweep, trial) for trial in trials.runs]
+    return SweepStatus(tuple(rows), _best(sweep, rows), trials.problem)
+
+
+def _row(sweep: SweepFolder, trial: TrialRun) -> TrialRow:
+    value, error = None, trial.error
+    try:
+        value = value_so_far(sweep, trial.run)
+    except Exception as damage:
+        # Whatever is wrong with one trial, others are to be seen.
+        error = error or first_line(damage)
+    return TrialRow(trial.number, trial.label, trial.state, _doing(trial), value, error)
 
 
 def _best(sweep: SweepFolder, rows: list[TrialRow]) -> TrialRow | None:
@@ -79,13 +87,14 @@ def _best(sweep: SweepFolder, rows: list[TrialRow]) -> TrialRow | None:
     return (min if metric.lower_is_better else max)(known, key=lambda pair: pair[0])[1]
 
 
-def _doing(run_dir: Path, state: TrialState) -> str:
-    if state.status == "pruned" and state.pruned is not None:
-        return f"{state.stage}, step {state.pruned.get('step')}"
-    if state.status != "running":
-        return "" if state.status == "finished" else state.stage or ""
-    progress = read_progress(progress_path(run_dir))
-    if progress is None or progress.stage != state.stage:
-        return state.stage or ""
+def _doing(trial: TrialRun) -> str:
+    run = trial.run
+    if run is None or run.state is State.FINISHED:
+        return ""
+    if run.state is State.PRUNED and run.pruned is not None:
+        return f"{run.stage}, step {run.pruned.get('step')}"
+    progress = run.progress
+    if run.state is not State.RUNNING or progress is None:
+        return run.stage
     total = "" if progress.total is None else f"/{progress.total:g}"
     return f"{progress.stage} {progress.done:g}{total} {progress.unit}"

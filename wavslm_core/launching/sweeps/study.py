@@ -14,11 +14,9 @@ from typing import TYPE_CHECKING, Any
 from wavslm_core.data.atomic import open_in_place
 from wavslm_core.data.exclusive import one_at_a_time
 from wavslm_core.errors import RecipeError, WavslmError
-from wavslm_core.evaluation.trial_metric import metric_value
-from wavslm_core.launching.run_folder import saved_recipe
+from wavslm_core.launching.run_status import State
 from wavslm_core.launching.sweeps.folder import SweepFolder, TrialEntry
-from wavslm_core.launching.sweeps.jobs import sweep_jobs
-from wavslm_core.launching.sweeps.trial_state import trial_state
+from wavslm_core.launching.sweeps.trial_state import read_trials, value_so_far
 from wavslm_core.recipe.sweep_axes import share_of
 from wavslm_core.recipe.sweep_metric import validation_stage
 from wavslm_core.recipe.sweep_space import Cell, SweepSpace
@@ -75,25 +73,21 @@ class SweepStudy:
         known = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
         complete = [trial for trial in known.values() if trial.state == _states().COMPLETE]
         told = {trial.user_attrs.get("trial") for trial in complete}
-        jobs = sweep_jobs(self.sweep)
-        for entry in self.sweep.entries():
-            trial = known.get(-1 if entry.study_number is None else entry.study_number)
-            if trial is None or entry.number in told:
+        for found in read_trials(self.sweep).runs:
+            number = None if found.entry is None else found.entry.study_number
+            trial = None if number is None else known.get(number)
+            if trial is None or found.number in told:
                 continue
-            state = trial_state(self.sweep, entry, jobs)
-            value = self._value(entry)
-            if state.status == "finished" and value is not None:
+            value = value_so_far(self.sweep, found.run) if found.state is State.FINISHED else None
+            if found.state is State.FINISHED and value is not None:
                 if trial.state.is_finished():
                     # It failed or was stopped, and was then run again.
                     study.add_trial(_completed(trial, value))
                 else:
                     study.tell(trial.number, value, skip_if_finished=True)
-            elif state.status == "pruned" and not trial.state.is_finished():
+            elif found.state is State.PRUNED and not trial.state.is_finished():
                 study.tell(trial.number, state=_states().PRUNED, skip_if_finished=True)
-            elif jobs is None and state.status == "failed":
-                # SLURM does not answer: its job may be about to come back.
-                continue
-            elif state.status in ("failed", "finished") and not trial.state.is_finished():
+            elif found.state in (State.FAILED, State.FINISHED) and not trial.state.is_finished():
                 study.tell(trial.number, state=_states().FAIL, skip_if_finished=True)
 
     def is_pruned(self, entry: TrialEntry, step: int, value: float) -> bool:
@@ -159,12 +153,6 @@ class SweepStudy:
                 value = chosen.suggest_float(key, *axis.range, log=axis.is_log)
                 point[key] = self.space.cell(key, axis.rounded(value))
         return point
-
-    def _value(self, entry: TrialEntry) -> float | None:
-        run_dir, metric = self.sweep.run_dir(entry), self.sweep.sweep.metric
-        if run_dir is None or metric is None:
-            return None
-        return metric_value(run_dir, metric, saved_recipe(run_dir, registry=self.sweep.recipe.registry))
 
     def _refuse(
         self,

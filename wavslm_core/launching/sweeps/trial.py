@@ -12,12 +12,13 @@ from wavslm_core.launching.finished import is_finished
 from wavslm_core.launching.prune_files import read_pruned
 from wavslm_core.launching.pruning import may_be_pruned
 from wavslm_core.launching.queued import refuse_running
+from wavslm_core.launching.run_error import clear_error, noting_failure
 from wavslm_core.launching.run_folder import saved_recipe
 from wavslm_core.launching.runner import run_stages
 from wavslm_core.launching.stop_file import clear_stop
 from wavslm_core.launching.sweeps.folder import SweepFolder, TrialEntry
 from wavslm_core.launching.sweeps.study import SweepStudy
-from wavslm_core.launching.sweeps.trial_state import clear_begin_error, clear_error, note_error
+from wavslm_core.launching.sweeps.trial_state import clear_begin_error
 from wavslm_core.recipe.launch import LaunchConfig
 
 
@@ -49,7 +50,7 @@ def begin_trial(sweep: SweepFolder, number: int, adoption: Adoption, say: Say) -
         say(f"  stopped before, being behind: {run_dir}")
         return None
     # Another sweep's, or a run of its own: nothing in its folder may change.
-    refuse_running(run_dir)
+    refuse_running(run_dir, say)
     say(f"  run folder: {run_dir}")
     recipe = saved_recipe(run_dir, registry=sweep.recipe.registry)
     adopted = adoption.adopt(recipe, run_dir)
@@ -78,11 +79,8 @@ def run_trial(
     if run_dir is None:
         return Outcome("finished")
     launcher = launcher_for(sweep.recipe.launch if launch is None else launch)
-    try:
+    with noting_failure(run_dir):
         if stages is not None:
             clear_stop(run_dir)
             return run_stages(run_dir, lambda line: say(f"  {line}"), stages=stages)
         return launcher.launch(run_dir, lambda line: say(f"  {line}"))
-    except Exception as error:
-        note_error(run_dir, error)
-        raise

@@ -1,182 +1,167 @@
-"""How a trial does, from what its run's folder holds and what SLURM says: true whoever started it."""
+"""How the trials of a sweep do: as the runs that they are, and what only their sweep knows of them."""
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
-from wavslm_core.data.atomic import replacing
-from wavslm_core.errors import WavslmError, summary
-from wavslm_core.launching.finished import is_finished
-from wavslm_core.launching.job_record import read_jobs
-from wavslm_core.launching.lock import LOCK_FILE, is_alive, read_holder
-from wavslm_core.launching.prune_files import read_pruned
-from wavslm_core.launching.rank_error import first_error
-from wavslm_core.launching.run_folder import RECIPE_FILE, saved_recipe
-from wavslm_core.launching.slurm_state import JobState
-from wavslm_core.launching.stage_record import STAGES_FILE, StageRecord
+from wavslm_core.errors import WavslmError
+from wavslm_core.evaluation.trial_metric import best_until, metric_curve, metric_value
+from wavslm_core.launching.run_error import first_line, read_error_text, write_error_text
+from wavslm_core.launching.run_status import RunStatus, State, read_statuses
+from wavslm_core.launching.slurm_state import JobState, job_states
 from wavslm_core.launching.sweeps.folder import SweepFolder, TrialEntry
-from wavslm_core.recipe import Recipe
-from wavslm_core.registry import Registry
+from wavslm_core.launching.sweeps.jobs import trial_tasks
+from wavslm_core.recipe.sweep_metric import measuring_stage
 
-Status = Literal["waiting", "queued", "running", "interrupted", "finished", "pruned", "failed"]
-
-ERROR_FILE = "error.txt"
-"""In the folder of a trial that failed: why, in its first line, and the traceback."""
 BEGIN_ERRORS = "errors"
-"""In the sweep's folder: the same of trials that could not even begin."""
+"""In the sweep's folder: why trials could not even begin; these may have no folder yet."""
 
 
 @dataclass(frozen=True)
-class TrialState:
+class TrialRun:
     """A trial at this moment."""
 
-    status: Status
-    stage: str | None = None
-    """The one that runs, failed or was stopped in."""
-    error: str | None = None
+    number: int
+    entry: TrialEntry | None
+    """None as long as its values are not chosen, or when what the sweep knows of it cannot be read."""
+    run: RunStatus | None
+    """None without a folder of its own."""
+    state: State
+    error: str = ""
     """First line of what went wrong."""
-    recipe: Recipe | None = None
-    """Resolved; None as long as the trial has no folder."""
-    pruned: Mapping[str, Any] | None = None
-    """`stage`, `step` and the scalars, `valid`, of the validation after which it was stopped."""
+
+    @property
+    def stage(self) -> str:
+        """The one that runs, failed or was stopped in."""
+        return "" if self.run is None else self.run.stage
+
+    @property
+    def label(self) -> str:
+        if self.entry is None:
+            return "" if self.state is State.DAMAGED else "chosen when it starts"
+        return self.entry.label
 
 
-def trial_state(
-    sweep: SweepFolder, entry: TrialEntry, jobs: Mapping[int, JobState] | None = None
-) -> TrialState:
-    """Return how a trial does. `jobs`: number of a trial → its job on SLURM."""
-    run_dir = sweep.run_dir(entry)
-    if run_dir is None:
-        return TrialState("failed", error=entry.error)
-    if not (run_dir / RECIPE_FILE).exists():
-        return TrialState("waiting")
-    job = (jobs or {}).get(entry.same_as or entry.number)
-    state = run_state(run_dir, job, prunes=sweep.prunes(entry), registry=sweep.recipe.registry)
-    told = read_begin_error(sweep.path, entry.number)
-    if told is not None and state.status in ("waiting", "interrupted", "failed"):
-        return replace(state, status="failed", error=told)
-    return state
+@dataclass(frozen=True)
+class Trials:
+    """The trials of a sweep at this moment."""
+
+    runs: tuple[TrialRun, ...]
+    problem: str = ""
+    """Why neither SLURM nor the sweep's record of its jobs tells: what seems to have stopped may run then."""
+
+    def __getitem__(self, number: int) -> TrialRun:
+        return next(run for run in self.runs if run.number == number)
 
 
-def unchosen_state(sweep: SweepFolder, number: int, jobs: Mapping[int, JobState] | None = None) -> TrialState:
-    """Return how a trial does whose values are not chosen yet."""
-    job = (jobs or {}).get(number)
-    if job is not None and job.active:
-        return TrialState("queued")
+def read_trials(sweep: SweepFolder, numbers: Iterable[int] = ()) -> Trials:
+    """Return how a sweep's trials do, or some by their numbers; one that cannot be read says so."""
+    wanted = list(numbers) or list(range(1, sweep.count + 1))
+    entries: dict[int, TrialEntry | None] = {}
+    damage: dict[int, str] = {}
+    for number in wanted:
+        try:
+            entries[number] = sweep.entry(number)
+        except Exception as error:
+            # Whatever is wrong with one trial, others are to be seen.
+            entries[number], damage[number] = None, first_line(error)
+    problem = ""
+    try:
+        tasks = trial_tasks(sweep)
+    except WavslmError as error:
+        tasks, problem = {}, str(error)
+    runs = {number: sweep.run_dir(entry) for number, entry in entries.items() if entry is not None}
+    statuses = read_statuses(
+        list(dict.fromkeys(run_dir for run_dir in runs.values() if run_dir is not None)),
+        tasks={
+            run_dir: tasks[number]
+            for number, run_dir in runs.items()
+            if run_dir is not None and number in tasks
+        },
+        spared=[
+            run_dir
+            for number, run_dir in runs.items()
+            if run_dir is not None and (entry := entries[number]) is not None and not sweep.prunes(entry)
+        ],
+    )
+    by_folder = {status.run_dir: status for status in statuses}
+    problem = problem or next((status.problem for status in statuses if status.problem), "")
+    unchosen, silent = _unchosen_jobs(tasks, [number for number in wanted if number not in runs])
+    found = []
+    for number, entry in entries.items():
+        run_dir = runs.get(number)
+        if number in damage:
+            found.append(TrialRun(number, None, None, State.DAMAGED, damage[number]))
+        elif entry is None:
+            found.append(_unchosen(sweep, number, unchosen.get(number, ())))
+        elif run_dir is None:
+            found.append(TrialRun(number, entry, None, State.FAILED, entry.error or ""))
+        else:
+            found.append(_begun(sweep, number, entry, by_folder[run_dir]))
+    return Trials(tuple(found), problem or silent)
+
+
+def _begun(sweep: SweepFolder, number: int, entry: TrialEntry, run: RunStatus) -> TrialRun:
     told = read_begin_error(sweep.path, number)
-    if told is None and job is not None and job.state not in ("COMPLETED", "CANCELLED"):
-        told = f"ended as {_ended(job)} before it began"
-    return TrialState("waiting") if told is None else TrialState("failed", error=told)
+    if told is not None and run.state in (State.NEW, State.INTERRUPTED, State.FAILED):
+        return TrialRun(number, entry, run, State.FAILED, told)
+    return TrialRun(number, entry, run, run.state, run.error)
 
 
-def run_state(
-    run_dir: Path, job: JobState | None = None, *, prunes: bool = True, registry: Registry | None = None
-) -> TrialState:
-    """Return how the run in a folder does.
-
-    `job`: the one on SLURM that tells, if any. `prunes`: whether one that was stopped stays stopped.
-    """
-    recipe = saved_recipe(run_dir, registry=registry)
-    record = StageRecord(run_dir / STAGES_FILE)
-    stages = [name for name, _ in recipe.named_stages()]
-    at = {record.entries[name]["status"]: name for name in stages if name in record.entries}
-    # Another one may have made it meanwhile what it is.
-    if is_finished(run_dir, registry=registry):
-        return TrialState("finished", recipe=recipe)
-    if is_held(run_dir):
-        return TrialState("running", at.get("running"), recipe=recipe)
-    if job is not None and job.active:
-        status: Status = "queued" if job.waits else "running"
-        return TrialState(status, at.get("running") or at.get("interrupted"), recipe=recipe)
-    pruned = read_pruned(run_dir) if prunes else None
-    if pruned is not None:
-        return TrialState("pruned", pruned.get("stage"), recipe=recipe, pruned=pruned)
-    told = _told(run_dir, interrupted="interrupted" in at)
-    if told is not None:
-        return TrialState("failed", at.get("failed"), told, recipe)
-    if "failed" in at:
-        return TrialState("failed", at["failed"], f"stage {at['failed']} failed", recipe)
-    if "running" in at:
-        how = "without a word: killed, or out of memory?" if job is None else f"as {_ended(job)}"
-        return TrialState("failed", at["running"], f"ended during {at['running']} {how}", recipe)
-    if "interrupted" in at:
-        return TrialState("interrupted", at["interrupted"], recipe=recipe)
-    if job is not None and job.state not in ("COMPLETED", "CANCELLED"):
-        return TrialState("failed", None, f"ended as {_ended(job)} before it began", recipe)
-    return TrialState("waiting", recipe=recipe)
+def _unchosen_jobs(tasks: dict[int, list[str]], numbers: list[int]) -> tuple[dict[int, list[JobState]], str]:
+    """Return number → jobs of trials whose values are not chosen, and why SLURM cannot be asked."""
+    wanted = {number: tasks[number] for number in numbers if number in tasks}
+    try:
+        states = job_states(task for ids in wanted.values() for task in ids)
+    except WavslmError as error:
+        return {}, str(error)
+    return {number: [states[one] for one in ids if one in states] for number, ids in wanted.items()}, ""
 
 
-def _told(run_dir: Path, *, interrupted: bool) -> str | None:
-    """Return the first line of why the last attempt failed, if it left one.
-
-    `interrupted`: a stage was. An error from before that is of an attempt that was taken up since.
-    """
-    since = (run_dir / STAGES_FILE).stat().st_mtime if interrupted else 0.0
-    path = run_dir / ERROR_FILE
-    if path.exists() and path.stat().st_mtime >= since:
-        return _line(path.read_text(encoding="utf-8"))
-    records = read_jobs(run_dir)
-    error = first_error(run_dir, records[-1].job_id) if records else None
-    return _line(error.message) if error is not None and error.time >= since else None
-
-
-def _line(text: str) -> str:
-    return next(iter(text.splitlines()), "no message")
+def _unchosen(sweep: SweepFolder, number: int, jobs: Iterable[JobState]) -> TrialRun:
+    jobs = list(jobs)
+    if any(job.active for job in jobs):
+        return TrialRun(number, None, None, State.QUEUED)
+    told = read_begin_error(sweep.path, number)
+    broken = next((job for job in jobs if job.state not in ("COMPLETED", "CANCELLED")), None)
+    if told is None and broken is not None:
+        told = f"ended as {broken.ending} before it began"
+    if told is None:
+        return TrialRun(number, None, None, State.NEW)
+    return TrialRun(number, None, None, State.FAILED, told)
 
 
-def _ended(job: JobState) -> str:
-    why = job.reason or job.exit_code
-    return f"{job.state} ({why})" if why else job.state
-
-
-def note_error(run_dir: Path, error: Exception) -> None:
-    """Leave why a trial failed in its folder, unless somebody else runs it: one line, and the traceback."""
-    if not is_held(run_dir):
-        _write_error(run_dir / ERROR_FILE, error)
+def value_so_far(sweep: SweepFolder, run: RunStatus | None) -> float | None:
+    """Return the metric of a trial; of one that has not finished the best validation so far."""
+    metric = sweep.sweep.metric
+    if metric is None or run is None or run.state is State.DAMAGED or not run.stages:
+        return None
+    classes = {name: sweep.recipe.registry.entry("stage", block["run"]) for name, block in run.stages.items()}
+    trains = {name: bool(getattr(entry.config_class, "trains", ())) for name, entry in classes.items()}
+    stage = measuring_stage(metric, trains, source=str(run.run_dir))
+    if run.state is State.FINISHED:
+        keeps_best = stage is not None and run.stages[stage].get("select") == "best"
+        return metric_value(run.run_dir, metric, stage, keeps_best=keeps_best)
+    curve = metric_curve(run.run_dir, metric, stage)
+    return best_until(curve, float("inf"), lower=metric.lower_is_better)
 
 
 def note_begin_error(sweep: Path, number: int, error: Exception) -> None:
     """Leave in the sweep's folder why a trial could not even begin: it may have no folder yet."""
-    _write_error(sweep / BEGIN_ERRORS / f"{number}.txt", error)
+    write_error_text(_begin_error(sweep, number), error)
 
 
 def read_begin_error(sweep: Path, number: int) -> str | None:
     """Return the first line of it, if a trial could not begin."""
-    try:
-        return _line((sweep / BEGIN_ERRORS / f"{number}.txt").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
+    return read_error_text(_begin_error(sweep, number))
 
 
 def clear_begin_error(sweep: Path, number: int) -> None:
     """Forget it: the trial has begun."""
-    (sweep / BEGIN_ERRORS / f"{number}.txt").unlink(missing_ok=True)
+    _begin_error(sweep, number).unlink(missing_ok=True)
 
 
-def is_held(run_dir: Path) -> bool:
-    """Tell whether a process, on any machine, holds a run's folder."""
-    holder = read_holder(run_dir / LOCK_FILE)
-    return holder is not None and is_alive(holder, kernel_knows=False)
-
-
-def _write_error(path: Path, error: Exception) -> None:
-    # A job that ran elsewhere brings its own traceback along.
-    details = getattr(error, "details", "") or "".join(traceback.format_exception(error))
-    with replacing(path) as beside:
-        beside.write_text(f"{first_line(error)}\n\n{details}", encoding="utf-8")
-
-
-def clear_error(run_dir: Path) -> None:
-    """Forget how an earlier attempt failed."""
-    (run_dir / ERROR_FILE).unlink(missing_ok=True)
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of what went wrong: the message of what a user can mend, else its type too."""
-    if isinstance(error, WavslmError) or hasattr(error, "details"):
-        return next(iter(str(error).splitlines()), type(error).__name__)
-    return summary(error)
+def _begin_error(sweep: Path, number: int) -> Path:
+    return sweep / BEGIN_ERRORS / f"{number}.txt"
