@@ -11,16 +11,21 @@ from wavslm_core.data.atomic import replacing
 METRICS_FILE = "metrics.jsonl"
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a metrics file; a last line cut short by a kill is left out."""
+def read_metrics(path: Path, *, split: str | None = None) -> list[dict[str, Any]]:
+    """Return the lines of a metrics file, or of one split; a last line cut short by a kill is left out."""
     if not path.exists():
         return []
     lines = []
     for text in path.read_text(encoding="utf-8").splitlines():
+        # Most lines are of training, and parsing is what takes the time.
+        if split is not None and f'"{split}"' not in text:
+            continue
         try:
-            lines.append(json.loads(text))
+            line = json.loads(text)
         except json.JSONDecodeError:
             continue
+        if split is None or line.get("split") == split:
+            lines.append(line)
     return lines
 
 

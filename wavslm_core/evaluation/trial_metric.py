@@ -18,8 +18,8 @@ Curve = Sequence[tuple[int, float]]
 def validation_curve(run_dir: Path, stage: str, scalar: str) -> Curve:
     """Return what a stage measured while it trained, so far."""
     points = {}
-    for line in read_metrics(run_dir / METRICS_FILE):
-        if line.get("stage") == stage and line.get("split") == "valid" and scalar in line:
+    for line in read_metrics(run_dir / METRICS_FILE, split="valid"):
+        if line.get("stage") == stage and scalar in line:
             points[int(line["step"])] = math.nan if line[scalar] is None else float(line[scalar])
     return sorted(points.items())
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+
+from wavslm_core.errors import WavslmError, summary
 
 RUN_LOG = "log.txt"
 """What a run in the process of its command said; jobs have logs of their own."""
@@ -20,7 +21,7 @@ _ERROR = re.compile(
 
 @contextmanager
 def keeping_log(run_dir: Path, say: Callable[[str], None]) -> Iterator[Callable[[str], None]]:
-    """Yield what says a line and appends it to the run's log, which the block's error ends with."""
+    """Yield what says a line and appends it to the run's log, at whose end the block's error stands."""
 
     def write(text: str) -> None:
         # A disk that is full is for what the run itself writes to notice.
@@ -37,7 +38,7 @@ def keeping_log(run_dir: Path, say: Callable[[str], None]) -> Iterator[Callable[
     try:
         yield say_and_keep
     except Exception as error:
-        write(f"{''.join(traceback.format_exception(error)).rstrip()}")
+        write(f"error: {error if isinstance(error, WavslmError) else summary(error)}")
         raise
 
 

@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 import yaml
 
 from wavslm_core.errors import WavslmError, summary
-from wavslm_core.launching.job_record import JobRecord, read_jobs
+from wavslm_core.launching.job_record import JOBS_FILE, JobRecord, read_jobs
 from wavslm_core.launching.lock_holder import Holder, living_holder
-from wavslm_core.launching.prune_files import read_pruned
+from wavslm_core.launching.prune_files import PRUNED_FILE, read_pruned
 from wavslm_core.launching.run_error import first_line, read_error
 from wavslm_core.launching.run_folder import RECIPE_FILE
 from wavslm_core.launching.run_progress import newest_progress
@@ -28,8 +28,8 @@ from wavslm_core.recipe.model import stage_names
 
 Part = TypeVar("Part")
 
-_YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""Hundreds of runs are listed in a moment with the C parser only."""
+_YAML = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+"""Only names are read, so that every value may stay text: hundreds of runs are listed in a moment."""
 
 
 class State(StrEnum):
@@ -87,7 +87,7 @@ class RunStatus:
     error: str = ""
     """First line of why it failed or cannot be read."""
     stages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Name of a stage → its block of the saved recipe."""
+    """Name of a stage → its block of the saved recipe, values as text."""
     pruned: Mapping[str, Any] | None = None
     """After which validation it was stopped: `stage`, `step` and the scalars, `valid`."""
 
@@ -108,13 +108,16 @@ class _Files:
     records: tuple[JobRecord, ...]
     entries: Mapping[str, Mapping[str, Any]]
     """Name of a stage that has begun → its record."""
-    statuses: Mapping[str, str]
-    """Name of a stage that has begun → how it does."""
     stages: Mapping[str, Mapping[str, Any]]
-    """Name of a stage → its block of the saved recipe."""
+    """Name of a stage → its block of the saved recipe, values as text."""
     pruned: Mapping[str, Any] | None
     damage: str
     """What of it cannot be read, and why."""
+
+    @property
+    def statuses(self) -> dict[str, str]:
+        """Name of a stage that has begun → how it does."""
+        return {name: entry["status"] for name, entry in self.entries.items()}
 
 
 def read_statuses(
@@ -157,19 +160,23 @@ def _read(run_dir: Path, *, spared: bool) -> _Files:
     """Return what can be read of a run's files."""
     damage: list[str] = []
 
-    def part(read: Callable[[], Part], otherwise: Part) -> Part:
+    def part(name: str, read: Callable[[], Part], otherwise: Part) -> Part:
         try:
             return read()
         except Exception as error:
-            damage.append(_in_words(error))
+            words = _in_words(error)
+            damage.append(words if name in words else f"{name} cannot be read: {words}")
             return otherwise
 
-    records: list[JobRecord] = part(lambda: read_jobs(run_dir), [])
-    entries: dict[str, dict[str, Any]] = part(lambda: StageRecord(run_dir / STAGES_FILE).entries, {})
-    statuses: dict[str, str] = part(lambda: {name: str(of["status"]) for name, of in entries.items()}, {})
-    stages: dict[str, dict[str, Any]] = part(lambda: _recipe_stages(run_dir), {})
-    pruned = None if spared else part(lambda: read_pruned(run_dir), None)
-    return _Files(tuple(records), entries, statuses, stages, pruned, "; ".join(damage))
+    def begun() -> dict[str, dict[str, Any]]:
+        entries = StageRecord(run_dir / STAGES_FILE).entries
+        return {name: {**entry, "status": str(entry["status"])} for name, entry in entries.items()}
+
+    records: list[JobRecord] = part(JOBS_FILE, lambda: read_jobs(run_dir), [])
+    entries: dict[str, dict[str, Any]] = part(STAGES_FILE, begun, {})
+    stages: dict[str, dict[str, Any]] = part(RECIPE_FILE, lambda: _recipe_stages(run_dir), {})
+    pruned = None if spared else part(PRUNED_FILE, lambda: read_pruned(run_dir), None)
+    return _Files(tuple(records), entries, stages, pruned, "; ".join(damage))
 
 
 def _in_words(error: Exception) -> str:
@@ -177,7 +184,7 @@ def _in_words(error: Exception) -> str:
 
 
 def _recipe_stages(run_dir: Path) -> dict[str, dict[str, Any]]:
-    """Return name → block of the saved recipe's stages, which are in it as resolved."""
+    """Return name → block of the saved recipe's stages, which are in it as resolved; values are text."""
     path = run_dir / RECIPE_FILE
     try:
         document = yaml.load(path.read_text(encoding="utf-8"), _YAML)
@@ -185,7 +192,7 @@ def _recipe_stages(run_dir: Path) -> dict[str, dict[str, Any]]:
         # A trial whose values are not chosen yet.
         return {}
     blocks = document.get("stages") if isinstance(document, dict) else document
-    if blocks is None:
+    if blocks in (None, "", "null", "~"):
         blocks = []
     if not isinstance(blocks, list) or not all(isinstance(block, dict) for block in blocks):
         raise WavslmError(f"{path} is damaged: its stages are no list of blocks. Run the recipe again.")

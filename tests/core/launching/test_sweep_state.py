@@ -89,6 +89,37 @@ def test_a_sweep_has_not_ended_because_slurm_is_silent(
     assert sweep_status(sweep).counts == "2 interrupted"
 
 
+@pytest.mark.parametrize(
+    ("damaged", "state"),
+    [
+        ("trials/2.json", "damaged"),
+        ("../{run}/stages.json", "damaged"),
+        ("../{run}/recipe.yaml", "damaged"),
+        ("../{run}/jobs.json", "damaged"),
+        ("tasks.json", "new"),
+    ],
+)
+def test_a_damaged_trial_is_a_row_that_says_so(
+    damaged: str, state: str, tmp_path: Path, example_registry: Registry, command: Callable[..., Any]
+) -> None:
+    sweep = prepared(tmp_path, example_registry, {"seeds": [0, 1, 2]})
+    (sweep.path / damaged.format(run=run_of(sweep, 2).name)).write_text("[7}")
+    shown = command("main", "sweep", "status", str(sweep.path))
+    assert shown.returncode == 0, shown.stderr
+    rows = {line.split()[0]: line for line in shown.stdout.splitlines() if line[:1].isdigit()}
+    assert set(rows) == {"1", "2", "3"}
+    assert f" {state} " in rows["2"]
+    assert " new " in rows["1"]
+    assert " new " in rows["3"]
+    assert Path(damaged.format(run="")).name in shown.stdout or "2.json" in damaged
+    retried = command("main", "sweep", "retry", str(sweep.path))
+    assert "no trial of" in retried.stderr
+    assert command("main", "sweep", "results", str(sweep.path)).returncode == 0
+    if damaged.startswith("trials"):
+        sweep.add(2, SweepFolder.of(sweep.recipe, sweep.path.parent)[1][1])
+        assert read_trials(sweep)[2].state == "new", "it is written anew"
+
+
 def test_the_job_of_the_shared_stages_counts(
     tmp_path: Path, example_registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from wavslm_core.data.atomic import replacing, write_json
-from wavslm_core.errors import RecipeError
+from wavslm_core.errors import RecipeError, WavslmError
 from wavslm_core.launching.environment import describe_environment
 from wavslm_core.launching.run_folder import ENVIRONMENT_FILE, prepare_run_folder
 from wavslm_core.recipe import Recipe
@@ -101,7 +102,10 @@ class SweepFolder:
     ) -> TrialEntry:
         """Make a trial's run folder and take note of it. Raises: WavslmError."""
         folder = prepare_run_folder(trial.recipe, self.path.parent)
-        before = self.entry(number)
+        before = None
+        with suppress(WavslmError):
+            # A damaged one is written anew.
+            before = self.entry(number)
         entry = TrialEntry(
             number,
             trial.variant,
@@ -124,11 +128,16 @@ class SweepFolder:
         return [entry for entry in found if entry is not None]
 
     def entry(self, number: int) -> TrialEntry | None:
-        """Return a trial, or None when its values are not chosen yet."""
+        """Return a trial, or None when its values are not chosen yet. Raises: WavslmError when damaged."""
         try:
             return TrialEntry(**json.loads(self._file(number).read_text(encoding="utf-8")))
         except FileNotFoundError:
             return None
+        except (OSError, ValueError, TypeError) as error:
+            raise WavslmError(
+                f"{self._file(number)} is damaged ({error}). The command that started the sweep writes it anew "
+                "and keeps what its run has; of a trial that optuna chose, delete it first."
+            ) from None
 
     def run_dir(self, entry: TrialEntry) -> Path | None:
         """Return where a trial runs."""
