@@ -11,8 +11,9 @@ import fnmatch
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from safetensors import SafetensorError
@@ -178,20 +179,21 @@ class SkipInitialisation(TorchFunctionMode):
     """Context in which modules leave their weights uninitialised: they are about to be loaded."""
 
     _SKIPPED = frozenset({torch.Tensor.uniform_, torch.Tensor.normal_})
-    _depth = 0
+    # Of each thread: another one may be training at the same time, and needs its initial weights.
+    _depth: ClassVar[ContextVar[int]] = ContextVar("depth of skipped initialisation", default=0)
 
     @classmethod
     def active(cls) -> bool:
         """Return whether weights are about to be loaded, so that a part need not fetch its initial ones."""
-        return cls._depth > 0
+        return cls._depth.get() > 0
 
     def __enter__(self) -> SkipInitialisation:
-        SkipInitialisation._depth += 1
+        self._depth.set(self._depth.get() + 1)
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *error: object) -> None:
-        SkipInitialisation._depth -= 1
+        self._depth.set(self._depth.get() - 1)
         super().__exit__(*error)  # type: ignore[no-untyped-call]
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -26,6 +26,7 @@ from wavslm_core.launching.planned_jobs import PlannedJob, jobs_left
 from wavslm_core.launching.rank_error import first_error, to_exception
 from wavslm_core.launching.run_error import noting_failure
 from wavslm_core.launching.run_folder import RECIPE_FILE, saved_recipe
+from wavslm_core.launching.signals import AT_A_TERMINAL, interrupts_blocked
 from wavslm_core.processes import Share
 from wavslm_core.recipe.launch import LaunchConfig, LocalLaunch
 
@@ -72,28 +73,38 @@ def run_in_child(run_dir: Path, planned: PlannedJob, share: Share, say: Say) -> 
     _forget_earlier(run_dir)
     run = RunJob(str(run_dir.absolute() / RECIPE_FILE), stages=planned.stages, share=share)
     stops: list[int] = []
-    # Ctrl-C reaches the whole process group: the job ignores it, and is told through SIGTERM instead.
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    started: list[Any] = []
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        stops.append(number)
+        _tell_to_stop(started)
+
+    # A terminal's Ctrl-C reaches the whole process group: the job is told once, by us, through SIGTERM.
+    handlers = {number: signal.signal(number, forward) for number in AT_A_TERMINAL}
     try:
-        with _environment():
+        with interrupts_blocked(), _environment():
             job = executor.submit(run)
-        add_jobs(run_dir, [new_record(job.job_id, "local", planned.stages)])
-        pid = int(job.job_id)
-
-        def forward(number: int, frame: FrameType | None) -> None:
-            stops.append(number)
-            if not job.done():
-                os.kill(pid, signal.SIGTERM)
-
-        signal.signal(signal.SIGINT, forward)
-        terminate = signal.signal(signal.SIGTERM, forward)
+        started.append(job)
         try:
+            add_jobs(run_dir, [new_record(job.job_id, "local", planned.stages)])
+            if stops:
+                # The signal came before there was a job.
+                _tell_to_stop(started)
             _follow(job, say)
-        finally:
-            signal.signal(signal.SIGTERM, terminate)
+        except BaseException:
+            # Nobody would look after it.
+            _tell_to_stop(started)
+            raise
     finally:
-        signal.signal(signal.SIGINT, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     return _outcome(run_dir, job, stopped=bool(stops))
+
+
+def _tell_to_stop(jobs: Sequence[Any]) -> None:
+    for job in jobs:
+        if not job.done():
+            os.kill(int(job.job_id), signal.SIGTERM)
 
 
 def _forget_earlier(run_dir: Path) -> None:

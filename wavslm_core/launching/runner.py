@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from wavslm_core.configs import StageConfig
 from wavslm_core.data.atomic import remove_leftovers
+from wavslm_core.devices import choose_device
 from wavslm_core.errors import WavslmError
 from wavslm_core.interruption import Interrupted, Pruned
 from wavslm_core.launching.base import Outcome, Say
@@ -27,9 +28,6 @@ from wavslm_core.recipe import Recipe
 from wavslm_core.registry import Registry
 from wavslm_core.run_context import StageContext
 from wavslm_core.stages.base import Stage
-
-if TYPE_CHECKING:
-    import torch
 
 
 def run_stages(
@@ -100,7 +98,11 @@ class _Run:
         context = StageContext(
             recipe=self.recipe,
             run_dir=self.run_dir,
-            device=choose_device(self.recipe.launch_for(config).device),
+            device=choose_device(
+                self.recipe.launch_for(config).device,
+                option="launch.device",
+                alone=self.processes.world_size == 1,
+            ),
             stop_requested=self.stop,
             pruned=Pruning(self.run_dir),
             stage_name=name,
@@ -161,16 +163,3 @@ def _either(stop: Callable[[], bool], lock: RunLock) -> Callable[[], bool]:
 
 def _say_nothing(line: str) -> None:
     """Rank 0 talks for all."""
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device that `launch.device` means here. Raises: WavslmError when there is none such."""
-    import torch
-
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        name = next(device for device in ("cuda", "mps", "cpu") if available[device])
-    if not available[name]:
-        there = ", ".join(device for device, usable in available.items() if usable)
-        raise WavslmError(f"launch.device is {name}, but PyTorch sees none here. Usable: {there}, or auto.")
-    return torch.device(name)

@@ -10,7 +10,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -75,6 +76,40 @@ class StopRequest:
             os._exit(EXIT_INTERRUPTED)
         self.number = number
         _tell("\nstopping at the next safe point; once more to leave at once\n")
+
+
+@contextmanager
+def interrupts_blocked() -> Iterator[None]:
+    """Let Ctrl-C pass by the processes that the block starts, and reach this one once it is through.
+
+    A terminal sends it to all. Unlike an ignored one, a blocked signal is kept, not lost.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Let Ctrl-C wait until the block is through, and raise KeyboardInterrupt then.
+
+    For what must not be left half done, such as a job that is submitted and not yet taken note of.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    # Other threads may get the signal in spite of the block; Python then calls this in the main one.
+    handler = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    try:
+        with interrupts_blocked():
+            yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if came and callable(handler):
+        handler(signal.SIGINT, None)
 
 
 def _tell(text: str) -> None:

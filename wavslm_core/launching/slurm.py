@@ -18,6 +18,7 @@ from wavslm_core.launching.queued import submitting
 from wavslm_core.launching.run_error import clear_error
 from wavslm_core.launching.run_folder import RECIPE_FILE, saved_recipe
 from wavslm_core.launching.sbatch import script_text, submit
+from wavslm_core.launching.signals import interrupts_held
 from wavslm_core.launching.slurm_state import cancel
 from wavslm_core.launching.stop_file import clear_stop
 from wavslm_core.recipe import Recipe
@@ -41,9 +42,10 @@ class SlurmLauncher(Launcher[SlurmLaunch]):
             try:
                 for job in jobs:
                     after = [record.job_id for record in records[-1:]]
-                    records.append(_submit_planned(job, run_dir, name=recipe.name, after=after))
-                    # At once: this process may be killed before the last one.
-                    add_jobs(run_dir, records[-1:])
+                    with interrupts_held():
+                        records.append(_submit_planned(job, run_dir, name=recipe.name, after=after))
+                        # At once: this process may be killed before the last one.
+                        add_jobs(run_dir, records[-1:])
             except BaseException:
                 # No half of a chain.
                 if records:

@@ -6,12 +6,25 @@ import pytest
 import torch
 
 from wavslm_core.cli.devices import usable_device
+from wavslm_core.devices import choose_device
 from wavslm_core.errors import WavslmError
 
 
-def test_auto_is_the_first_gpu_else_the_cpu() -> None:
-    assert usable_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+@pytest.mark.parametrize(
+    ("gpus", "apple", "found"), [(0, False, "cpu"), (0, True, "mps"), (2, False, "cuda"), (2, True, "cuda")]
+)
+def test_auto_is_the_first_gpu_else_the_cpu_for_recipes_and_commands_alike(
+    gpus: int, apple: bool, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: apple)
+    assert usable_device("auto") == torch.device(found)
+    assert choose_device("auto", option="launch.device") == torch.device(found)
     assert usable_device("cpu") == torch.device("cpu")
+    # Several processes cannot share Apple's one GPU.
+    shared = "cpu" if found == "mps" else found
+    assert choose_device("auto", option="launch.device", alone=False) == torch.device(shared)
 
 
 def test_what_works_on_the_cpu_only_makes_auto_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

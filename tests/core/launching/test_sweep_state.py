@@ -134,8 +134,10 @@ def test_the_job_of_the_shared_stages_counts(
     assert read_trials(sweep)[1].state == "failed"
 
 
-def run_task(sweep: Path, trial: int, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run what a job of the sweep runs, as job 77 of submitit."""
+def run_task(
+    sweep: Path, trial: int, environment: dict[str, str], *, rank: int = 0, ranks: int = 1
+) -> subprocess.CompletedProcess[str]:
+    """Run what a process of a job of the sweep runs, as job 77 of submitit."""
     code = (
         "from wavslm_core.launching.sweeps.job import TrialJob; "
         "from wavslm_core.launching.sweeps.phases import Task; "
@@ -146,7 +148,8 @@ def run_task(sweep: Path, trial: int, environment: dict[str, str]) -> subprocess
         "SUBMITIT_LOCAL_JOB_ID": "77",
         "SUBMITIT_FOLDER": str(sweep / "jobs"),
     }
-    job |= {"SUBMITIT_LOCAL_NTASKS": "1", "SUBMITIT_LOCAL_GLOBALID": "0", "SUBMITIT_LOCAL_LOCALID": "0"}
+    job |= {"SUBMITIT_LOCAL_NTASKS": str(ranks)}
+    job |= {"SUBMITIT_LOCAL_GLOBALID": str(rank), "SUBMITIT_LOCAL_LOCALID": str(rank)}
     return subprocess.run(
         [sys.executable, "-c", code], env={**environment, **job}, capture_output=True, text=True, timeout=120
     )
@@ -177,6 +180,33 @@ def test_a_job_that_cannot_begin_says_why(
     assert ready_to_retry(sweep, ()) == [1]
     assert run_task(sweep.path, 1, example_environment).returncode == 0
     assert sweep_status(sweep).counts == "1 finished"
+
+
+def test_the_first_process_of_a_trial_decides_for_all(
+    tmp_path: Path, example_registry: Registry, example_environment: dict[str, str]
+) -> None:
+    sweep = prepared(tmp_path, example_registry, {"seeds": [0]})
+    told = sweep.path / "jobs" / "77_decision.json"
+    # To this one the trial looks unfinished, and what an earlier start decided is still there.
+    write_json(told, {"start": "0", "error": "of before"})
+    environment = {**example_environment, "SLURM_RESTART_COUNT": "1"}
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(run_task, sweep.path, 1, environment, rank=1, ranks=2)
+        write_json(told, {"start": "1", "run": None})
+        assert "'status': 'finished'" in other.result(timeout=120).stdout
+    assert not (run_of(sweep, 1) / "count.txt").exists()
+
+
+def test_all_processes_of_a_trial_that_cannot_begin_leave_at_once(
+    tmp_path: Path, example_registry: Registry, example_environment: dict[str, str]
+) -> None:
+    sweep = prepared(tmp_path, example_registry, {"seeds": [0]})
+    (run_of(sweep, 1) / "recipe.yaml").write_text("name: [")
+    for rank in (0, 1):
+        done = run_task(sweep.path, 1, example_environment, rank=rank, ranks=2)
+        assert done.returncode == 2, done.stderr
+    assert "error: trial 1 did not begin in process 0: " in done.stderr
+    assert "recipe.yaml" in done.stderr
 
 
 def test_a_trial_that_somebody_else_runs_is_left_alone(tmp_path: Path, example_registry: Registry) -> None:

@@ -19,6 +19,7 @@ from wavslm_core.launching.job_record import log_path, read_jobs
 from wavslm_core.launching.lock_holder import Holder, living_holder, send_signal
 from wavslm_core.launching.queued import submitting
 from wavslm_core.launching.sbatch import script_text, submit
+from wavslm_core.launching.signals import interrupts_held
 from wavslm_core.launching.slurm_state import JobState, cancel, job_states
 from wavslm_core.launching.stop_file import clear_stop, request_stop
 from wavslm_core.launching.sweeps.folder import SweepFolder
@@ -56,7 +57,8 @@ def submit_sweep(sweep: SweepFolder, say: Say, *, only: Sequence[int] = ()) -> t
         noted: dict[int, list[str]] = {}
         try:
             for phase in plan_phases(sweep, numbers, adoption):
-                arrays.append(_submit_phase(sweep, phase, launch, arrays[-1:], noted, say))
+                with interrupts_held():
+                    arrays.append(_submit_phase(sweep, phase, launch, arrays[-1:], noted, say))
         except BaseException:
             # Nothing that others were to wait for.
             if arrays:

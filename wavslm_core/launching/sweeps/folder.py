@@ -135,8 +135,8 @@ class SweepFolder:
             return None
         except (OSError, ValueError, TypeError) as error:
             raise WavslmError(
-                f"{self._file(number)} is damaged ({error}). The command that started the sweep writes it anew "
-                "and keeps what its run has; of a trial that optuna chose, delete it first."
+                f"{self._file(number)} is damaged ({error}). The command that started the sweep writes it "
+                "anew and keeps what its run has; of a trial that optuna chose, delete it first."
             ) from None
 
     def run_dir(self, entry: TrialEntry) -> Path | None:

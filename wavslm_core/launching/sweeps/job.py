@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 import time
 from contextlib import suppress
@@ -9,13 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from wavslm_core.data.atomic import write_json
 from wavslm_core.errors import WavslmError
 from wavslm_core.launching.adoption import Adoption
 from wavslm_core.launching.base import say_here
-from wavslm_core.launching.finished import is_finished
 from wavslm_core.launching.job import EXIT_MENDABLE, RunJob
-from wavslm_core.launching.job_record import add_jobs, log_path, new_record, read_jobs
-from wavslm_core.launching.prune_files import read_pruned
+from wavslm_core.launching.job_record import JOBS_FOLDER, add_jobs, log_path, new_record, read_jobs
+from wavslm_core.launching.run_error import first_line
 from wavslm_core.launching.run_folder import RECIPE_FILE, saved_recipe
 from wavslm_core.launching.sweeps.folder import SweepFolder
 from wavslm_core.launching.sweeps.phases import Task
@@ -24,8 +26,7 @@ from wavslm_core.launching.sweeps.trial import begin_trial
 from wavslm_core.launching.sweeps.trial_state import note_begin_error
 from wavslm_core.terminal import echo, prepare_output
 
-LONGEST_WAIT_S = 600.0
-"""How long the other processes of a trial wait for the first one to choose its values."""
+POLL_S = 0.5
 
 
 class TrialJob:
@@ -42,13 +43,21 @@ class TrialJob:
 
         prepare_output()
         job = JobEnvironment()
+        told = _decision_path(Path(self.sweep), job.job_id)
+        several = job.num_tasks > 1
         try:
-            sweep = SweepFolder.open(Path(self.sweep))
-            run_dir = self._begin(sweep, job.job_id) if job.global_rank == 0 else self._wait(sweep)
+            if job.global_rank == 0:
+                run_dir = self._begin(job.job_id)
+                if several:
+                    write_json(told, {"start": _start(), "run": None if run_dir is None else run_dir.name})
+            else:
+                run_dir = self._wait(told)
         except Exception as error:
             if job.global_rank == 0:
                 # The trial may have no folder that this could be left in.
                 note_begin_error(Path(self.sweep), self.trial, error)
+                if several:
+                    write_json(told, {"start": _start(), "error": first_line(error)})
             if not isinstance(error, WavslmError):
                 raise
             echo(f"error: {error}", err=True)
@@ -58,9 +67,11 @@ class TrialJob:
         try:
             result = RunJob(str(run_dir / RECIPE_FILE), stages=self.stages)()
         finally:
-            if job.global_rank == 0 and sweep.sweep.sampler == "optuna":
+            if job.global_rank == 0:
                 with suppress(WavslmError):
-                    SweepStudy(sweep).tell_results()
+                    sweep = SweepFolder.open(Path(self.sweep))
+                    if sweep.sweep.sampler == "optuna":
+                        SweepStudy(sweep).tell_results()
         return result
 
     def checkpoint(self) -> Any:
@@ -69,27 +80,40 @@ class TrialJob:
 
         return DelayedSubmission(self)
 
-    def _begin(self, sweep: SweepFolder, job_id: str) -> Path | None:
+    def _begin(self, job_id: str) -> Path | None:
+        sweep = SweepFolder.open(Path(self.sweep))
         adoption = Adoption(sweep.path.parent, registry=sweep.recipe.registry)
         run_dir = begin_trial(sweep, self.trial, adoption, say_here)
         if run_dir is not None:
             record_job(sweep, run_dir, job_id, self.stages)
         return run_dir
 
-    def _wait(self, sweep: SweepFolder) -> Path | None:
-        """Return the folder once the first process has chosen the trial."""
-        end = time.monotonic() + LONGEST_WAIT_S
-        while time.monotonic() < end:
-            entry = sweep.entry(self.trial)
-            if entry is not None:
-                run_dir = sweep.run_dir(entry)
-                if run_dir is None or entry.same_as is not None:
-                    return None
-                if sweep.prunes(entry) and read_pruned(run_dir) is not None:
-                    return None
-                return None if is_finished(run_dir, registry=sweep.recipe.registry) else run_dir
-            time.sleep(0.5)
-        raise WavslmError(f"trial {self.trial} was not chosen within {LONGEST_WAIT_S:.0f} s")
+    def _wait(self, told: Path) -> Path | None:
+        """Return the folder that the first process has decided on, None if there is nothing to do.
+
+        It decides alone: others may see an older state of the file system. It is waited for however long it
+        takes to copy what other runs have computed; should it die, SLURM ends the job.
+        Raises: WavslmError when it could not begin the trial.
+        """
+        while True:
+            with suppress(OSError, ValueError, TypeError, KeyError):
+                decision = json.loads(told.read_text(encoding="utf-8"))
+                if decision["start"] == _start():
+                    break
+            time.sleep(POLL_S)
+        if "error" in decision:
+            raise WavslmError(f"trial {self.trial} did not begin in process 0: {decision['error']}")
+        return None if decision["run"] is None else Path(self.sweep).parent / decision["run"]
+
+
+def _decision_path(sweep: Path, job_id: str) -> Path:
+    """Return where the first process of a trial's job tells the others what to do."""
+    return sweep / JOBS_FOLDER / f"{job_id}_decision.json"
+
+
+def _start() -> str:
+    """Return what all processes of a job have in common until it is started again."""
+    return os.environ.get("SLURM_RESTART_COUNT", "0")
 
 
 def record_job(

@@ -1,0 +1,41 @@
+"""Which device a name means on this machine: the same for recipes (`launch.device`) and for `--device`."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from wavslm_core.errors import WavslmError, did_you_mean
+
+if TYPE_CHECKING:
+    import torch
+
+AUTO = "auto"
+KINDS = (AUTO, "cpu", "cuda", "mps")
+
+
+def choose_device(name: str, *, option: str, cpu_only: str | None = None, alone: bool = True) -> torch.device:
+    """Return the device that a name means here; `auto`: the first GPU that PyTorch sees, else the CPU.
+
+    `option` is what gave the name, and `cpu_only` names another that works on the CPU alone: `auto` is the
+    CPU then. Not `alone`, several processes want a device each, and Apple's GPU is only one.
+    Raises: WavslmError for what is no device, is not there, or does not go with that option.
+    """
+    import torch
+
+    kind, _, place = name.partition(":")
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+        hint = did_you_mean(kind, KINDS) if kind not in KINDS else ""
+        raise WavslmError(f"{option} {name} is no device.{hint} Allowed: auto, cpu, cuda, cuda:0, … or mps")
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    apple = torch.backends.mps.is_available() and alone
+    if name == AUTO:
+        found = "cuda" if gpus else "mps" if apple else "cpu"
+        return torch.device("cpu" if cpu_only is not None else found)
+    if cpu_only is not None and kind != "cpu":
+        raise WavslmError(f"{cpu_only} works on the CPU only, but {option} is {name}. Leave one of them out")
+    there = kind == "cpu" or (kind == "mps" and apple)
+    if not there and not (kind == "cuda" and int(place or 0) < gpus):
+        usable = ["auto", "cpu", *(f"cuda:{index}" for index in range(gpus)), *(["mps"] if apple else [])]
+        raise WavslmError(f"{option} is {name}, but PyTorch sees none here. Usable: {', '.join(usable)}")
+    return torch.device(name)
