@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from io import StringIO
@@ -14,6 +15,31 @@ from wavslm_core.launching.code_snapshot import CODE_FOLDER
 from wavslm_core.launching.job_record import JOBS_FOLDER
 from wavslm_core.recipe.launch import SlurmLaunch
 
+TOO_LARGE = (
+    "A cluster takes arrays up to its MaxArraySize (`scontrol show config | grep MaxArraySize`): give the "
+    "stage's launch.array, or the sweep, fewer tasks."
+)
+TOO_MANY = (
+    "It also limits how many jobs of a user wait or run (`sacctmgr show qos format=name,maxsubmitjobsperuser`)"
+    ", and every task of an array counts: submit fewer, wait for others to end, or name another launch.qos."
+)
+HINTS = (
+    ("job array", TOO_LARGE),
+    ("submit ?(job ?)?limit|MaxSubmit|QOSMax|AssocMax|AssocGrp|QOSGrp|accounting/QOS policy", TOO_MANY),
+    ("partition", "Partitions there are: `sinfo`; launch.partition names one."),
+    ("account", "Accounts of yours: `sacctmgr show assoc user=$USER`; launch.account names one."),
+    ("qos", "launch.qos names one of `sacctmgr show qos`."),
+    ("wckey", "launch.extra={wckey: NAME} gives one of `sacctmgr show wckey`, {wckey: false} none."),
+    (
+        "node configuration|memory specification|node count|CPU count|gres|tres",
+        "Ask for less (launch.nodes, gpus_per_node, cpus_per_task, memory_gb); `sinfo -o '%P %D %c %m %G'` "
+        "shows what nodes have.",
+    ),
+    ("time limit", "Ask for a shorter launch.timeout_min; `sinfo -o '%P %l'` shows the longest."),
+)
+"""What sbatch says → what to do."""
+NOT_THE_REASON = ("job-name", "kill-on-invalid-dep", "open-mode", "output", "requeue", "signal")
+"""Options that no cluster refuses a job for."""
 ANY_NUMBER = 2**31
 """How often submitit lets a job run out of time; `max_restarts` bounds those that get nowhere."""
 
@@ -62,6 +88,8 @@ def slurm_executor(
         slurm_signal_delay_s=launch.signal_delay_s,
         slurm_dependency=f"{need}:{':'.join(after)}" if after else None,
         slurm_array_parallelism=tasks,
+        # submitit would send its own name, which clusters with wckeys refuse; `extra` may give one.
+        slurm_wckey=None,
         slurm_setup=setup or None,
         slurm_srun_args=["--kill-on-bad-exit=1", *cpus],
         slurm_additional_parameters={key: value for key, value in additional.items() if value is not False},
@@ -84,10 +112,7 @@ def script_text(
         executor = slurm_executor(
             launch, run_dir.absolute(), name=name, after=after, need=need, tasks=at_once or count
         )
-    inner = executor._executor
-    if count > 1:
-        inner.parameters["map_count"] = count
-    return str(inner._make_submission_file_text(inner._submitit_command_str, ""))
+    return _script(executor, count=count)
 
 
 def submit(
@@ -107,15 +132,23 @@ def submit(
     """
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
+    script = ""
     try:
         tasks = at_once or len(jobs)
         executor = slurm_executor(launch, run_dir, name=name, after=after, need=need, tasks=tasks)
+        script = _script(executor, count=len(jobs))
         # submitit shows what sbatch says, and raises it as well.
         with _outside_jobs(), redirect_stderr(StringIO()):
             submitted = executor.submit_array(list(jobs)) if len(jobs) > 1 else [executor.submit(jobs[0])]
     except (FailedJobError, FailedSubmissionError) as error:
-        lines = [line.removeprefix("sbatch: error: ") for line in str(error).splitlines()]
-        raise WavslmError(f"sbatch refuses the job: {'; '.join(lines)}") from None
+        raise WavslmError(refusal(error, script, count=len(jobs))) from None
+    except OSError as error:
+        if error.filename != "sbatch":
+            raise
+        raise WavslmError(
+            f"sbatch cannot be run: {error.strerror}. Run this on a login node of the cluster, or here with "
+            "launch.on=local; --dry-run shows what would be submitted."
+        ) from None
     except RuntimeError as error:
         if "srun" not in str(error):
             raise
@@ -124,6 +157,46 @@ def submit(
             "with launch.on=local; --dry-run shows what would be submitted."
         ) from None
     return str(submitted[0].job_id).partition("_")[0]
+
+
+def _script(executor: Any, *, count: int) -> str:
+    """Return the script that submitit's executor gives sbatch for a job, or for an array of `count`."""
+    inner = executor._executor
+    before = dict(inner.parameters)
+    if count > 1:
+        inner.parameters["map_count"] = count
+    try:
+        return str(inner._make_submission_file_text(inner._submitit_command_str, ""))
+    finally:
+        inner.parameters = before
+
+
+def refusal(error: Exception, script: str, *, count: int) -> str:
+    """Return what sbatch was asked, what it said when it refused, and what to do about it.
+
+    `script`: what it was given. `count`: how many tasks the job array has; 1 for a job.
+    """
+    said = [line.removeprefix("sbatch: error: ").strip() for line in str(error).splitlines()]
+    said = [line for line in said if line]
+    code = getattr(error.__cause__, "returncode", None)
+    if not said:
+        # Some submission filters say it to the standard output.
+        said = [line.strip() for line in (getattr(error.__cause__, "output", "") or "").splitlines()]
+    words = "; ".join(said) or "it gives no reason" + (f", only exit code {code}" if code else "")
+    asked = [line.removeprefix("#SBATCH --") for line in script.splitlines() if line.startswith("#SBATCH --")]
+    asked = [option for option in asked if option.partition("=")[0] not in NOT_THE_REASON]
+    hints = [hint for pattern, hint in HINTS if re.search(pattern, words, re.IGNORECASE)]
+    if count > 1 and (not said or hints == []):
+        hints.append(f"{TOO_LARGE} {TOO_MANY}")
+    advice = (
+        " ".join(hints)
+        or "See which partitions, accounts and limits there are: `sinfo`, `sacctmgr show assoc`."
+    )
+    what = "the job" if count == 1 else f"the array of {count} jobs"
+    return (
+        f"sbatch refuses {what}: {words.removesuffix('.')}. It was asked for {', '.join(asked)}. {advice} "
+        "--dry-run shows the whole script."
+    )
 
 
 @contextmanager
