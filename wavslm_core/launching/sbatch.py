@@ -20,8 +20,9 @@ TOO_LARGE = (
     "stage's launch.array, or the sweep, fewer tasks."
 )
 TOO_MANY = (
-    "It also limits how many jobs of a user wait or run (`sacctmgr show qos format=name,maxsubmitjobsperuser`)"
-    ", and every task of an array counts: submit fewer, wait for others to end, or name another launch.qos."
+    "It also limits how many jobs of a user wait or run (`sacctmgr show qos format=name,"
+    "maxsubmitjobsperuser`), and every task of an array counts: submit fewer, wait for others to end, or name "
+    "another launch.qos."
 )
 HINTS = (
     ("job array", TOO_LARGE),
@@ -88,12 +89,12 @@ def slurm_executor(
         slurm_signal_delay_s=launch.signal_delay_s,
         slurm_dependency=f"{need}:{':'.join(after)}" if after else None,
         slurm_array_parallelism=tasks,
-        # submitit would send its own name, which clusters with wckeys refuse; `extra` may give one.
-        slurm_wckey=None,
         slurm_setup=setup or None,
         slurm_srun_args=["--kill-on-bad-exit=1", *cpus],
         slurm_additional_parameters={key: value for key, value in additional.items() if value is not False},
     )
+    # submitit would send its own name, which clusters with wckeys refuse; `extra` may give one.
+    executor._executor.update_parameters(wckey=None)
     return executor
 
 
