@@ -1,8 +1,13 @@
-"""Which device a name means on this machine: the same for recipes (`launch.device`) and for `--device`."""
+"""Which device a name means on this machine, the same for recipes (`launch.device`) and for `--device`, and
+how much memory it has.
+"""
 
 from __future__ import annotations
 
+import os
 import re
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wavslm_core.errors import WavslmError, did_you_mean
@@ -39,3 +44,23 @@ def choose_device(name: str, *, option: str, cpu_only: str | None = None, alone:
         usable = ["auto", "cpu", *(f"cuda:{index}" for index in range(gpus)), *(["mps"] if apple else [])]
         raise WavslmError(f"{option} is {name}, but PyTorch sees none here. Usable: {', '.join(usable)}")
     return torch.device(name)
+
+
+CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+"""What a container may use."""
+
+
+def memory_bytes(device: torch.device) -> int | None:
+    """Return how much memory a device of this machine has, or this container may use; None if not known."""
+    import torch
+
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    found: list[int] = []
+    with suppress(OSError, ValueError):
+        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    for path in CGROUP_LIMITS:
+        # "max" where there is no limit.
+        with suppress(OSError, ValueError):
+            found.append(int(path.read_text()))
+    return min(found, default=None)

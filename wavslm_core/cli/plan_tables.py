@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.table import Table
 
 from wavslm_core.recipe import Recipe
-from wavslm_core.recipe.plan import Plan
+from wavslm_core.recipe.plan import Plan, byte_text
 from wavslm_core.terminal import new_console
 
 
@@ -21,6 +21,9 @@ def print_plan(plan: Plan, recipe: Recipe, *, folder: Path, where: str) -> None:
             console.print()
     for line in (*_codec(plan), f"would run {where}", f"run folder: {folder}{_state(folder)}"):
         console.print(line, soft_wrap=True)
+    for stage in plan.stages:
+        if stage.warning:
+            console.print(f"warning: {stage.warning}", soft_wrap=True, style="yellow")
 
 
 def _state(folder: Path) -> str:
@@ -90,11 +93,4 @@ def _number(value: object) -> str:
 
 
 def _bytes(count: int | None) -> str:
-    if count is None:
-        return ""
-    size = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} TB"
+    return "" if count is None else byte_text(count)

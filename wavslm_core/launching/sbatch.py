@@ -21,8 +21,8 @@ TOO_LARGE = (
 )
 TOO_MANY = (
     "It also limits how many jobs of a user wait or run (`sacctmgr show qos format=name,"
-    "maxsubmitjobsperuser`), and every task of an array counts: submit fewer, wait for others to end, or name "
-    "another launch.qos."
+    "maxsubmitjobsperuser`), and every task of an array counts: submit fewer, wait for others to end, or "
+    "name another launch.qos."
 )
 HINTS = (
     ("job array", TOO_LARGE),

@@ -8,12 +8,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wavslm_core.configs import CODEC_ROLES, PartConfig, Role, StageConfig
+from wavslm_core.devices import choose_device, memory_bytes
+from wavslm_core.errors import WavslmError
 from wavslm_core.facts import CodecFacts
+from wavslm_core.recipe.launch import LaunchConfig, SlurmLaunch
 from wavslm_core.recipe.links import link_recipe
 from wavslm_core.recipe.model import Recipe
 
 FROZEN_BYTES, TRAINED_BYTES = 4, 16
 """Per parameter in fp32: the weight; the weight, its gradient and AdamW's two moments."""
+LARGEST_GPU_BYTES, LARGEST_NODE_BYTES = 300 * 10**9, 24 * 10**12
+"""What a machine that is not this one has at most."""
 SMALL_VOCAB = 2**16
 """Token stores hold two bytes a token up to this many codes, four above."""
 
@@ -37,6 +42,8 @@ class StagePlan:
     details: dict[str, Any]
     state_bytes: int | None
     """Weights, gradients and optimizer state; None when a part's size is not known."""
+    warning: str = ""
+    """Why it cannot fit where it would run."""
 
 
 @dataclass
@@ -112,7 +119,69 @@ def _stage(recipe: Recipe, config: StageConfig, parts: list[PartPlan]) -> StageP
         (part.parameters or 0) * (TRAINED_BYTES if part.role in config.trains else FROZEN_BYTES)
         for part in held
     )
-    return StagePlan(config.registered_name(), details, state_bytes)
+    return StagePlan(
+        config.registered_name(), details, state_bytes, _does_not_fit(recipe, config, state_bytes)
+    )
+
+
+def _does_not_fit(recipe: Recipe, config: StageConfig, state_bytes: int) -> str:
+    """Return why a stage cannot fit into the memory that is there; empty if it may."""
+    launch = recipe.launch_for(config)
+    state = state_bytes // launch.world_size if launch.parallel == "fsdp" else state_bytes
+    batch, items = 0, 0
+    if hasattr(config, "micro_batch_size"):
+        items = -(-int(config.micro_batch_size) // launch.world_size)
+        try:
+            batch = items * int(config.item_bytes(recipe)) if hasattr(config, "item_bytes") else 0
+        except Exception:
+            # Of a plugin; its weights are compared all the same.
+            batch = 0
+    there, where = _memory(launch)
+    needed = state + batch
+    if needed <= there:
+        return ""
+    parts = [f"{byte_text(state)} for weights and optimizer"]
+    if batch:
+        parts.append(f"{byte_text(batch)} for the {items:,} items that pass through at once")
+    return (
+        f"{config.registered_name()} needs {byte_text(needed)} in each process and more ({', '.join(parts)}; "
+        f"activations come on top), but {where}. Make the model smaller, or batch_size, or raise accumulate; "
+        "or run it where there is more (launch)."
+    )
+
+
+def _memory(launch: LaunchConfig) -> tuple[float, str]:
+    """Return the bytes that each process of a launch has, and in words what has them."""
+    if isinstance(launch, SlurmLaunch):
+        if launch.gpus_per_node and launch.device != "cpu":
+            return LARGEST_GPU_BYTES, f"no GPU has more than {byte_text(LARGEST_GPU_BYTES)}"
+        if launch.memory_gb is not None:
+            each = launch.memory_gb * 2**30 / launch.tasks
+            shared = f", which {launch.tasks} processes share" if launch.tasks > 1 else ""
+            return each, f"launch.memory_gb is {launch.memory_gb:g}{shared}"
+        return LARGEST_NODE_BYTES, f"no node has more than {byte_text(LARGEST_NODE_BYTES)}"
+    alone = launch.world_size == 1
+    try:
+        device = choose_device(launch.device, option="launch.device", alone=alone)
+    except WavslmError:
+        # What is not here is for the run to say; its recipe may be meant for another machine.
+        return LARGEST_NODE_BYTES, f"no machine has more than {byte_text(LARGEST_NODE_BYTES)}"
+    known = memory_bytes(device)
+    if known is None:
+        return LARGEST_NODE_BYTES, f"no machine has more than {byte_text(LARGEST_NODE_BYTES)}"
+    if device.type == "cuda":
+        return known, f"the GPU here has {byte_text(known)}"
+    shared = "" if alone else f", which {launch.world_size} processes share"
+    return known / launch.world_size, f"this machine has {byte_text(known)}{shared}"
+
+
+def byte_text(count: float) -> str:
+    """Return an amount of memory in words, such as `3.2 GB`."""
+    for unit in ("B", "kB", "MB", "GB", "TB", "PB"):
+        if count < 1000 or unit == "PB":
+            break
+        count /= 1000
+    return f"{count:,.0f} {unit}" if count >= 1000 else f"{count:.3g} {unit}"
 
 
 def _splits(recipe: Recipe, codec: CodecFacts | None) -> list[SplitPlan]:

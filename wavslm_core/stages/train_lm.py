@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 from pydantic import Field
 
 from wavslm_core.configs import PART_ROLES, Role
-from wavslm_core.facts import HeadFacts
+from wavslm_core.facts import BackboneFacts, HeadFacts
 from wavslm_core.run_context import StageContext
 from wavslm_core.stages.base import TRAIN_CODEC, Stage, tokenize_first
 from wavslm_core.training.config import TrainingConfig
@@ -61,6 +61,11 @@ class TrainLmConfig(TrainingConfig):
                 f"crop_tokens: given {self.crop_tokens}; it should be a multiple of {align} (whole chunks of "
                 f"head and codec) and at least {2 * chunk}: nothing predicts the head's first chunk."
             )
+
+    def item_bytes(self, recipe: Recipe) -> int:
+        facts = cast(BackboneFacts, recipe.part_configs()["backbone"].facts())
+        # Its tokens, and in two bytes what goes into the backbone and what comes out.
+        return self.crop_tokens * (8 + 2 * (facts.input_dim + facts.output_dim))
 
 
 class TrainLm(Stage[TrainLmConfig]):

@@ -61,6 +61,10 @@ class CodecTrainingConfig(TrainingConfig):
                 f"{', '.join(known) or 'none'}. Use one of these names or leave the weight out"
             )
 
+    def item_bytes(self, recipe: Recipe) -> int:
+        # What is heard and what is given back, in four bytes a sample.
+        return round(2 * 4 * self.crop_seconds * recipe.codec_facts().encoder.sample_rate_hz)
+
     @model_validator(mode="after")
     def _something_to_train(self) -> Self:
         if len(set(self.freeze)) == len(self.trains):

@@ -94,6 +94,10 @@ class TrainingConfig(StageConfig):
         }
         return f"{how[self.precision]}; validates in fp32"
 
+    def item_bytes(self, recipe: Recipe) -> int:
+        """Return the least memory that one training item takes, for plans; 0 when that is not known."""
+        return 0
+
     def seed_in(self, context: StageContext) -> int:
         """Return what every random number of this stage follows from."""
         return context.recipe.seed if self.seed is None else self.seed

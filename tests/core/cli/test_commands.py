@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -105,6 +106,15 @@ def test_a_dry_run_prints_the_plan_and_leaves_nothing(tmp_path: Path, command: C
     assert "50 tokens/s, 250 bit/s, chunk 4 tokens = 80 ms, 80 ms latency" in words
     assert "run folder: runs/one-" in words
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_dry_run_warns_of_what_cannot_fit(command: Callable[..., Any]) -> None:
+    assert "warning" not in command("run", "r.yaml", "launch.device=cpu", "--dry-run").stdout
+    done = command("run", "r.yaml", "encoder.dim=10000000000", "launch.device=cpu", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert re.search(
+        r"^warning: learn needs [\d.]+ TB in each process .* this machine has", done.stdout, re.M
+    )
 
 
 def test_a_dry_run_of_a_part_that_cannot_be_built_says_so(command: Callable[..., Any]) -> None:
