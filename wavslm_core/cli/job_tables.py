@@ -75,7 +75,7 @@ def first_failures(status: RunStatus) -> list[str]:
             job = status.jobs.get(task)
             if title is None and job is not None and not job.active and job.state != "COMPLETED":
                 log = status.run_dir / record.logs[number]
-                title = error_line([log]) or f"{job.state} {_why(job)}".strip()
+                title = error_line([log]) or job.ending
             if title is not None:
                 lines.append(f"job {task}: {title}")
         if lines:

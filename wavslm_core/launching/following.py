@@ -12,7 +12,6 @@ from wavslm_core.launching.progress_text import progress_line
 from wavslm_core.launching.rank_error import first_error, to_exception
 from wavslm_core.launching.run_progress import newest_progress
 from wavslm_core.launching.run_status import RunStatus, last_chain, read_statuses
-from wavslm_core.launching.signals import EXIT_INTERRUPTED
 from wavslm_core.launching.slurm_state import JobState, count_states
 from wavslm_core.launching.stage_record import STAGES_FILE, StageRecord
 
@@ -137,20 +136,16 @@ def _outcome(status: RunStatus) -> Outcome:
             if _interrupted(status, record, job):
                 return Outcome("interrupted", status.stage or None)
             path = status.run_dir / log
-            how = (
-                "is not known to SLURM any more"
-                if job is None
-                else f"ended as {job.state} {job.reason or job.exit_code}"
-            )
+            how = "is not known to SLURM any more" if job is None else f"ended as {job.ending}"
             line = error_line([path])
             why = f": {line}" if line else ", without saying why (killed?)"
-            raise JobCrashed(f"job {task} {how.strip()}{why}. Its log is {path}")
+            raise JobCrashed(f"job {task} {how}{why}. Its log is {path}")
     return Outcome("finished")
 
 
 def _interrupted(status: RunStatus, record: JobRecord, job: JobState | None) -> bool:
     """Tell whether a job without an error was stopped for good rather than broke."""
-    if job is not None and (job.state == "CANCELLED" or job.exit_code.startswith(f"{EXIT_INTERRUPTED}:")):
+    if job is not None and job.stopped:
         return True
     entries = StageRecord(status.run_dir / STAGES_FILE).entries
     return any(entries.get(stage, {}).get("status") == "interrupted" for stage in record.stages)

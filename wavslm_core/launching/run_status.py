@@ -28,8 +28,9 @@ from wavslm_core.recipe.model import stage_names
 
 Part = TypeVar("Part")
 
+DEEPEST = 100
 _YAML = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
-"""Only names are read, so that every value may stay text: hundreds of runs are listed in a moment."""
+"""The parser in C, with which hundreds of runs are listed in a moment."""
 
 
 class State(StrEnum):
@@ -187,7 +188,7 @@ def _recipe_stages(run_dir: Path) -> dict[str, dict[str, Any]]:
     """Return name → block of the saved recipe's stages, which are in it as resolved; values are text."""
     path = run_dir / RECIPE_FILE
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), _YAML)
+        document = _plain_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         # A trial whose values are not chosen yet.
         return {}
@@ -198,6 +199,38 @@ def _recipe_stages(run_dir: Path) -> dict[str, dict[str, Any]]:
         raise WavslmError(f"{path} is damaged: its stages are no list of blocks. Run the recipe again.")
     names = stage_names(str(block.get("run")) for block in blocks)
     return dict(zip(names, blocks, strict=True))
+
+
+def _plain_yaml(text: str) -> Any:
+    """Return what a YAML text holds, every value as text and what is said twice left out the second time.
+
+    Put together event by event: a loader recurses, and a file that nests deep enough would end the process.
+    Raises: WavslmError for such a file.
+    """
+    found: list[Any] = []
+    inside: list[tuple[Any, list[str]]] = [(found, [])]
+    """Blocks that are open, outermost first, each with the key that waits for its value."""
+    for event in yaml.parse(text, Loader=_YAML):
+        if isinstance(event, yaml.CollectionEndEvent):
+            inside.pop()
+            continue
+        if not isinstance(event, yaml.NodeEvent):
+            continue
+        value: Any = event.value if isinstance(event, yaml.ScalarEvent) else ""
+        if isinstance(event, yaml.CollectionStartEvent):
+            value = {} if isinstance(event, yaml.MappingStartEvent) else []
+        block, key = inside[-1]
+        if isinstance(block, list):
+            block.append(value)
+        elif key:
+            block[key.pop()] = value
+        else:
+            key.append(value if isinstance(value, str) else "")
+        if isinstance(event, yaml.CollectionStartEvent):
+            inside.append((value, []))
+            if len(inside) > DEEPEST:
+                raise WavslmError(f"blocks are nested more than {DEEPEST} deep, which no recipe needs.")
+    return found[0] if found else None
 
 
 def _slurm_tasks(records: Sequence[JobRecord]) -> list[str]:
@@ -271,9 +304,8 @@ def _state(
     if "failed" in at:
         return State.FAILED, f"stage {at['failed']} failed"
     last = _last_jobs(files.records, jobs)
-    broken = next((job for job in last if job.state not in ("COMPLETED", "CANCELLED")), None)
-    cancelled = any(job.state == "CANCELLED" for job in last)
-    if "running" in at and (broken is not None or not cancelled):
+    broken = next((job for job in last if job.state != "COMPLETED" and not job.stopped), None)
+    if "running" in at and (broken is not None or not any(job.stopped for job in last)):
         how = "without a word: killed, or out of memory?" if broken is None else f"as {broken.ending}"
         return State.FAILED, f"ended during {at['running']} {how}"
     if "interrupted" in at:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from wavslm_core.errors import WavslmError
+from wavslm_core.launching.signals import EXIT_INTERRUPTED
 
 ASK_S = 30.0
 """A busy controller may take its time."""
@@ -64,6 +65,11 @@ class JobState:
     @property
     def waits(self) -> bool:
         return self.state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
+
+    @property
+    def stopped(self) -> bool:
+        """Whether somebody ended it, rather than that it broke."""
+        return self.state == "CANCELLED" or self.exit_code.startswith(f"{EXIT_INTERRUPTED}:")
 
     @property
     def ending(self) -> str:

@@ -145,11 +145,32 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
         (run / "recipe.yaml").unlink(),
         (run / "recipe.yaml").symlink_to("recipe.yaml"),
     ),
+    "recipe.yaml nests without end": lambda run: (run / "recipe.yaml").write_text("stages: " + "[" * 300_000),
     "recipe.yaml has no blocks": lambda run: (run / "recipe.yaml").write_text("stages: [1, 2]\n"),
     "progress.json has words": lambda run: (run / "progress-0-of-2.json").write_text(
         json.dumps({**asdict(progress()), "time": "noon"})
     ),
 }
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("name: one\nstages:\n- run: count\n  a: [1, {b: 2}]\n- {run: count}\nlaunch: {on: local}\n", 2),
+        ("stages: [&one {run: count, a: &two [1]}, {run: learn, b: *two}]\n", 2),
+        ("? {a: 1}\n: 2\nstages: [{run: count, ? [1] : 2}]\n", 1),
+        ("stages:\n", 0),
+        ("stages: []\n", 0),
+        ("", 0),
+    ],
+)
+def test_stages_of_a_recipe_are_read_whatever_else_is_in_it(tmp_path: Path, text: str, names: int) -> None:
+    run_dir = make_run(tmp_path)
+    (run_dir / "recipe.yaml").write_text(text)
+    status = status_of(run_dir)
+    assert status.state == "new"
+    assert list(status.stages)[:1] == ["count"][:names]
+    assert len(status.stages) == names
 
 
 def progress() -> Progress:

@@ -125,7 +125,7 @@ def _unchosen(sweep: SweepFolder, number: int, jobs: Iterable[JobState]) -> Tria
     if any(job.active for job in jobs):
         return TrialRun(number, None, None, State.QUEUED)
     told = read_begin_error(sweep.path, number)
-    broken = next((job for job in jobs if job.state not in ("COMPLETED", "CANCELLED")), None)
+    broken = next((job for job in jobs if job.state != "COMPLETED" and not job.stopped), None)
     if told is None and broken is not None:
         told = f"ended as {broken.ending} before it began"
     if told is None:
