@@ -300,7 +300,7 @@ def test_a_device_that_is_not_there(tmp_path: Path, command: Callable[..., Any])
     recipe(tmp_path, "[{run: count}]")
     done = command("run", "r.yaml", "launch.device=mps")
     assert done.returncode == 2
-    assert "launch.device is mps, but PyTorch sees none here. Usable: cpu" in done.stderr
+    assert "launch.device is mps, but PyTorch sees none here. Usable: auto, cpu" in done.stderr
 
 
 @pytest.mark.parametrize(
