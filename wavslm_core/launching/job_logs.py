@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
+from wavslm_core.data.atomic import open_in_place
 from wavslm_core.errors import WavslmError, summary
 
 RUN_LOG = "log.txt"
@@ -25,9 +26,9 @@ def keeping_log(run_dir: Path, say: Callable[[str], None]) -> Iterator[Callable[
 
     def write(text: str) -> None:
         # A disk that is full is for what the run itself writes to notice.
-        with suppress(OSError):
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
-            with os.fdopen(os.open(run_dir / RUN_LOG, flags, 0o644), "w", encoding="utf-8") as stream:
+        with suppress(OSError, WavslmError):
+            descriptor = open_in_place(run_dir / RUN_LOG, os.O_WRONLY | os.O_APPEND)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
                 stream.write(f"{text}\n")
 
     def say_and_keep(line: str) -> None:
