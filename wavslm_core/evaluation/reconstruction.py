@@ -12,12 +12,13 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from wavslm_core.codec import Codec
-from wavslm_core.data.corpora import Split
+from wavslm_core.data.corpora import Rejected, Split
 from wavslm_core.data.length_batches import length_batches
 from wavslm_core.data.progress import progress_bar
 from wavslm_core.dividing import divide
+from wavslm_core.errors import AudioError
 from wavslm_core.evaluation.backoff import Ints
-from wavslm_core.evaluation.metrics import Measured, Metric, score_names
+from wavslm_core.evaluation.metrics import Measurement, Metric, measure, unmeasured
 from wavslm_core.processes import ALONE, Processes
 
 Result = TypeVar("Result")
@@ -32,20 +33,18 @@ def score_reconstruction(
     batch_seconds: float = 60.0,
     processes: Processes = ALONE,
     stop_requested: Callable[[], bool] = lambda: False,
-) -> dict[str, list[Measured]]:
-    """Pass utterances through the codec and compare at its output rate: number → what each index measured.
+) -> list[Measurement]:
+    """Pass utterances through the codec and compare at its output rate: what the metrics told of each index.
 
-    Numbers are those of `score_names(metrics)`. `processes` divide the padded batches among each other.
-
-    Raises: Interrupted between batches when asked to stop; AudioError when a recording cannot be read.
+    `processes` divide the padded batches among each other. A recording that cannot be read fails alone.
+    Raises: Interrupted between batches when asked to stop.
     """
-    names = score_names(metrics)
-    values: dict[str, list[Measured]] = {name: [(0.0, 0.0)] * len(indices) for name in names}
+    found = [unmeasured(metrics, "not reached")] * len(indices)
     if not metrics:
-        return values
+        return found
     rate_hz = codec.sample_rate_out
 
-    def score(batch: list[int], inputs: list[Tensor]) -> list[dict[str, Measured]]:
+    def score(batch: list[int], inputs: list[Tensor]) -> list[Measurement]:
         scores = []
         for place, waveform_S, estimate_S in zip(batch, inputs, reconstruct(codec, inputs), strict=True):
             reference_S = waveform_S
@@ -53,20 +52,15 @@ def score_reconstruction(
                 reference_S = split.load(indices[place], sample_rate_hz=rate_hz)
             size = min(reference_S.numel(), estimate_S.numel())
             text = split.utterances[indices[place]].text
-            pairs: dict[str, Measured] = {}
-            for name, metric in metrics.items():
-                found = metric.measure(
-                    reference_S[:size], estimate_S[:size], sample_rate_hz=rate_hz, text=text
-                )
-                pairs |= {f"{name}_{part}" if part else name: pair for part, pair in found.items()}
-            scores.append(pairs)
+            scores.append(
+                measure(metrics, reference_S[:size], estimate_S[:size], sample_rate_hz=rate_hz, text=text)
+            )
         return scores
 
     work = _AudioWork(codec, split, indices, batch_seconds, processes)
-    for place, pairs in work.each("reconstruct", score, stop_requested):
-        for name, pair in pairs.items():
-            values[name][place] = pair
-    return values
+    for place, scored in work.each("reconstruct", score, stop_requested):
+        found[place] = unmeasured(metrics, scored.reason) if isinstance(scored, Rejected) else scored
+    return found
 
 
 def encode_utterances(
@@ -80,7 +74,7 @@ def encode_utterances(
 ) -> list[Ints]:
     """Return the tokens (T_i,) of each utterance, as a language model reads them.
 
-    Raises: Interrupted, AudioError.
+    What cannot be read has none. Raises: Interrupted.
     """
     found: list[Ints] = [np.zeros(0, dtype=np.int64)] * len(indices)
 
@@ -95,7 +89,8 @@ def encode_utterances(
 
     work = _AudioWork(codec, split, indices, batch_seconds, processes)
     for place, tokens_T in work.each("encode", encode, stop_requested):
-        found[place] = tokens_T
+        if not isinstance(tokens_T, Rejected):
+            found[place] = tokens_T
     return found
 
 
@@ -129,24 +124,32 @@ class _AudioWork:
         description: str,
         work: Callable[[list[int], list[Tensor]], list[Result]],
         stop_requested: Callable[[], bool],
-    ) -> Iterator[tuple[int, Result]]:
-        """Yield (place in `indices`, what `work` makes of it) for every utterance.
+    ) -> Iterator[tuple[int, Result | Rejected]]:
+        """Yield (place in `indices`, what `work` makes of it, or why it cannot be read) for every utterance.
 
-        `work` is given places and waveforms at the codec's input rate. Raises: Interrupted, AudioError.
+        `work` is given places and waveforms at the codec's input rate. Raises: Interrupted.
         """
         durations = [self.split.utterances[index].seconds for index in self.indices]
         milliseconds = [round(1000 * seconds) for seconds in durations]
         batches = list(length_batches(milliseconds, budget=max(1, round(1000 * self.batch_seconds))))
         total, shown = sum(durations) / self.processes.world_size, self.processes.rank == 0
-        rate_hz = self.codec.sample_rate_in
         with progress_bar(description, total=total, unit="s", shown=shown) as advance:
 
-            def score(batch: list[int]) -> list[Result]:
-                inputs = [self.split.load(self.indices[place], sample_rate_hz=rate_hz) for place in batch]
-                results = work(batch, inputs)
+            def score(batch: list[int]) -> list[tuple[int, Result | Rejected]]:
+                loaded = [(place, self._load(place)) for place in batch]
+                inputs = {place: item for place, item in loaded if not isinstance(item, Rejected)}
+                done = work(list(inputs), list(inputs.values())) if inputs else []
                 advance(sum(durations[place] for place in batch))
-                return results
+                unread = [(place, item) for place, item in loaded if isinstance(item, Rejected)]
+                return [*zip(inputs, done, strict=True), *unread]
 
             found = divide(self.processes, batches, score, stop_requested=stop_requested)
-        for batch, results in zip(batches, found, strict=True):
-            yield from zip(batch, results, strict=True)
+        for results in found:
+            yield from results
+
+    def _load(self, place: int) -> Tensor | Rejected:
+        index = self.indices[place]
+        try:
+            return self.split.load(index, sample_rate_hz=self.codec.sample_rate_in)
+        except AudioError as error:
+            return Rejected(self.split.utterances[index].id, str(error))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,14 +19,14 @@ from wavslm_core.data.length_batches import spread
 from wavslm_core.data.progress import progress_bar
 from wavslm_core.dividing import divide
 from wavslm_core.drawing import TokenDraw
-from wavslm_core.errors import WavslmError
+from wavslm_core.errors import AudioError, WavslmError
 from wavslm_core.evaluation.metrics import (
-    Measured,
+    Measurement,
     Metric,
-    ReferenceFreeMetric,
-    measured,
-    score_document,
-    score_names,
+    measure,
+    score_documents,
+    unmeasured,
+    warn_of_failures,
 )
 from wavslm_core.facts import chunk_ahead_problem
 from wavslm_core.processes import ALONE, Processes
@@ -62,8 +62,8 @@ def score_continuations(
     """Continue `count` utterances by `seconds` after their first `prompt_seconds` and judge what is new.
 
     `times_real_time` is speech per time of drawing and decoding it, one continuation after another;
-    `processes` divide the prompts among each other.
-    Raises: AudioError for a prompt shorter than a chunk; Interrupted.
+    `processes` divide the prompts among each other. A recording that cannot be read, or is shorter than a
+    chunk, fails alone. Raises: Interrupted.
     """
     rate_hz = speech_lm.codec.sample_rate_in
     indices = long_enough(split, count, seconds=prompt_seconds + seconds)
@@ -71,33 +71,32 @@ def score_continuations(
     total, shown = len(indices) / processes.world_size, processes.rank == 0
     with progress_bar("Continuing", total=total, unit="prompts", shown=shown) as advance:
 
-        def score(place: int) -> tuple[float, dict[str, Measured]]:
+        def score(place: int) -> tuple[float | None, Measurement]:
             index = indices[place]
-            prompt_S = split.load_crop(
-                index, start=0, samples=round(prompt_seconds * rate_hz), sample_rate_hz=rate_hz
-            )
-            prompt_BT, _ = speech_lm.encode_prompt(prompt_S[None].to(_device(speech_lm)), sample_rate=rate_hz)
+            try:
+                prompt_S = split.load_crop(
+                    index, start=0, samples=round(prompt_seconds * rate_hz), sample_rate_hz=rate_hz
+                )
+                prompt_BT, _ = speech_lm.encode_prompt(
+                    prompt_S[None].to(_device(speech_lm)), sample_rate=rate_hz
+                )
+            except AudioError as error:
+                return None, unmeasured(metrics, str(error))
             began = time.monotonic()
             new_BT, _ = speech_lm.generate_speech(prompt_BT, samples=samples, seed=seed + place)
             new_S = speech_lm.decode_continuation(prompt_BT, new_BT)[0, :samples].cpu()
             elapsed_s = time.monotonic() - began
-            found: dict[str, Measured] = {}
-            for name, metric in metrics.items():
-                judged = cast("ReferenceFreeMetric[Any]", metric).judge(
-                    new_S, sample_rate_hz=speech_lm.codec.sample_rate_out
-                )
-                for part, value in judged.items():
-                    found[f"{name}_{part}" if part else name] = measured(value)
             advance(1)
-            return elapsed_s, found
+            return elapsed_s, measure(metrics, new_S, new_S, sample_rate_hz=speech_lm.codec.sample_rate_out)
 
         scores = divide(processes, range(len(indices)), score, stop_requested=stop_requested)
+    times_s = [elapsed_s for elapsed_s, _ in scores if elapsed_s is not None]
     return {
         "count": len(indices),
         "prompt_seconds": prompt_seconds,
         "seconds": seconds,
-        "times_real_time": len(indices) * seconds / sum(elapsed_s for elapsed_s, _ in scores),
-        "metrics": _documents(metrics, [found for _, found in scores]),
+        "times_real_time": len(times_s) * seconds / sum(times_s) if times_s else None,
+        "metrics": _documents(metrics, split, indices, [found for _, found in scores], processes),
     }
 
 
@@ -115,7 +114,8 @@ def score_chunks_ahead(
     """Draw every chunk of `count` utterances given what really stands before it, decode, and compare.
 
     The metrics compare with the recordings at the codec's output rate. `processes` divide the utterances
-    among each other. Raises: Interrupted, AudioError.
+    among each other. A recording that cannot be read, or is shorter than a chunk, fails alone.
+    Raises: Interrupted.
     """
     codec = speech_lm.codec
     rate_hz = codec.sample_rate_out
@@ -124,30 +124,29 @@ def score_chunks_ahead(
     total, shown = seconds / processes.world_size, processes.rank == 0
     with progress_bar("One chunk ahead", total=total, unit="s", shown=shown) as advance:
 
-        def score(place: int) -> dict[str, Measured]:
+        def score(place: int) -> Measurement:
             index = indices[place]
-            waveform_S = split.load(index, sample_rate_hz=codec.sample_rate_in)
-            tokens_BT, _ = speech_lm.encode_prompt(
-                waveform_S[None].to(_device(speech_lm)), sample_rate=codec.sample_rate_in
-            )
+            try:
+                waveform_S = split.load(index, sample_rate_hz=codec.sample_rate_in)
+                tokens_BT, _ = speech_lm.encode_prompt(
+                    waveform_S[None].to(_device(speech_lm)), sample_rate=codec.sample_rate_in
+                )
+                reference_S = split.load(index, sample_rate_hz=rate_hz)
+            except AudioError as error:
+                return unmeasured(metrics, str(error))
             drawn_BT = chunks_ahead(speech_lm, tokens_BT, seed=seed + place * tokens_BT.shape[1])
             estimate_S = codec.decode(drawn_BT)[0].cpu()
-            reference_S = split.load(index, sample_rate_hz=rate_hz)
             size = min(reference_S.numel(), estimate_S.numel())
-            scores: dict[str, Measured] = {}
-            for name, metric in metrics.items():
-                found = metric.measure(
-                    reference_S[:size],
-                    estimate_S[:size],
-                    sample_rate_hz=rate_hz,
-                    text=split.utterances[index].text,
-                )
-                scores |= {f"{name}_{part}" if part else name: pair for part, pair in found.items()}
+            text = split.utterances[index].text
             advance(split.utterances[index].seconds)
-            return scores
+            return measure(metrics, reference_S[:size], estimate_S[:size], sample_rate_hz=rate_hz, text=text)
 
         scores = divide(processes, range(len(indices)), score, stop_requested=stop_requested)
-    return {"count": len(indices), "seconds": seconds, "metrics": _documents(metrics, scores)}
+    return {
+        "count": len(indices),
+        "seconds": seconds,
+        "metrics": _documents(metrics, split, indices, scores, processes),
+    }
 
 
 def chunks_ahead(speech_lm: SpeechLM, tokens_BT: Tensor, *, seed: int) -> Tensor:
@@ -173,11 +172,17 @@ def chunks_ahead(speech_lm: SpeechLM, tokens_BT: Tensor, *, seed: int) -> Tensor
     return torch.cat([tokens_BT[:, :chunk], drawn_NC.reshape(1, -1)], dim=1)
 
 
-def _documents(metrics: Metrics, scores: Sequence[Mapping[str, Measured]]) -> dict[str, Any]:
-    return {
-        name: score_document(metrics[metric], part, [found[name] for found in scores])
-        for name, (metric, part) in score_names(metrics).items()
-    }
+def _documents(
+    metrics: Metrics,
+    split: Split,
+    indices: Sequence[int],
+    found: Sequence[Measurement],
+    processes: Processes,
+) -> dict[str, Any]:
+    ids = [split.utterances[index].id for index in indices]
+    if processes.rank == 0:
+        warn_of_failures(metrics, ids, found)
+    return score_documents(metrics, ids, found)
 
 
 def _device(speech_lm: SpeechLM) -> torch.device:

@@ -12,6 +12,10 @@ from wavslm_core.errors import WavslmError
 from wavslm_core.evaluation.config import StoiConfig
 from wavslm_core.evaluation.metrics import Metric, check_pair
 
+_RATE_HZ = 10_000
+_LONGEST_TOO_SHORT = 256 + 30 * 128
+"""Samples at pystoi's rate up to which it has less than the 30 frames that it judges at once."""
+
 
 class Stoi(Metric[StoiConfig]):
     """STOI of the estimate; NaN for recordings with less than about 0.4 s of speech.
@@ -35,6 +39,9 @@ class Stoi(Metric[StoiConfig]):
     def compute(self, reference_S: Tensor, estimate_S: Tensor, *, sample_rate_hz: int) -> float:
         check_pair(reference_S, estimate_S)
         reference, estimate = (x.detach().double().cpu().numpy() for x in (reference_S, estimate_S))
+        if reference.size * _RATE_HZ <= _LONGEST_TOO_SHORT * sample_rate_hz:
+            # Below a single frame, pystoi raises.
+            return float("nan")
         if not (reference.any() and estimate.any()):
             return 0.0 if reference.any() else float("nan")
         with warnings.catch_warnings(record=True) as caught:

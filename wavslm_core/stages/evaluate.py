@@ -25,6 +25,7 @@ from wavslm_core.stages.base import (
 
 if TYPE_CHECKING:
     from wavslm_core.codec import Codec
+    from wavslm_core.data.corpora import Split
     from wavslm_core.evaluation.agreement import Disagreement
     from wavslm_core.recipe import Recipe
     from wavslm_core.speech_lm import SpeechLM
@@ -189,12 +190,12 @@ class Evaluate(Stage[EvaluateConfig]):
     def _codec_scores(self, context: StageContext, codec: Codec, metrics: dict[str, Any]) -> dict[str, Any]:
         from wavslm_core.data.length_batches import spread
         from wavslm_core.evaluation.estimates import by_speaker
-        from wavslm_core.evaluation.metrics import score_document, score_names
+        from wavslm_core.evaluation.metrics import score_documents, totals, warn_of_failures
         from wavslm_core.evaluation.reconstruction import score_reconstruction
 
         split = context.split(self.config.split)
         indices = spread(len(split.utterances), self.config.utterances)
-        values = score_reconstruction(
+        found = score_reconstruction(
             codec,
             split,
             indices,
@@ -203,17 +204,14 @@ class Evaluate(Stage[EvaluateConfig]):
             processes=context.processes,
             stop_requested=context.stop_requested,
         )
+        ids = [split.utterances[index].id for index in indices]
+        if context.rank == 0:
+            warn_of_failures(metrics, ids, found)
         speakers = [split.utterances[index].speaker for index in indices]
-        scores: dict[str, Any] = {}
-        for name, (metric, part) in score_names(metrics).items():
-            sums, counts = zip(*values[name], strict=True)
-            scores[name] = {
-                **score_document(metrics[metric], part, values[name]),
-                "by_speaker": {
-                    speaker: estimate.to_dict()
-                    for speaker, estimate in by_speaker(speakers, sums, counts).items()
-                },
-            }
+        scores = score_documents(metrics, ids, found)
+        for name, document in scores.items():
+            estimates = by_speaker(speakers, *totals(found, name))
+            document["by_speaker"] = {speaker: mean.to_dict() for speaker, mean in estimates.items()}
         return {
             "utterances": len(indices),
             "seconds": sum(split.utterances[index].seconds for index in indices),
@@ -222,10 +220,12 @@ class Evaluate(Stage[EvaluateConfig]):
             "sample_rate_out_hz": codec.sample_rate_out,
             "latency_ms": codec.facts.latency_ms,
             "metrics": scores,
-            "codebook": self._codebook(context, codec, indices),
+            "codebook": self._codebook(context, codec, split, indices),
         }
 
-    def _codebook(self, context: StageContext, codec: Codec, indices: list[int]) -> dict[str, Any]:
+    def _codebook(
+        self, context: StageContext, codec: Codec, split: Split, indices: list[int]
+    ) -> dict[str, Any]:
         """Count codes in the token stores; without any, in the utterances that were reconstructed."""
         from wavslm_core.data.token_store import TokenStore, token_fingerprint
         from wavslm_core.evaluation.codebook import codebook_use, count_codes
@@ -241,7 +241,7 @@ class Evaluate(Stage[EvaluateConfig]):
         if self.config.split not in found:
             tokens = encode_utterances(
                 codec,
-                context.split(self.config.split),
+                split,
                 indices,
                 batch_seconds=self.config.batch_seconds,
                 processes=context.processes,

@@ -9,7 +9,7 @@ them; then codes are switched on.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,8 @@ from wavslm_core.data.prefetch import Prefetch
 from wavslm_core.dividing import divide
 from wavslm_core.errors import DataError, RecipeError
 from wavslm_core.evaluation.codebook import codebook_use, count_codes
-from wavslm_core.evaluation.metrics import Metric
+from wavslm_core.evaluation.estimates import ratio_estimate
+from wavslm_core.evaluation.metrics import Measurement, Metric, measure, totals, warn_of_failures
 from wavslm_core.interfaces import QuantizerOutput
 from wavslm_core.kept_facts import check_losses, check_width
 from wavslm_core.lengths import valid_mask, zero_padding
@@ -58,7 +59,7 @@ class _Score:
 
     tokens_T: npt.NDArray[np.int64]
     spectral: float
-    metrics: dict[str, float]
+    measurement: Measurement
 
 
 class CodecTask(Task):
@@ -219,14 +220,17 @@ class CodecTask(Task):
         batches = list(length_batches([round(1000 * seconds) for seconds in durations], budget=budget))
         scores = [score for part in divide(self.processes, batches, self._scores) for score in part]
         tokens = [score.tokens_T for score in scores]
-        values = {name: [score.metrics[name] for score in scores] for name in self.metrics}
+        measured = [score.measurement for score in scores]
+        if self.processes.rank == 0:
+            ids = [self._valid_id(place) for batch in batches for place in batch]
+            warn_of_failures(self.metrics, ids, measured)
         use = codebook_use(count_codes(tokens, vocab_size=self.codec.facts.quantizer.vocab_size))
         return {
             "loss": sum(score.spectral for score in scores) / len(scores),
             "codes_used": float(use.used),
             "codebook_usage": use.used_fraction,
             "code_entropy_bits": use.entropy_bits,
-            **{name: _mean_defined(found) for name, found in values.items()},
+            **_means(self.metrics, measured),
         }
 
     def _scores(self, batch: list[int]) -> list[_Score]:
@@ -249,13 +253,19 @@ class CodecTask(Task):
                 _Score(
                     tokens_T=tokens_BT[row, : int(token_lengths_B[row])].cpu().numpy(),
                     spectral=float(self.spectral(estimate_S[None], reference_S[None])),
-                    metrics={
-                        name: metric.compute(reference_S, estimate_S, sample_rate_hz=self.rate_out)
-                        for name, metric in self.metrics.items()
-                    },
+                    measurement=measure(
+                        self.metrics,
+                        reference_S,
+                        estimate_S,
+                        sample_rate_hz=self.rate_out,
+                        text=self.valid.utterances[index].text,
+                    ),
                 )
             )
         return scores
+
+    def _valid_id(self, place: int) -> str:
+        return self.valid.utterances[self._valid_ids[place]].id
 
     def show(self, tracker: Tracker, step: int) -> None:
         """Log a validation utterance and its reconstruction."""
@@ -266,10 +276,8 @@ class CodecTask(Task):
         rebuilt_S = self.codec.reconstruct(waveform_S[None].to(self.device))[0].float().cpu()
         tracker.audio("original", waveform_S, self.rate_in, step)
         tracker.audio("reconstruction", rebuilt_S, self.rate_out, step)
-        figure = spectrogram_figure(
-            {"original": (waveform_S, self.rate_in), "reconstruction": (rebuilt_S, self.rate_out)}
-        )
-        tracker.figure("spectrograms", figure, step)
+        shown = {"original": (waveform_S, self.rate_in), "reconstruction": (rebuilt_S, self.rate_out)}
+        tracker.figure("spectrograms", lambda: spectrogram_figure(shown), step)
 
     def _read(self, step: int, micro_batch: int) -> _Batch:
         """Return a micro-batch's audio; runs in the reader's thread."""
@@ -301,7 +309,12 @@ class CodecTask(Task):
         return pad_sequence(list(waveforms), batch_first=True).to(self.device), lengths.to(self.device)
 
 
-def _mean_defined(values: Sequence[float]) -> float:
-    """Return the mean of the values that are numbers: some metrics say NaN to very short recordings."""
-    defined = [value for value in values if not math.isnan(value)]
-    return sum(defined) / len(defined) if defined else math.nan
+def _means(names: Iterable[str], measurements: Sequence[Measurement]) -> dict[str, float]:
+    """Return metric → its score over utterances, and `<metric>_failed` → how many it failed on, if any."""
+    means: dict[str, float] = {}
+    for name in names:
+        means[name] = ratio_estimate(*totals(measurements, name)).mean
+        failed = sum(name in found.failures for found in measurements)
+        if failed:
+            means[f"{name}_failed"] = float(failed)
+    return means

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import pytest
 import torch
+from torch import Tensor
 
 from wavslm_core.errors import AudioError, WavslmError
 from wavslm_core.evaluation.config import MelDistanceConfig, StoiConfig
 from wavslm_core.evaluation.estimates import by_speaker, json_value, mean_estimate, ratio_estimate
 from wavslm_core.evaluation.mel_distance import MelDistance
+from wavslm_core.evaluation.metrics import (
+    MOST_NAMED,
+    Measured,
+    Metric,
+    measure,
+    score_documents,
+    unmeasured,
+    warn_of_failures,
+)
 from wavslm_core.evaluation.stoi import Stoi
 
 
@@ -58,6 +70,76 @@ def test_stoi_falls_with_noise() -> None:
     assert math.isnan(metric.compute(clean_S[:3000], clean_S[:3000], sample_rate_hz=16000))
     assert metric.compute(clean_S, torch.zeros_like(clean_S), sample_rate_hz=16000) == 0.0
     assert math.isnan(metric.compute(torch.zeros_like(clean_S), clean_S, sample_rate_hz=16000))
+
+
+@pytest.mark.parametrize("rate_hz", [8000, 16000, 24000])
+def test_stoi_is_not_a_number_up_to_the_length_from_which_it_is_defined(rate_hz: int) -> None:
+    """Below 25.6 ms pystoi raises, and up to 30 frames it has no answer."""
+    pytest.importorskip("pystoi")
+    metric = Stoi(StoiConfig())
+    noise_S = torch.rand(rate_hz, generator=torch.Generator().manual_seed(0)) - 0.5
+    longest = math.floor(rate_hz * (256 + 30 * 128) / 10_000)
+    for size in (1, rate_hz // 100, rate_hz // 40, longest):
+        assert math.isnan(metric.compute(noise_S[:size], noise_S[:size], sample_rate_hz=rate_hz)), size
+    size = longest + rate_hz // 100
+    assert metric.compute(noise_S[:size], noise_S[:size], sample_rate_hz=rate_hz) == pytest.approx(1.0)
+
+
+class Level(Metric[MelDistanceConfig]):
+    """Cannot judge what is short; says NaN of what is loud."""
+
+    title: ClassVar[str] = "Level"
+    unit: ClassVar[str] = "V"
+    better: ClassVar[Literal["higher", "lower"]] = "lower"
+    extra: ClassVar[Mapping[str, str]] = {"twice": "Twice the level"}
+
+    def compute(self, reference_S: Tensor, estimate_S: Tensor, *, sample_rate_hz: int) -> float:
+        raise NotImplementedError
+
+    def measure(
+        self, reference_S: Tensor, estimate_S: Tensor, *, sample_rate_hz: int, text: str | None = None
+    ) -> dict[str, Measured]:
+        if len(estimate_S) < 10:
+            raise IndexError("frame 3 of 2")
+        level = float(estimate_S.max())
+        return {"": (math.nan if level > 1 else level, 1.0), "twice": (2 * level, 1.0)}
+
+
+def test_a_metric_that_fails_on_an_utterance_leaves_out_that_one_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    metrics = {"level": Level(MelDistanceConfig()), "mel_distance": MelDistance(MelDistanceConfig())}
+    waveforms = {
+        "a": torch.full((20,), 0.25),
+        "short": torch.ones(3),
+        "loud": torch.full((20,), 2.0),
+        "b": torch.full((20,), 0.75),
+    }
+    found = [measure(metrics, x_S, x_S, sample_rate_hz=16000) for x_S in waveforms.values()]
+    found.append(unmeasured(metrics, "it cannot be read"))
+    documents = score_documents(metrics, [*waveforms, "gone"], found)
+    level, twice, distance = documents["level"], documents["level_twice"], documents["mel_distance"]
+    assert (level["mean"], level["count"], level["failed"]) == (0.5, 2, 2)
+    assert level["failures"] == [
+        {"id": "short", "reason": "IndexError: frame 3 of 2"},
+        {"id": "gone", "reason": "it cannot be read"},
+    ]
+    assert (twice["mean"], twice["count"], twice["title"]) == (2.0, 3, "Twice the level")
+    assert (distance["mean"], distance["count"], distance["failed"]) == (0.0, 4, 1)
+    warn_of_failures(metrics, [*waveforms, "gone"], found)
+    first, second = [record.message for record in caplog.records]
+    assert first.startswith("metric 'level' failed on 2 of 5 utterances and leaves them out; first: short: ")
+    assert second.startswith("metric 'mel_distance' failed on 1 of 5 utterances")
+
+
+def test_a_metric_that_always_fails_is_no_number_and_names_the_first_failures() -> None:
+    metrics = {"level": Level(MelDistanceConfig())}
+    ids = [str(number) for number in range(MOST_NAMED + 5)]
+    found = [measure(metrics, torch.ones(1), torch.ones(1), sample_rate_hz=16000) for _ in ids]
+    document = score_documents(metrics, ids, found)["level"]
+    assert math.isnan(document["mean"])
+    assert (document["count"], document["failed"]) == (0, MOST_NAMED + 5)
+    assert [failure["id"] for failure in document["failures"]] == ids[:MOST_NAMED]
 
 
 def test_stoi_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

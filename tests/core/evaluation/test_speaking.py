@@ -117,6 +117,30 @@ def test_chunks_ahead_are_compared_with_the_recording(split: Split, speech_lm: S
     assert scores["metrics"]["mel_distance"]["mean"] > 0
 
 
+def test_a_recording_shorter_than_a_chunk_fails_alone(speech_lm: SpeechLM, tmp_path: Path) -> None:
+    for name, samples in {"a": 16_000, "blip": 1, "b": 12_000}.items():
+        write_audio(tmp_path / "audio" / "valid" / f"{name}.wav", torch.rand(samples) - 0.5, 16_000)
+    recipe = Recipe.from_dict({"name": "a", "data": {"corpus": "folder", "path": str(tmp_path / "audio")}})
+    assert recipe.data is not None
+    split = open_split(recipe.data, "valid", cache_dir=tmp_path / "cache")
+    said = score_continuations(
+        speech_lm, split, {"loudness": Loudness()}, count=3, prompt_seconds=0.4, seconds=0.4, seed=0
+    )
+    ahead = score_chunks_ahead(
+        speech_lm, split, {"mel_distance": MelDistance(MelDistanceConfig())}, count=3, seed=0
+    )
+    assert said["times_real_time"] > 0
+    for score in (
+        said["metrics"]["loudness"],
+        said["metrics"]["loudness_peak"],
+        ahead["metrics"]["mel_distance"],
+    ):
+        assert (score["count"], score["failed"]) == (2, 1)
+        (failure,) = score["failures"]
+        assert failure["id"] == "valid/blip.wav"
+        assert "at least one chunk (80 ms) long" in failure["reason"]
+
+
 def test_samplers_that_look_far_back_are_refused(speech_lm: SpeechLM) -> None:
     sampler = {"name": "repetition_penalty", "window_tokens": 50}
     if "repetition_penalty" not in load_registry().names("sampler"):

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from wavslm_core.data.audio import write_audio
+from wavslm_core.data.corpora import Split
 from wavslm_core.data.token_store import TokenStore
 from wavslm_core.errors import DataError
 from wavslm_core.evaluation.language_scores import language_scores
@@ -17,8 +21,10 @@ from wavslm_core.evaluation.likelihood import token_bits
 from wavslm_core.evaluation.reconstruction import score_reconstruction
 from wavslm_core.interruption import Interrupted
 from wavslm_core.plugins import load_registry
+from wavslm_core.recipe import Recipe
 from wavslm_core.run_context import StageContext
 from wavslm_core.stages.evaluate import Evaluate, EvaluateConfig
+from wavslm_core.stages.report import Report, ReportConfig
 
 
 def evaluated(context: StageContext, **options: Any) -> dict[str, Any]:
@@ -55,7 +61,36 @@ def test_batching_changes_no_score(codec_only: StageContext) -> None:
     together = score_reconstruction(codec, split, indices, metrics, batch_seconds=60)
     alone = score_reconstruction(codec, split, indices, metrics, batch_seconds=0.001)
     for name in metrics:
-        np.testing.assert_allclose(together[name], alone[name], rtol=1e-4)
+        pairs = [[found.values[name] for found in scores] for scores in (together, alone)]
+        np.testing.assert_allclose(*pairs, rtol=1e-4)
+
+
+def test_a_recording_that_metrics_cannot_judge_costs_no_other(
+    codec_only: StageContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shorter than a frame of STOI, a single sample, and one whose file goes while others are read."""
+    pytest.importorskip("pystoi")
+    corpus = tmp_path / "audio" / "valid"
+    for name, samples in {"a": 16000, "b": 20000, "blip": 400, "click": 1, "gone": 16000}.items():
+        write_audio(corpus / f"{name}.wav", torch.rand(samples) - 0.5, 16000)
+    data = {"corpus": "folder", "path": str(corpus.parent)}
+    document = {**codec_only.recipe.to_dict(), "data": data}
+    context = replace(codec_only, recipe=Recipe.from_dict(document).resolve())
+    load = Split.load
+
+    def load_all_but_one(split: Split, index: int, **options: Any) -> torch.Tensor:
+        (corpus / "gone.wav").unlink(missing_ok=True)
+        return load(split, index, **options)
+
+    monkeypatch.setattr(Split, "load", load_all_but_one)
+    metrics = evaluated(context)["codec"]["metrics"]
+    assert (metrics["stoi"]["count"], metrics["stoi"]["failed"]) == (2, 1)
+    assert (metrics["mel_distance"]["count"], metrics["mel_distance"]["failed"]) == (4, 1)
+    (failure,) = metrics["stoi"]["failures"]
+    assert failure["id"] == "valid/gone.wav"
+    Report(ReportConfig()).run(context)
+    text = (context.run_dir / "report.html").read_text(encoding="utf-8")
+    assert "STOI failed on 1: valid/gone.wav (" in text
 
 
 def test_language_model(with_model: StageContext) -> None:

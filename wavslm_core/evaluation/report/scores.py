@@ -18,6 +18,7 @@ from wavslm_core.evaluation.report.html import (
 from wavslm_core.evaluation.report.run_files import RunFiles
 
 _MOST_PLACES = 8
+_MOST_NAMED = 5
 
 
 def headline(files: RunFiles) -> str:
@@ -97,9 +98,11 @@ def _speaking(evaluation: dict[str, Any]) -> str:
     said, ahead = evaluation.get("continuations"), evaluation.get("chunk_ahead")
     pieces = []
     if said:
+        speed = said["times_real_time"]
+        made = "" if speed is None else f", made at {speed:.1f} × real time"
         caption = (
             f"Continuations: {said['count']} prompts of {said['prompt_seconds']:g} s, {said['seconds']:g} s "
-            f"of new speech each, made at {said['times_real_time']:.1f} × real time"
+            f"of new speech each{made}"
         )
         pieces.append(_scores(said, caption) or paragraph(caption))
     if ahead:
@@ -113,7 +116,22 @@ def _scores(block: dict[str, Any], caption: str) -> str:
         [score["title"], number(score["mean"]), _interval(score["interval"]), f"{score['better']} is better"]
         for score in block["metrics"].values()
     ]
-    return table(["", "mean", "95%", ""], rows, caption=caption)
+    return table(["", "mean", "95%", ""], rows, caption=caption) + _failed(block["metrics"])
+
+
+def _failed(scores: dict[str, Any]) -> str:
+    """Return a line for each score that leaves utterances out because its metric failed on them."""
+    lines = []
+    for score in scores.values():
+        # Runs of older versions do not tell.
+        named = [
+            f"{failure['id']} ({failure['reason']})" for failure in score.get("failures", [])[:_MOST_NAMED]
+        ]
+        if named:
+            more = score["failed"] - len(named)
+            named += [f"and {more} more"] if more else []
+            lines.append(f"{score['title']} failed on {number(score['failed'])}: {', '.join(named)}.")
+    return "".join(paragraph(line, quiet=True) for line in lines)
 
 
 def _reconstruction(codec: dict[str, Any], split: str) -> str:
@@ -130,8 +148,12 @@ def _reconstruction(codec: dict[str, Any], split: str) -> str:
         f"Reconstruction: {codec['utterances']} utterances of '{split}', {codec['seconds']:.0f} s, "
         f"compared at {codec['sample_rate_out_hz']} Hz; 95% intervals over utterances"
     )
-    return table(["", "mean", "95%", "", "utterances"], rows, caption=caption) + details(
-        "Reconstruction by speaker", table(["speaker", "metric", "mean", "utterances"], sorted(speakers))
+    return (
+        table(["", "mean", "95%", "", "utterances"], rows, caption=caption)
+        + _failed(codec["metrics"])
+        + details(
+            "Reconstruction by speaker", table(["speaker", "metric", "mean", "utterances"], sorted(speakers))
+        )
     )
 
 
