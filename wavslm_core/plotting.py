@@ -1,26 +1,53 @@
 """Pictures of sound and of training: spectrograms, curves, code frequencies.
 
 Figures are built without pyplot, so nothing global changes and threads do not meet. matplotlib is imported
-inside: `import wavslm_core.plotting` stays light. `ink` is the colour of axes and text.
+inside: `import wavslm_core.plotting` stays light. `ink` is the colour of axes and text. Names come from
+recipes, plugins and files, so each passes `plain` on its way into a figure.
+
+What wants a picture hands over how to draw it (`Draw`) and goes on without when that fails: see `rendered`.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+
+from wavslm_core.errors import summary
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
+logger = logging.getLogger(__name__)
+
+Draw = Callable[[], "Figure"]
+Rendered = TypeVar("Rendered")
 Curve = tuple[Sequence[float], Sequence[float]]
 COLOURS = ("#2f7ed8", "#e07b39", "#3a9d5d", "#b04a8f", "#8a7a2f", "#5a6acf")
 """Told apart on white and on black, and by people who confuse red and green."""
 _DYNAMIC_RANGE_DB = 80.0
 _SMALLEST_POWER = 1e-12
+
+
+def plain(text: str) -> str:
+    """Return text that matplotlib shows as it stands: two dollars would make it read a formula."""
+    return text.replace("$", r"\$")
+
+
+def rendered(draw: Draw, render: Callable[[Figure], Rendered], *, what: str) -> Rendered | None:
+    """Return what `render` makes of a figure, or None after a warning that names `what` was not drawn.
+
+    A picture is never worth the work that it is of.
+    """
+    try:
+        return render(draw())
+    except Exception as error:
+        logger.warning("not drawn: %s: %s", what, summary(error))
+        return None
 
 
 def spectrogram_figure(
@@ -44,7 +71,7 @@ def spectrogram_figure(
     for axis, (title, (waveform_S, rate_hz)) in zip(axes, waveforms.items(), strict=True):
         mark_s = boundary_s.get(title) if isinstance(boundary_s, Mapping) else boundary_s
         image = _draw_spectrogram(axis, waveform_S, rate_hz, mark_s=mark_s, ink=ink)
-        axis.set_title(title, fontsize=10, loc="left", color=ink)
+        axis.set_title(plain(title), fontsize=10, loc="left", color=ink)
         axis.set_xlim(0.0, longest_s)
     if image is not None:
         axes[-1].set_xlabel("time (s)", color=ink)
@@ -94,7 +121,8 @@ def curve_figure(
 
     figure = Figure(figsize=(width_in, 0.55 * width_in), layout="constrained")
     axis = figure.subplots()
-    for place, (label, (x, y)) in enumerate(curves.items()):
+    for place, (name, (x, y)) in enumerate(curves.items()):
+        label = plain(name)
         colour = COLOURS[place % len(COLOURS)]
         x_N, y_N = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
         if x_N.size > 60:
@@ -103,16 +131,17 @@ def curve_figure(
         else:
             marker = "o" if x_N.size <= 30 else None
             axis.plot(x_N, y_N, color=colour, linewidth=1.8, marker=marker, markersize=3.5, label=label)
-    for place, (label, y_mark) in enumerate((marks or {}).items()):
+    for place, (name, y_mark) in enumerate((marks or {}).items()):
+        label = plain(name)
         colour = COLOURS[(len(curves) + place) % len(COLOURS)]
         axis.axhline(y_mark, color=colour, linestyle=("--", "-.", ":")[place % 3], linewidth=1.2, label=label)
     if log_x:
         axis.set_xscale("log")
     if log_y:
         axis.set_yscale("log")
-    axis.set_title(title, fontsize=11, loc="left", color=ink)
-    axis.set_xlabel(x_label, color=ink)
-    axis.set_ylabel(y_label, color=ink)
+    axis.set_title(plain(title), fontsize=11, loc="left", color=ink)
+    axis.set_xlabel(plain(x_label), color=ink)
+    axis.set_ylabel(plain(y_label), color=ink)
     axis.grid(True, color=ink, alpha=0.15, linewidth=0.6)
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
@@ -156,13 +185,13 @@ def histogram_figure(
         widths_N = np.diff(edges)
         colour = COLOURS[place % len(COLOURS)]
         axis.bar(np.asarray(edges)[:-1], heights, width=widths_N, align="edge", color=colour, linewidth=0)
-        axis.set_title(title, fontsize=10, loc="left", color=ink)
-        axis.set_ylabel(y_label, color=ink)
+        axis.set_title(plain(title), fontsize=10, loc="left", color=ink)
+        axis.set_ylabel(plain(y_label), color=ink)
         for side in ("top", "right"):
             axis.spines[side].set_visible(False)
         _tint(axis, ink)
     if len(axes):
-        axes[-1].set_xlabel(x_label, color=ink)
+        axes[-1].set_xlabel(plain(x_label), color=ink)
     return figure
 
 

@@ -15,7 +15,9 @@ from matplotlib.image import imread
 from wavslm_core.plotting import (
     codebook_figure,
     curve_figure,
+    histogram_figure,
     png_bytes,
+    rendered,
     spectrogram_card,
     spectrogram_figure,
     svg_text,
@@ -81,6 +83,32 @@ def test_codebook_curve_leaves_out_unused_codes() -> None:
     figure = codebook_figure([(1, 0.5), (2, 0.5), (64, 0.0)], vocab_size=64)
     assert np.asarray(figure.axes[0].lines[0].get_xdata()).tolist() == [1, 2]
     assert np.asarray(figure.axes[0].lines[1].get_ydata())[0] == 1 / 64
+
+
+@pytest.mark.parametrize("name", ["cost in $ or $", "$x_{$", "one $", r"\$ and $", "$$", "a$b^c$d"])
+def test_names_with_dollars_are_shown_as_they_are(name: str) -> None:
+    curves = {name: ([0, 1], [1.0, 2.0]), "other": ([0, 1], [2.0, 1.0])}
+    curve = svg_text(curve_figure(curves, title=name, x_label=name, y_label=name, marks={name + "!": 1.5}))
+    assert curve.count(f">{name}</text>") == 4
+    assert f">{name}!</text>" in curve
+    histogram = svg_text(histogram_figure({name: ([0, 1], [2])}, x_label=name, y_label=name))
+    assert histogram.count(f">{name}</text>") == 3
+    assert f">{name}</text>" in svg_text(spectrogram_figure({name: (torch.rand(400), 16000)}))
+
+
+def test_orders_of_magnitude_are_still_set_as_formulas() -> None:
+    figure = curve_figure({"a": ([1, 10, 100], [1, 2, 3])}, log_x=True)
+    # Base and exponent are set apart.
+    assert "<tspan" in svg_text(figure)
+
+
+def test_what_cannot_be_drawn_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    assert rendered(lambda: curve_figure({"a": ([0], [1.0])}), svg_text, what="a curve") is not None
+    assert caplog.text == ""
+    mismatched = {"a": ([0, 1], [1.0])}
+    assert rendered(lambda: curve_figure(mismatched), svg_text, what="loss over steps") is None
+    (record,) = caplog.records
+    assert record.message.startswith("not drawn: loss over steps: ValueError: ")
 
 
 def test_svg_is_text_that_stands_alone() -> None:

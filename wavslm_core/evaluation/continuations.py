@@ -18,7 +18,7 @@ from wavslm_core.dividing import divide
 from wavslm_core.errors import AudioError
 from wavslm_core.evaluation.reconstruction import reconstruct
 from wavslm_core.interfaces import Sampler
-from wavslm_core.plotting import png_bytes, spectrogram_figure
+from wavslm_core.plotting import png_bytes, rendered, spectrogram_figure
 from wavslm_core.processes import ALONE, Processes
 from wavslm_core.speech_lm import SamplerLike, SpeechLM
 
@@ -116,11 +116,16 @@ def write_sample(
     def fill(temporary: Path) -> None:
         for name, waveform_S in {**audio, **spoken}.items():
             write_audio(temporary / f"{name}.wav", waveform_S, rate_hz)
-        figure = spectrogram_figure(
-            {readable(name): (waveform_S, rate_hz) for name, waveform_S in shown.items()},
-            boundary_s={readable(name): continuations.prompt_seconds for name in spoken},
+        png = rendered(
+            lambda: spectrogram_figure(
+                {readable(name): (waveform_S, rate_hz) for name, waveform_S in shown.items()},
+                boundary_s={readable(name): continuations.prompt_seconds for name in spoken},
+            ),
+            png_bytes,
+            what=f"spectrograms of {folder.name}",
         )
-        (temporary / "spectrograms.png").write_bytes(png_bytes(figure))
+        if png is not None:
+            (temporary / "spectrograms.png").write_bytes(png)
         write_json(temporary / SAMPLE_FILE, document)
 
     write_folder(folder, fill, replaces=("*.wav", "spectrograms.png", SAMPLE_FILE))

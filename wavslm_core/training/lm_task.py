@@ -168,8 +168,8 @@ class LanguageModelTask(Task):
         rate = codec.sample_rate_out
         for name, waveform_S in shown.items():
             tracker.audio(name, waveform_S, rate, step)
-        figure = spectrogram_figure({name: (waveform_S.cpu(), rate) for name, waveform_S in shown.items()})
-        tracker.figure("spectrograms", figure, step)
+        heard = {name: (waveform_S.cpu(), rate) for name, waveform_S in shown.items()}
+        tracker.figure("spectrograms", lambda: spectrogram_figure(heard), step)
 
     def _padded(self, rows: Sequence[IntArray]) -> tuple[Tensor, Tensor]:
         """Return tokens (B,T) padded with zeros, and lengths (B,), on the model's device."""

@@ -305,10 +305,12 @@ class _Fit:
 
     def show(self, tracker: Tracker) -> None:
         with self.not_training("show"):
-            self.parallel.evaluate(
-                lambda: self.task.show(tracker, self.state.step) if tracker.writes else None
-            )
+            self.parallel.evaluate(lambda: self.show_in(tracker) if tracker.writes else None)
         self.state.shown_step = self.state.step
+
+    def show_in(self, tracker: Tracker) -> None:
+        with tracker.showing("all of its audio and pictures"):
+            self.task.show(tracker, self.state.step)
 
     @contextmanager
     def not_training(self, purpose: str) -> Iterator[None]:

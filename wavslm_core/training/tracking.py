@@ -1,17 +1,20 @@
 """Where numbers, pictures and audio go: `metrics.jsonl` for programs, TensorBoard for people.
 
-Both are cut back when a stage resumes, so that no step stands in them twice.
+Both are cut back when a stage resumes, so that no step stands in them twice. The file is the record of a run:
+a stage ends when it cannot be written. What is only shown never ends one.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import secrets
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -21,11 +24,14 @@ import torch
 from torch import Tensor
 
 from wavslm_core.data.atomic import open_in_place, refusal
-from wavslm_core.errors import DataError, WavslmError
+from wavslm_core.errors import DataError, WavslmError, summary
+from wavslm_core.interruption import Interrupted
 from wavslm_core.metrics_file import METRICS_FILE, cut_metrics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+logger = logging.getLogger(__name__)
 
 EVENT_FILES = "events.out.tfevents.*"
 LONGEST_WAIT_S = 5.0
@@ -37,34 +43,50 @@ class Tracker:
 
     `start_step`: what was written after that step by an earlier, killed process is dropped. Unless that step
     is `evaluated`, so is what was written at it by validation and pictures, which come again.
-    Raises (everywhere): WavslmError when the disk is full or the folder is not writable.
+    Raises (everywhere): WavslmError when `metrics.jsonl` cannot be written. What TensorBoard does not take is
+    warned about, once for each thing.
     """
 
     writes = True
     """Whether anything comes of what it is told."""
 
     def __init__(self, run_dir: Path, stage: str, *, start_step: int = 0, evaluated: bool = True) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
         self.stage = stage
         self.metrics_path = run_dir / METRICS_FILE
+        self._warned: set[str] = set()
+        self._writer: Any = None
         _leave_errors_of_the_writer_to_us()
         with self._writing():
             run_dir.mkdir(parents=True, exist_ok=True)
             kept = cut_metrics(self.metrics_path, stage=stage, step=start_step, evaluated=evaluated)
             descriptor = open_in_place(self.metrics_path, os.O_WRONLY | os.O_APPEND)
             self._metrics = os.fdopen(descriptor, "a", encoding="utf-8")
+        with self.showing("anything in TensorBoard"):
+            from torch.utils.tensorboard import SummaryWriter
+
             folder = run_dir / "tensorboard" / stage
             _wait_for_a_later_name(folder)
             # A name that nobody could foresee and put something else in the place of.
             suffix = f".{secrets.token_hex(4)}"
-            self._writer: Any = SummaryWriter(
+            self._writer = SummaryWriter(
                 str(folder), purge_step=start_step + evaluated, filename_suffix=suffix
             )
-            if not evaluated:
-                # TensorBoard purges whole steps: what was right of this one is written again.
-                for line in kept:
-                    self._write_events(line)
+        if not evaluated:
+            # TensorBoard purges whole steps: what was right of this one is written again.
+            for line in kept:
+                self._write_events(line)
+
+    @contextmanager
+    def showing(self, what: str) -> Iterator[None]:
+        """Let nothing that goes wrong in showing `what` end the stage; say once what is not shown and why."""
+        try:
+            yield
+        except Interrupted:
+            raise
+        except Exception as error:
+            if what not in self._warned:
+                self._warned.add(what)
+                logger.warning("%s does not show %s: %s", self.stage, what, summary(error))
 
     def scalars(self, split: str, step: int, values: Mapping[str, float | Tensor]) -> None:
         """Write one line of `metrics.jsonl` and one TensorBoard point per value.
@@ -82,40 +104,48 @@ class Tracker:
         with self._writing():
             self._metrics.write(json.dumps(line) + "\n")
             self._metrics.flush()
-            self._write_events(line)
+        self._write_events(line)
 
     def _write_events(self, line: Mapping[str, Any]) -> None:
         """Write a line of `metrics.jsonl` to TensorBoard."""
-        for name, value in line.items():
-            if name not in _ABOUT_THE_LINE:
-                number = math.nan if value is None else value
-                self._writer.add_scalar(f"{line['split']}/{name}", number, line["step"], line["time"])
+        with self.showing("numbers in TensorBoard"):
+            for name, value in line.items():
+                if self._writer is not None and name not in _ABOUT_THE_LINE:
+                    number = math.nan if value is None else value
+                    self._writer.add_scalar(f"{line['split']}/{name}", number, line["step"], line["time"])
 
     def audio(self, tag: str, waveform_S: Tensor, sample_rate_hz: int, step: int) -> None:
         """Write a waveform (S,) in [-1, 1]."""
-        waveform = waveform_S.detach().float().cpu().clamp(-1, 1)
-        with self._writing():
-            self._writer.add_audio(tag, waveform[None], step, sample_rate=sample_rate_hz)
+        with self.showing(f"the audio '{tag}'"):
+            waveform_S = waveform_S.detach().float().cpu().clamp(-1, 1)
+            # TensorBoard takes a single sample for a number.
+            waveform_S = torch.nn.functional.pad(waveform_S, (0, max(0, 2 - waveform_S.numel())))
+            if self._writer is not None:
+                self._writer.add_audio(tag, waveform_S[None], step, sample_rate=sample_rate_hz)
 
-    def figure(self, tag: str, figure: Figure, step: int) -> None:
-        """Write a matplotlib figure, drawn without pyplot and its global list of figures."""
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
+    def figure(self, tag: str, draw: Callable[[], Figure], step: int) -> None:
+        """Write the matplotlib figure that `draw` returns, made without pyplot and its list of figures."""
+        with self.showing(f"the picture '{tag}'"):
+            from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-        pixels = np.asarray(canvas.buffer_rgba())[..., :3]
-        with self._writing():
-            self._writer.add_image(tag, torch.from_numpy(pixels.copy()), step, dataformats="HWC")
+            canvas = FigureCanvasAgg(draw())
+            canvas.draw()
+            pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+            if self._writer is not None:
+                self._writer.add_image(tag, torch.from_numpy(pixels.copy()), step, dataformats="HWC")
 
     def flush(self) -> None:
         """Hand everything to the system, so that a kill from now on loses nothing."""
-        with self._writing():
-            self._writer.flush()
+        with self.showing("numbers in TensorBoard"):
+            if self._writer is not None:
+                self._writer.flush()
 
     def close(self) -> None:
         with self._writing():
             self._metrics.close()
-            self._writer.close()
+        with self.showing("numbers in TensorBoard"):
+            if self._writer is not None:
+                self._writer.close()
 
     def __enter__(self) -> Self:
         return self
@@ -152,7 +182,7 @@ class SilentTracker(Tracker):
     def audio(self, tag: str, waveform_S: Tensor, sample_rate_hz: int, step: int) -> None:
         return None
 
-    def figure(self, tag: str, figure: Figure, step: int) -> None:
+    def figure(self, tag: str, draw: Callable[[], Figure], step: int) -> None:
         return None
 
     def flush(self) -> None:
@@ -177,7 +207,7 @@ def _wait_for_a_later_name(folder: Path) -> None:
 def _leave_errors_of_the_writer_to_us() -> None:
     """Keep the thread that writes TensorBoard events from printing its traceback when the disk is full.
 
-    The same error comes up again in the next call that writes, where `_Writing` makes one line of it.
+    The same error comes up again in the next call that writes, where `Tracker.showing` makes one line of it.
     """
     previous = threading.excepthook
     if getattr(previous, "spares_event_writers", False):
@@ -211,7 +241,7 @@ class _Writing:
         cause = error.__cause__ if isinstance(error, DataError) else error
         if isinstance(cause, OSError):
             raise WavslmError(
-                f"metrics and TensorBoard events cannot be written to {self.folder}: "
+                f"the metrics of this run cannot be written to {self.folder}: "
                 f"{refusal(Path(cause.filename or self.folder), cause)}; checkpoints are kept, and the same "
                 "command goes on from there"
             ) from error

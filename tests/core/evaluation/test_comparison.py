@@ -17,9 +17,11 @@ from wavslm_core.evaluation.report.comparison import (
     comparison_document,
     comparison_markdown,
     comparison_page,
+    write_comparison,
 )
 from wavslm_core.evaluation.report.comparison_figures import comparison_figures
 from wavslm_core.recipe.sweep_config import Column
+from wavslm_core.recipe.sweep_metric import Metric
 
 
 def test_t_quantiles_against_scipy() -> None:
@@ -132,13 +134,41 @@ def over_numbers(tmp_path: Path) -> Comparison:
     return compare(runs, ())
 
 
+def test_a_sweep_is_written_whatever_its_names_and_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    runs = []
+    for place, price in enumerate(("$a", "b_{$")):
+        folder = a_run(tmp_path / str(place), bits=5.0 + place, stoi=0.5)
+        runs.append(Result(price, {"the $ or $": price}, None, folder, "finished", value=5.0 + place))
+    written: dict[str, Any] = {"title": "prices", "subtitle": "", "recipe": ""}
+    comparison = compare(runs, (), Metric(path="evaluate.language_model.bits_per_token"))
+    write_comparison(tmp_path / "out", comparison, **written)
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert page.count(">b_{$</text>") == page.count(">$a</text>") == 2
+    assert caplog.text == ""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no pencil")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", fail)
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_scalar", fail)
+    write_comparison(tmp_path / "out", comparison, **written)
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "Not drawn, see the log: bits per token: $a 5, b_{$ 6" in page
+    assert not list((tmp_path / "out").glob("*.png"))
+    assert "the sweep is not shown in TensorBoard: RuntimeError: no pencil" in caplog.text
+
+
 def test_numbers_are_drawn_as_lines_and_names_as_points(tmp_path: Path) -> None:
-    ((said, lines),) = comparison_figures(over_numbers(tmp_path / "lines"))
+    ((said, draw),) = comparison_figures(over_numbers(tmp_path / "lines"))
+    lines = draw()
     assert said.startswith("bits per token: x, 1 5, x, 4 6")
     plot: Any = lines.axes[0]
     assert plot.get_xlabel() == "chunk_tokens"
     assert plot.get_xscale() == "log"
     drawn = [container.lines[0].get_xydata().tolist() for container in plot.containers]
     assert drawn == [[[1, 5], [4, 6], [16, 7]], [[1, 8], [4, 9], [16, 10]]]
-    ((_, points),) = comparison_figures(compare(four_runs(tmp_path / "points"), ()))
+    ((_, draw),) = comparison_figures(compare(four_runs(tmp_path / "points"), ()))
+    points = draw()
     assert [label.get_text() for label in points.axes[0].get_yticklabels()] == ["a", "b"]

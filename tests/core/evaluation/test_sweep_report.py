@@ -50,7 +50,8 @@ def points(figure: Any) -> list[tuple[float, float, bool]]:
 
 
 def test_a_picture_over_each_axis(tmp_path: Path) -> None:
-    (said, by_head), (_, by_rate) = axis_figures(six_trials(tmp_path))
+    (said, draw_by_head), (_, draw_by_rate) = axis_figures(six_trials(tmp_path))
+    by_head, by_rate = draw_by_head(), draw_by_rate()
     assert said.startswith("valid.loss over head.name: next_chunk 5, next_chunk 4.9, next_chunk 4.8, bitwise")
     assert points(by_rate) == [
         (1e-4, 5.0, True), (1e-3, 4.9, True), (1e-2, 4.8, False), (1e-4, 4.7, True), (1e-3, 4.6, True),

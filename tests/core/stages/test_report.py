@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from wavslm_core.data.audio import write_audio
 from wavslm_core.recipe import Recipe
 from wavslm_core.run_context import StageContext
 from wavslm_core.stages.evaluate import Evaluate, EvaluateConfig
@@ -162,6 +164,31 @@ def test_codec_alone(codec_only: StageContext) -> None:
 
 def test_empty_run(codec_only: StageContext) -> None:
     assert Outline(report(codec_only)).headings == ["How it was made"]
+
+
+def test_names_with_dollars_are_drawn_and_what_cannot_be_is_said(
+    codec_only: StageContext, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = [
+        {"stage": "train_codec", "step": step, "time": 0.0, "split": "train", "loss": 1.0, "a$b_{$": 2.0}
+        for step in (1, 2)
+    ]
+    (codec_only.run_dir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    sample = codec_only.run_dir / "samples" / "00_a"
+    for name in ("original", "continuation_0"):
+        write_audio(sample / f"{name}.wav", torch.rand(1600) - 0.5, 16000)
+    (sample / "original.wav").write_bytes(b"RIFF, and no more")
+    document = {"id": "a", "sample_rate_hz": 16000, "prompt_seconds": 0.05}
+    document["files"] = ["original.wav", "continuation_0.wav"]
+    (sample / "sample.json").write_text(json.dumps(document))
+    (codec_only.run_dir / "results").mkdir()
+    (codec_only.run_dir / "results" / "generate.json").write_text('{"samples": [{"folder": "00_a"}]}')
+    text = report(codec_only)
+    check_self_contained(text)
+    assert "a$b {$</text>" in text
+    assert "Not drawn, see the log: Spectrogram: original of a" in text
+    assert "not drawn: Spectrogram: original of a: AudioError: " in caplog.text
+    assert len(Outline(text).all("img")) == 1
 
 
 def test_what_comes_from_a_run_is_escaped(with_model: StageContext) -> None:

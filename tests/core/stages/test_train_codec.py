@@ -14,10 +14,11 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from wavslm_core.codec import Codec
-from wavslm_core.data.audio import resample
+from wavslm_core.data.audio import resample, write_audio
 from wavslm_core.data.batches import Batching
 from wavslm_core.data.corpora import Split
 from wavslm_core.errors import AudioError, PluginError, RecipeError
+from wavslm_core.evaluation.mel_distance import MelDistance
 from wavslm_core.interfaces import QuantizerOutput
 from wavslm_core.interruption import Interrupted
 from wavslm_core.metrics_file import read_metrics
@@ -73,6 +74,33 @@ def test_a_codec_of_any_parts_learns(context: StageContext) -> None:
     lines = read_metrics(context.run_dir / "metrics.jsonl")
     assert {line["split"] for line in lines} == {"train", "valid"}
     assert {"spectral", "feature", "commitment", "codes_in_batch"} <= set(lines[0])
+
+
+def test_validation_recordings_of_a_sample_end_nothing(
+    context: StageContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for split, name, samples in (
+        ("train", "a", 16000),
+        ("valid", "0", 1),
+        ("valid", "1", 300),
+        ("valid", "2", 9000),
+    ):
+        write_audio(tmp_path / "audio" / split / f"{name}.wav", torch.rand(samples) - 0.5, 16000)
+    document = {**context.recipe.to_dict(), "data": {"corpus": "folder", "path": str(tmp_path / "audio")}}
+    context = replace(context, recipe=Recipe.from_dict(document).resolve())
+    compute = MelDistance.compute
+
+    def picky(metric: MelDistance, reference_S: Tensor, estimate_S: Tensor, *, sample_rate_hz: int) -> float:
+        if len(reference_S) < 500:
+            raise IndexError("index -1 is out of bounds")
+        return compute(metric, reference_S, estimate_S, sample_rate_hz=sample_rate_hz)
+
+    monkeypatch.setattr(MelDistance, "compute", picky)
+    results = train(context, steps=2, continuous_steps=0, show_every=1)
+    assert results["valid"]["mel_distance"] > 0
+    assert results["valid"]["mel_distance_failed"] == 2
+    assert "metric 'mel_distance' failed on 2 of 3 utterances" in caplog.text
+    assert "does not show" not in caplog.text
 
 
 def test_the_codec_that_was_validated_is_the_one_that_is_saved(context: StageContext) -> None:

@@ -32,7 +32,7 @@ def test_writes_scalars_audio_and_figures(tmp_path: Path) -> None:
         tracker.scalars("train", 10, {"loss": torch.tensor(2.5), "lr": 1e-4})
         tracker.scalars("valid", 10, {"loss": math.nan})
         tracker.audio("speech", torch.linspace(-2, 2, 1600), 16000, 10)
-        tracker.figure("spectrogram", figure, 10)
+        tracker.figure("spectrogram", lambda: figure, 10)
     first, second = (json.loads(line) for line in (tmp_path / METRICS_FILE).read_text().splitlines())
     assert {key: first[key] for key in ("stage", "step", "split", "loss", "lr")} == {
         "stage": "train_lm",
@@ -47,6 +47,44 @@ def test_writes_scalars_audio_and_figures(tmp_path: Path) -> None:
     assert found.Audio("speech")[0].sample_rate == 16000
     image = found.Images("spectrogram")[0]
     assert (image.width, image.height) == (200, 100)
+
+
+def test_a_single_sample_of_audio_is_logged(tmp_path: Path) -> None:
+    with Tracker(tmp_path, "train_codec") as tracker:
+        tracker.audio("speech", torch.ones(1), 16000, 1)
+    assert events(tmp_path, "train_codec").Audio("speech")[0].length_frames == 2
+
+
+def test_what_cannot_be_shown_is_named_once_and_ends_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def draw() -> Figure:
+        raise ValueError("Unknown symbol")
+
+    with Tracker(tmp_path, "train_codec") as tracker:
+        for step in (1, 2):
+            tracker.figure("spectrograms", draw, step)
+            tracker.audio("speech", torch.ones(2, 2, 2), 16000, step)
+            tracker.scalars("train", step, {"loss": 1.0})
+    assert [record.message.partition(":")[0] for record in caplog.records] == [
+        "train_codec does not show the picture 'spectrograms'",
+        "train_codec does not show the audio 'speech'",
+    ]
+    assert "ValueError: Unknown symbol" in caplog.text
+    assert [event.step for event in events(tmp_path, "train_codec").Scalars("train/loss")] == [1, 2]
+
+
+def test_without_tensorboard_the_numbers_are_still_recorded(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "tensorboard").write_text("a file where a folder should be")
+    with Tracker(tmp_path, "train_lm") as tracker:
+        tracker.scalars("train", 1, {"loss": 2.0})
+        tracker.audio("speech", torch.zeros(160), 16000, 1)
+        tracker.flush()
+    assert [line["loss"] for line in read_metrics(tmp_path / METRICS_FILE)] == [2.0]
+    (record,) = caplog.records
+    assert record.message.startswith("train_lm does not show anything in TensorBoard: ")
 
 
 def test_event_files_sort_in_the_order_they_were_opened(tmp_path: Path) -> None:

@@ -48,6 +48,24 @@ def test_learns(tiny_job: ModuleType, tmp_path: Path) -> None:
     assert state.tokens == 150 * 8
 
 
+def test_a_picture_that_cannot_be_made_changes_no_weight_and_is_named_once(
+    tiny_job: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole, _ = tiny_job.train(tmp_path / "whole", steps=4, show_every=1)
+
+    def show(task: Any, tracker: Any, step: int) -> None:
+        raise RuntimeError(f"no voice at step {step}")
+
+    monkeypatch.setattr(tiny_job.TinyTask, "show", show)
+    mute, state = tiny_job.train(tmp_path / "mute", steps=4, show_every=1)
+    assert (state.step, state.shown_step) == (4, 4)
+    assert_bit_equal(weights(whole), weights(mute))
+    (record,) = caplog.records
+    assert record.message == (
+        "tiny does not show all of its audio and pictures: RuntimeError: no voice at step 1"
+    )
+
+
 def test_accumulation_equals_one_large_batch(tiny_job: ModuleType, tmp_path: Path) -> None:
     options = {"task_options": {"dropout": 0.0}, "precision": "fp32"}
     whole, _ = tiny_job.train(tmp_path / "1", accumulate=1, **options)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from wavslm_core.evaluation.comparison import Comparison
 from wavslm_core.evaluation.ranking import Result
-from wavslm_core.plotting import COLOURS
+from wavslm_core.plotting import COLOURS, Draw, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,8 +19,8 @@ LOG_FROM = 10.0
 """A range whose ends differ by this factor is shown by orders of magnitude."""
 
 
-def axis_figures(comparison: Comparison, *, ink: str = "black") -> list[tuple[str, Figure]]:
-    """Return (description, figure) of each axis that has more than one value among the trials with a number.
+def axis_figures(comparison: Comparison, *, ink: str = "black") -> list[tuple[str, Draw]]:
+    """Return (description, how to draw it) of each axis with more than one value among trials with a number.
 
     Filled dots are finished trials, the best one in another colour; hollow ones did not come to the end.
     """
@@ -27,7 +28,7 @@ def axis_figures(comparison: Comparison, *, ink: str = "black") -> list[tuple[st
     if metric is None:
         return []
     known = [result for result in comparison.results if result.value is not None]
-    figures = []
+    figures: list[tuple[str, Draw]] = []
     for axis in dict.fromkeys(key for result in known for key in result.settings):
         there = [result for result in known if axis in result.settings]
         if len({result.settings[axis] for result in there}) > 1:
@@ -35,7 +36,7 @@ def axis_figures(comparison: Comparison, *, ink: str = "black") -> list[tuple[st
             said = f"{metric.path} over {axis}: " + ", ".join(
                 f"{result.settings[axis]} {result.value:.4g}" for result in there
             )
-            figures.append((said, _figure(axis, there, best, comparison, ink)))
+            figures.append((said, partial(_figure, axis, there, best, comparison, ink)))
     return figures
 
 
@@ -61,8 +62,8 @@ def _figure(
         _name_axis(plot, names, places, results)
     goal = "lower" if comparison.metric is not None and comparison.metric.lower_is_better else "higher"
     title = "" if comparison.metric is None else comparison.metric.path
-    plot.set_title(f"{title} ({goal} is better)", fontsize=10, loc="left", color=ink)
-    plot.set_xlabel(axis, color=ink, fontsize=9)
+    plot.set_title(f"{plain(title)} ({goal} is better)", fontsize=10, loc="left", color=ink)
+    plot.set_xlabel(plain(axis), color=ink, fontsize=9)
     plot.grid(True, axis="both" if numbers else "y", color=ink, alpha=0.15, linewidth=0.6)
     plot.tick_params(colors=ink, labelsize=9)
     for side in ("top", "right"):
@@ -93,7 +94,7 @@ def _name_axis(plot: Any, names: Sequence[str], places: Sequence[float], results
         if finished:
             mean = sum(finished) / len(finished)
             plot.plot([place - 0.25, place + 0.25], [mean, mean], color=COLOURS[2], linewidth=2, zorder=2)
-    plot.set_xticks(range(len(names)), names)
+    plot.set_xticks(range(len(names)), [plain(name) for name in names])
     plot.set_xlim(-0.6, len(names) - 0.4)
     if max(map(len, names)) > 12:
         plot.tick_params(axis="x", labelrotation=20)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from wavslm_core.errors import summary
 from wavslm_core.evaluation.comparison import Comparison, Variant
 from wavslm_core.evaluation.estimates import Estimate, json_value
 from wavslm_core.evaluation.report.axis_figures import axis_figures
@@ -32,6 +34,8 @@ from wavslm_core.evaluation.report.ranking import (
     ranking_markdown,
     ranking_rows,
 )
+
+logger = logging.getLogger(__name__)
 
 
 def comparison_document(comparison: Comparison) -> dict[str, Any]:
@@ -66,7 +70,7 @@ def comparison_page(comparison: Comparison, *, title: str, subtitle: str, recipe
             section(
                 "Ranking",
                 table(ranking_header(comparison), ranking_rows(comparison), strong=[0]) if ranks else "",
-                group("drawings", [drawing(figure, description=said) for said, figure in over_axes]),
+                group("drawings", [drawing(draw, description=said) for said, draw in over_axes]),
             ),
             section(
                 "Comparison",
@@ -75,7 +79,7 @@ def comparison_page(comparison: Comparison, *, title: str, subtitle: str, recipe
             ),
             section(
                 "Pictures",
-                group("drawings", [drawing(figure, description=said) for said, figure in figures]),
+                group("drawings", [drawing(draw, description=said) for said, draw in figures]),
             ),
             _differences(comparison),
             section("Runs", table(["run", "state", "taken over", "error"], _runs(comparison))),
@@ -148,9 +152,12 @@ def _runs(comparison: Comparison) -> Sequence[Sequence[str]]:
 
 
 def write_comparison(folder: Path, comparison: Comparison, *, title: str, subtitle: str, recipe: str) -> None:
-    """Write `results.json`, `table.md`, `report.html`, pictures and `tensorboard/`. Raises: DataError."""
+    """Write `results.json`, `table.md`, `report.html`, pictures and `tensorboard/`.
+
+    What cannot be drawn, or shown in TensorBoard, is warned about. Raises: DataError.
+    """
     from wavslm_core.data.atomic import replacing, write_json
-    from wavslm_core.plotting import png_bytes
+    from wavslm_core.plotting import png_bytes, rendered
 
     write_json(folder / "results.json", comparison_document(comparison))
     html = comparison_page(comparison, title=title, subtitle=subtitle, recipe=recipe)
@@ -164,7 +171,15 @@ def write_comparison(folder: Path, comparison: Comparison, *, title: str, subtit
             if place.isdigit() and int(place) > len(drawn):
                 # Of an axis or a number that is no longer compared.
                 old.unlink(missing_ok=True)
-        for number, (_, figure) in enumerate(drawn, start=1):
-            with replacing(folder / f"{name}_{number}.png") as beside:
-                beside.write_bytes(png_bytes(figure))
-    write_hparams(folder / "tensorboard", comparison)
+        for number, (said, draw) in enumerate(drawn, start=1):
+            picture = folder / f"{name}_{number}.png"
+            png = rendered(draw, png_bytes, what=said)
+            if png is None:
+                picture.unlink(missing_ok=True)
+                continue
+            with replacing(picture) as beside:
+                beside.write_bytes(png)
+    try:
+        write_hparams(folder / "tensorboard", comparison)
+    except Exception as error:
+        logger.warning("the sweep is not shown in TensorBoard: %s", summary(error))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from wavslm_core.evaluation.comparison import Comparison, Heading, Variant
-from wavslm_core.plotting import COLOURS
+from wavslm_core.plotting import COLOURS, Draw, plain
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -15,10 +16,10 @@ FEWEST_NUMBERS = 3
 """Values of an axis from which on a line says more than points do."""
 
 
-def comparison_figures(comparison: Comparison, *, ink: str = "black") -> list[tuple[str, Figure]]:
-    """Return (description, figure) of each column that has more than one number."""
+def comparison_figures(comparison: Comparison, *, ink: str = "black") -> list[tuple[str, Draw]]:
+    """Return (description, how to draw it) of each column that has more than one number."""
     axis = _number_axis(comparison)
-    figures = []
+    figures: list[tuple[str, Draw]] = []
     for column in comparison.columns:
         variants = [variant for variant in comparison.variants if _is_known(variant, column)]
         if len(variants) < 2:
@@ -27,7 +28,7 @@ def comparison_figures(comparison: Comparison, *, ink: str = "black") -> list[tu
             f"{variant.name} {variant.cells[column.path].mean:.4g}" for variant in variants
         )
         draw = _lines if axis is not None else _points
-        figures.append((said, draw(column, variants, axis or "", ink)))
+        figures.append((said, partial(draw, column, variants, axis or "", ink)))
     return figures
 
 
@@ -57,7 +58,7 @@ def _points(column: Heading, variants: list[Variant], axis: str, ink: str) -> Fi
         if len(seeds) > 1:
             plot.plot(seeds, [row] * len(seeds), "o", color=colour, alpha=0.35, markersize=4)
         plot.errorbar(cell.mean, row, xerr=_error(cell.interval), fmt="o", color=colour, capsize=3)
-    plot.set_yticks(range(len(variants)), [variant.name for variant in variants])
+    plot.set_yticks(range(len(variants)), [plain(variant.name) for variant in variants])
     plot.set_ylim(len(variants) - 0.5, -0.5)
     return figure
 
@@ -80,14 +81,14 @@ def _lines(column: Heading, variants: list[Variant], axis: str, ink: str) -> Fig
             fmt="o-",
             color=COLOURS[place % len(COLOURS)],
             capsize=3,
-            label=label or None,
+            label=plain(label) or None,
         )
     values = sorted({float(variant.settings[axis]) for variant in variants})
     if values[0] > 0 and values[-1] / values[0] >= 4:
         plot.set_xscale("log", base=2)
         plot.minorticks_off()
     plot.set_xticks(values, [f"{value:g}" for value in values])
-    plot.set_xlabel(axis, color=ink)
+    plot.set_xlabel(plain(axis), color=ink)
     if len(lines) > 1:
         plot.legend(frameon=False, fontsize=9, labelcolor=ink)
     return figure
@@ -99,7 +100,7 @@ def _empty(column: Heading, *, height_in: float, ink: str) -> tuple[Figure, Any]
     figure = Figure(figsize=(6.0, height_in), layout="constrained")
     plot = figure.subplots()
     arrow = {"higher": " (higher is better)", "lower": " (lower is better)", None: ""}[column.better]
-    plot.set_title(column.title + arrow, fontsize=11, loc="left", color=ink)
+    plot.set_title(plain(column.title) + arrow, fontsize=11, loc="left", color=ink)
     plot.grid(True, color=ink, alpha=0.15, linewidth=0.6)
     plot.tick_params(colors=ink, labelsize=9)
     for side in ("top", "right"):

@@ -7,12 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from wavslm_core.plotting import png_bytes, svg_text
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from wavslm_core.plotting import Draw, png_bytes, rendered, svg_text
 
 INK = "#808080"
 """Readable on white and on black, for pictures that cannot follow the reader's colour scheme."""
@@ -126,10 +123,20 @@ def code(text: str) -> str:
     return f'<pre tabindex="0"><code>{escape(text)}</code></pre>'
 
 
-def drawing(figure: Figure, *, description: str) -> str:
-    """Return a figure drawn with `ink=drawing_ink()` as inline SVG in the colours of the page."""
-    svg = svg_text(figure).replace(_CURRENT_COLOUR, "currentColor")
+def drawing(draw: Draw, *, description: str) -> str:
+    """Return a figure drawn with `ink=drawing_ink()` as inline SVG in the colours of the page.
+
+    Where it cannot be drawn, say so in its place.
+    """
+    svg = rendered(draw, svg_text, what=description)
+    if svg is None:
+        return _not_drawn(description)
+    svg = svg.replace(_CURRENT_COLOUR, "currentColor")
     return f'<figure role="img" aria-label="{escape(description)}">{svg}</figure>'
+
+
+def _not_drawn(description: str) -> str:
+    return paragraph(f"Not drawn, see the log: {description}", quiet=True)
 
 
 def drawing_ink() -> str:
@@ -137,9 +144,12 @@ def drawing_ink() -> str:
     return _CURRENT_COLOUR
 
 
-def picture(figure: Figure, *, description: str) -> str:
-    """Return a figure drawn with `ink=INK` as an inlined PNG with a transparent ground."""
-    data = base64.b64encode(png_bytes(figure, dpi=100, transparent=True)).decode()
+def picture(draw: Draw, *, description: str) -> str:
+    """Return a figure drawn with `ink=INK` as an inlined PNG with a transparent ground; else say so."""
+    png = rendered(draw, lambda figure: png_bytes(figure, dpi=100, transparent=True), what=description)
+    if png is None:
+        return _not_drawn(description)
+    data = base64.b64encode(png).decode()
     return f'<img src="data:image/png;base64,{data}" alt="{escape(description)}">'
 
 

@@ -54,10 +54,12 @@ def _curve(files: RunFiles, stage: str, name: str, *, with_marks: bool) -> str:
         return ""
     label = name.replace("_", " ")
     marks = _marks(files) if with_marks else {}
-    figure = curve_figure(found, title=f"{stage}: {label}", marks=marks, y_label=label, ink=drawing_ink())
     ends = ", ".join(f"{split} ends at {values[-1]:.4g}" for split, (_, values) in found.items())
     beside = "".join(f", {mark} at {value:.4g}" for mark, value in marks.items())
-    return drawing(figure, description=f"{stage}, {label} over steps: {ends}{beside}")
+    return drawing(
+        lambda: curve_figure(found, title=f"{stage}: {label}", marks=marks, y_label=label, ink=drawing_ink()),
+        description=f"{stage}, {label} over steps: {ends}{beside}",
+    )
 
 
 def _marks(files: RunFiles) -> dict[str, float]:
@@ -106,9 +108,11 @@ def _card(folder: Path, sample: dict[str, Any], name: str) -> str:
     title = readable(wav.stem)
     rate_hz = int(sample["sample_rate_hz"])
     boundary_s = float(sample["prompt_seconds"]) if wav.stem.startswith("continuation") else None
-    figure = spectrogram_card(read_audio(wav), rate_hz, boundary_s=boundary_s, ink=INK)
     described = f"{title} of {sample['id']}"
-    image = picture(figure, description=f"Spectrogram: {described}")
+    image = picture(
+        lambda: spectrogram_card(read_audio(wav), rate_hz, boundary_s=boundary_s, ink=INK),
+        description=f"Spectrogram: {described}",
+    )
     return group("card", [f"<h4>{escape(title)}</h4>", image, player(wav, label=described)])
 
 
@@ -141,10 +145,12 @@ def _codes(uses: dict[str, Any]) -> str:
     ]
     header = ["split", "tokens", "codes used", "share", "entropy (bits)", "perplexity", "most frequent"]
     split, use = next(iter(uses.items()))
-    figure = codebook_figure(use["rank_curve"], vocab_size=use["vocab_size"], ink=drawing_ink())
     described = (
         f"Share of tokens over rank of code for {split}: {use['used']} of {use['vocab_size']} codes used, "
         f"entropy {use['entropy_bits']:.2f} bits"
     )
-    chart = group("drawings", [drawing(figure, description=described)])
-    return table(header, rows) + chart
+    chart = drawing(
+        lambda: codebook_figure(use["rank_curve"], vocab_size=use["vocab_size"], ink=drawing_ink()),
+        description=described,
+    )
+    return table(header, rows) + group("drawings", [chart])
