@@ -171,12 +171,12 @@ class StageConfig(Config):
     def reads(self) -> Mapping[str, str]:
         """Return what the stage takes from the run's folder: path → what to do when no stage left it there.
 
-        Paths are those of `StageContext`: "codec", "speech_lm", "tokens/train", …
+        Such paths are "codec", "speech_lm", "tokens/train"; `StageContext.found` tells where they are.
         """
         return {}
 
     def leaves(self) -> Iterable[str] | None:
-        """Return the paths that later stages may read.
+        """Return the paths that later stages may read; each is written to `StageContext.place(path)`.
 
         None: not stated, so it may be anything; then no stage before it is shared with other runs either.
         """

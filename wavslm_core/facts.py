@@ -167,6 +167,26 @@ def chunk_ahead_problem(
     return None
 
 
+def codec_problem(quantizer: QuantizerFacts, backbone: BackboneFacts, head: HeadFacts) -> str | None:
+    """Return why a language model cannot read a codec's tokens, to go after its name, or None."""
+    own = "Give the codec that it was trained with"
+    if head.vocab_size != quantizer.vocab_size:
+        return f"models {head.vocab_size} codes, but the codec has {quantizer.vocab_size}. {own}"
+    if backbone.input != "features":
+        return None
+    if quantizer.tokens_per_frame != quantizer.frames_per_token:
+        return (
+            f"reads one feature vector per token, but the codec gives {quantizer.frames_per_token} for "
+            f"{quantizer.tokens_per_frame}. Give another codec, or a language model that reads tokens "
+            "(`backbone.input: embedding`)"
+        )
+    if backbone.input_dim != quantizer.output_dim:
+        return (
+            f"reads features of width {backbone.input_dim}, but the codec gives {quantizer.output_dim}. {own}"
+        )
+    return None
+
+
 @dataclass(frozen=True, kw_only=True)
 class CodecFacts:
     """What follows from an encoder, a quantizer and a decoder taken together."""

@@ -65,20 +65,36 @@ class StageContext:
     def world_size(self) -> int:
         return self.processes.world_size
 
+    def place(self, path: str) -> Path:
+        """Return where this stage leaves a path such as "codec" or "tokens/train"; see `recipe.places`."""
+        from wavslm_core.recipe import places
+
+        return self.run_dir / places.place(self.recipe, path, stage=self.stage_name)
+
     @property
     def codec_dir(self) -> Path:
-        """Where `train_codec` leaves the codec: a folder that `Codec.load` reads."""
-        return self.run_dir / "codec"
+        """Where this stage leaves a codec: a folder that `Codec.load` reads."""
+        return self.place("codec")
 
     @property
     def speech_lm_dir(self) -> Path:
-        """Where `train_lm` leaves the language model: a folder that `SpeechLM.load` reads."""
-        return self.run_dir / "speech_lm"
+        """Where this stage leaves a language model: a folder that `SpeechLM.load` reads."""
+        return self.place("speech_lm")
 
-    @property
-    def tokens_dir(self) -> Path:
-        """Where `tokenize` leaves one token store per split."""
-        return self.run_dir / "tokens"
+    def earlier(self, path: str) -> Path | None:
+        """Return what an earlier stage left under a path, to start from; None: there is no such thing."""
+        from wavslm_core.recipe import places
+
+        return self._existing(places.earlier_place(self.recipe, path, stage=self.stage_name))
+
+    def found(self, path: str) -> Path | None:
+        """Return what this stage reads under a path: that of the last stage before it that leaves it."""
+        from wavslm_core.recipe import places
+
+        return self._existing(places.found_place(self.recipe, path, stage=self.stage_name))
+
+    def _existing(self, place: str | None) -> Path | None:
+        return self.run_dir / place if place is not None and (self.run_dir / place).exists() else None
 
     @property
     def cache_dir(self) -> Path:
@@ -102,25 +118,27 @@ class StageContext:
         return split
 
     def codec(self) -> Codec:
-        """Load the codec that this run trained, else the recipe's checkpoint."""
+        """Load the codec that an earlier stage left, else the recipe's checkpoint."""
         from wavslm_core.codec import Codec
 
-        if self.codec_dir.exists():
-            return Codec.load(self.codec_dir, device=self.device)
+        folder = self.found("codec")
+        if folder is not None:
+            return Codec.load(folder, device=self.device)
         if self.recipe.codec is not None:
             return Codec.load(self.recipe.codec.checkpoint, device=self.device)
         raise WavslmError(
-            f"stage '{self.stage_name}' needs a codec, but {self.codec_dir} does not exist and the recipe "
-            "has no `codec.checkpoint`. Put `- {run: train_codec}` before this stage or name a checkpoint."
+            f"stage '{self.stage_name}' needs a codec, but {self.run_dir} holds none and the recipe has no "
+            "`codec.checkpoint`. Put `- {run: train_codec}` before this stage or name a checkpoint."
         )
 
     def speech_lm(self) -> SpeechLM:
-        """Load the language model that this run trained."""
+        """Load the language model that an earlier stage left."""
         from wavslm_core.speech_lm import SpeechLM
 
-        if not self.speech_lm_dir.exists():
+        folder = self.found("speech_lm")
+        if folder is None:
             raise WavslmError(
-                f"stage '{self.stage_name}' needs a language model, but {self.speech_lm_dir} does not exist. "
+                f"stage '{self.stage_name}' needs a language model, but {self.run_dir} holds none. "
                 "Put `- {run: train_lm}` before this stage."
             )
-        return SpeechLM.load(self.speech_lm_dir, codec=self.codec(), device=self.device)
+        return SpeechLM.load(folder, codec=self.codec(), device=self.device)

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from wavslm_core import checkpoint_io
 from wavslm_core.codec import Codec
-from wavslm_core.codec_match import refuse_other_codec
+from wavslm_core.codec_match import refuse_other_codec, warn_of_other_codec
 from wavslm_core.config_blocks import config_from_dict
 from wavslm_core.configs import LANGUAGE_ROLES, PartConfig, Role
 from wavslm_core.drawing import DAMAGED, row_seeds
@@ -89,6 +89,19 @@ class SpeechLM(nn.Module):
                 getattr(model, role), parts.states[role], source=f"the {role} in {reference}"
             )
         return model.to(device or "cpu").eval()
+
+    def start_from(self, reference: str | Path) -> None:
+        """Take over the weights of backbone and head from a folder or a hub id.
+
+        One that was trained on the tokens of another codec is a start as well: that is only warned about.
+        Raises: CheckpointError when it cannot be read or its weights do not fit.
+        """
+        parts = load_parts(reference, kind="speech_lm")
+        warn_of_other_codec(self.codec, parts.codec_fingerprint, source=str(reference))
+        for role in LANGUAGE_ROLES[:2]:
+            checkpoint_io.load_state(
+                getattr(self, role), parts.states[role], source=f"the {role} in {reference}"
+            )
 
     def save(self, folder: str | Path) -> None:
         """Save to a folder, in the official format where the parts are the official ones; all or nothing.

@@ -19,8 +19,12 @@ def token_stores(place: Path) -> dict[str, Path]:
     """Return split → store for a run's folder, or one store by its own name. Raises: DataError."""
     if not place.exists():
         raise DataError(f"{place} does not exist; name a run's folder or a token store in it")
-    folders = [place] if _is_store(place) else sorted(place.glob("tokens/[!.]*"))
-    stores = {folder.name: folder for folder in folders if _is_store(folder)}
+    stores = {place.name: place} if _is_store(place) else {}
+    # Those of stages that are not the last of their kind stand in a folder of the stage.
+    for pattern in () if stores else ("tokens/[!.]*", "[!.]*/tokens/[!.]*"):
+        for folder in sorted(place.glob(pattern)):
+            if _is_store(folder):
+                stores[folder.relative_to(place).as_posix().removeprefix("tokens/")] = folder
     if not stores:
         raise DataError(
             f"{place} holds no token store; name a run's folder whose stage `tokenize` has begun, or a store"

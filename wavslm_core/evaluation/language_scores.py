@@ -102,10 +102,10 @@ def _seconds(speech_lm: SpeechLM, tokens_N: Ints) -> float:
 def _store(context: StageContext, name: str, speech_lm: SpeechLM) -> TokenStore:
     from wavslm_core.data.token_store import TokenStore, token_fingerprint
 
-    folder = context.tokens_dir / name
-    if not folder.exists():
+    folder = context.found(f"tokens/{name}")
+    if folder is None:
         raise DataError(
-            f"stage 'evaluate' needs the tokens of split '{name}', but {folder} does not exist. "
+            f"stage 'evaluate' needs the tokens of split '{name}', but {context.run_dir} holds none. "
             f"Put `- {{run: tokenize}}` with '{name}' among its splits before it; n-grams, which are counted "
             "on 'train', can be left out with `baseline_tokens: 0`"
         )

@@ -50,7 +50,7 @@ class Adoption:
             return None
         stages = wanted[: best[0]]
         with RunLock(run_dir):
-            taken = _take(stages, best[1], run_dir)
+            taken = _take(stages, self.known[best[1]], best[1], run_dir)
         return taken[stages[-1].name]["adopted_from"], tuple(taken)
 
     def _donors(self, run_dir: Path) -> Iterable[Path]:
@@ -72,7 +72,7 @@ class Adoption:
             return 0
         count = 0
         for place, (ours, theirs) in enumerate(zip(wanted, self.known[donor], strict=False), start=1):
-            there = all((donor / path).exists() for path in ours.leaves)
+            there = all((donor / path).exists() for path in theirs.places)
             if ours != theirs or not there or not record.finished(ours.name):
                 break
             if theirs.kept:
@@ -80,21 +80,24 @@ class Adoption:
         return count
 
 
-def _take(stages: tuple[StageIdentity, ...], donor: Path, run_dir: Path) -> dict[str, dict[str, Any]]:
+def _take(
+    stages: tuple[StageIdentity, ...], theirs: tuple[StageIdentity, ...], donor: Path, run_dir: Path
+) -> dict[str, dict[str, Any]]:
     """Link what stages left; return their records."""
     names = [stage.name for stage in stages]
-    for stage in stages:
-        for path in (*stage.leaves, f"results/{stage.name}.json"):
-            if (donor / path).exists():
-                _link(donor / path, run_dir / path)
+    for ours, same in zip(stages, theirs, strict=False):
+        results = f"results/{ours.name}.json"
+        for source, target in zip((*same.places, results), (*ours.places, results), strict=True):
+            if (donor / source).exists():
+                _link(donor / source, run_dir / target)
     lines = [line for line in read_metrics(donor / METRICS_FILE) if line.get("stage") in names]
     if lines:
         with replacing(run_dir / METRICS_FILE) as beside:
             beside.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     # Last, so that a run that was killed here takes everything over again.
-    theirs = StageRecord(donor / STAGES_FILE).entries
+    entries = StageRecord(donor / STAGES_FILE).entries
     record = StageRecord(run_dir / STAGES_FILE)
-    record.adopt({name: theirs[name] for name in names}, run=donor.name)
+    record.adopt({name: entries[name] for name in names}, run=donor.name)
     return record.entries
 
 

@@ -45,7 +45,8 @@ def progress_mark(run_dir: Path) -> tuple[float, ...]:
         if found := _STEP.match(path.name):
             # From one on, so that a checkpoint of step 0 counts, too.
             newest[path.parent.name] = max(newest.get(path.parent.name, 0), int(found.group(1)) + 1)
-    shards = sum(1 for path in (run_dir / "tokens").rglob("[!.]*") if path.is_file())
+    stores = (run_dir / "tokens", *run_dir.glob("[!.]*/tokens"))
+    shards = sum(1 for folder in stores for path in folder.rglob("[!.]*") if path.is_file())
     told = filter(None, map(read_progress, run_dir.glob("progress*.json")))
     # Of a stage that has ended, the next one's smaller numbers would be compared with it.
     done = sum(progress.done for progress in told if not record.finished(progress.stage))

@@ -1,12 +1,18 @@
-"""What a codec checkpoint holds, told from its `config.json` alone: no weights, no torch, no network."""
+"""What a checkpoint holds, told from its `config.json` alone: no weights, no network.
+
+Nor torch, but for one question: whether weights fit parts whose options differ. Only the parts know, and are
+built on the meta device to be asked.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from wavslm_core.checkpoint_documents import (
     CONFIG_FILE,
+    Kind,
     first_format,
     format_part_configs,
     inside_run,
@@ -14,27 +20,84 @@ from wavslm_core.checkpoint_documents import (
     read_document,
     recognise,
 )
-from wavslm_core.configs import PartConfig, Role
-from wavslm_core.errors import CheckpointError
+from wavslm_core.configs import LANGUAGE_ROLES, PartConfig, Role
+from wavslm_core.errors import CheckpointError, WavslmError
+from wavslm_core.facts import BackboneFacts, HeadFacts, codec_problem
 from wavslm_core.registry import Registry
 
+if TYPE_CHECKING:
+    from wavslm_core.recipe.model import Recipe
 
-def codec_configs(checkpoint: str, registry: Registry) -> dict[Role, PartConfig]:
+
+def checkpoint_configs(checkpoint: str, registry: Registry, *, kind: Kind) -> dict[Role, PartConfig]:
     """Return role → config for a folder, a hub id in the local cache, or a well-known hub id.
 
     Raises: CheckpointError, RecipeError.
     """
-    document = _document(checkpoint, registry)
-    found = recognise(document, kind="codec", source=checkpoint, registry=registry)
+    document = _document(checkpoint, registry, kind)
+    found = recognise(document, kind=kind, source=checkpoint, registry=registry)
     if found is None:
-        return our_part_configs(document, kind="codec", source=checkpoint, registry=registry)
+        return our_part_configs(document, kind=kind, source=checkpoint, registry=registry)
     return format_part_configs(found, document, source=checkpoint, registry=registry)
 
 
-def _document(checkpoint: str, registry: Registry) -> dict[str, Any]:
+def speech_lm_problems(checkpoint: str, recipe: Recipe) -> Iterator[str]:
+    """Yield why a language model that a stage of a resolved recipe names cannot read the codec's tokens."""
+    try:
+        configs = checkpoint_configs(checkpoint, recipe.registry, kind="speech_lm")
+        backbone, head = (
+            cast(BackboneFacts, configs["backbone"].facts()),
+            cast(HeadFacts, configs["head"].facts()),
+        )
+        problem = codec_problem(recipe.codec_facts().quantizer, backbone, head)
+    except WavslmError as error:
+        yield from str(error).splitlines()
+    else:
+        if problem is not None:
+            yield f"{checkpoint} {problem}"
+
+
+def start_problems(checkpoint: str, recipe: Recipe) -> Iterator[str]:
+    """Yield why training cannot start from a language model: it is not there, or its weights do not fit."""
+    try:
+        configs = checkpoint_configs(checkpoint, recipe.registry, kind="speech_lm")
+        wanted = recipe.part_configs()
+        for role in LANGUAGE_ROLES[:2]:
+            problem = _misfit(configs[role], wanted[role], recipe.registry)
+            if problem is not None:
+                yield (
+                    f"the {role} of {checkpoint} does not fit: {problem}. Give the recipe's {role} the same "
+                    "options, or start from another model"
+                )
+    except WavslmError as error:
+        yield from str(error).splitlines()
+
+
+def _misfit(given: PartConfig, wanted: PartConfig, registry: Registry) -> str | None:
+    """Return why the weights of one config cannot be those of another, or None."""
+    if given == wanted:
+        return None
+    if type(given) is not type(wanted):
+        return f"it is '{given.registered_name()}', the recipe's is '{wanted.registered_name()}'"
+    import torch
+
+    with torch.device("meta"):
+        shapes = [
+            {key: value.shape for key, value in registry.build(config).state_dict().items()}
+            for config in (given, wanted)
+        ]
+    if shapes[0] == shapes[1]:
+        return None
+    names = [name for name in type(given).model_fields if getattr(given, name) != getattr(wanted, name)]
+    return ", ".join(
+        f"{name} is {getattr(given, name)!r} there and {getattr(wanted, name)!r} here" for name in names
+    )
+
+
+def _document(checkpoint: str, registry: Registry, kind: Kind) -> dict[str, Any]:
     folder = Path(checkpoint).expanduser()
     if folder.is_dir():
-        return read_document(inside_run(folder, "codec"))
+        return read_document(inside_run(folder, kind))
     cached = _cached(checkpoint)
     if cached is not None:
         return read_document(cached)

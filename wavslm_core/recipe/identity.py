@@ -9,6 +9,7 @@ from typing import Any
 
 from wavslm_core.configs import CODEC_ROLES, Role
 from wavslm_core.recipe.model import Recipe
+from wavslm_core.recipe.places import place
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,10 @@ class StageIdentity:
     leaves: tuple[str, ...]
     digest: str
     """Equal in two recipes exactly when the stage computes the same in both."""
+    places: tuple[str, ...] = field(compare=False)
+    """Where in the run's folder each of `leaves` is."""
     kept: bool = field(compare=False)
-    """Nothing that was left by then is replaced by a later stage: a finished run still has it."""
+    """Nothing that was left by then can be replaced by a later stage: a finished run still has it."""
 
 
 def stage_identities(recipe: Recipe) -> tuple[StageIdentity, ...]:
@@ -34,8 +37,7 @@ def stage_identities(recipe: Recipe) -> tuple[StageIdentity, ...]:
     identities: list[StageIdentity] = []
     chain: list[dict[str, Any]] = []
     needed: set[Role] = set()
-    so_far: set[str] = set()
-    for place, (name, config) in enumerate(recipe.named_stages(), start=1):
+    for number, (name, config) in enumerate(recipe.named_stages(), start=1):
         left = config.leaves()
         if left is None:
             break
@@ -44,10 +46,9 @@ def stage_identities(recipe: Recipe) -> tuple[StageIdentity, ...]:
             continue
         chain.append(config.model_dump(mode="json", exclude={"launch"}))
         needed |= {*config.needs, *config.trains}
-        so_far |= set(leaves)
-        later = [stage.leaves() for stage in recipe.stages[place:]]
-        kept = all(paths is not None and so_far.isdisjoint(paths) for paths in later)
-        identities.append(StageIdentity(name, leaves, _digest(recipe, chain, needed), kept))
+        places = tuple(place(recipe, path, stage=name) for path in leaves)
+        kept = all(stage.leaves() is not None for stage in recipe.stages[number:])
+        identities.append(StageIdentity(name, leaves, _digest(recipe, chain, needed), places, kept))
     return tuple(identities)
 
 

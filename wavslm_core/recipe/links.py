@@ -20,7 +20,7 @@ from wavslm_core.facts import (
     QuantizerFacts,
     SamplerFacts,
 )
-from wavslm_core.recipe.checkpoints import codec_configs
+from wavslm_core.recipe.checkpoints import checkpoint_configs
 from wavslm_core.recipe.model import Recipe
 from wavslm_core.registry import Registry
 
@@ -67,7 +67,7 @@ def link_recipe(recipe: Recipe) -> Links:
                 f"`{blocks[0]}: null` removes one."
             )
         try:
-            given = {**given, **codec_configs(recipe.codec.checkpoint, recipe.registry)}
+            given = {**given, **checkpoint_configs(recipe.codec.checkpoint, recipe.registry, kind="codec")}
         except WavslmError as error:
             links.unfilled.append(f"codec.checkpoint: {error}")
             given = {role: config for role, config in given.items() if role not in CODEC_ROLES}

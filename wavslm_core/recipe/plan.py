@@ -1,5 +1,5 @@
-"""What a recipe would do, for `--dry-run`: sizes, latencies, amounts. The only module here that needs torch,
-to build the parts on the meta device and count.
+"""What a recipe would do, for `--dry-run`: sizes, latencies, amounts. Needs torch, to build the parts on the
+meta device and count.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from wavslm_core.facts import CodecFacts
 from wavslm_core.recipe.launch import LaunchConfig, SlurmLaunch
 from wavslm_core.recipe.links import link_recipe
 from wavslm_core.recipe.model import Recipe
+from wavslm_core.recipe.places import earlier_place
 
 FROZEN_BYTES, TRAINED_BYTES = 4, 16
 """Per parameter in fp32: the weight; the weight, its gradient and AdamW's two moments."""
@@ -83,7 +84,7 @@ def make_plan(recipe: Recipe) -> Plan:
         codec=codec,
         bits_per_second=None if codec is None else codec.token_rate_hz * codec.quantizer.bits_per_token,
         head_chunk_tokens=getattr(head, "chunk_tokens", None),
-        stages=[_stage(recipe, stage, parts) for stage in recipe.resolve().stages],
+        stages=[_stage(recipe, name, stage, parts) for name, stage in recipe.resolve().named_stages()],
         splits=_splits(recipe, codec),
     )
 
@@ -103,7 +104,7 @@ def _part(recipe: Recipe, role: Role, config: PartConfig) -> PartPlan:
     return PartPlan(role, config.registered_name(), parameters, problem, {})
 
 
-def _stage(recipe: Recipe, config: StageConfig, parts: list[PartPlan]) -> StagePlan:
+def _stage(recipe: Recipe, name: str, config: StageConfig, parts: list[PartPlan]) -> StagePlan:
     details: dict[str, Any] = {}
     for key in ("steps", "batch_size"):
         if hasattr(config, key):
@@ -112,6 +113,9 @@ def _stage(recipe: Recipe, config: StageConfig, parts: list[PartPlan]) -> StageP
         details |= recipe.registry.build(config).plan(recipe)
     except Exception as error:
         details["problem"] = f"{type(error).__name__}: {error}"
+    if config.trains and "starts from" not in details:
+        earlier = [earlier_place(recipe, path, stage=name) for path in config.leaves() or ()]
+        details |= {"starts from": ", ".join(filter(None, earlier))} if any(earlier) else {}
     held = [part for part in parts if part.role in {*config.needs, *config.trains}]
     if any(part.parameters is None for part in held):
         return StagePlan(config.registered_name(), details, None)

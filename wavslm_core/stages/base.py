@@ -1,6 +1,7 @@
 """What a stage must do.
 
-A stage reads what earlier stages left in the run folder, does one thing, and leaves its own results there.
+A stage reads what earlier stages left in the run folder (`context.found`), does one thing, and leaves its own
+results there (`context.place`). One that trains starts from what an earlier one left (`context.earlier`).
 It is called again after an interruption and then continues where it stopped; once it returns it is
 recorded as finished and skipped from then on. Stage modules hold config and class in one file, so they
 import torch inside `run` only: listing and checking stages stays light.
@@ -83,7 +84,7 @@ class Stage(ABC, Generic[StageConfigT]):
 
     def left_results(self, context: StageContext) -> bool:
         """Return whether what this stage leaves is still there; a finished stage runs again if not."""
-        return all((context.run_dir / path).exists() for path in self.config.leaves() or ())
+        return all(context.place(path).exists() for path in self.config.leaves() or ())
 
     def plan(self, recipe: Recipe) -> dict[str, Any]:
         """Return what `--dry-run` prints for this stage: name → number or text. Imports nothing heavy."""

@@ -78,6 +78,10 @@ class EvaluateConfig(StageConfig):
         return () if self.continuations is None else streamed_roles(recipe)
 
     def problems(self, recipe: Recipe) -> Iterator[str]:
+        from wavslm_core.recipe.checkpoints import speech_lm_problems
+
+        if self.speech_lm is not None:
+            yield from (f"speech_lm: {problem}" for problem in speech_lm_problems(self.speech_lm, recipe))
         # A model from elsewhere brings a head and a sampler of its own.
         if self.chunk_ahead is None or self.speech_lm is not None:
             return
@@ -101,7 +105,7 @@ class Evaluate(Stage[EvaluateConfig]):
             "split": self.config.split,
             "codec": self._codec_scores(context, codec, metrics),
         }
-        if self.config.speech_lm is not None or context.speech_lm_dir.exists():
+        if self.config.speech_lm is not None or context.found("speech_lm") is not None:
             speech_lm = stage_speech_lm(context, self.config.speech_lm)
             results |= self._speech_scores(context, speech_lm, spoken, ahead)
             results["language_model"] = language_scores(
@@ -233,10 +237,11 @@ class Evaluate(Stage[EvaluateConfig]):
 
         found: dict[str, Any] = {}
         for name in dict.fromkeys(("train", self.config.split)):
-            if (context.tokens_dir / name).exists():
+            folder = context.found(f"tokens/{name}")
+            if folder is not None:
                 corpus = context.split(name).corpus.fingerprint(name)
                 expected = token_fingerprint(codec.fingerprint(), corpus)
-                store = TokenStore.open(context.tokens_dir / name, expect=expected)
+                store = TokenStore.open(folder, expect=expected)
                 found[name] = codebook_use(store.counts()).to_dict()
         if self.config.split not in found:
             tokens = encode_utterances(

@@ -58,7 +58,10 @@ class GenerateConfig(StageConfig):
 
     def problems(self, recipe: Recipe) -> Iterator[str]:
         from wavslm_core.config_blocks import config_from_dict
+        from wavslm_core.recipe.checkpoints import speech_lm_problems
 
+        if self.speech_lm is not None:
+            yield from (f"speech_lm: {problem}" for problem in speech_lm_problems(self.speech_lm, recipe))
         if self.sampler is not None:
             try:
                 config = config_from_dict("sampler", self.sampler, where="sampler", registry=recipe.registry)

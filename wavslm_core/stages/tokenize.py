@@ -79,7 +79,7 @@ class Tokenize(Stage[TokenizeConfig]):
 
         shards = plan_shards(split.utterances, shard_minutes=self.config.shard_minutes)
         writer = TokenWriter(
-            context.tokens_dir / split.name,
+            context.place(f"tokens/{split.name}"),
             fingerprint=token_fingerprint(codec.fingerprint(), split.corpus.fingerprint(split.name)),
             plan=plan_digest(split.utterances, shards),
             shards=len(shards),

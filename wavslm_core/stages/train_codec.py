@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 class TrainCodecConfig(CodecTrainingConfig):
-    """Train the codec to give back what it hears; with `codec.checkpoint`, starting from that codec."""
+    """Train the codec to give back what it hears. It starts from what an earlier stage left, else from
+    `codec.checkpoint`, else from random weights."""
 
     run: Literal["train_codec"] = "train_codec"
     metrics: MetricChoices = ()
@@ -32,7 +33,10 @@ class TrainCodecConfig(CodecTrainingConfig):
 
 
 class TrainCodec(Stage[TrainCodecConfig]):
-    """Leaves the codec in `<run>/codec` and its numbers in `<run>/results/train_codec.json`."""
+    """Leaves the codec in `<run>/codec` and its numbers in `<run>/results/train_codec.json`.
+
+    What each of several leaves stays: see `recipe.places`.
+    """
 
     def run(self, context: StageContext) -> None:
         from wavslm_core.training.loop import fit
@@ -59,6 +63,9 @@ class TrainCodec(Stage[TrainCodecConfig]):
         from wavslm_core.codec import Codec
         from wavslm_core.training.randomness import seed_torch
 
+        earlier = context.earlier("codec")
+        if earlier is not None:
+            return Codec.load(earlier, device=context.device)
         if context.recipe.codec is not None:
             return Codec.load(context.recipe.codec.checkpoint, device=context.device)
         seed_torch(self.config.seed_in(context), "init", self.config.run)

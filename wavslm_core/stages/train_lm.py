@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 
 class TrainLmConfig(TrainingConfig):
-    """Train backbone and head to predict the next chunk of tokens; the codec stays as it is."""
+    """Train backbone and head to predict the next chunk of tokens; the codec stays as it is. It starts from
+    what an earlier stage left, unless `init` names something else."""
 
     needs: ClassVar[tuple[Role, ...]] = PART_ROLES
     trains: ClassVar[tuple[Role, ...]] = ("backbone", "head")
@@ -32,8 +33,8 @@ class TrainLmConfig(TrainingConfig):
     crop_tokens: int = Field(default=512, gt=0)
     """Tokens of an utterance that one training item holds at most; a multiple of the head's chunk."""
     init: str | None = None
-    """Folder or hub id of a language model to start from; none: random weights, or what the backbone's
-    config says."""
+    """Folder or hub id of a language model to start from. Default: what an earlier stage left, else random
+    weights or what the backbone's config says."""
     valid_utterances: int | None = Field(default=None, gt=0)
     """Validation utterances that are scored, evenly spread; none: all."""
     control: Literal["none", "shuffled_tokens"] = "none"
@@ -53,7 +54,11 @@ class TrainLmConfig(TrainingConfig):
         return ("speech_lm",)
 
     def problems(self, recipe: Recipe) -> Iterator[str]:
+        from wavslm_core.recipe.checkpoints import start_problems
+
         yield from super().problems(recipe)
+        if self.init is not None:
+            yield from (f"init: {problem}" for problem in start_problems(self.init, recipe))
         chunk = cast(HeadFacts, recipe.part_configs()["head"].facts()).chunk_tokens
         align = math.lcm(chunk, recipe.codec_facts().chunk_tokens)
         if self.crop_tokens % align or self.crop_tokens < 2 * chunk:
@@ -69,7 +74,10 @@ class TrainLmConfig(TrainingConfig):
 
 
 class TrainLm(Stage[TrainLmConfig]):
-    """Leaves the model in `<run>/speech_lm` and its numbers in `<run>/results/train_lm.json`."""
+    """Leaves the model in `<run>/speech_lm` and its numbers in `<run>/results/train_lm.json`.
+
+    What each of several leaves stays: see `recipe.places`.
+    """
 
     def run(self, context: StageContext) -> None:
         from wavslm_core.training.lm_task import LanguageModelTask
@@ -100,22 +108,19 @@ class TrainLm(Stage[TrainLmConfig]):
 
     def build_model(self, codec: Codec, context: StageContext) -> SpeechLM:
         """Return the model to start from, in which every random weight follows from the recipe's seed."""
-        from wavslm_core.checkpoint_io import load_state
         from wavslm_core.speech_lm import SpeechLM
         from wavslm_core.training.randomness import seed_torch
 
         seed_torch(self.config.seed_in(context), "init", self.config.run)
         model = SpeechLM.from_configs(codec, context.recipe.part_configs())
-        if context.codec_dir.exists():
-            model.checkpoint_codec = os.path.relpath(context.codec_dir, context.speech_lm_dir)
+        codec_dir = context.found("codec")
+        if codec_dir is not None:
+            model.checkpoint_codec = os.path.relpath(codec_dir, context.speech_lm_dir)
         elif context.recipe.codec is not None:
             model.checkpoint_codec = context.recipe.codec.checkpoint
-        if self.config.init is not None:
-            initial = SpeechLM.load(self.config.init, codec=codec)
-            load_state(
-                model.backbone, initial.backbone.state_dict(), source=f"backbone in {self.config.init}"
-            )
-            load_state(model.head, initial.head.state_dict(), source=f"head in {self.config.init}")
+        start = self.config.init or context.earlier("speech_lm")
+        if start is not None:
+            model.start_from(start)
         return model.to(context.device)
 
     def plan(self, recipe: Recipe) -> dict[str, Any]:
@@ -128,6 +133,8 @@ class TrainLm(Stage[TrainLmConfig]):
             "keeps": f"{config.select} weights",
             "precision": config.precision_plan,
         }
+        if config.init is not None:
+            plan["starts from"] = config.init
         if config.control != "none":
             plan["control"] = config.control
         return plan
@@ -137,6 +144,7 @@ def open_store(codec: Codec, context: StageContext, split: str) -> TokenStore:
     """Open a split's tokens. Raises: DataError when they are missing or of another codec or corpus."""
     from wavslm_core.data.token_store import TokenStore, token_fingerprint
 
+    path = f"tokens/{split}"
     corpus = context.split(split).corpus
     expected = token_fingerprint(codec.fingerprint(), corpus.fingerprint(split))
-    return TokenStore.open(context.tokens_dir / split, expect=expected)
+    return TokenStore.open(context.found(path) or context.run_dir / path, expect=expected)

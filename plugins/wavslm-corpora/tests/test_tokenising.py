@@ -81,7 +81,7 @@ def test_every_piece_is_tokenised_once(tmp_path: Path) -> None:
     context = tokenise(tmp_path)
     assert {path: path.stat().st_mtime_ns for path in records} == written
     split, codec = context.split("train"), context.codec()
-    store = TokenStore.open(context.tokens_dir / "train")
+    store = TokenStore.open(context.place("tokens/train"))
     names = [utterance.id for utterance in split.utterances]
     assert len(records) > TASKS
     assert list(store.ids) == names

@@ -10,6 +10,7 @@ from wavslm_core.launching.run_folder import prepare_run_folder
 from wavslm_core.launching.stage_record import STAGES_FILE, StageRecord
 from wavslm_core.plugins import load_registry
 from wavslm_core.recipe import Recipe
+from wavslm_core.recipe.places import place
 from wavslm_core.testing.fakes import register_fakes
 
 
@@ -31,22 +32,24 @@ def finished(recipe: Recipe, runs_dir: Path) -> Path:
     record = StageRecord(folder / STAGES_FILE)
     for name, _ in recipe.named_stages():
         record.begin(name)
-        (folder / "codec").mkdir(exist_ok=True)
-        (folder / "codec" / "from").write_text(name)
+        left = folder / place(recipe, "codec", stage=name)
+        left.mkdir(parents=True)
+        (left / "from").write_text(name)
         record.end(name, "finished", 1.0)
     return folder
 
 
-def test_a_codec_that_a_later_stage_trained_anew_is_not_taken_for_the_first_ones(tmp_path: Path) -> None:
-    finished(recipe(2, 3), tmp_path)
+def test_each_stages_codec_is_taken_to_where_the_run_that_takes_it_over_keeps_it(tmp_path: Path) -> None:
+    donor = finished(recipe(2, 3), tmp_path)
     adoption = Adoption(tmp_path, registry=load_registry())
     shorter = prepare_run_folder(recipe(2), tmp_path)
-    assert adoption.adopt(recipe(2), shorter) is None
+    assert adoption.adopt(recipe(2), shorter) == (donor.name, ("train_codec",))
+    assert (shorter / "codec" / "from").read_text() == "train_codec"
     longer = prepare_run_folder(recipe(2, 3, 4), tmp_path)
-    adopted = adoption.adopt(recipe(2, 3, 4), longer)
-    assert adopted is not None
-    assert adopted[1] == ("train_codec", "train_codec_2")
-    assert (longer / "codec" / "from").read_text() == "train_codec_2"
+    assert adoption.adopt(recipe(2, 3, 4), longer) == (donor.name, ("train_codec", "train_codec_2"))
+    assert (longer / "train_codec" / "codec" / "from").read_text() == "train_codec"
+    assert (longer / "train_codec_2" / "codec" / "from").read_text() == "train_codec_2"
+    assert not (longer / "codec").exists()
 
 
 def test_the_first_stages_of_a_run_that_keeps_them_are_taken(tmp_path: Path) -> None:
@@ -54,5 +57,5 @@ def test_the_first_stages_of_a_run_that_keeps_them_are_taken(tmp_path: Path) -> 
     longer = prepare_run_folder(recipe(2, 3), tmp_path)
     adopted = Adoption(tmp_path, registry=load_registry()).adopt(recipe(2, 3), longer)
     assert adopted == (donor.name, ("train_codec",))
-    assert (longer / "codec" / "from").read_text() == "train_codec"
+    assert (longer / "train_codec" / "codec" / "from").read_text() == "train_codec"
     assert StageRecord(longer / STAGES_FILE).finished("train_codec")

@@ -23,7 +23,7 @@ from wavslm_core.testing.fakes import register_fakes
 def chain(*digests: str, kept: str = "") -> list[StageIdentity]:
     """Stages a, b, c, … of a trial; every one is kept unless its letter is not in `kept`."""
     return [
-        StageIdentity(name, (name,), digest, kept=not kept or name in kept)
+        StageIdentity(name, (name,), digest, places=(name,), kept=not kept or name in kept)
         for name, digest in zip("abcd", digests, strict=False)
     ]
 

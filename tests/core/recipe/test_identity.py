@@ -45,11 +45,14 @@ def test_a_stage_is_the_same_when_all_that_it_follows_from_is() -> None:
         assert not set(changed.values()) & set(plain.values())
 
 
-def test_what_a_later_stage_replaces_is_not_kept() -> None:
-    kept = {
-        stage.name: stage.kept
-        for stage in stage_identities(
-            recipe([CODEC, TOKENIZE, SPEECH_LM, {"run": "evaluate"}, {**SPEECH_LM, "seed": 1}])
-        )
+def test_what_a_stage_left_is_kept_in_a_place_of_its_own() -> None:
+    stages = stage_identities(
+        recipe([CODEC, TOKENIZE, SPEECH_LM, {"run": "evaluate"}, {**SPEECH_LM, "seed": 1}])
+    )
+    assert all(stage.kept for stage in stages)
+    assert {stage.name: stage.places for stage in stages} == {
+        "train_codec": ("codec",),
+        "tokenize": ("tokens/train", "tokens/valid"),
+        "train_lm": ("train_lm/speech_lm",),
+        "train_lm_2": ("speech_lm",),
     }
-    assert kept == {"train_codec": True, "tokenize": True, "train_lm": False, "train_lm_2": True}

@@ -17,10 +17,14 @@ from wavslm_core.registry import Entry, Registry
 from wavslm_core.run_context import StageContext
 from wavslm_core.stages.tokenize import Tokenize, TokenizeConfig
 from wavslm_core.testing.fake_configs import FakeBackboneConfig, FakeHeadConfig, FakeSamplerConfig
-from wavslm_core.testing.fakes import fake_codec, register_fakes
+from wavslm_core.testing.fakes import fake_codec, fake_speech_lm, register_fakes
 
 ROLES = ("encoder", "quantizer", "decoder", "backbone", "head", "sampler")
 CODEC = "put `- {run: train_codec}` before it or name a trained codec with `codec: {checkpoint: …}`."
+NOWHERE = (
+    "speech_lm: 'somewhere' is neither a folder, nor in the local hub cache, nor a hub id that a plugin "
+    "knows. Check the path."
+)
 TRAIN_CODEC = {"run": "train_codec", "steps": 2}
 TOKENIZE = {"run": "tokenize"}
 TRAIN_LM = {"run": "train_lm", "steps": 2, "crop_tokens": 32}
@@ -146,12 +150,13 @@ def problems(stages: list[dict[str, Any]], **blocks: Any) -> list[str]:
                 "it or name a trained model with its `speech_lm`."
             ],
         ),
-        ([TRAIN_CODEC, {"run": "generate", "speech_lm": "somewhere"}], []),
+        ([TRAIN_CODEC, {"run": "generate", "speech_lm": "somewhere"}], [f"1.generate.{NOWHERE}"]),
         (
             [TRAIN_CODEC, {"run": "evaluate", "speech_lm": "somewhere", "split": "test"}],
             [
                 "1.evaluate reads tokens/train and tokens/test, which no earlier stage leaves: "
-                "put `- {run: tokenize, splits: [train, test]}` before it."
+                "put `- {run: tokenize, splits: [train, test]}` before it.",
+                f"1.evaluate.{NOWHERE}",
             ],
         ),
         (
@@ -196,6 +201,53 @@ def test_samplers_that_cannot_work_are_refused_before_anything_runs() -> None:
     assert problems([*before, ahead], sampler={"name": "looking_back"}) == []
     (line,) = problems([*before, ahead], sampler={"name": "looking_back", "history": 5})
     assert line.startswith("3.evaluate.chunk_ahead: one chunk ahead, a sampler sees no more than the chunk")
+
+
+def saved_speech_lm(folder: Path, *, dim: int = 16, bits: int = 5) -> str:
+    codec = fake_codec(dim=dim, bits=bits)
+    fake_speech_lm(codec).save(folder)
+    return str(folder)
+
+
+def test_what_training_starts_from_is_looked_at_before_anything_runs(tmp_path: Path) -> None:
+    def said(init: str, **blocks: Any) -> list[str]:
+        return problems([TRAIN_CODEC, TOKENIZE, {**TRAIN_LM, "init": init}], **blocks)
+
+    init = saved_speech_lm(tmp_path / "lm")
+    assert said(init) == []
+    # The same weights serve a head that predicts more at once.
+    assert said(init, head={"name": "fake", "chunk_tokens": 8}) == []
+    (line,) = said(str(tmp_path / "nothing"))
+    assert line.startswith(f"2.train_lm.init: '{tmp_path}/nothing' is neither a folder, nor in the local hub")
+    (line,) = said(str(tmp_path))
+    assert "holds no config.json; is it a checkpoint folder?" in line
+    assert said(init, backbone={"name": "fake", "dim": 24}) == [
+        f"2.train_lm.init: the backbone of {init} does not fit: dim is 16 there and 24 here. Give the "
+        "recipe's backbone the same options, or start from another model",
+        f"2.train_lm.init: the head of {init} does not fit: input_dim is 16 there and 24 here. Give the "
+        "recipe's head the same options, or start from another model",
+    ]
+    (line,) = said(init, head={"name": "symbols"})
+    assert "the head of" in line
+    assert "it is 'fake', the recipe's is 'symbols'" in line
+    fake_codec().save(tmp_path / "codec")
+    (line,) = said(str(tmp_path / "codec"))
+    assert line.endswith("holds a codec, but a language model is needed here")
+
+
+@pytest.mark.parametrize("stage", [{"run": "generate"}, {"run": "evaluate", "baseline_tokens": 0}])
+def test_a_language_model_from_elsewhere_has_to_read_the_codec(stage: dict[str, Any], tmp_path: Path) -> None:
+    def said(speech_lm: str) -> list[str]:
+        return problems([TRAIN_CODEC, TOKENIZE, {**stage, "speech_lm": speech_lm}])
+
+    assert said(saved_speech_lm(tmp_path / "fits")) == []
+    (line,) = said(saved_speech_lm(tmp_path / "codes", bits=6))
+    assert line == (
+        f"2.{stage['run']}.speech_lm: {tmp_path}/codes models 64 codes, but the codec has 32. Give the codec "
+        "that it was trained with"
+    )
+    (line,) = said(saved_speech_lm(tmp_path / "wide", dim=24))
+    assert "wide reads features of width 24, but the codec gives 16." in line
 
 
 def test_a_checkpoint_leaves_a_codec(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_a_recording_that_metrics_cannot_judge_costs_no_other(
 
 def test_language_model(with_model: StageContext) -> None:
     language = evaluated(with_model, metrics=["mel_distance"])["language_model"]
-    store = TokenStore.open(with_model.tokens_dir / "valid")
+    store = TokenStore.open(with_model.place("tokens/valid"))
     chunk = language["chunk_tokens"]
     assert chunk == 4
     assert language["tokens"] == int((store.lengths - chunk).clip(min=0).sum())
@@ -111,7 +111,7 @@ def test_language_model(with_model: StageContext) -> None:
 def test_bits_are_the_models_own(with_model: StageContext) -> None:
     """Padding, batching and the change of base, against one utterance scored by hand."""
     speech_lm = with_model.speech_lm()
-    store = TokenStore.open(with_model.tokens_dir / "valid")
+    store = TokenStore.open(with_model.place("tokens/valid"))
     utterances = [store.tokens(index) for index in range(len(store))]
     bits = token_bits(speech_lm, utterances, batch_tokens=300)
     for tokens, found in zip(utterances, bits, strict=True):

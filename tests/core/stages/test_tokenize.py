@@ -68,7 +68,7 @@ def test_every_utterance_is_encoded_as_if_alone(tmp_path: Path, speech: Path) ->
     context = context_for(tmp_path / "runs" / "a", speech)
     stage().run(context)
     codec, split = context.codec(), context.split("train")
-    store = TokenStore.open(context.tokens_dir / "train")
+    store = TokenStore.open(context.place("tokens/train"))
     assert list(store.ids) == [f"train/{number}.wav" for number in range(9)]
     places = {utterance.id: index for index, utterance in enumerate(split.utterances)}
     for index, name in enumerate(store.ids):
@@ -80,14 +80,14 @@ def test_every_utterance_is_encoded_as_if_alone(tmp_path: Path, speech: Path) ->
 def test_bad_files_are_listed_and_results_add_up(tmp_path: Path, speech: Path) -> None:
     context = context_for(tmp_path / "runs" / "a", speech)
     stage().run(context)
-    lines = (context.tokens_dir / "train" / "rejected.jsonl").read_text().splitlines()
+    lines = (context.place("tokens/train") / "rejected.jsonl").read_text().splitlines()
     reasons = {item["id"]: item["reason"] for item in map(json.loads, lines)}
     assert set(reasons) == {"train/1b-nan.wav", "train/2b-short.wav", "train/3b-empty.wav"}
     assert "NaN" in reasons["train/1b-nan.wav"]
     assert "too short" in reasons["train/2b-short.wav"]
     assert "is empty" in reasons["train/3b-empty.wav"]
     train = json.loads((context.run_dir / "results" / "tokenize.json").read_text())["splits"]["train"]
-    store = TokenStore.open(context.tokens_dir / "train")
+    store = TokenStore.open(context.place("tokens/train"))
     assert (train["utterances"], train["rejected"], train["tokens"]) == (9, 3, store.total_tokens)
     probabilities = np.bincount(store.window(0, store.total_tokens)) / store.total_tokens
     probabilities = probabilities[probabilities > 0]
@@ -101,14 +101,14 @@ def test_the_result_does_not_depend_on_the_batch(tmp_path: Path, speech: Path) -
     for name, seconds in (("a", 4.0), ("b", 0.1), ("c", 100.0)):
         context = context_for(tmp_path / "runs" / name, speech)
         stage(batch_seconds=seconds).run(context)
-        stores.append(contents(context.tokens_dir / "train"))
+        stores.append(contents(context.place("tokens/train")))
     assert stores[0] == stores[1] == stores[2]
 
 
 def test_an_interruption_costs_one_shard_and_changes_nothing(tmp_path: Path, speech: Path) -> None:
     whole = context_for(tmp_path / "runs" / "whole", speech)
     stage().run(whole)
-    shards = len(list((whole.tokens_dir / "train").glob("tokens-*.bin")))
+    shards = len(list((whole.place("tokens/train")).glob("tokens-*.bin")))
     assert shards >= 3
     run = tmp_path / "runs" / "stopped"
     calls = 0
@@ -126,14 +126,14 @@ def test_an_interruption_costs_one_shard_and_changes_nothing(tmp_path: Path, spe
     stage(batch_seconds=0.1).run(context_for(run, speech))
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
     for split in ("train", "valid"):
-        assert contents(run / "tokens" / split) == contents(whole.tokens_dir / split)
+        assert contents(run / "tokens" / split) == contents(whole.place(f"tokens/{split}"))
 
 
 def test_a_store_of_another_codec_or_corpus_is_refused(tmp_path: Path, speech: Path) -> None:
     run = tmp_path / "runs" / "a"
     context = context_for(run, speech)
     stage().run(context)
-    before = contents(context.tokens_dir / "train")
+    before = contents(context.place("tokens/train"))
     torch.manual_seed(1)
     fake_codec().save(run / "codec")
     with pytest.raises(DataError, match=r"stale.*codec\.encoder_weights"):
@@ -142,13 +142,13 @@ def test_a_store_of_another_codec_or_corpus_is_refused(tmp_path: Path, speech: P
     corpus = context.split("train").corpus
     expected = token_fingerprint(codec.fingerprint(), corpus.fingerprint("train"))
     with pytest.raises(DataError, match=r"stale.*codec\.encoder_weights"):
-        TokenStore.open(context.tokens_dir / "train", expect=expected)
+        TokenStore.open(context.place("tokens/train"), expect=expected)
     torch.manual_seed(0)
     fake_codec().save(run / "codec")
     soundfile.write(speech / "train" / "new.wav", np.zeros(RATE_HZ), RATE_HZ)
     with pytest.raises(DataError, match=r"stale.*corpus\.files"):
         stage().run(context)
-    assert contents(context.tokens_dir / "train") == before
+    assert contents(context.place("tokens/train")) == before
 
 
 def test_a_copied_corpus_is_the_same_one_when_times_were_kept(tmp_path: Path, speech: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -188,6 +189,38 @@ def test_starts_from_the_recipes_checkpoint(context: StageContext, tmp_path: Pat
     document["codec"] = {"checkpoint": str(context.codec_dir)}
     finetuning = replace(context, recipe=Recipe.from_dict(document).resolve(), run_dir=tmp_path / "next")
     assert task_of(finetuning).validate()["loss"] == pytest.approx(trained["loss"], rel=1e-5)
+
+
+def test_a_second_stage_starts_from_what_the_first_left_and_replaces_nothing(
+    context: StageContext, tmp_path: Path
+) -> None:
+    short = {**OPTIONS, "run": "train_codec", "steps": 2, "continuous_steps": 0, "metrics": []}
+    stages = [short, {"run": "tokenize"}, {**short, "freeze": ["encoder", "quantizer"]}, {"run": "evaluate"}]
+    recipe = Recipe.from_dict({**context.recipe.to_dict(), "stages": stages}).resolve()
+    recipe.check()
+    at = {name: replace(context, recipe=recipe, stage_name=name) for name, _ in recipe.named_stages()}
+    first, second = (TrainCodec(config) for config in recipe.stages if isinstance(config, TrainCodecConfig))
+
+    first.run(at["train_codec"])
+    assert first.left_results(at["train_codec"])
+    assert not second.left_results(at["train_codec_2"])
+    left = at["tokenize"].codec().state_dict()
+    start = second.build_codec(at["train_codec_2"]).state_dict()
+    assert all(torch.equal(value, left[key]) for key, value in start.items())
+
+    second.run(at["train_codec_2"])
+    trained = at["evaluate"].codec().state_dict()
+    changed = {key.partition(".")[0] for key, value in trained.items() if not torch.equal(value, left[key])}
+    assert changed == {"decoder"}
+    assert all(torch.equal(v, trained[k]) for k, v in Codec.load(context.run_dir).state_dict().items())
+    earlier = Codec.load(context.run_dir / "train_codec").state_dict()
+    assert all(torch.equal(value, left[key]) for key, value in earlier.items())
+
+    # Run again from the beginning, it does not start from what it left itself.
+    shutil.rmtree(context.run_dir / "checkpoints" / "train_codec_2")
+    second.run(at["train_codec_2"])
+    again = at["evaluate"].codec().state_dict()
+    assert all(torch.equal(value, trained[key]) for key, value in again.items())
 
 
 def test_padding_costs_nothing(context: StageContext, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -168,6 +168,27 @@ def test_starts_from_given_weights(audio: Path, tmp_path: Path) -> None:
     assert all(torch.equal(value, trained[key]) for key, value in model.state_dict().items())
 
 
+def test_a_second_stage_starts_from_what_the_first_left_whatever_its_codec(
+    audio: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    document = make_recipe(audio, steps=2).to_dict()
+    document["stages"] += [{**document["stages"][1], "lr": 0.001}]
+    recipe = Recipe.from_dict(document, registry=small_registry()).resolve()
+    contexts = [StageContext(recipe, tmp_path, stage_name=name) for name in ("train_lm", "train_lm_2")]
+    fake_codec().save(tmp_path / "codec")
+    codec = contexts[0].codec()
+    models = [train_lm_of(recipe).build_model(codec, context) for context in contexts]
+    models[0].save(contexts[0].speech_lm_dir)
+    assert contexts[0].speech_lm_dir == tmp_path / "train_lm" / "speech_lm"
+    assert models[0].checkpoint_codec == "../../codec"
+    assert contexts[1].speech_lm_dir == tmp_path / "speech_lm"
+    torch.manual_seed(9)
+    other = fake_codec()
+    start = train_lm_of(recipe).build_model(other, contexts[1]).state_dict()
+    assert all(torch.equal(value, start[key]) for key, value in models[0].state_dict().items())
+    assert "was trained with a codec whose encoder_weights, quantizer_weights differ" in caplog.text
+
+
 def test_missing_initial_weights_are_named(audio: Path, tmp_path: Path) -> None:
     context = start_run(audio, tmp_path, init=str(tmp_path / "nowhere"))
     with pytest.raises(CheckpointError, match="nowhere"):
