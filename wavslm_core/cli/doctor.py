@@ -35,8 +35,12 @@ def doctor(
     A model that cannot learn one batch by heart will not learn anything. Leaves with exit code 2 when
     something is wrong.
     """
+    from wavslm_core.data.audio import torchaudio_problem
+
     target = usable_device(device)
     problems = _report_environment(runs_dir)
+    note = torchaudio_problem()
+    _line("torchaudio", "ok" if note is None else "only wavslm can import it, see below")
     _line("device", str(target))
     if recipe is not None:
         from wavslm_core.recipe import Recipe
@@ -62,7 +66,7 @@ def doctor(
                 )
     if problems:
         raise WavslmError("\n".join(problems))
-    echo("all is well")
+    echo("all is well" if note is None else f"wavslm is well; other software is not: {note}")
 
 
 def precision_table(proof: PrecisionProof) -> list[str]:

@@ -8,10 +8,12 @@ imports it with the extension marked as unavailable. Libraries that import torch
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from fractions import Fraction
 from functools import cache, lru_cache
+from importlib.metadata import version
 from io import BytesIO
 from math import ceil
 from pathlib import Path
@@ -50,6 +52,23 @@ def load_torchaudio() -> ModuleType:
         sys.modules["torchaudio._extension"] = _extension_stand_in()
         import torchaudio
     return torchaudio
+
+
+def torchaudio_problem() -> str | None:
+    """Return why programs that import torchaudio without us fail here, and what helps; None: they do not."""
+    load_torchaudio()
+    if getattr(sys.modules["torchaudio._extension"], "__file__", None) is not None:
+        return None
+    # PyTorch keeps an index for each build of its own: 2.13.0+cpu, 2.13.0+cu126.
+    build = re.search(r"\+(cpu|cu\d+|rocm[\d.]+|xpu)$", torch.__version__)
+    index = f" --index-url https://download.pytorch.org/whl/{build[1]}" if build else ""
+    return (
+        f"`import torchaudio` fails with an OSError outside of wavslm: torchaudio {version('torchaudio')} is "
+        f"built for another torch than {torch.__version__}. wavslm does without its compiled part. Other "
+        "software, transformers above all, needs the build that belongs to this torch: pip install "
+        f"--force-reinstall --no-deps torchaudio{index}; or, in a program of your own, call "
+        "wavslm_core.data.audio.load_torchaudio() before importing it"
+    )
 
 
 def _extension_stand_in() -> ModuleType:

@@ -191,3 +191,20 @@ def test_no_torch_without_need(
         [sys.executable, "-c", program], env=example_environment, cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_doctor_says_whether_other_programs_can_import_torchaudio(command: Callable[..., Any]) -> None:
+    importing = [sys.executable, "-c", "import torchaudio"]
+    plain = subprocess.run(importing, capture_output=True, text=True, check=False)
+    done = command("main", "doctor")
+    assert done.returncode == 0, done.stderr
+    last = done.stdout.splitlines()[-1]
+    if plain.returncode == 0:
+        assert last == "all is well"
+    else:
+        assert "OSError" in plain.stderr
+        assert last.startswith(
+            "wavslm is well; other software is not: `import torchaudio` fails with an OSError"
+        )
+        assert "pip install --force-reinstall --no-deps torchaudio" in last
+        assert "load_torchaudio() before importing it" in last
