@@ -6,10 +6,12 @@ BIN := $(VENV)/bin
 PACKAGES := wavslm_core $(wildcard plugins/*/wavslm_*)
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: run test check bench clean
+.PHONY: run dev test check bench clean
 
 run: $(VENV)/.installed  ## Train a small WavSLM on embedded speech, let it speak, write a report
 	$(BIN)/wavslm-run recipes/wavslm_tiny.yaml
+
+dev: $(VENV)/.installed-dev  ## The environment, with what tests need
 
 test: check  ## Everything that CI runs: format, lint, types, tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope

@@ -105,7 +105,7 @@ class Entry:
         except (Exception, SystemExit) as error:
             raise PluginError(
                 f"{self.described} cannot be imported from {self.target}: {summary(error)}. "
-                f"Reinstall it with: pip install --force-reinstall {self.distribution}"
+                f"Install {self.distribution} again from where it came, or mend what it imports"
             ) from error
         if not (isinstance(found, type) and issubclass(found, _imported(INTERFACES[self.role]))):
             interface = INTERFACES[self.role].replace(":", ".")
@@ -194,7 +194,7 @@ class Registry:
         near = name if name in providers else nearest(name, {*names, *providers})
         provider = None if near in names else providers.get(near or "")
         if provider is not None and provider not in self.load_errors:
-            message += f" '{near}' comes with {provider}: pip install {provider}"
+            message += f" '{near}' comes with {provider}{_how(provider)}"
         for distribution, error in sorted(self.load_errors.items()):
             source = (
                 f"'{near}' comes with {provider}, which"
@@ -207,7 +207,7 @@ class Registry:
     def not_installed(self, role: Role) -> str:
         """Return, with a space in front, which known names of a role are not installed and what has them."""
         lacking = [
-            f" '{name}' comes with {provider}: pip install {provider}."
+            f" '{name}' comes with {provider}{_how(provider)}."
             for (kind, name), provider in KNOWN_PROVIDERS.items()
             if kind == role and name not in self.names(role)
         ]
@@ -230,6 +230,11 @@ class Registry:
         Raises: PluginError naming its distribution; the implementation's own WavslmErrors as they are.
         """
         return self.entry(config.role, str(getattr(config, config.tag))).build(config, **context)
+
+
+def _how(provider: str) -> str:
+    """Return how one of the reference plugins is installed, to go after its name."""
+    return f", in a clone of wavslm: pip install ./plugins/{provider}"
 
 
 def _failed(error: BaseException) -> str:

@@ -155,7 +155,10 @@ RUNNING = {
         "quantizer.py",
         "class OddQuantizer",
         "import a_module_that_is_not_there\n\nclass OddQuantizer",
-        ("quantizer 'odd' of wavslm-odd 1.0 cannot be imported from wavslm_odd.quantizer:", "pip install"),
+        (
+            "quantizer 'odd' of wavslm-odd 1.0 cannot be imported from wavslm_odd.quantizer:",
+            "again from where",
+        ),
     ),
     "no_interface": Case(
         "quantizer.py",

@@ -42,8 +42,11 @@ def test_the_same_entry_twice_is_one_and_another_of_its_name_is_refused() -> Non
     ("name", "said"),
     [
         ("fakke", "no encoder is called 'fakke'. Did you mean 'fake'? Installed: fake."),
-        ("wavlm", "Installed: fake. 'wavlm' comes with wavslm-wavlm: pip install wavslm-wavlm"),
-        ("wavml", "Did you mean 'wavlm'? Installed: fake. 'wavlm' comes with wavslm-wavlm: pip install"),
+        (
+            "wavlm",
+            "'wavlm' comes with wavslm-wavlm, in a clone of wavslm: pip install ./plugins/wavslm-wavlm",
+        ),
+        ("wavml", "Did you mean 'wavlm'? Installed: fake. 'wavlm' comes with wavslm-wavlm, in a clone of"),
         ("qqqq", "no encoder is called 'qqqq'. Installed: fake."),
     ],
 )
@@ -61,7 +64,7 @@ def test_a_provider_that_failed_to_load_is_not_offered_for_installation() -> Non
     message = registry.unknown("encoder", "wavlm")
     assert "pip install" not in message
     assert "'wavlm' comes with wavslm-wavlm, which failed to load: ImportError: no module named x" in message
-    assert "pip install wavslm-next-chunk" in registry.unknown("head", "next_chunk")
+    assert "pip install ./plugins/wavslm-next-chunk" in registry.unknown("head", "next_chunk")
 
 
 def test_the_implementation_is_imported_when_it_is_built() -> None:

@@ -1,16 +1,21 @@
 """Every command in README and CONTRIBUTING runs, in the order in which a reader meets it.
 
-Runs are cut down to seconds by overrides that are added to each `wavslm-run`; nothing else is changed. `make`
-targets are checked with `make --dry-run`, because the tests themselves run under `make test`.
+They run in an environment as `make run` makes it: packages are linked into it from that of the tests, all but
+pytest. Runs are cut down to seconds by overrides that are added to each `wavslm-run`; nothing else is changed.
+`make` targets are checked with `make --dry-run`, because the tests themselves run under `make test`.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
+import tomllib
+import venv
 from pathlib import Path
 
 import pytest
@@ -47,12 +52,34 @@ def shortened(command: str) -> str:
     return f"{command} {' '.join(quick)}"
 
 
-def run(command: str, folder: Path) -> None:
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the `bin` folder of an environment as `make run` leaves it: without pytest."""
+    folder = tmp_path_factory.mktemp("environment") / "venv"
+    venv.create(folder, symlinks=True)
+    packages = next((folder / "lib").glob("python*")) / "site-packages"
+    for place in Path(sysconfig.get_path("purelib")).iterdir():
+        if place.name != "__pycache__" and not re.match(r"_?pytest\b|_pytest|py\.py|iniconfig", place.name):
+            (packages / place.name).symlink_to(place)
+    programs = folder / "bin"
+    commands = {
+        "wavslm": "from wavslm_core.cli.main import main; main()",
+        "wavslm-run": "from wavslm_core.cli.run import main; main()",
+        "pip": "import runpy; runpy.run_module('pip', run_name='__main__')",
+    }
+    for name, code in commands.items():
+        # What pip would write.
+        (programs / name).write_text(f"#!{programs / 'python'}\n{code}\n")
+        (programs / name).chmod(0o755)
+    return programs
+
+
+def run(command: str, folder: Path, programs: Path) -> None:
     environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(folder / "installed"),
-        "PIP_TARGET": str(folder / "installed"),
+        **{key: value for key, value in os.environ.items() if not key.startswith("WAVSLM")},
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+        # The build backend is there, as after `make run`; fetching it again for each package takes long.
+        "PIP_NO_BUILD_ISOLATION": "0",
         "OMP_NUM_THREADS": "1",
     }
     if command.startswith("make "):
@@ -80,13 +107,15 @@ def write_files(page: list[Block], folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
-def test_every_command_runs(page: str, workspace: Path) -> None:
+def test_every_command_runs(page: str, workspace: Path, programs: Path) -> None:
     read = blocks(ROOT / page)
     write_files(read, workspace)
     commands = [command for block in read if block.language == "bash" for command in block.commands]
     assert commands
     for command in commands:
-        run(command, workspace)
+        run(command, workspace, programs)
+    # A newcomer has it from what the page says, and from nowhere else.
+    assert (programs / "pytest").exists() == (page == "CONTRIBUTING.md")
 
 
 @pytest.mark.slow
@@ -99,6 +128,30 @@ def test_the_readme_python_runs(workspace: Path) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=workspace
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_pip_is_told_to_install_only_what_it_can_find() -> None:
+    """Our packages are on no index: a folder works, or an extra of what is installed."""
+    extras = {}
+    for project in (ROOT / "pyproject.toml", *ROOT.glob("plugins/*/pyproject.toml")):
+        about = tomllib.loads(project.read_text(encoding="utf-8"))["project"]
+        extras[about["name"]] = {"", *about.get("optional-dependencies", {})}
+    texts = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("plugins/*/README.md")]
+    texts += [*(ROOT / "wavslm_core").rglob("*.py"), *(ROOT / "wavslm_core").rglob("*.txt")]
+    texts += [*ROOT.glob("plugins/*/wavslm_*/**/*.py")]
+    promised = 0
+    for path in texts:
+        text = path.read_text(encoding="utf-8")
+        assert "pypi.org/project/wavslm" not in text, path
+        for line in re.findall(r"pip install ([^`\n]*)", text):
+            for name, extra in re.findall(r"(?<![\w./-])(wavslm-[a-z-]+)(?:\[(\w+)\])?", line):
+                # Without an extra: what a package depends on, which is installed as it says so itself.
+                assert extra in extras[name], f"{path}: {line}"
+                assert extra or name.replace("-", "_") in path.parts, f"{path}: {line}"
+                promised += 1
+            for folder in re.findall(r"\./plugins/([a-z-]+)", line):
+                assert folder in extras, f"{path}: {line}"
+    assert promised >= 5
 
 
 def test_commands_name_files_that_exist() -> None:

@@ -1,4 +1,4 @@
-"""`wavslm new-plugin`: a distribution with one small part that works, to change into one's own."""
+"""`wavslm new-plugin`: a distribution with one small thing that works, to change into one's own."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from typing import Annotated
 import typer
 
 from wavslm_core.errors import WavslmError
+from wavslm_core.plugins import HOOKS
+from wavslm_core.registry import INTERFACES
 from wavslm_core.terminal import echo
 
 RECIPE = "recipes/wavslm_tiny.yaml"
@@ -24,8 +26,8 @@ LONGEST_NAME = 30
 """So that lines with the names of package and class in them stay within what the formatter allows."""
 
 
-class PartRole(StrEnum):
-    """The six roles."""
+class PluginRole(StrEnum):
+    """What there are templates for."""
 
     ENCODER = "encoder"
     QUANTIZER = "quantizer"
@@ -33,6 +35,9 @@ class PartRole(StrEnum):
     BACKBONE = "backbone"
     HEAD = "head"
     SAMPLER = "sampler"
+    STAGE = "stage"
+    METRIC = "metric"
+    CORPUS = "corpus"
 
 
 @dataclass(frozen=True)
@@ -42,28 +47,48 @@ class Sketch:
     about: str
     """What the part does, for the README."""
     example: str = ""
-    """Options that have no default outside of a recipe, for the test."""
+    """Options for the test: those without a default outside of a recipe, or small ones."""
+    block: str = "{role}: {{name: {name}}}"
+    """How it is named in a recipe."""
+    override: str = "{role}={{name: {name}}}"
+    """How it is named on the command line."""
 
 
-SKETCHES: dict[PartRole, Sketch] = {
-    PartRole.ENCODER: Sketch("a projection of each hop of waveform and causal convolutions"),
-    PartRole.QUANTIZER: Sketch("finite scalar quantisation with a causal decompressor", "input_dim=16"),
-    PartRole.DECODER: Sketch(
+SKETCHES: dict[PluginRole, Sketch] = {
+    PluginRole.ENCODER: Sketch("a projection of each hop of waveform and causal convolutions"),
+    PluginRole.QUANTIZER: Sketch("finite scalar quantisation with a causal decompressor", "input_dim=16"),
+    PluginRole.DECODER: Sketch(
         "causal convolutions and a linear map to samples",
         "input_dim=16, sample_rate_hz=16000, hop_samples=320",
     ),
-    PartRole.BACKBONE: Sketch("gated recurrent layers", "input_dim=16"),
-    PartRole.HEAD: Sketch("two linear maps that predict the next chunk", "input_dim=16, vocab_size=32"),
-    PartRole.SAMPLER: Sketch("sampling without the unlikely tokens"),
+    PluginRole.BACKBONE: Sketch("gated recurrent layers", "input_dim=16"),
+    PluginRole.HEAD: Sketch("two linear maps that predict the next chunk", "input_dim=16, vocab_size=32"),
+    PluginRole.SAMPLER: Sketch("sampling without the unlikely tokens"),
+    PluginRole.STAGE: Sketch(
+        "how loud the recordings of a split are",
+        block="stages: [{{run: {name}}}]",
+        override="stages=[{{run: {name}}}]",
+    ),
+    PluginRole.METRIC: Sketch(
+        "a signal-to-noise ratio",
+        block="stages: [{{run: evaluate, metrics: [{name}]}}]",
+        override="stages.evaluate.metrics=[{name}]",
+    ),
+    PluginRole.CORPUS: Sketch(
+        "chords that are made on the spot",
+        "minutes=0.1, seconds=1.0",
+        block="data: {{corpus: {name}}}",
+        override="data={{corpus: {name}}}",
+    ),
 }
 
 
 def new_plugin(
     name: Annotated[str, typer.Argument(help="Name in recipes, such as my_quantizer.")],
-    role: Annotated[PartRole, typer.Option(help="What it does.")],
+    role: Annotated[PluginRole, typer.Option(help="What it does.")],
     into: Annotated[Path, typer.Option(help="Folder to write wavslm-NAME into.")] = Path(),
 ) -> None:
-    """Write a plugin with one small part that works, streams and trains: wavslm-NAME, with tests."""
+    """Write a plugin with one small part, stage, metric or corpus that works: wavslm-NAME, with tests."""
     from wavslm_core.data.atomic import replacing_folder
 
     check_name(name, role)
@@ -76,16 +101,21 @@ def new_plugin(
             path = beside / relative
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
-    place = shlex.quote(str(folder))
-    block = f"{role}={{name: {name}}}"
+    sketch = SKETCHES[role]
+    override = sketch.override.format(role=role.value, name=name)
     echo(f"{folder}: the {role} '{name}', which works as it is. Change {name_of(name)}/{role}.py; next:")
     for command in [
-        f"pip install -e {place}",
-        f"pytest {place}",
-        f"wavslm recipe check {RECIPE} {shlex.quote(block)}",
+        f"pip install -e {shlex.quote(f'{_path_for_pip(folder)}[test]')}",
+        f"pytest {shlex.quote(str(folder))}",
+        f"wavslm recipe check {RECIPE} {shlex.quote(override)}",
     ]:
         echo(f"  {command}")
-    echo(f"In a recipe: `{role}: {{name: {name}}}`")
+    echo(f"In a recipe: `{sketch.block.format(role=role.value, name=name)}`")
+
+
+def _path_for_pip(folder: Path) -> str:
+    """Return a path that pip does not take for the name of a package."""
+    return str(folder) if folder.is_absolute() else f"./{folder}"
 
 
 def name_of(name: str) -> str:
@@ -93,7 +123,7 @@ def name_of(name: str) -> str:
     return f"wavslm_{name}"
 
 
-def check_name(name: str, role: PartRole) -> None:
+def check_name(name: str, role: PluginRole) -> None:
     """Raises: WavslmError for a name that cannot be one, or is taken."""
     if not re.fullmatch(r"[a-z](_?[a-z0-9])*", name) or keyword.iskeyword(name):
         better = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_").removeprefix("wavslm_")
@@ -120,11 +150,12 @@ def check_name(name: str, role: PartRole) -> None:
         raise WavslmError(f"a package {name_of(name)} is installed already; choose another name")
 
 
-def rendered(name: str, role: PartRole, distribution: str) -> dict[str, str]:
+def rendered(name: str, role: PluginRole, distribution: str) -> dict[str, str]:
     """Return relative path → text of every file of the distribution."""
     package = name_of(name)
     stem = "".join(word.capitalize() for word in name.split("_"))
     interface = role.value.capitalize()
+    sketch = SKETCHES[role]
     values = {
         "name": name,
         "role": role.value,
@@ -132,10 +163,11 @@ def rendered(name: str, role: PartRole, distribution: str) -> dict[str, str]:
         "package": package,
         "config": f"{stem}Config",
         "part": stem if stem.endswith(interface) else f"{stem}{interface}",
-        "interface": interface,
-        "hook": f"register_{role.value}s",
-        "about": SKETCHES[role].about,
-        "example": SKETCHES[role].example,
+        "interface": INTERFACES[role.value].replace(":", "."),
+        "hook": HOOKS[role.value],
+        "about": sketch.about,
+        "example": sketch.example,
+        "block": sketch.block.format(role=role.value, name=name),
     }
     templates = files("wavslm_core.cli") / "templates"
     sources: dict[str, Traversable] = {

@@ -23,6 +23,8 @@ MOST_NAMED = 20
 MetricConfigT = TypeVar("MetricConfigT", bound=MetricConfig)
 
 
+Better = Literal["higher", "lower"]
+
 Measured = tuple[float, float]
 """A sum and what it is over: (value, 1), (wrong words, words); (0, 0) where the measure is not defined.
 
@@ -37,7 +39,7 @@ class Metric(ABC, Generic[MetricConfigT]):
     """What the report calls it."""
     unit: ClassVar[str] = ""
     """Unit of the number, empty for ratios."""
-    better: ClassVar[Literal["higher", "lower"]]
+    better: ClassVar[Better]
     extra: ClassVar[Mapping[str, str]] = {}
     """Further numbers that `measure` gives: name → title. Same unit, same direction."""
 

@@ -10,35 +10,40 @@ Needs pytest, and torch once a contract is asked for; importing this module need
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from wavslm_core.configs import PartConfig
+from wavslm_core.configs import Config, PartConfig, Role
 from wavslm_core.registry import Registry
 
 
 def contract_tests(
-    config: PartConfig,
+    config: Config,
     *,
     no_gradient: Mapping[str, str] | None = None,
     no_export: str | None = None,
     prepare: Callable[[Any], None] | None = None,
+    splits: Sequence[str] = ("train", "valid"),
+    parts: Mapping[Role, PartConfig] | None = None,
     registry: Registry | None = None,
 ) -> type:
-    """Return a class of tests that hold the part of this config to the contract of its role.
+    """Return a class of tests that hold what this config stands for to the contract of its role.
 
     Give a small config, as the part is built once a test: widths around 16, windows of a few chunks, and
-    for heads a codebook of at most 64. Linked fields (`input_dim`, `vocab_size`) must be given.
+    for heads a codebook of at most 64; stages of a few steps, corpora of seconds. Linked fields (`input_dim`,
+    `vocab_size`) must be given.
 
     `no_gradient`: pattern of parameter names → why training leaves them alone.
     `no_export`: why `torch.export` cannot take the part.
     `prepare`: called with each part that was built, such as to fit what is not trained by gradients.
+    `splits`: of a corpus, those that it has.
+    `parts`: of a format, role → config of small parts that it can hold.
     `registry`: where the part is registered; what is installed by default.
 
-    Raises: ValueError when a linked field is not given, or a reason is empty.
+    Raises: ValueError when a linked field or the parts of a format are not given, or a reason is empty.
     """
     from wavslm_core.plugins import load_registry
-    from wavslm_core.testing.contract.roles import contract_class
+    from wavslm_core.testing.contract.roles import CONTRACTS
     from wavslm_core.testing.contract.subject import Subject
 
     subject = Subject(
@@ -47,5 +52,7 @@ def contract_tests(
         no_gradient=dict(no_gradient or {}),
         no_export=no_export,
         prepare=prepare,
+        splits=tuple(splits),
+        parts=dict(parts or {}),
     )
-    return type("Contract", (contract_class(config.role),), {"subject": subject})
+    return type("Contract", (CONTRACTS[config.role],), {"subject": subject})

@@ -29,7 +29,7 @@ Io = Callable[[str], dict[str, Tensor]]
 
 def load_codec(folder: Path) -> Codec:
     if "wavlm" not in load_registry().names("encoder"):
-        pytest.skip("the encoder 'wavlm' is not installed: pip install wavslm-wavlm")
+        pytest.skip("the encoder 'wavlm' is not installed: pip install ./plugins/wavslm-wavlm")
     return Codec.load(folder)
 
 

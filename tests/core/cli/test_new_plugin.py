@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from wavslm_core.cli.new_plugin import LONGEST_NAME, PartRole
-from wavslm_core.configs import PART_ROLES
+from wavslm_core.cli.new_plugin import LONGEST_NAME, PluginRole
+from wavslm_core.configs import ROLES as ALL_ROLES
 
 ROOT = Path(__file__).resolve().parents[3]
+ROLES = [role.value for role in PluginRole]
 
 
 def tool(*arguments: str | Path, cwd: Path, path: str = "") -> None:
@@ -25,15 +27,16 @@ def tool(*arguments: str | Path, cwd: Path, path: str = "") -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_there_is_a_template_for_every_role() -> None:
-    assert tuple(PartRole) == PART_ROLES
+def test_there_is_a_template_for_every_role_but_formats() -> None:
+    """A checkpoint format needs parts to put into it."""
+    assert {*ROLES, "format"} == set(ALL_ROLES)
 
 
 @pytest.mark.slow
 def test_what_it_writes_is_formatted_linted_and_typed(command: Callable[..., Any], tmp_path: Path) -> None:
     packages = []
-    for role in PART_ROLES:
-        for name in (role[0], f"my_{role}", "x" * (LONGEST_NAME - len(role)) + role):
+    for role in ROLES:
+        for name in (role[:2], f"my_{role}", "x" * (LONGEST_NAME - len(role)) + role):
             done = command("main", "new-plugin", name, "--role", role)
             assert done.returncode == 0, done.stderr
             packages.append(tmp_path / f"wavslm-{name.replace('_', '-')}" / f"wavslm_{name}")
@@ -61,7 +64,7 @@ def test_it_says_what_to_do_next(command: Callable[..., Any], tmp_path: Path) ->
     done = command("main", "new-plugin", "my_codes", "--role", "quantizer", "--into", "some where")
     assert done.returncode == 0, done.stderr
     for said in [
-        "pip install -e 'some where/wavslm-my-codes'",
+        "pip install -e './some where/wavslm-my-codes[test]'",
         "pytest 'some where/wavslm-my-codes'",
         "wavslm recipe check recipes/wavslm_tiny.yaml 'quantizer={name: my_codes}'",
         "`quantizer: {name: my_codes}`",
@@ -70,6 +73,35 @@ def test_it_says_what_to_do_next(command: Callable[..., Any], tmp_path: Path) ->
     written = {str(path.relative_to(tmp_path / "some where")) for path in tmp_path.rglob("*.*")}
     assert "wavslm-my-codes/tests/test_my_codes.py" in written
     assert not [path for path in written if path.startswith(".")]
+
+
+@pytest.mark.parametrize(
+    ("role", "shown", "override"),
+    [
+        ("stage", "`stages: [{run: mine}]`", "'stages=[{run: mine}]'"),
+        ("metric", "`stages: [{run: evaluate, metrics: [mine]}]`", "'stages.evaluate.metrics=[mine]'"),
+        ("corpus", "`data: {corpus: mine}`", "'data={corpus: mine}'"),
+    ],
+)
+def test_it_says_how_a_recipe_names_it(
+    command: Callable[..., Any], tmp_path: Path, role: str, shown: str, override: str
+) -> None:
+    done = command("main", "new-plugin", "mine", "--role", role)
+    assert f"In a recipe: {shown}" in done.stdout
+    assert f"wavslm recipe check recipes/wavslm_tiny.yaml {override}" in done.stdout
+    assert shown.strip("`") in (tmp_path / "wavslm-mine" / "README.md").read_text()
+
+
+def test_nothing_links_to_where_nothing_is(command: Callable[..., Any], tmp_path: Path) -> None:
+    for role in ROLES:
+        assert command("main", "new-plugin", f"my_{role}", "--role", role).returncode == 0
+    links = {
+        (path.name, link)
+        for path in tmp_path.rglob("wavslm-*/**/*")
+        if path.is_file()
+        for link in re.findall(r"https?://[^\s)\"']+", path.read_text())
+    }
+    assert links == set()
 
 
 @pytest.mark.parametrize(

@@ -186,7 +186,7 @@ def test_a_hub_id_in_the_local_cache(
                 "version": 1,
                 "parts": {"encoder": {"name": "wavlm"}, "quantizer": {}, "decoder": {}},
             },
-            "'wavlm' comes with wavslm-wavlm: pip install wavslm-wavlm",
+            "'wavlm' comes with wavslm-wavlm, in a clone of wavslm: pip install ./plugins/wavslm-wavlm",
         ),
     ],
 )

@@ -183,7 +183,8 @@ launch: {on: loca}
         "decoder: given 'fake', but a block such as {name: fake} is needed.",
         "backbone: `name` is missing: it says which one this is. Allowed: chunked, fake.",
         "head: no head is called 'nextchunk'. Did you mean 'next_chunk'? Installed: fake. "
-        "'next_chunk' comes with wavslm-next-chunk: pip install wavslm-next-chunk",
+        "'next_chunk' comes with wavslm-next-chunk, in a clone of wavslm: "
+        "pip install ./plugins/wavslm-next-chunk",
         "sampler.warm.temperature: given 'hot'; it should be a valid number",
         "data.trian: no such key. Did you mean 'train'?",
         "data.valid.tone.minuts: no such key. Did you mean 'minutes'?",
@@ -214,7 +215,7 @@ def test_an_environment_without_parts_says_what_to_install(tmp_path: Path) -> No
     lines = problems(Registry(), path)
     assert lines[0].endswith(
         "encoder: no encoder is called 'wavlm'. No encoder is installed. "
-        "'wavlm' comes with wavslm-wavlm: pip install wavslm-wavlm"
+        "'wavlm' comes with wavslm-wavlm, in a clone of wavslm: pip install ./plugins/wavslm-wavlm"
     )
     assert "quantizer: `name` is missing" in lines[1]
     Recipe.load(write(tmp_path, "empty.yaml", "name: a\n"), registry=Registry()).check()

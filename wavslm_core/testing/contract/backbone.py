@@ -16,7 +16,7 @@ from wavslm_core.testing.contract.streaming_checks import FlowChecks
 class BackboneContract(FlowChecks):
     @property
     def facts(self) -> BackboneFacts:
-        facts = self.subject.config.facts()
+        facts = self.subject.facts()
         assert isinstance(facts, BackboneFacts)
         return facts
 

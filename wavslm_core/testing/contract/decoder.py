@@ -16,7 +16,7 @@ from wavslm_core.testing.contract.streaming_checks import FlowChecks
 class DecoderContract(FlowChecks):
     @property
     def facts(self) -> DecoderFacts:
-        facts = self.subject.config.facts()
+        facts = self.subject.facts()
         assert isinstance(facts, DecoderFacts)
         return facts
 

@@ -16,7 +16,7 @@ from wavslm_core.testing.contract.streaming_checks import FlowChecks
 class EncoderContract(FlowChecks):
     @property
     def facts(self) -> EncoderFacts:
-        facts = self.subject.config.facts()
+        facts = self.subject.facts()
         assert isinstance(facts, EncoderFacts)
         return facts
 

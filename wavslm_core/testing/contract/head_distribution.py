@@ -44,7 +44,7 @@ class RecordingDraw(TokenDraw):
 class HeadDistribution(ModuleChecks):
     @property
     def facts(self) -> HeadFacts:
-        facts = self.subject.config.facts()
+        facts = self.subject.facts()
         assert isinstance(facts, HeadFacts)
         return facts
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from wavslm_core.checkpoint_io import WEIGHTS_FILE, load_state, read_weights, write_weights
 from wavslm_core.inference import packed_copy
-from wavslm_core.testing.contract.config_checks import ConfigChecks
+from wavslm_core.testing.contract.config_checks import PartChecks
 from wavslm_core.testing.contract.subject import TOLERANCE, generator
 
 BF16_ERROR = 0.1
@@ -32,7 +32,7 @@ class Call(nn.Module):
         return result
 
 
-class ModuleChecks(ConfigChecks):
+class ModuleChecks(PartChecks):
     def calls(self) -> Mapping[str, tuple[Tensor, ...]]:
         """Return method → arguments of everything that computes on whole sequences and returns a tensor."""
         raise NotImplementedError

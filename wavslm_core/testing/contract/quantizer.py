@@ -19,7 +19,7 @@ from wavslm_core.testing.contract.run_checks import RunChecks
 class QuantizerContract(RunChecks):
     @property
     def facts(self) -> QuantizerFacts:
-        facts = self.subject.config.facts()
+        facts = self.subject.facts()
         assert isinstance(facts, QuantizerFacts)
         return facts
 

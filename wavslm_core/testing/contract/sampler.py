@@ -13,7 +13,7 @@ from wavslm_core.facts import SamplerFacts
 from wavslm_core.interfaces import SamplingContext
 from wavslm_core.plugins import load_registry
 from wavslm_core.testing.contract.chi_square import LEAST_LIKELY, chi_square_likelihood
-from wavslm_core.testing.contract.config_checks import ConfigChecks
+from wavslm_core.testing.contract.config_checks import PartChecks
 from wavslm_core.testing.contract.subject import generator
 
 VOCABULARY = 24
@@ -21,10 +21,10 @@ ROWS = 6
 DRAWS = 4000
 
 
-class SamplerContract(ConfigChecks):
+class SamplerContract(PartChecks):
     @property
     def facts(self) -> SamplerFacts:
-        facts = self.subject.config.facts()
+        facts = self.subject.facts()
         assert isinstance(facts, SamplerFacts)
         return facts
 

@@ -22,7 +22,7 @@ class SequenceChecks(ModuleChecks):
 
     @property
     def facts(self) -> Any:
-        return self.subject.config.facts()
+        return self.subject.facts()
 
     @torch.no_grad()
     def test_causality(self) -> None:

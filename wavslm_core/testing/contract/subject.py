@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from wavslm_core.configs import PartConfig
+from wavslm_core.configs import Config, PartConfig, Role
 from wavslm_core.errors import summary
+from wavslm_core.facts import PartFacts
 from wavslm_core.registry import Registry
 
 TOLERANCE = 1e-4
@@ -22,11 +23,13 @@ TOLERANCE = 1e-4
 class Subject:
     """A part under test; see `wavslm_core.testing.contract_tests` for the fields."""
 
-    config: PartConfig
+    config: Config
     registry: Registry
     no_gradient: Mapping[str, str]
     no_export: str | None
     prepare: Callable[[Any], None] | None
+    splits: tuple[str, ...]
+    parts: Mapping[Role, PartConfig]
 
     def __post_init__(self) -> None:
         unset = [
@@ -39,6 +42,8 @@ class Subject:
                 f"{self.described}: a recipe fills linked fields in, a contract cannot. "
                 f"Give {', '.join(unset)} in the config"
             )
+        if self.config.role == "format" and not self.parts:
+            raise ValueError(f"{self.described}: give `parts`, role → config, that the format can hold")
         reasons = {**self.no_gradient, "no_export": self.no_export}
         empty = [key for key, reason in reasons.items() if reason is not None and not reason.strip()]
         if empty:
@@ -48,6 +53,10 @@ class Subject:
     def described(self) -> str:
         """What it is and whose."""
         return self.registry.described(self.config)
+
+    def facts(self) -> PartFacts:
+        """Return what the config of a part states."""
+        return cast(PartConfig, self.config).facts()
 
     def build(self, *, seed: int = 0) -> Any:
         """Return the part for inference, with random weights none of which is left at its initial value."""
