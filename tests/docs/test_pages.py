@@ -1,8 +1,8 @@
 """Every command in README and CONTRIBUTING runs, in the order in which a reader meets it.
 
 They run in an environment as `make run` makes it: packages are linked into it from that of the tests, all but
-pytest. Runs are cut down to seconds by overrides that are added to each `wavslm-run`; nothing else is changed.
-`make` targets are checked with `make --dry-run`, because the tests themselves run under `make test`.
+pytest. Runs are cut down to seconds by overrides that are added to each `wavslm-run`; nothing else is
+changed. `make` targets are checked with `make --dry-run`, because the tests themselves run under `make test`.
 """
 
 from __future__ import annotations
