@@ -85,13 +85,20 @@ def test_plugins_do_not_import_commands_or_launchers() -> None:
 @pytest.mark.parametrize("index", range(len(LAYERS)))
 def test_arrows_point_down(index: int) -> None:
     upper = LAYERS[index]
-    above = {"builtin.py", *(f"{layer}/" for layer in LAYERS[: index + 1])}
+    # Contract tests hold parts of every layer; nothing imports them.
+    above = {"builtin.py", "testing/", *(f"{layer}/" for layer in LAYERS[: index + 1])}
     for path in CORE.rglob("*.py"):
         inside = path.relative_to(CORE).as_posix()
         if inside.startswith(tuple(above)):
             continue
         found = {name for name in imported(path) if name.startswith(f"wavslm_core.{upper}")}
         assert not found, f"{path} imports {found}, which is above it"
+
+
+def test_nothing_but_tests_imports_what_is_for_tests() -> None:
+    for path in CORE.rglob("*.py"):
+        if not path.relative_to(CORE).as_posix().startswith("testing/"):
+            assert not {name for name in imported(path) if name.startswith("wavslm_core.testing")}, path
 
 
 @pytest.mark.parametrize("module", LIGHT)

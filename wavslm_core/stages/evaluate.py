@@ -22,6 +22,7 @@ from wavslm_core.stages.base import (
     streamed_roles,
     tokenize_first,
 )
+from wavslm_core.stages.train_codec import TrainCodecConfig
 
 if TYPE_CHECKING:
     from wavslm_core.codec import Codec
@@ -134,15 +135,21 @@ class Evaluate(Stage[EvaluateConfig]):
             language = results["language_model"]
             bits, interval, count = (language[key] for key in ("bits_per_token", "interval", "utterances"))
             scores["train_lm"] = {"bits_per_token": {"mean": bits, "interval": interval, "count": count}}
+        own = metric_configs(self.config.metrics)
         found: dict[str, list[Disagreement]] = {}
         for name, config in context.recipe.named_stages():
             if name == self.name_in(context):
                 break
             run = config.registered_name()
-            if run in scores:
-                trained = read_results(context.run_dir, name)
-                # Of several that trained the same, the last one left what is scored.
-                found[run] = find_disagreements(name, trained, scores[run])
+            if run not in scores:
+                continue
+            compared = scores[run]
+            if isinstance(config, TrainCodecConfig):
+                # Under one name, other options give other numbers.
+                same = [m.registered_name() for m in metric_configs(config.metrics) if m in own]
+                compared = {metric: score for metric, score in compared.items() if metric in same}
+            # Of several that trained the same, the last one left what is scored.
+            found[run] = find_disagreements(name, read_results(context.run_dir, name), compared)
         return [disagreement for several in found.values() for disagreement in several]
 
     def left_results(self, context: StageContext) -> bool:

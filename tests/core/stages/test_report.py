@@ -133,7 +133,10 @@ def test_stages_that_disagree_are_warned_of_above_all_numbers(
     with_model: StageContext, caplog: pytest.LogCaptureFixture
 ) -> None:
     document = with_model.recipe.to_dict()
-    document["stages"] = [{"run": "train_codec", "steps": 1}, {"run": "evaluate"}]
+    document["stages"] = [
+        {"run": "train_codec", "steps": 1, "metrics": ["mel_distance"]},
+        {"run": "evaluate"},
+    ]
     context = replace(with_model, recipe=Recipe.from_dict(document).resolve(), stage_name="evaluate")
     options = EvaluateConfig(metrics=("mel_distance",))
     Evaluate(options).run(context)
@@ -150,6 +153,10 @@ def test_stages_that_disagree_are_warned_of_above_all_numbers(
         check_self_contained(text)
         assert ("mel_distance was" in caplog.text) is disagree
         assert ('role="alert"' in text) is disagree
+    # Another number of the same name cannot be compared.
+    other = EvaluateConfig(metrics=({"name": "mel_distance", "mel_bands": 40},))
+    Evaluate(other).run(context)
+    assert 'role="alert"' not in report(context)
     assert text.index('role="alert"') < text.index('class="tile"')
     assert "when train_codec validated what it left, and is" in text
 
