@@ -5,13 +5,13 @@ Free of torch and of weights, so that recipes can be checked against checkpoints
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args
 
 from wavslm_core.config_blocks import config_from_dict
 from wavslm_core.configs import CODEC_ROLES, LANGUAGE_ROLES, FormatConfig, PartConfig, Role
+from wavslm_core.data.json_files import read_object
 from wavslm_core.errors import CheckpointError, WavslmError, summary
 from wavslm_core.registry import MEND, Registry
 
@@ -30,16 +30,10 @@ ROLES: dict[Kind, tuple[Role, ...]] = {
 
 def read_document(folder: Path) -> dict[str, Any]:
     """Return the folder's `config.json`. Raises: CheckpointError."""
-    path = folder / CONFIG_FILE
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        return read_object(folder / CONFIG_FILE, remedy="Fetch or save it again", error=CheckpointError)
     except FileNotFoundError:
         raise CheckpointError(f"{folder} holds no {CONFIG_FILE}; is it a checkpoint folder?") from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is no readable JSON: {error}. Fetch or save it again") from None
-    if not isinstance(document, dict):
-        raise CheckpointError(f"{path} must hold a JSON object, not {type(document).__name__}")
-    return document
 
 
 def inside_run(folder: Path, kind: Kind) -> Path:

@@ -15,9 +15,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
 
+from pydantic import FiniteFloat
+
 from wavslm_core.data.atomic import replacing
+from wavslm_core.data.json_files import parse_json
+from wavslm_core.data.regular_files import read_regular
 from wavslm_core.errors import DataError
 from wavslm_core.processes import WHOLE, Share
 
@@ -50,15 +55,15 @@ class Progress:
     """What a run's `progress.json` says."""
 
     stage: str
-    done: float
-    total: float | None
+    done: FiniteFloat
+    total: FiniteFloat | None
     unit: str
-    rate: float | None
+    rate: FiniteFloat | None
     """Units a second over the last minute; None until two beats."""
-    seconds_left: float | None
-    loss: float | None
-    """The last one."""
-    time: float
+    seconds_left: FiniteFloat | None
+    loss: FiniteFloat | None
+    """The last one; None also when it is no number."""
+    time: FiniteFloat
     """Seconds since 1970."""
     host: str
     pid: int
@@ -102,7 +107,7 @@ class RunPulse(Pulse):
         left = max(0.0, total - done) / rate if rate and total is not None else None
         self._write(
             Progress(
-                stage, done, total, unit, rate, left, loss,
+                stage, done, total, unit, rate, left, loss if loss is not None and isfinite(loss) else None,
                 time.time(), self._host, os.getpid(), self._job_id, self._restarts,
             )
         )  # fmt: skip
@@ -132,8 +137,8 @@ def progress_path(run_dir: Path, share: Share = WHOLE) -> Path:
 def read_progress(path: Path) -> Progress | None:
     """Return what a file says; None without one that can be read."""
     try:
-        return Progress(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        return parse_json(read_regular(path), Progress)
+    except (OSError, ValueError):
         return None
 
 

@@ -26,7 +26,9 @@ import numpy as np
 import numpy.typing as npt
 
 from wavslm_core.data.audio_files import AudioInfo
-from wavslm_core.data.strings import Strings, StringsWriter
+from wavslm_core.data.json_files import parse_json
+from wavslm_core.data.regular_files import read_regular
+from wavslm_core.data.strings import Strings, StringsWriter, mapped_column
 
 FORMAT_VERSION = 2
 MANIFEST_FILE = "manifest.json"
@@ -69,12 +71,25 @@ class Recording:
         return self.name, self.size_bytes, self.stamp
 
 
+@dataclass(frozen=True)
+class _Document:
+    """What `manifest.json` holds."""
+
+    format: int
+    key: str
+    digest: str
+    recordings: int
+    utterances: int
+    speakers: bool
+    texts: bool
+
+
 class Manifest:
     """An opened manifest."""
 
-    def __init__(self, folder: Path, document: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, document: _Document) -> None:
         self.folder = folder
-        self.digest: str = document["digest"]
+        self.digest: str = document.digest
         """Changes with any recording, its content as far as its stamp tells, and with how it is cut."""
         self.names = Strings.open(folder, "names")
         self.sizes, self.stamps = self._column("sizes"), self._column("stamps")
@@ -85,26 +100,27 @@ class Manifest:
         self.reasons = Strings.open(folder, "reasons")
         self.recording = self._column("recording")
         self.start, self.length = self._column("start"), self._column("length")
-        self.speakers = Strings.open(folder, "speakers") if document["speakers"] else None
-        self.texts = Strings.open(folder, "texts") if document["texts"] else None
+        self.speakers = Strings.open(folder, "speakers") if document.speakers else None
+        self.texts = Strings.open(folder, "texts") if document.texts else None
         counts = {len(self.names), *(len(self._column(name)) for name in _NUMBERS)}
         utterances = {len(self._column(name)) for name in _UTTERANCES}
-        if counts != {document["recordings"]} or utterances != {document["utterances"]}:
+        if counts != {document.recordings} or utterances != {document.utterances}:
             raise ValueError("its columns differ in length")
 
     @classmethod
     def open(cls, folder: Path, *, key: str) -> Manifest | None:
         """Open a manifest; None when it is absent, damaged, of another version or made for another key."""
         try:
-            document = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
-            if document.get("format") != FORMAT_VERSION or document.get("key") != key:
+            document = parse_json(read_regular(folder / MANIFEST_FILE), _Document)
+            if document.format != FORMAT_VERSION or document.key != key:
                 return None
             return cls(folder, document)
-        except (OSError, ValueError, KeyError, TypeError, IndexError):
+        except (OSError, ValueError):
             return None
 
     def _column(self, name: str) -> npt.NDArray[Any]:
-        return np.asarray(np.load(self.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
+        kinds = _NUMBERS | _UTTERANCES | {"rejected": "<i8"}
+        return mapped_column(self.folder / f"{name}.npy", kinds[name])
 
     def __len__(self) -> int:
         return len(self.names)

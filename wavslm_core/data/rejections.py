@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from wavslm_core.data.corpora import Rejected
-from wavslm_core.data.token_store import REJECTED_FILE, STORE_FILE, read_json
-from wavslm_core.data.token_writer import PLAN_FILE, RECORDS
+from wavslm_core.data.json_files import parse_json
+from wavslm_core.data.regular_files import read_regular
+from wavslm_core.data.token_store import REJECTED_FILE, STORE_FILE, read_part
+from wavslm_core.data.token_writer import PLAN_FILE, RECORDS, ShardRecord
 from wavslm_core.errors import DataError
 
 SCAN = "scan"
@@ -44,13 +45,23 @@ def stored_rejections(store: Path) -> Iterator[tuple[str, Rejected]]:
     in_shards = 0
     found: list[tuple[str, Rejected]] = []
     for path in sorted((store / RECORDS).glob("[!.]*.json")):
-        for item in read_json(path)["rejected"]:
-            found.append((path.stem, Rejected(**item)))
+        for item in read_part(path, ShardRecord).rejected:
+            found.append((path.stem, item))
             in_shards += 1
-    listed = store / REJECTED_FILE
-    if listed.exists():
-        lines = listed.read_text(encoding="utf-8").splitlines()
-        # The scan's come first; then those of the shards, in order.
-        for line in lines[: len(lines) - in_shards]:
-            yield SCAN, Rejected(**json.loads(line))
+    lines = _lines(store / REJECTED_FILE)
+    # The scan's come first; then those of the shards, in order.
+    for item in lines[: len(lines) - in_shards]:
+        yield SCAN, item
     yield from found
+
+
+def _lines(listed: Path) -> list[Rejected]:
+    try:
+        return [parse_json(line, Rejected) for line in read_regular(listed).splitlines()]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(
+            f"{listed} is damaged ({reason}); delete {listed.parent} to tokenise again"
+        ) from error

@@ -16,10 +16,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from wavslm_core.data.atomic import open_in_place, replacing_folder, unwritable
 from wavslm_core.data.exclusive import one_at_a_time
+from wavslm_core.data.json_files import parse_json
 from wavslm_core.data.manifest import FORMAT_VERSION, Manifest, ManifestWriter, Recording
 from wavslm_core.data.progress import progress_bar
 
@@ -151,8 +151,8 @@ class _Journals:
                 return
             for line in stream:
                 try:
-                    yield _recording(json.loads(line))
-                except (ValueError, TypeError):
+                    yield parse_json(line, Recording)
+                except ValueError:
                     # The last line of a process that was killed.
                     return
 
@@ -173,9 +173,3 @@ class _Journals:
     def remove(self) -> None:
         for path in (*self._earlier, self._own):
             path.unlink(missing_ok=True)
-
-
-def _recording(document: dict[str, Any]) -> Recording:
-    pieces = document["pieces"]
-    document["pieces"] = None if pieces is None else tuple((start, samples) for start, samples in pieces)
-    return Recording(**document)

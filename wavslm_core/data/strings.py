@@ -14,6 +14,21 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from wavslm_core.data.regular_files import size_of_regular
+
+
+def mapped_column(path: Path, kind: str) -> npt.NDArray[Any]:
+    """Map the numbers (N,) of a `.npy` file. Raises: OSError; ValueError when it holds anything else."""
+    size_of_regular(path)
+    try:
+        column = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (EOFError, TypeError, AttributeError, IndexError, OverflowError, SyntaxError) as error:
+        # What numpy raises for a damaged header, beside ValueError.
+        raise ValueError(f"{path.name} is damaged: {error}") from error
+    if column.ndim != 1 or column.dtype != np.dtype(kind):
+        raise ValueError(f"{path.name} holds {column.dtype} {column.shape}")
+    return column
+
 
 @dataclass(frozen=True)
 class Strings(Sequence[str]):
@@ -27,10 +42,10 @@ class Strings(Sequence[str]):
     def open(cls, folder: Path, name: str) -> Strings:
         """Map `<name>.txt` and `<name>_offsets.npy`. Raises: OSError and ValueError when they are damaged."""
         # As plain arrays: slicing a `memmap` takes ten times as long.
-        offsets = np.asarray(np.load(folder / f"{name}_offsets.npy", mmap_mode="r", allow_pickle=False))
-        size = (folder / f"{name}.txt").stat().st_size
-        if int(offsets[-1]) != size:
-            raise ValueError(f"{name}.txt has {size} bytes, {int(offsets[-1])} expected")
+        offsets = mapped_column(folder / f"{name}_offsets.npy", "<i8")
+        size = size_of_regular(folder / f"{name}.txt")
+        if not len(offsets) or int(offsets[-1]) != size:
+            raise ValueError(f"{name}.txt has {size} bytes, its last line ends elsewhere")
         text = np.memmap(folder / f"{name}.txt", np.uint8, mode="r") if size else np.zeros(0, np.uint8)
         return cls(np.asarray(text), offsets)
 
@@ -42,7 +57,8 @@ class Strings(Sequence[str]):
             return [self[i] for i in range(*index.indices(len(self)))]
         position = range(len(self))[index]
         line = self.text[self.offsets[position] : self.offsets[position + 1]].tobytes()
-        return line.decode("utf-8").removesuffix("\n")
+        # Damage shows as another name, which nothing has.
+        return line.decode("utf-8", "replace").removesuffix("\n")
 
 
 class StringsWriter:

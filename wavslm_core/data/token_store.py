@@ -16,13 +16,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field, FiniteFloat
 
+from wavslm_core.data.json_files import read_json
+from wavslm_core.data.regular_files import size_of_regular
 from wavslm_core.data.strings import Strings
 from wavslm_core.errors import DataError
 
@@ -38,7 +42,12 @@ CHECKED_SHARDS = 1000
 MAPPED_SHARDS = 4096
 """Shards that are mapped at once: the system allows a process some 65,000 mappings."""
 
+MOST_BYTES = 1 << 30
+"""Of the record of a shard, which lists its utterances."""
+
 IntArray = npt.NDArray[np.int64]
+Count = Annotated[int, Field(ge=0, lt=1 << 50)]
+Shape = TypeVar("Shape")
 
 
 def shard_file(number: int) -> str:
@@ -82,38 +91,58 @@ def _short(value: Any, most: int = 60) -> str:
     return text if len(text) <= most else f"{text[:most]}…"
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Return a JSON object of a store. Raises: DataError when it is missing or damaged."""
+@dataclass(frozen=True)
+class _Version:
+    format: int
+
+
+@dataclass(frozen=True)
+class StoreDocument:
+    """What `store.json` holds beside the version of its format."""
+
+    fingerprint: dict[str, Any]
+    vocab_size: Annotated[int, Field(gt=0, le=1 << 32)]
+    tokens: Count
+    token_rate_hz: FiniteFloat
+    """Tokens a second; where it varies, their mean."""
+    align: Annotated[int, Field(gt=0, lt=1 << 62)]
+    """Every utterance is a whole number of this many tokens."""
+    shards: Count
+    utterances: Count
+    rejected: Count
+    seconds: FiniteFloat
+    """Duration of the audio that was encoded."""
+    work_seconds: FiniteFloat
+    """Time that it took."""
+
+
+def read_part(path: Path, shape: type[Shape]) -> Shape:
+    """Return a JSON document of a store. Raises: DataError when it is missing or damaged."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path, shape, remedy=f"Delete {path.parent} to tokenise again", most_bytes=MOST_BYTES)
     except FileNotFoundError:
         raise DataError(
             f"{path.parent} holds no finished token store; run the stage `tokenize` first"
         ) from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is damaged ({error}); delete {path.parent} to tokenise again") from None
-    if not isinstance(document, dict):
-        raise DataError(f"{path} is damaged; delete {path.parent} to tokenise again")
-    return document
 
 
 class TokenStore:
     """A finished token store. Positions count tokens in the flat stream of all utterances."""
 
-    def __init__(self, folder: Path, document: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, document: StoreDocument) -> None:
         self.folder = folder
-        self.fingerprint: dict[str, Any] = document["fingerprint"]
-        self.vocab_size: int = document["vocab_size"]
-        self.total_tokens: int = document["tokens"]
-        self.token_rate_hz: float = document["token_rate_hz"]
-        """Tokens a second; where it varies, their mean."""
-        self.align: int = document["align"]
-        """Every utterance is a whole number of this many tokens."""
-        self.seconds: float = document["seconds"]
-        """Duration of the audio that was encoded."""
-        self._utterances: int = document["utterances"]
+        self.document = document
+        self.fingerprint = document.fingerprint
+        self.vocab_size = document.vocab_size
+        self.total_tokens = document.tokens
+        self.token_rate_hz = document.token_rate_hz
+        self.align = document.align
+        self.seconds = document.seconds
+        self._utterances = document.utterances
         self._dtype = token_dtype(self.vocab_size)
-        self._bounds = self._map(BOUNDS_FILE, np.dtype("<i8"), document["shards"] + 1)
+        self._bounds = self._map(BOUNDS_FILE, np.dtype("<i8"), document.shards + 1)
+        if self._bounds[0] != 0 or self._bounds[-1] != self.total_tokens or (np.diff(self._bounds) < 0).any():
+            raise self._damaged(BOUNDS_FILE)
         self._shards: dict[int, npt.NDArray[Any]] = {}
         self._check_shards()
 
@@ -125,15 +154,19 @@ class TokenStore:
         `token_fingerprint(…)`.
         """
         place = Path(folder)
-        document = read_json(place / STORE_FILE)
-        if document.get("format") != FORMAT_VERSION:
+        version = read_part(place / STORE_FILE, _Version).format
+        if version != FORMAT_VERSION:
             raise DataError(
-                f"{place} is a token store of format {document.get('format')}, this version reads "
+                f"{place} is a token store of format {version}, this version reads "
                 f"{FORMAT_VERSION}; delete it to tokenise again"
             )
+        document = read_part(place / STORE_FILE, StoreDocument)
         if expect is not None:
-            check_fingerprint(place, found=document["fingerprint"], expected=expect)
+            check_fingerprint(place, found=document.fingerprint, expected=expect)
         return cls(place, document)
+
+    def _damaged(self, name: str) -> DataError:
+        return DataError(f"{self.folder / name} is damaged; delete {self.folder} to tokenise again")
 
     def _map(self, name: str, dtype: np.dtype[Any], count: int) -> npt.NDArray[Any]:
         self._check_size(name, count * dtype.itemsize)
@@ -142,7 +175,14 @@ class TokenStore:
 
     def _check_size(self, name: str, expected: int) -> None:
         path = self.folder / name
-        size = path.stat().st_size if path.exists() else -1
+        try:
+            size = size_of_regular(path)
+        except FileNotFoundError:
+            size = -1
+        except OSError as error:
+            raise DataError(
+                f"{path} cannot be read: {error.strerror}; mend it, or delete {self.folder} to tokenise again"
+            ) from error
         if size != expected:
             raise DataError(
                 f"{path} is truncated or missing: {max(size, 0)} bytes found, {expected} expected; "
@@ -169,7 +209,10 @@ class TokenStore:
 
     @cached_property
     def _offsets(self) -> IntArray:
-        return self._map(OFFSETS_FILE, np.dtype("<i8"), self._utterances + 1)
+        offsets = self._map(OFFSETS_FILE, np.dtype("<i8"), self._utterances + 1)
+        if offsets[0] != 0 or offsets[-1] != self.total_tokens:
+            raise self._damaged(OFFSETS_FILE)
+        return offsets
 
     @cached_property
     def ids(self) -> Strings:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import FiniteFloat
 
 from wavslm_core.data.atomic import replacing, write_json
 from wavslm_core.data.corpora import Rejected, Utterance, content_digest, durations_s
@@ -28,9 +29,10 @@ from wavslm_core.data.token_store import (
     OFFSETS_FILE,
     REJECTED_FILE,
     STORE_FILE,
+    Count,
     TokenStore,
     check_fingerprint,
-    read_json,
+    read_part,
     shard_file,
     token_dtype,
 )
@@ -45,11 +47,11 @@ class ShardRecord:
     """What a finished shard holds."""
 
     ids: list[str]
-    lengths: list[int]
+    lengths: list[Count]
     rejected: list[Rejected]
-    audio_seconds: float
+    audio_seconds: FiniteFloat
     """Duration of what was encoded."""
-    work_seconds: float
+    work_seconds: FiniteFloat
     """Time that it took."""
 
 
@@ -105,7 +107,7 @@ class TokenWriter:
         }
         begun = {"fingerprint": fingerprint, "shards": {"count": shards, "plan": plan}, "align": align}
         if (folder / PLAN_FILE).exists():
-            check_fingerprint(folder, found=read_json(folder / PLAN_FILE), expected=begun)
+            check_fingerprint(folder, found=read_part(folder / PLAN_FILE, dict[str, Any]), expected=begun)
         else:
             write_json(folder / PLAN_FILE, begun)
 
@@ -135,9 +137,7 @@ class TokenWriter:
         write_json(self._record_file(number), asdict(record))
 
     def _record(self, number: int) -> ShardRecord:
-        document = read_json(self._record_file(number))
-        document["rejected"] = [Rejected(**item) for item in document["rejected"]]
-        return ShardRecord(**document)
+        return read_part(self._record_file(number), ShardRecord)
 
     def finish(self, *, also_rejected: Sequence[Rejected] = ()) -> TokenStore:
         """Join the shards' records into the index and open the store; `also_rejected` is listed first."""

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from wavslm_core.data.json_files import read_object
+from wavslm_core.errors import DataError
 from wavslm_core.evaluation.estimates import Estimate
 from wavslm_core.evaluation.ranking import Result, rank
 from wavslm_core.evaluation.repeats import paired_difference, repeated
 from wavslm_core.recipe.sweep_config import Column
 from wavslm_core.recipe.sweep_metric import Metric
+
+logger = logging.getLogger(__name__)
 
 Better = Literal["higher", "lower"]
 
@@ -133,9 +137,16 @@ def compare(results: Sequence[Result], columns: Sequence[Column], metric: Metric
 
 
 def _documents(folder: Path) -> dict[str, Any]:
-    """Return what a run left, by name: every file of `results/`, and `stages`."""
-    files = [*sorted((folder / "results").glob("[!.]*.json")), folder / "stages.json"]
-    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in files if path.exists()}
+    """Return what a run left, by name: every file of `results/`, and `stages`; without damaged ones."""
+    documents: dict[str, Any] = {}
+    for path in (*sorted((folder / "results").glob("[!.]*.json")), folder / "stages.json"):
+        try:
+            documents[path.stem] = read_object(path, remedy="Its numbers are left out of the comparison.")
+        except FileNotFoundError:
+            continue
+        except DataError as error:
+            logger.warning("%s", error)
+    return documents
 
 
 def _picked(documents: Mapping[str, Any], column: Column) -> Iterator[tuple[str, Score]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from wavslm_core.metrics_file import METRICS_FILE, read_metrics
+from wavslm_core.data.json_files import parse_object
+from wavslm_core.data.regular_files import read_regular
+from wavslm_core.metrics_file import METRICS_FILE, number_of, read_metrics
 from wavslm_core.recipe.sweep_metric import Metric
 
 Curve = Sequence[tuple[int, float]]
@@ -20,7 +21,7 @@ def validation_curve(run_dir: Path, stage: str, scalar: str) -> Curve:
     points = {}
     for line in read_metrics(run_dir / METRICS_FILE, split="valid"):
         if line.get("stage") == stage and scalar in line:
-            points[int(line["step"])] = math.nan if line[scalar] is None else float(line[scalar])
+            points[line["step"]] = number_of(line, scalar)
     return sorted(points.items())
 
 
@@ -57,7 +58,7 @@ def best_until(curve: Curve, step: float, *, lower: bool) -> float | None:
 def _from_results(run_dir: Path, keys: Sequence[str]) -> float | None:
     path = run_dir / "stages.json" if keys[0] == "stages" else run_dir / "results" / f"{keys[0]}.json"
     try:
-        value: Any = json.loads(path.read_text(encoding="utf-8"))
+        value: Any = parse_object(read_regular(path))
     except (OSError, ValueError):
         return None
     for key in keys[1:]:

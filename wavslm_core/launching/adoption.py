@@ -11,13 +11,12 @@ import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from wavslm_core.data.atomic import replacing, replacing_folder
 from wavslm_core.errors import WavslmError
 from wavslm_core.launching.lock import RunLock
 from wavslm_core.launching.run_folder import RECIPE_FILE, saved_recipe
-from wavslm_core.launching.stage_record import STAGES_FILE, StageRecord
+from wavslm_core.launching.stage_record import STAGES_FILE, StageEntry, StageRecord
 from wavslm_core.metrics_file import METRICS_FILE, read_metrics
 from wavslm_core.recipe import Recipe
 from wavslm_core.recipe.identity import StageIdentity, stage_identities
@@ -82,7 +81,7 @@ class Adoption:
 
 def _take(
     stages: tuple[StageIdentity, ...], theirs: tuple[StageIdentity, ...], donor: Path, run_dir: Path
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, StageEntry]:
     """Link what stages left; return their records."""
     names = [stage.name for stage in stages]
     for ours, same in zip(stages, theirs, strict=False):

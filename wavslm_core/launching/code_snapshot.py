@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import os
 import shutil
 from collections.abc import Iterable
@@ -16,6 +15,8 @@ from typing import Any
 
 from wavslm_core import plugins
 from wavslm_core.data.atomic import replacing, replacing_folder, write_json
+from wavslm_core.data.json_files import parse_object
+from wavslm_core.data.regular_files import read_regular
 from wavslm_core.launching.environment import git_commit, library_version
 from wavslm_core.launching.git import git
 
@@ -70,8 +71,8 @@ def save_code(run_dir: Path, *, copy: bool = False) -> None:
 def changed_since(run_dir: Path) -> bool:
     """Tell whether the code here is another than the one that was submitted."""
     try:
-        submitted = json.loads((run_dir / CODE_FILE).read_text(encoding="utf-8"))["digest"]
-    except (OSError, ValueError, KeyError, TypeError):
+        submitted = parse_object(read_regular(run_dir / CODE_FILE))["digest"]
+    except (OSError, ValueError, KeyError):
         return False
     return bool(submitted != code_digest())
 

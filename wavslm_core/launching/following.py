@@ -148,4 +148,4 @@ def _interrupted(status: RunStatus, record: JobRecord, job: JobState | None) -> 
     if job is not None and job.stopped:
         return True
     entries = StageRecord(status.run_dir / STAGES_FILE).entries
-    return any(entries.get(stage, {}).get("status") == "interrupted" for stage in record.stages)
+    return any(stage in entries and entries[stage]["status"] == "interrupted" for stage in record.stages)

@@ -4,31 +4,35 @@ shell that submitted them is gone.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from pydantic import Field
 
 from wavslm_core.data.atomic import write_json
+from wavslm_core.data.json_files import read_json
 from wavslm_core.errors import WavslmError
 
 JOBS_FILE = "jobs.json"
 JOBS_FOLDER = "jobs"
 """Logs, submission scripts and errors."""
+MOST_TASKS = 1_000_000
+"""Of a job array: more than any SLURM allows."""
 
 
 @dataclass(frozen=True)
 class JobRecord:
     """One submission; a job array is one."""
 
-    job_id: str
+    job_id: Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
     """Of a job array without the number of a task."""
     launcher: str
     """`slurm` or `local`."""
     stages: tuple[str, ...]
-    array: int | None = None
+    array: Annotated[int, Field(ge=0, le=MOST_TASKS)] | None = None
     """Number of its tasks when it is a job array."""
     depends_on: tuple[str, ...] = ()
     """Jobs that have to succeed before it starts."""
@@ -74,18 +78,10 @@ def read_jobs(run_dir: Path) -> list[JobRecord]:
     """Return the jobs of a run, oldest first. Raises: WavslmError when the file is damaged."""
     path = run_dir / JOBS_FILE
     try:
-        entries: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        return [JobRecord(**_tuples(entry)) for entry in entries]
-    except (FileNotFoundError, NotADirectoryError):
+        remedy = "Delete it once no job of this run is queued or running."
+        return read_json(path, list[JobRecord], remedy=remedy, error=WavslmError)
+    except FileNotFoundError:
         return []
-    except (ValueError, TypeError) as error:
-        raise WavslmError(
-            f"{path} is damaged ({error}). Delete it once no job of this run is queued or running."
-        ) from None
-
-
-def _tuples(entry: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
 
 
 def add_jobs(run_dir: Path, records: Iterable[JobRecord]) -> None:

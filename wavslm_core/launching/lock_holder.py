@@ -8,7 +8,6 @@ look.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import signal
 import socket
@@ -18,7 +17,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+from pydantic import Field, FiniteFloat
+
+from wavslm_core.data.json_files import parse_json
+from wavslm_core.data.regular_files import read_regular
 from wavslm_core.pulse import this_job
 
 LOCK_FILE = ".lock"
@@ -30,19 +34,21 @@ CLOCKS_APART_S = 900.0
 LOOK_EVERY_S = 1.0
 _PROC = Path("/proc")
 _LARGEST_PID = 2**31 - 1
+MOST_BYTES = 4096
+"""Of a lock's text."""
 
 
 @dataclass(frozen=True)
 class Holder:
     """Who holds a run."""
 
-    pid: int
+    pid: Annotated[int, Field(ge=0, le=_LARGEST_PID)]
     """0: a process that the lock does not name."""
     host: str
     job_id: str | None
-    since: float
+    since: FiniteFloat
     """Seconds since 1970 by its own clock, as the next one."""
-    heartbeat: float
+    heartbeat: FiniteFloat
     started: str | None = None
     """What tells the process from a later one with the same id (`process_start`); None in old locks."""
 
@@ -70,7 +76,7 @@ def this_holder() -> Holder:
 def read_holder(path: Path) -> Holder | None:
     """Return who holds the lock at a path, or last held it and died; None for what names no process."""
     try:
-        return parse_holder(path.read_bytes())
+        return parse_holder(read_regular(path, most_bytes=MOST_BYTES))
     except OSError:
         return None
 
@@ -78,20 +84,11 @@ def read_holder(path: Path) -> Holder | None:
 def parse_holder(text: bytes) -> Holder | None:
     """Return whom the text of a lock names; None when it is damaged or its id is not that of one process."""
     try:
-        found = json.loads(text)
-        holder = Holder(
-            pid=found["pid"],
-            host=str(found["host"]),
-            job_id=None if found["job_id"] is None else str(found["job_id"]),
-            since=float(found["since"]),
-            heartbeat=float(found["heartbeat"]),
-            started=None if found.get("started") is None else str(found["started"]),
-        )
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        holder = parse_json(text, Holder)
+    except ValueError:
         return None
     # To kill(), 0 and negative ids are whole groups of processes.
-    whole = isinstance(holder.pid, int) and not isinstance(holder.pid, bool)
-    return holder if whole and 0 < holder.pid <= _LARGEST_PID else None
+    return holder if holder.pid else None
 
 
 def living_holder(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
+
+from pydantic import FiniteFloat
+from typing_extensions import TypedDict
+
+from wavslm_core.data.json_files import read_json
 
 PRUNE_FILE = "prune.json"
 """Which trial of which sweep it is, as long as it is compared with the others."""
@@ -12,10 +16,16 @@ PRUNED_FILE = "pruned.json"
 """After which validation it was stopped: `stage`, `step` and the scalars, `valid`."""
 
 
+class _Pruned(TypedDict):
+    stage: str
+    step: int
+    valid: dict[str, FiniteFloat | None]
+
+
 def read_pruned(run_dir: Path) -> dict[str, Any] | None:
-    """Return where a trial was stopped for being behind, if it was."""
+    """Return where a trial was stopped for being behind, if it was. Raises: DataError for a damaged note."""
     try:
-        return dict(json.loads((run_dir / PRUNED_FILE).read_text(encoding="utf-8")))
+        return {**read_json(run_dir / PRUNED_FILE, _Pruned, remedy="Delete it: the trial then goes on.")}
     except FileNotFoundError:
         return None
 

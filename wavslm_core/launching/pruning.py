@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import TypedDict
+
 from wavslm_core.data.atomic import write_json
+from wavslm_core.data.json_files import parse_json
+from wavslm_core.data.regular_files import read_regular
 from wavslm_core.evaluation.estimates import json_value
 from wavslm_core.evaluation.pruning import is_behind
 from wavslm_core.evaluation.trial_metric import validation_curve
@@ -28,6 +31,13 @@ def may_be_pruned(sweep: SweepFolder, entry: TrialEntry, run_dir: Path) -> None:
         write_json(run_dir / PRUNE_FILE, {"sweep": sweep.path.name, "trial": entry.number})
 
 
+class _Place(TypedDict):
+    """What `prune.json` holds: the name of a sweep's folder, and the number of a trial."""
+
+    sweep: str
+    trial: int
+
+
 class Pruning:
     """Answers whether the run in a folder is to be stopped; `False` for one that no sweep prunes."""
 
@@ -40,9 +50,9 @@ class Pruning:
         if not path.exists():
             return False
         try:
-            place = json.loads(path.read_text(encoding="utf-8"))
+            place = parse_json(read_regular(path), _Place)
             sweep = SweepFolder.open(self.run_dir.parent / place["sweep"])
-            behind = self._judge(sweep, int(place["trial"]), stage, step, valid)
+            behind = self._judge(sweep, place["trial"], stage, step, valid)
         except Exception as error:
             # Training on costs time; stopping for a file server's bad minute, or for whatever optuna makes of
             # one in its journal, would cost the trial.

@@ -6,7 +6,6 @@ who was first; what died without a word (killed, out of memory) leaves none.
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import time
@@ -14,9 +13,13 @@ import traceback
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field, FiniteFloat
 
 from wavslm_core.data.atomic import write_json
+from wavslm_core.data.json_files import parse_json
+from wavslm_core.data.regular_files import read_regular
 from wavslm_core.errors import LostProcessError, WavslmError, summary
 from wavslm_core.launching.base import JobCrashed
 from wavslm_core.launching.job_record import JOBS_FOLDER
@@ -26,7 +29,7 @@ from wavslm_core.launching.job_record import JOBS_FOLDER
 class RankError:
     """How one process ended."""
 
-    time: float
+    time: FiniteFloat
     """Seconds since 1970."""
     rank: int
     host: str
@@ -36,7 +39,7 @@ class RankError:
     """In one line, but for what a user can mend."""
     details: str
     """The traceback."""
-    errno: int | None = None
+    errno: Annotated[int, Field(ge=0, lt=4096)] | None = None
     filename: str | None = None
 
     @property
@@ -78,8 +81,8 @@ def first_error(run_dir: Path, job_id: str) -> RankError | None:
     for path in (run_dir / JOBS_FOLDER).glob(f"{job_id}_*_error.json"):
         # `12_3_error.json` is rank 3 of job 12, or a part of the name of rank 0 of task 3 of array 12.
         if path.name.removeprefix(f"{job_id}_").removesuffix("_error.json").isdigit():
-            with suppress(OSError, ValueError, TypeError):
-                errors.append(RankError(**json.loads(path.read_text(encoding="utf-8"))))
+            with suppress(OSError, ValueError):
+                errors.append(parse_json(read_regular(path), RankError))
     return min(errors, key=lambda error: (error.kind == "lost", error.time), default=None)
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from wavslm_core.data.atomic import replacing
+from wavslm_core.data.regular_files import read_log
 from wavslm_core.errors import WavslmError, summary
 from wavslm_core.launching.job_record import JobRecord
 from wavslm_core.launching.lock_holder import living_holder
@@ -45,7 +46,7 @@ def write_error_text(path: Path, error: Exception) -> None:
 def read_error_text(path: Path) -> str | None:
     """Return the first line of an error's file; None without one."""
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = read_log(path)
     except FileNotFoundError:
         return None
     return next(iter(text.splitlines()), "no message")

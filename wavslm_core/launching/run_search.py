@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import suppress
 from pathlib import Path
 
+from typing_extensions import TypedDict
+
+from wavslm_core.data.json_files import parse_json
+from wavslm_core.data.regular_files import read_regular
 from wavslm_core.errors import WavslmError
 from wavslm_core.launching.run_folder import ENVIRONMENT_FILE, RECIPE_FILE
 from wavslm_core.launching.stage_record import STAGES_FILE
 from wavslm_core.pulse import PROGRESS_FILE
+
+
+class _Environment(TypedDict):
+    """What is read of a run's `environment.json`."""
+
+    command: list[str]
 
 
 def find_runs(runs_dir: Path) -> list[Path]:
@@ -60,12 +69,12 @@ def find_run(name: str, runs_dir: Path) -> Path:
 def submitted_with(run_dir: Path) -> list[str] | None:
     """Return the command that started or continued the run last, if it is known."""
     try:
-        command = json.loads((run_dir / ENVIRONMENT_FILE).read_text(encoding="utf-8"))["command"]
-    except (OSError, ValueError, KeyError, TypeError):
+        command = parse_json(read_regular(run_dir / ENVIRONMENT_FILE), _Environment)["command"]
+    except (OSError, ValueError):
         return None
-    if not command or Path(str(command[0])).name != "wavslm-run":
+    if not command or Path(command[0]).name != "wavslm-run":
         return None
-    return ["wavslm-run", *map(str, command[1:])]
+    return ["wavslm-run", *command[1:]]
 
 
 def _changed(run_dir: Path) -> float:

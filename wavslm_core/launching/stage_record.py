@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Required
+
+from pydantic import FiniteFloat
+from typing_extensions import TypedDict
 
 from wavslm_core.data.atomic import write_json
+from wavslm_core.data.json_files import read_json
 from wavslm_core.errors import WavslmError
 
 STAGES_FILE = "stages.json"
+
+
+class StageEntry(TypedDict, total=False):
+    """What is known of a stage."""
+
+    status: Required[str]
+    """`running`, `finished`, `interrupted`, `pruned` or `failed`."""
+    seconds: Required[FiniteFloat]
+    started: str
+    """ISO time, as the next one."""
+    ended: str
+    adopted_from: str
+    """The run that it was taken over from."""
 
 
 class StageRecord:
@@ -19,28 +36,26 @@ class StageRecord:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self.entries: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+            remedy = "Delete it: stages then run again and keep what they find done."
+            self.entries = read_json(path, dict[str, StageEntry], remedy=remedy, error=WavslmError)
         except FileNotFoundError:
             self.entries = {}
-        except ValueError as error:
-            raise WavslmError(
-                f"{path} is damaged ({error}). Delete it: stages then run again and keep what they find done."
-            ) from None
 
     def finished(self, name: str) -> bool:
-        return bool(self.entries.get(name, {}).get("status") == "finished")
+        return name in self.entries and self.entries[name]["status"] == "finished"
 
     def begin(self, name: str) -> None:
-        entry = self.entries.setdefault(name, {"started": _now(), "seconds": 0.0})
-        entry["status"] = "running"
+        fresh: StageEntry = {"status": "running", "started": _now(), "seconds": 0.0}
+        self.entries.setdefault(name, fresh)["status"] = "running"
         write_json(self.path, self.entries)
 
     def end(self, name: str, status: str, seconds: float) -> None:
         entry = self.entries[name]
-        entry.update(status=status, ended=_now(), seconds=round(entry["seconds"] + seconds, 3))
+        entry["status"], entry["ended"] = status, _now()
+        entry["seconds"] = round(entry["seconds"] + seconds, 3)
         write_json(self.path, self.entries)
 
-    def adopt(self, entries: dict[str, dict[str, Any]], *, run: str) -> None:
+    def adopt(self, entries: Mapping[str, StageEntry], *, run: str) -> None:
         """Record stages that another run finished."""
         for name, entry in entries.items():
             self.entries[name] = {**entry, "adopted_from": entry.get("adopted_from", run)}

@@ -7,12 +7,15 @@ checkpoint of any stage, no further file of tokens, and no stage told (`progress
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pydantic import FiniteFloat, NonNegativeInt
+
 from wavslm_core.data.atomic import write_json
+from wavslm_core.data.json_files import parse_json
+from wavslm_core.data.regular_files import read_regular
 from wavslm_core.errors import WavslmError
 from wavslm_core.launching.job_record import JOBS_FOLDER
 from wavslm_core.launching.stage_record import STAGES_FILE, StageRecord
@@ -25,10 +28,10 @@ _STEP = re.compile(r"step-(\d+)")
 class Starts:
     """The starts of one job."""
 
-    count: int = 0
-    useless: int = 0
+    count: NonNegativeInt = 0
+    useless: NonNegativeInt = 0
     """Restarts in a row that found nothing new."""
-    mark: tuple[float, ...] = ()
+    mark: tuple[FiniteFloat, ...] = ()
     """The furthest that the run had got, as `progress_mark`."""
 
     @property
@@ -60,9 +63,8 @@ def starts_path(run_dir: Path, job_id: str) -> Path:
 def read_starts(run_dir: Path, job_id: str) -> Starts:
     """Return what is known of a job's starts."""
     try:
-        document = json.loads(starts_path(run_dir, job_id).read_text(encoding="utf-8"))
-        return Starts(document["count"], document["useless"], tuple(document["mark"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        return parse_json(read_regular(starts_path(run_dir, job_id)), Starts)
+    except (OSError, ValueError):
         return Starts()
 
 

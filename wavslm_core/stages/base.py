@@ -9,12 +9,13 @@ import torch inside `run` only: listing and checking stages stays light.
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from wavslm_core.configs import Role, StageConfig
+from wavslm_core.data.json_files import parse_object
+from wavslm_core.data.regular_files import read_regular
 from wavslm_core.run_context import StageContext
 
 if TYPE_CHECKING:
@@ -46,10 +47,9 @@ def tokenize_first(*splits: str) -> dict[str, str]:
 def read_results(run_dir: Path, stage: str) -> dict[str, Any]:
     """Return what a stage of a run wrote as its results; nothing when there are none that can be read."""
     try:
-        document = json.loads((run_dir / RESULTS_DIR / f"{stage}.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return parse_object(read_regular(run_dir / RESULTS_DIR / f"{stage}.json"))
+    except (OSError, ValueError):
         return {}
-    return document if isinstance(document, dict) else {}
 
 
 class Stage(ABC, Generic[StageConfigT]):

@@ -236,15 +236,12 @@ def _summary(store: TokenStore) -> dict[str, Any]:
     """Return what the report shows of a split."""
     import numpy as np
 
-    from wavslm_core.data.token_store import STORE_FILE, read_json
-
-    document = read_json(store.folder / STORE_FILE)
     counts = store.counts()
     probabilities = counts[counts > 0] / max(1, counts.sum())
-    work_seconds = document["work_seconds"]
+    work_seconds = store.document.work_seconds
     return {
         "utterances": len(store),
-        "rejected": document["rejected"],
+        "rejected": store.document.rejected,
         "hours": store.seconds / 3600,
         "tokens": store.total_tokens,
         "tokens_per_second": store.token_rate_hz,

@@ -11,10 +11,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Literal, NamedTuple
+
+from pydantic import NonNegativeInt
 
 from wavslm_core.data.atomic import replacing
 from wavslm_core.data.audio_files import AUDIO_SUFFIXES, AudioBytes, printable
+from wavslm_core.data.json_files import parse_json, parse_object
 from wavslm_core.data.manifest import Recording
+from wavslm_core.data.regular_files import read_regular
 from wavslm_core.errors import AudioError, DataError
 from wavslm_corpora.strict_tar import open_tar
 
@@ -29,6 +34,17 @@ _PLACE_BITS = 35
 _READ_BYTES = 1 << 20
 _NAMED = 10
 """Members that a warning names."""
+_LARGEST_INDEX = 1 << 30
+"""Bytes: ten million recordings in one tar."""
+
+
+class _Line(NamedTuple):
+    """What an index holds of a recording."""
+
+    name: str
+    size_bytes: NonNegativeInt
+    stamp: NonNegativeInt
+    notes: dict[Literal["speaker", "text", "reason"], str | None]
 
 
 def offset_of(stamp: int) -> int:
@@ -57,10 +73,10 @@ def indexed(
     """
     key = json.dumps([3, stamp, label, speaker_field, text_field])
     try:
-        first, *lines = cache_file.read_text(encoding="utf-8").splitlines()
-        if first == key:
-            return [Recording(*json.loads(line)[:3], **json.loads(line)[3]) for line in lines]
-    except (OSError, ValueError, TypeError, IndexError):
+        first, *lines = read_regular(cache_file, most_bytes=_LARGEST_INDEX).splitlines()
+        if first == key.encode():
+            return [_indexed(line) for line in lines]
+    except (OSError, ValueError):
         pass
     found = sorted(_recordings(tar(), label, speaker_field, text_field), key=lambda item: item.name)
     with replacing(cache_file) as beside, beside.open("w", encoding="utf-8") as stream:
@@ -69,6 +85,20 @@ def indexed(
             notes = {"speaker": item.speaker, "text": item.text, "reason": item.reason}
             stream.write(json.dumps([item.name, item.size_bytes, item.stamp, notes]) + "\n")
     return found
+
+
+def _indexed(line: bytes) -> Recording:
+    """Return the recording that a line of an index stands for. Raises: ValueError."""
+    found = parse_json(line, _Line)
+    notes = found.notes
+    return Recording(
+        found.name,
+        found.size_bytes,
+        found.stamp,
+        reason=notes.get("reason") or "",
+        speaker=notes.get("speaker"),
+        text=notes.get("text"),
+    )
 
 
 def read_member(tar: Path, name: str, *, stamp: int, size: int) -> AudioBytes:
@@ -105,16 +135,14 @@ class _Notes:
     texts: dict[str, str] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
 
-    def add(self, path: PurePosixPath, note: str) -> None:
+    def add(self, path: PurePosixPath, note: bytes) -> None:
         stem = str(path.with_suffix(""))
         if path.suffix.lower() == ".txt":
-            self.texts[stem] = note.strip()
+            self.texts[stem] = note.decode("utf-8", "replace").strip()
             return
         try:
-            document = json.loads(note)
-        except (ValueError, RecursionError):
-            document = None
-        if not isinstance(document, dict):
+            document = parse_object(note)
+        except ValueError:
             name = printable(str(path))
             logger.warning("%s: %s is no JSON object: what it says of its recording is lost", self.tar, name)
             return
@@ -211,6 +239,6 @@ def _checksum(archive: tarfile.TarFile, member: tarfile.TarInfo) -> int:
     return checksum
 
 
-def _note(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:
+def _note(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     stream = archive.extractfile(member)
-    return stream.read().decode("utf-8", "replace") if stream is not None else ""
+    return stream.read() if stream is not None else b""

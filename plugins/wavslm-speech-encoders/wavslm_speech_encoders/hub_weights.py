@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from wavslm_core import checkpoint_io
 from wavslm_core.checkpoint_documents import read_document
+from wavslm_core.data.json_files import read_object
 from wavslm_core.errors import CheckpointError
 from wavslm_speech_encoders.config import HubConfig
 
@@ -136,13 +136,12 @@ def _plain(value: Any) -> Any:
 def _normalises(folder: Path) -> bool | None:
     """Return whether the folder's preprocessor normalises waveforms; None when it does not say."""
     path = folder / "preprocessor_config.json"
-    if not path.exists():
-        return None
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path} is not valid JSON: {error}. Fetch it again") from None
-    return document.get("do_normalize")
+        document = read_object(path, remedy="Fetch it again", error=CheckpointError)
+    except FileNotFoundError:
+        return None
+    found = document.get("do_normalize")
+    return found if found is None else bool(found)
 
 
 def _read(folder: Path) -> dict[str, Tensor]:

@@ -16,10 +16,13 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import NonNegativeInt, PositiveInt
 
 from wavslm_core.data.atomic import replacing_folder
 from wavslm_core.data.exclusive import one_at_a_time
+from wavslm_core.data.json_files import parse_json
 from wavslm_core.data.progress import progress_bar
+from wavslm_core.data.regular_files import read_regular, size_of_regular
 from wavslm_tiny_speech.config import TinySpeechConfig
 from wavslm_tiny_speech.espeak import Espeak
 from wavslm_tiny_speech.recording import record
@@ -30,6 +33,8 @@ SplitName = Literal["train", "valid"]
 
 AUDIO_FILE = "audio.i16"
 INDEX_FILE = "index.json"
+MOST_BYTES = 1 << 30
+"""Of the index: about 150 an utterance."""
 _SOURCES = ("words.py", "stories.py", "voices.py", "espeak.py", "recording.py", "synthesis.py")
 
 
@@ -37,10 +42,18 @@ _SOURCES = ("words.py", "stories.py", "voices.py", "espeak.py", "recording.py", 
 class Line:
     """One utterance of a split."""
 
-    start: int
-    samples: int
+    start: NonNegativeInt
+    samples: PositiveInt
     voice: str
     text: str
+
+
+@dataclass(frozen=True)
+class _Index:
+    """What `index.json` holds."""
+
+    digest: str
+    lines: list[Line]
 
 
 @dataclass(frozen=True)
@@ -104,15 +117,15 @@ def synthesised(config: TinySpeechConfig, split: SplitName, *, cache_dir: Path) 
 def _open(folder: Path) -> Synthesised | None:
     """Open a cache folder, or return None when it is absent or damaged."""
     try:
-        index = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))
-        lines = [Line(**line) for line in index["lines"]]
-        total = lines[-1].start + lines[-1].samples
-        if (folder / AUDIO_FILE).stat().st_size != 2 * total:
+        index = parse_json(read_regular(folder / INDEX_FILE, most_bytes=MOST_BYTES), _Index)
+        total = size_of_regular(folder / AUDIO_FILE) // 2
+        ends = [0, *(line.start + line.samples for line in index.lines)]
+        if total == 0 or [line.start for line in index.lines] != ends[:-1] or ends[-1] != total:
             return None
         audio = np.memmap(folder / AUDIO_FILE, "<i2", mode="r", shape=(total,))
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+    except (OSError, ValueError):
         return None
-    return Synthesised(folder, index["digest"], lines, audio)
+    return Synthesised(folder, index.digest, index.lines, audio)
 
 
 def _make(config: TinySpeechConfig, split: SplitName, folder: Path) -> None:

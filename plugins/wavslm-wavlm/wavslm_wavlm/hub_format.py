@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
 from wavslm_core.checkpoint_documents import read_document
+from wavslm_core.data.json_files import read_object
 from wavslm_core.errors import CheckpointError
 from wavslm_wavlm.config import WavLMConfig
 
@@ -95,10 +94,8 @@ def config_from(folder: Path) -> WavLMConfig:
 def _normalizes(folder: Path, *, default: bool) -> bool:
     """Return whether the folder's preprocessor normalises waveforms; large models do, base ones do not."""
     path = folder / "preprocessor_config.json"
-    if not path.exists():
-        return default
     try:
-        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path} is not valid JSON: {error}. Fetch it again") from None
+        document = read_object(path, remedy="Fetch it again", error=CheckpointError)
+    except FileNotFoundError:
+        return default
     return bool(document.get("do_normalize", default))

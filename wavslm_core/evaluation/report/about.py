@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from wavslm_core.data.regular_files import read_log
 from wavslm_core.errors import WavslmError
 from wavslm_core.evaluation.report.html import code, details, group, number, section, table
 from wavslm_core.evaluation.report.run_files import RunFiles
@@ -19,7 +20,7 @@ def about(files: RunFiles, recipe: Recipe) -> str:
 
     recipe_file = files.run_dir / "recipe.yaml"
     text = (
-        recipe_file.read_text(encoding="utf-8")
+        read_log(recipe_file)
         if recipe_file.exists()
         else yaml.safe_dump(recipe.to_dict(), sort_keys=False, allow_unicode=True)
     )

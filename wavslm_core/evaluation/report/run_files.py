@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from wavslm_core.data.json_files import read_object
 from wavslm_core.evaluation.continuations import SAMPLE_FILE, samples_folder
-from wavslm_core.metrics_file import METRICS_FILE, read_metrics
+from wavslm_core.metrics_file import METRICS_FILE, is_number, read_metrics
 
 Sample = tuple[Path, dict[str, Any]]
 """The folder of a sample and its `sample.json`."""
@@ -53,32 +53,27 @@ class RunFiles:
         found = [
             (float(line["step"]), float(line[name]))
             for line in self.metrics
-            if line.get("stage") == stage and line.get("split") == split and line.get(name) is not None
+            if line["stage"] == stage and line["split"] == split and is_number(line.get(name))
         ]
         return [step for step, _ in found], [value for _, value in found]
 
     @property
     def trained_stages(self) -> list[str]:
         """Stages that left metrics over time, in the order in which they ran."""
-        return list(dict.fromkeys(line["stage"] for line in self.metrics if "stage" in line))
+        return list(dict.fromkeys(line["stage"] for line in self.metrics))
 
     def metric_names(self, stage: str) -> list[str]:
         """Names of the numbers that a stage logged, in the order of their first appearance."""
-        lines = (line for line in self.metrics if line.get("stage") == stage)
-        return list(
-            dict.fromkeys(name for line in lines for name, value in line.items() if _is_number(value))
-        )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+        lines = (line for line in self.metrics if line["stage"] == stage)
+        return list(dict.fromkeys(name for line in lines for name, value in line.items() if is_number(value)))
 
 
 def _json(path: Path) -> dict[str, Any]:
-    if not path.exists():
+    """Return a document of the run, empty when there is none. Raises: DataError when it is damaged."""
+    try:
+        return read_object(path, remedy="Delete it: the report then does without.")
+    except FileNotFoundError:
         return {}
-    document = json.loads(path.read_text(encoding="utf-8"))
-    return document if isinstance(document, dict) else {"": document}
 
 
 def _results(folder: Path, run: str) -> dict[str, dict[str, Any]]:

@@ -6,14 +6,15 @@ file when they are chosen, by whichever process that is.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from wavslm_core.data.atomic import replacing, write_json
+from wavslm_core.data.json_files import read_json
 from wavslm_core.errors import RecipeError, WavslmError
 from wavslm_core.launching.environment import describe_environment
 from wavslm_core.launching.run_folder import ENVIRONMENT_FILE, prepare_run_folder
@@ -35,9 +36,9 @@ class TrialEntry:
     number: int
     """From 1."""
     variant: str
-    settings: Mapping[str, Any]
+    settings: dict[str, Any]
     seed: int | None
-    run: str | None
+    run: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None
     """Name of the run's folder; None when the chosen values make no valid recipe."""
     error: str | None = None
     """What is wrong with them then."""
@@ -109,7 +110,7 @@ class SweepFolder:
         entry = TrialEntry(
             number,
             trial.variant,
-            trial.settings,
+            dict(trial.settings),
             trial.seed,
             folder.name,
             study_number=study_number,
@@ -130,14 +131,14 @@ class SweepFolder:
     def entry(self, number: int) -> TrialEntry | None:
         """Return a trial, or None when its values are not chosen yet. Raises: WavslmError when damaged."""
         try:
-            return TrialEntry(**json.loads(self._file(number).read_text(encoding="utf-8")))
+            return read_json(
+                self._file(number),
+                TrialEntry,
+                remedy="The command that started the sweep writes it anew and keeps what its run has; of a "
+                "trial that optuna chose, delete it first.",
+            )
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError) as error:
-            raise WavslmError(
-                f"{self._file(number)} is damaged ({error}). The command that started the sweep writes it "
-                "anew and keeps what its run has; of a trial that optuna chose, delete it first."
-            ) from None
 
     def run_dir(self, entry: TrialEntry) -> Path | None:
         """Return where a trial runs."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 
 from wavslm_core.data.atomic import write_json
-from wavslm_core.errors import WavslmError
+from wavslm_core.data.json_files import read_json
 from wavslm_core.launching.slurm_state import JobState, job_states
 from wavslm_core.launching.sweeps.folder import SweepFolder
 
@@ -34,11 +33,7 @@ def trial_tasks(sweep: SweepFolder) -> dict[int, list[str]]:
     """Return number of a trial → ids of its jobs. Raises: WavslmError when the record is damaged."""
     path = sweep.path / TASKS_FILE
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        return {int(number): [str(job_id) for job_id in job_ids] for number, job_ids in document.items()}
+        remedy = "Delete it once no job of this sweep is queued or running."
+        return read_json(path, dict[int, list[str]], remedy=remedy)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise WavslmError(
-            f"{path} is damaged ({error}). Delete it once no job of this sweep is queued or running."
-        ) from None
