@@ -12,20 +12,23 @@ import numpy as np
 import numpy.typing as npt
 
 from wavslm_core.data.atomic import replacing
+from wavslm_core.data.npy_files import read_header
+from wavslm_core.data.regular_files import open_regular
 from wavslm_core.errors import DataError
 
 SUFFIX = ".npz"
+MOST_BYTES = 1 << 28
+"""Of an array, unpacked: tokens of a hundred days."""
 _DAMAGES = (
     ValueError,
     KeyError,
     EOFError,
-    AttributeError,
-    TypeError,
     NotImplementedError,
+    RuntimeError,
     zipfile.BadZipFile,
     zlib.error,
 )
-"""What numpy and zipfile raise for a file that is something else, or not whole."""
+"""What zipfile raises for a file that is something else, or not whole."""
 
 
 @dataclass(frozen=True)
@@ -58,32 +61,50 @@ class TokenFile:
     def read(cls, path: Path) -> TokenFile:
         """Read a file. Raises: DataError when it is missing, damaged, or no token file."""
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                tokens_T = arrays["tokens"]
+            with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+                tokens_T = _array(archive, "tokens", "iu", ndim=1)
                 held = cls(
                     tokens_T=tokens_T.astype(np.int64),
-                    samples=int(arrays["samples"]),
-                    sample_rate_hz=int(arrays["sample_rate_hz"]),
-                    vocab_size=int(arrays["vocab_size"]),
-                    codec=str(arrays["codec"]),
+                    samples=int(_array(archive, "samples", "iu", ndim=0)),
+                    sample_rate_hz=int(_array(archive, "sample_rate_hz", "iu", ndim=0)),
+                    vocab_size=int(_array(archive, "vocab_size", "iu", ndim=0)),
+                    codec=str(_array(archive, "codec", "U", ndim=0)),
                 )
-            held._check(tokens_T.dtype)
+            held._check()
         except FileNotFoundError:
             raise DataError(f"{path} does not exist; check the path") from None
         except (*_DAMAGES, OSError) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
+            reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
             raise DataError(
                 f"{path} is no token file, or damaged ({reason}); "
                 "give one that `wavslm encode` wrote, or encode the recording again"
             ) from None
         return held
 
-    def _check(self, dtype: np.dtype[Any]) -> None:
+    def _check(self) -> None:
         """Raises: ValueError for what `write` never writes."""
-        if self.tokens_T.ndim != 1 or dtype.kind not in "iu" or not self.tokens_T.size:
-            raise ValueError(f"its tokens have shape {self.tokens_T.shape} and type {dtype}")
+        if not self.tokens_T.size:
+            raise ValueError("it holds no tokens")
         if min(self.samples, self.sample_rate_hz) <= 0:
             raise ValueError(f"it tells of {self.samples} samples at {self.sample_rate_hz} Hz")
         low, high = int(self.tokens_T.min()), int(self.tokens_T.max())
         if low < 0 or high >= self.vocab_size:
             raise ValueError(f"it holds tokens {low}…{high} of a codec with {self.vocab_size} codes")
+
+
+def _array(archive: zipfile.ZipFile, name: str, kinds: str, *, ndim: int) -> npt.NDArray[Any]:
+    """Return an array of an archive whose type is of one of the `kinds`.
+
+    Its header is believed only where it agrees with the size of the archive's entry, so that a few bytes
+    never stand for more memory than a long recording takes. Raises: what `_DAMAGES` lists.
+    """
+    entry = archive.getinfo(f"{name}.npy")
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"its {name} are packed in another way than numpy packs")
+    if entry.file_size > MOST_BYTES:
+        raise ValueError(f"its {name} take {entry.file_size} bytes, {MOST_BYTES} are allowed")
+    with archive.open(entry) as stream:
+        shape, dtype = read_header(stream, size=entry.file_size)
+        if len(shape) != ndim or dtype.kind not in kinds:
+            raise ValueError(f"its {name} have shape {shape} and type {dtype}")
+        return np.frombuffer(stream.read(), dtype).reshape(shape)

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from wavslm_core.errors import DataError, WavslmError
+from wavslm_core.errors import DataError, RecipeError, WavslmError
 from wavslm_core.terminal import echo
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def sampler_options(name: str | None, options: Sequence[str]) -> dict[str, Any] 
 
     Raises: WavslmError for options without a sampler, and for what is not `option=value`.
     """
-    import yaml
+    from wavslm_core.recipe.yaml_files import parse_yaml
 
     if name is None:
         if options:
@@ -179,8 +179,8 @@ def sampler_options(name: str | None, options: Sequence[str]) -> dict[str, Any] 
     for option in options:
         key, separator, value = option.partition("=")
         try:
-            chosen[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
+            chosen[key] = parse_yaml(value, source=f"--set {key}")
+        except RecipeError:
             separator = ""
         if not separator or not key:
             raise WavslmError(f"--set {option} must read option=value, for instance --set temperature=0.8")

@@ -27,8 +27,9 @@ import numpy.typing as npt
 
 from wavslm_core.data.audio_files import AudioInfo
 from wavslm_core.data.json_files import parse_json
+from wavslm_core.data.npy_files import map_column
 from wavslm_core.data.regular_files import read_regular
-from wavslm_core.data.strings import Strings, StringsWriter, mapped_column
+from wavslm_core.data.strings import Strings, StringsWriter
 
 FORMAT_VERSION = 2
 MANIFEST_FILE = "manifest.json"
@@ -120,7 +121,7 @@ class Manifest:
 
     def _column(self, name: str) -> npt.NDArray[Any]:
         kinds = _NUMBERS | _UTTERANCES | {"rejected": "<i8"}
-        return mapped_column(self.folder / f"{name}.npy", kinds[name])
+        return map_column(self.folder / f"{name}.npy", kinds[name])
 
     def __len__(self) -> int:
         return len(self.names)

@@ -186,6 +186,7 @@ class RecordedCorpus(Corpus):
         import numpy as np
 
         from wavslm_core.data.atomic import replacing
+        from wavslm_core.data.npy_files import map_column
 
         manifest = self.manifest
         within = f"{len(recordings)} from {recordings[0]} to {recordings[-1]}" if len(recordings) else "none"
@@ -193,7 +194,7 @@ class RecordedCorpus(Corpus):
         about = f"{manifest.digest} {within} {rules}"
         file = manifest.folder / f"places-{hashlib.sha256(about.encode()).hexdigest()[:12]}.npy"
         try:
-            known = np.load(file, allow_pickle=False)
+            known: npt.NDArray[np.uint32] = map_column(file, "<u4")
             if len(known) == len(recordings):
                 return known
         except (OSError, ValueError):

@@ -14,20 +14,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from wavslm_core.data.npy_files import map_column
 from wavslm_core.data.regular_files import size_of_regular
-
-
-def mapped_column(path: Path, kind: str) -> npt.NDArray[Any]:
-    """Map the numbers (N,) of a `.npy` file. Raises: OSError; ValueError when it holds anything else."""
-    size_of_regular(path)
-    try:
-        column = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (EOFError, TypeError, AttributeError, IndexError, OverflowError, SyntaxError) as error:
-        # What numpy raises for a damaged header, beside ValueError.
-        raise ValueError(f"{path.name} is damaged: {error}") from error
-    if column.ndim != 1 or column.dtype != np.dtype(kind):
-        raise ValueError(f"{path.name} holds {column.dtype} {column.shape}")
-    return column
 
 
 @dataclass(frozen=True)
@@ -41,8 +29,7 @@ class Strings(Sequence[str]):
     @classmethod
     def open(cls, folder: Path, name: str) -> Strings:
         """Map `<name>.txt` and `<name>_offsets.npy`. Raises: OSError and ValueError when they are damaged."""
-        # As plain arrays: slicing a `memmap` takes ten times as long.
-        offsets = mapped_column(folder / f"{name}_offsets.npy", "<i8")
+        offsets = map_column(folder / f"{name}_offsets.npy", "<i8")
         size = size_of_regular(folder / f"{name}.txt")
         if not len(offsets) or int(offsets[-1]) != size:
             raise ValueError(f"{name}.txt has {size} bytes, its last line ends elsewhere")

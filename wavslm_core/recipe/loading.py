@@ -20,6 +20,9 @@ from wavslm_core.recipe.stage_launch import launch_problems
 from wavslm_core.recipe.yaml_files import read_yaml
 from wavslm_core.registry import Registry
 
+MOST_EXTENDED = 32
+"""Recipes below each other."""
+
 
 def load_recipe(path: Path, overrides: Sequence[str], *, registry: Registry | None = None) -> Recipe:
     """See `Recipe.load`."""
@@ -50,6 +53,10 @@ def read_extended(path: Path) -> dict[str, Any]:
     documents: list[dict[str, Any]] = []
     following: Path | None = path
     while following is not None:
+        if len(chain) > MOST_EXTENDED:
+            raise RecipeError(
+                f"{path}: more than {MOST_EXTENDED} recipes extend each other, up to {following}. Merge some."
+            )
         if following.resolve() in [seen.resolve() for seen in chain]:
             circle = " → ".join(str(seen) for seen in [*chain, following])
             raise RecipeError(

@@ -30,12 +30,17 @@ def parse_override(text: str) -> Override:
     keys = tuple(key.strip().split("."))
     if not separator or not all(keys):
         raise RecipeError(
-            f"the argument '{text}' is no override. Write key=value with dots between keys, "
+            f"the argument '{_shortened(text)}' is no override. Write key=value with dots between keys, "
             "such as stages.train_lm.steps=100."
         )
     if keys[0] == "extends":
         raise RecipeError("`extends` cannot be overridden. Give that recipe's path instead.")
-    return Override(text, keys, parse_yaml(value, source=f"override '{text}'"))
+    short = _shortened(text)
+    return Override(short, keys, parse_yaml(value, source=f"override '{short}'"))
+
+
+def _shortened(text: str, most: int = 500) -> str:
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def apply_overrides(
