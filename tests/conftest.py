@@ -40,6 +40,15 @@ launch: {device: cpu}
 """
 
 
+GUARDS = Path(__file__).parent / "guards"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_is_unpickled() -> None:
+    """Put every process that tests start under `guards/sitecustomize.py`."""
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(GUARDS), os.environ.get("PYTHONPATH")]))
+
+
 def installed_command(name: str) -> str:
     """Return the path of a command of this environment."""
     path = Path(sys.executable).with_name(name)

@@ -51,7 +51,7 @@ def example_environment() -> dict[str, str]:
     """Environment of a process that sees core and the example distribution only."""
     return {
         **os.environ,
-        "PYTHONPATH": str(EXAMPLE_PATH),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(EXAMPLE_PATH), os.environ.get("PYTHONPATH")])),
         "WAVSLM_PLUGINS": "example",
         "OMP_NUM_THREADS": "1",
         "COLUMNS": "200",

@@ -1,13 +1,12 @@
 """One file of a checkpoint: a `torch.save` archive of plain values and tensors.
 
 It loads with `weights_only=True`, so that nothing in it is ever executed. Its zip container carries a
-checksum per tensor, which is verified before loading.
+checksum per tensor, which is verified.
 """
 
 from __future__ import annotations
 
 import errno
-import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import torch
 
 from wavslm_core.data.atomic import replacing
 from wavslm_core.errors import CheckpointError
+from wavslm_core.weight_files import read_torch
 
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -47,16 +47,14 @@ def cannot_write(path: Path, error: BaseException) -> CheckpointError:
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint onto the CPU. Raises: CheckpointError when it is missing, truncated or damaged."""
+    content = read_torch(path)
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-        if damaged is not None:
-            raise CheckpointError(f"{path} is damaged: the checksum of {damaged} is wrong")
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} does not exist") from None
-    except (OSError, RuntimeError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{path} is truncated or damaged ({str(error).splitlines()[0]})") from None
+    if damaged is not None:
+        raise CheckpointError(f"{path} is damaged: the checksum of {damaged} is wrong")
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a checkpoint")
     return content

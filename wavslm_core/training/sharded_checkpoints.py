@@ -1,35 +1,87 @@
-"""Checkpoints to which every process adds what it holds: folders of torch.distributed.checkpoint.
+"""Checkpoints to which every process adds what it holds: folders of safetensors files with an index in JSON.
 
-A folder is filled beside its place and renamed when all are done. `about.pt` is written last; it holds the
-plain values and a checksum of every other file, so that a truncated or damaged one is refused by name. Any
-number of processes can read a folder, whatever number wrote it: what each reads is what it needs.
+    shard-00000.safetensors …  what each process holds of weights and optimizer: of divided tensors its rows
+    about.pt                   the plain values
+    index.json                 where the rows of each tensor are, and a checksum of every shard; written last
+
+A folder is filled beside its place and renamed when all are done. What the index says is checked before
+anything is read, so that a truncated or damaged folder is refused by name. Any number of processes can read
+one, whatever number wrote it: each reads the rows that it needs.
 """
 
 from __future__ import annotations
 
-import pickle
-import warnings
+import errno
+import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, cast
 
 import torch
+from pydantic import Field, NonNegativeInt
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
-from torch.distributed.checkpoint.metadata import TensorStorageMetadata
-from torch.distributed.checkpoint.state_dict_loader import load
-from torch.distributed.checkpoint.state_dict_saver import save
+from torch.distributed.tensor import DTensor, Shard
 
-from wavslm_core.data.atomic import replacing_folder
+from wavslm_core.data.atomic import replacing_folder, write_json
+from wavslm_core.data.json_files import read_json
+from wavslm_core.data.regular_files import open_regular
 from wavslm_core.errors import CheckpointError
 from wavslm_core.processes import Processes
 from wavslm_core.training.checkpoint_files import cannot_write, read_checkpoint, write_checkpoint
 
-ABOUT_FILE = "about.pt"
+ABOUT_FILE, INDEX_FILE = "about.pt", "index.json"
+REMEDY = "Delete that folder to go on from the checkpoint before it"
+LARGEST_INDEX = 1 << 30
 Moments = dict[int, dict[str, Any]]
+ShardName = Annotated[str, Field(pattern=r"^shard-\d{5}\.safetensors$")]
+Floats = Literal["float64", "float32", "float16", "bfloat16"]
+Dtype = Floats | Literal["int64", "int32", "int16", "int8", "uint8", "bool"]
+Checksum = tuple[NonNegativeInt, NonNegativeInt]
+"""Size in bytes, and CRC-32."""
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Rows of a tensor that one file holds; a tensor without dimensions is one row."""
+
+    file: ShardName
+    rows: NonNegativeInt
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A tensor, as its pieces one below the other make it."""
+
+    shape: tuple[NonNegativeInt, ...]
+    dtype: Dtype
+    pieces: tuple[_Piece, ...]
+
+    @property
+    def rows(self) -> int:
+        return self.shape[0] if self.shape else 1
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        dtype: torch.dtype = getattr(torch, self.dtype)
+        return dtype
+
+    def piece_shape(self, rows: int) -> list[int]:
+        return [rows, *self.shape[1:]] if self.shape else []
+
+
+@dataclass(frozen=True)
+class _Index:
+    """What `index.json` holds; names are `modules/<module>/<key>` and `optimizer/<number>/<key>`."""
+
+    format: Literal[1]
+    files: dict[ShardName, Checksum]
+    tensors: dict[Annotated[str, Field(pattern=r"^(modules/[^/]+|optimizer/\d{1,9})/.+$")], _Entry]
 
 
 def write_sharded(folder: Path, content: dict[str, Any], *, processes: Processes) -> None:
@@ -42,20 +94,45 @@ def write_sharded(folder: Path, content: dict[str, Any], *, processes: Processes
         if processes.rank == 0:
             beside = stack.enter_context(replacing_folder(folder, error=cannot_write))
         beside = processes.broadcast(beside)
-        tensors = _flat(content["modules"], content["optimizer"]["state"])
-        writer = FileSystemWriter(beside, overwrite=True)
-        try:
-            save(tensors, storage_writer=writer, process_group=processes.talk)
-        except CheckpointException as error:
-            raise cannot_write(folder, next(iter(error.failures.values()))[0]) from error
-        own = {path.name: _checksum(path) for path in beside.glob(f"__{processes.rank}_*")}
-        files = {name: sums for part in processes.gather(own) for name, sums in part.items()}
+        own: dict[str, Tensor] = {}
+        whole: dict[str, _Entry] = {}
+        for key, value in _flat(content["modules"], content["optimizer"]["state"]).items():
+            local = _local(value)
+            if local is not None or processes.rank == 0:
+                own[key] = (value if local is None else local).detach().cpu().contiguous().clone()
+            whole[key] = _Entry(tuple(value.shape), str(value.dtype).removeprefix("torch."), ())  # type: ignore[arg-type]
+        name = f"shard-{processes.rank:05d}.safetensors"
+        checksum, problem = _write_shard(beside / name, own)
+        rows = {key: value.shape[0] if value.ndim else 1 for key, value in own.items()}
+        written = processes.gather((name, checksum, rows, problem))
+        for *_, problem in written:
+            if problem is not None:
+                raise cannot_write(folder, OSError(*problem))
         if processes.rank == 0:
-            files[".metadata"] = _checksum(beside / ".metadata")
             plain = {key: value for key, value in content.items() if key != "modules"}
             plain["optimizer"] = {"param_groups": content["optimizer"]["param_groups"]}
-            write_checkpoint(beside / ABOUT_FILE, plain | {"files": files})
+            write_checkpoint(beside / ABOUT_FILE, plain)
+            pieces = {
+                key: tuple(_Piece(file, held[key]) for file, _, held, _ in written if held.get(key))
+                for key in whole
+            }
+            tensors = {key: _Entry(entry.shape, entry.dtype, pieces[key]) for key, entry in whole.items()}
+            index = _Index(1, {file: checksum for file, checksum, *_ in written}, tensors)
+            write_json(beside / INDEX_FILE, asdict(index))
     processes.barrier()
+
+
+def _write_shard(path: Path, tensors: dict[str, Tensor]) -> tuple[Checksum, tuple[int, str] | None]:
+    """Write a file to disk; return its checksum and what kept it from being written."""
+    try:
+        save_file(tensors, path)
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        return _checksum(path), None
+    except (SafetensorError, OSError) as error:
+        # safetensors reports a full disk as its own error type, with the system's words in the text.
+        full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
+        return (0, 0), (errno.ENOSPC if full else errno.EIO, str(error))
 
 
 def read_about(folder: Path, *, processes: Processes) -> dict[str, Any]:
@@ -63,14 +140,14 @@ def read_about(folder: Path, *, processes: Processes) -> dict[str, Any]:
 
     Raises: CheckpointError when one is missing, truncated or damaged.
     """
+    files = _read_index(folder).files
     about = read_checkpoint(folder / ABOUT_FILE)
-    files = about.pop("files")
     for name in sorted(files)[processes.rank :: processes.world_size]:
         try:
             found = _checksum(folder / name)
         except OSError as error:
             raise CheckpointError(f"{folder / name} cannot be read: {error.strerror}") from None
-        if found != tuple(files[name]):
+        if found != files[name]:
             kind = "truncated" if found[0] < files[name][0] else "damaged"
             raise CheckpointError(f"{folder / name} is {kind}: its checksum is wrong")
     return about | {"folder": str(folder)}
@@ -81,17 +158,18 @@ def read_sharded(about: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises: CheckpointError.
     """
-    reader = FileSystemReader(about["folder"])
-    tensors = {key: torch.empty(size, dtype=dtype) for key, (size, dtype) in _sizes(reader).items()}
-    _load(tensors, reader)
+    folder = Path(about["folder"])
     modules: dict[str, dict[str, Tensor]] = {}
     moments: Moments = {}
-    for key, value in tensors.items():
-        kind, owner, name = key.split("/", 2)
-        if kind == "modules":
-            modules.setdefault(owner, {})[name] = value
-        else:
-            moments.setdefault(int(owner), {})[name] = value
+    with _Shards(folder) as shards:
+        for key, entry in shards.tensors.items():
+            value = torch.empty(entry.shape, dtype=entry.torch_dtype)
+            shards.fill(key, value, first=0)
+            kind, owner, name = key.split("/", 2)
+            if kind == "modules":
+                modules.setdefault(owner, {})[name] = value
+            else:
+                moments.setdefault(int(owner), {})[name] = value
     return {"modules": modules, "optimizer": about["optimizer"] | {"state": moments}}
 
 
@@ -106,64 +184,139 @@ def load_shards(
 
     `parameters` in the optimizer's order. Raises: CheckpointError when names or shapes differ.
     """
-    reader = FileSystemReader(about["folder"])
     moments: Moments = {}
-    sizes = _sizes(reader)
-    for key, (size, dtype) in sizes.items():
-        kind, owner, name = key.split("/", 2)
-        if kind == "optimizer":
-            like = parameters[int(owner)]
-            value = torch.zeros_like(like) if size == like.shape else torch.zeros(size, dtype=dtype)
-            moments.setdefault(int(owner), {})[name] = value.detach()
-    tensors = _flat(states, moments)
-    wrong = [
-        key
-        for key in {*sizes, *tensors}
-        if key not in sizes or key not in tensors or sizes[key][0] != tensors[key].shape
-    ]
-    if wrong:
-        raise CheckpointError(
-            f"{about['folder']} does not fit what is trained: {len(wrong)} tensors are missing, unexpected "
-            f"or of another shape, such as {min(wrong)}. Delete that folder to start this stage again"
-        )
-    _load(tensors, reader, process_group=processes.talk)
+    with _Shards(Path(about["folder"])) as shards:
+        for key, entry in shards.tensors.items():
+            kind, owner, name = key.split("/", 2)
+            if kind == "optimizer" and int(owner) < len(parameters):
+                like = parameters[int(owner)]
+                same = entry.shape == tuple(like.shape)
+                value = torch.zeros_like(like) if same else torch.zeros(entry.shape, dtype=entry.torch_dtype)
+                moments.setdefault(int(owner), {})[name] = value.detach()
+        tensors = _flat(states, moments)
+        wrong = [
+            key
+            for key in {*shards.tensors, *tensors}
+            if key not in shards.tensors
+            or key not in tensors
+            or shards.tensors[key].shape != tuple(tensors[key].shape)
+        ]
+        if wrong:
+            raise CheckpointError(
+                f"{about['folder']} does not fit what is trained: {len(wrong)} tensors are missing, "
+                f"unexpected or of another shape, such as {min(wrong)}. Delete that folder to start "
+                "this stage again"
+            )
+        locals_ = {key: local for key, value in tensors.items() if (local := _local(value)) is not None}
+        before = processes.gather({key: local.shape[0] for key, local in locals_.items()})[: processes.rank]
+        for key, value in tensors.items():
+            first = sum(rows[key] for rows in before) if key in locals_ else 0
+            shards.fill(key, locals_.get(key, value), first=first)
     return dict(states), moments
 
 
-def _flat(modules: Mapping[str, Mapping[str, Tensor]], moments: Mapping[int, Mapping[str, Any]]) -> Any:
+class _Shards:
+    """Context that reads rows of tensors from the files of a folder. Raises (everywhere): CheckpointError."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        index = _read_index(folder)
+        self.tensors = index.tensors
+        self._names = sorted(index.files)
+        self._files: dict[str, Any] = {}
+        self._open = ExitStack()
+
+    def __enter__(self) -> _Shards:
+        for name in self._names:
+            try:
+                self._files[name] = self._open.enter_context(safe_open(self.folder / name, "pt"))
+            except (SafetensorError, OSError) as error:
+                self._open.close()
+                raise self._damaged(name, error) from None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def fill(self, key: str, target: Tensor, *, first: int) -> None:
+        """Copy rows of a tensor, from row `first` on, into one that has as many as are wanted."""
+        entry = self.tensors[key]
+        last = first + (target.shape[0] if entry.shape else 1)
+        for piece, start in self._placed(entry):
+            begin, end = max(first, start), min(last, start + piece.rows)
+            if begin >= end:
+                continue
+            try:
+                held = self._files[piece.file].get_slice(key)
+                if held.get_shape() != entry.piece_shape(piece.rows):
+                    raise ValueError(f"{key} is {held.get_shape()} there")
+                found = (
+                    held[begin - start : end - start]
+                    if entry.shape
+                    else self._files[piece.file].get_tensor(key)
+                )
+            except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+                raise self._damaged(piece.file, error) from None
+            with torch.no_grad():
+                (target[begin - first : end - first] if entry.shape else target).copy_(found)
+
+    def _placed(self, entry: _Entry) -> Iterator[tuple[_Piece, int]]:
+        start = 0
+        for piece in entry.pieces:
+            yield piece, start
+            start += piece.rows
+
+    def _damaged(self, name: str, error: Exception) -> CheckpointError:
+        return CheckpointError(f"{self.folder / name} cannot be read: {error}. {REMEDY}")
+
+
+def _read_index(folder: Path) -> _Index:
+    """Return what a folder says it holds. Raises: CheckpointError when that cannot be."""
+    path = folder / INDEX_FILE
+    try:
+        index = read_json(path, _Index, remedy=REMEDY, error=CheckpointError, most_bytes=LARGEST_INDEX)
+    except FileNotFoundError:
+        why = "the folder is incomplete"
+        if (folder / ".metadata").exists():
+            why = "an earlier release wrote the folder, with a pickled index, which is not read any more"
+        raise CheckpointError(f"{path} does not exist: {why}. {REMEDY}") from None
+    wrong = [
+        key
+        for key, entry in index.tensors.items()
+        if sum(piece.rows for piece in entry.pieces) != entry.rows
+        or any(piece.file not in index.files for piece in entry.pieces)
+    ]
+    if wrong:
+        raise CheckpointError(f"{path} is damaged: it does not say where all of {wrong[0]} is. {REMEDY}")
+    told = sum(prod(entry.shape) * entry.torch_dtype.itemsize for entry in index.tensors.values())
+    if told > sum(size for size, _ in index.files.values()):
+        raise CheckpointError(f"{path} is damaged: it tells of more than its files can hold. {REMEDY}")
+    return index
+
+
+def _flat(
+    modules: Mapping[str, Mapping[str, Tensor]], moments: Mapping[int, Mapping[str, Any]]
+) -> dict[str, Tensor]:
     flat = {f"modules/{name}/{key}": value for name, state in modules.items() for key, value in state.items()}
     return flat | {
         f"optimizer/{index}/{key}": value for index, entry in moments.items() for key, value in entry.items()
     }
 
 
-def _sizes(reader: FileSystemReader) -> dict[str, tuple[torch.Size, torch.dtype]]:
-    try:
-        metadata = reader.read_metadata().state_dict_metadata
-    except (OSError, EOFError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{reader.path} cannot be read: {error}") from None
-    return {
-        key: (entry.size, entry.properties.dtype)
-        for key, entry in metadata.items()
-        if isinstance(entry, TensorStorageMetadata)
-    }
+def _local(value: Tensor) -> Tensor | None:
+    """Return the rows that this process holds of a divided tensor; None when every process has it whole."""
+    if not isinstance(value, DTensor):
+        return None
+    if tuple(value.placements) != (Shard(0),):
+        raise NotImplementedError(f"tensors that are divided as {value.placements} cannot be saved")
+    local: Tensor = cast(DTensor, value.detach()).to_local()
+    return local
 
 
-def _load(tensors: dict[str, Tensor], reader: FileSystemReader, process_group: Any = None) -> None:
-    try:
-        with warnings.catch_warnings():
-            # It tells one process that it is alone.
-            warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
-            load(tensors, storage_reader=reader, process_group=process_group, no_dist=process_group is None)
-    except CheckpointException as error:
-        reason = next(iter(error.failures.values()))[0]
-        raise CheckpointError(f"{reader.path} cannot be read: {reason}") from error
-
-
-def _checksum(path: Path) -> tuple[int, int]:
+def _checksum(path: Path) -> Checksum:
     """Return a file's size and CRC-32."""
     size, checksum = 0, 0
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while block := file.read(1 << 22):
             size += len(block)
             checksum = zlib.crc32(block, checksum)

@@ -290,7 +290,7 @@ def test_a_damaged_shard_is_named_and_the_checkpoint_before_is_used(runs: Runs) 
     assert found is not None
     assert found["state"]["step"] == 20
     folder = checkpoints.path("step", 20)
-    shards = sorted(path.name for path in folder.glob("*.distcp"))
+    shards = sorted(path.name for path in folder.glob("shard-*.safetensors"))
     assert len(shards) == 2
     sizes = [(folder / name).stat().st_size for name in shards]
     assert max(sizes) < 0.6 * sum(sizes)
