@@ -10,24 +10,36 @@ import errno
 import fnmatch
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+)
 from torch.overrides import TorchFunctionMode
 
 from wavslm_core.checkpoint_documents import CONFIG_FILE
-from wavslm_core.data.atomic import refusal, replacing_folder
+from wavslm_core.data.atomic import replacing_folder
 from wavslm_core.errors import CheckpointError
+from wavslm_core.weight_files import WEIGHTS_FILE
 
-WEIGHTS_FILE = "model.safetensors"
 CHECKPOINT_FILES = (CONFIG_FILE, WEIGHTS_FILE, "model.pt")
 """What a checkpoint folder may hold for a new one to take its place."""
+SPARE_PIECES, PARTS_A_WEIGHT = 1000, 10
+"""Weights and parts that a module may have beyond what its file holds: some share theirs or have none."""
+SPARE_NUMBERS = 1 << 26
+"""Numbers that its buffers, such as windows and masks, may have beyond those of its weights."""
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 def find_folder(reference: str | Path) -> Path:
@@ -57,23 +69,6 @@ def find_folder(reference: str | Path) -> Path:
             f"'{text}' is no local folder and could not be fetched from the hub "
             f"({type(error).__name__}). Check the name and the network, or give a folder that holds it"
         ) from error
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file.
-
-    Raises: CheckpointError when it is missing, truncated or may not be read.
-    """
-    try:
-        # safetensors says of whatever it may not open that it does not exist.
-        with path.open("rb"):
-            return load_file(path)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} does not exist; the checkpoint folder is incomplete") from None
-    except PermissionError as error:
-        raise CheckpointError(f"{path} cannot be read: {refusal(path, error)}") from None
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is truncated or damaged ({error}). Fetch or save it again") from None
 
 
 def write_folder(
@@ -134,22 +129,93 @@ def write_weights(folder: Path, state: Mapping[str, Tensor]) -> None:
     save_file({key: value.detach().contiguous().cpu() for key, value in state.items()}, folder / WEIGHTS_FILE)
 
 
+def load_part(build: Callable[[], ModuleT], state: Mapping[str, Tensor], *, source: str) -> ModuleT:
+    """Build a part, for whose weights `state` is, and load them.
+
+    It is built on the meta device first, so that nothing is made for options that ask for more than the
+    weights hold. Raises: CheckpointError as `load_state`, and for such options.
+    """
+    with SkipInitialisation():
+        with torch.device("meta"), _no_more_than(state, source=source):
+            planned = build()
+        _check_state(planned, state, source=source)
+        part = build()
+    load_state(part, state, source=source)
+    return part
+
+
+@contextmanager
+def _no_more_than(state: Mapping[str, Tensor], *, source: str) -> Iterator[None]:
+    """Refuse a module, while it is built, that has far more weights, buffers or parts than there are weights.
+
+    Raises: CheckpointError.
+    """
+    left = {"weights": SPARE_PIECES + len(state), "parts": SPARE_PIECES + PARTS_A_WEIGHT * len(state)}
+    left["numbers in buffers"] = SPARE_NUMBERS + sum(value.numel() for value in state.values())
+    builder = threading.get_ident()
+
+    def take(what: str, count: int) -> None:
+        if threading.get_ident() == builder:
+            left[what] -= count
+            if left[what] < 0:
+                raise CheckpointError(
+                    f"{source} does not fit its weights: its options ask for far more {what} than those "
+                    f"{len(state)} tensors can be. Check that config.json belongs to these weights"
+                )
+
+    hooks = (
+        register_module_parameter_registration_hook(lambda module, name, value: take("weights", 1)),
+        register_module_module_registration_hook(lambda module, name, value: take("parts", 1)),
+        register_module_buffer_registration_hook(
+            lambda module, name, value: take("numbers in buffers", 0 if value is None else value.numel())
+        ),
+    )
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 def load_state(module: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:
     """Load a state dict strictly.
 
-    Raises: CheckpointError that counts and names missing, unexpected and mis-shaped keys.
+    Raises: CheckpointError that counts and names missing, unexpected and mis-shaped keys, and those whose
+    numbers are of another kind, NaN or infinite.
     """
+    _check_state(module, state, source=source)
+    broken = [key for key, value in state.items() if not _is_finite(value)]
+    if broken:
+        raise CheckpointError(
+            f"{source} holds NaN or infinite numbers: {_listed(f'{len(broken)} weights', broken)}. It was "
+            "damaged, or its training diverged: fetch it again, or take an earlier one"
+        )
+    module.load_state_dict(dict(state))
+
+
+def _check_state(module: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:
     expected = module.state_dict()
     missing = [key for key in expected if key not in state]
     unexpected = [key for key in state if key not in expected]
+    both = {key: value for key, value in expected.items() if key in state}
     shapes = [
         f"{key} is {list(state[key].shape)}, expected {list(value.shape)}"
-        for key, value in expected.items()
-        if key in state and state[key].shape != value.shape
+        for key, value in both.items()
+        if state[key].shape != value.shape
+    ]
+    kinds = [
+        f"{key} is {_name(state[key].dtype)}, expected {_name(value.dtype)}"
+        for key, value in both.items()
+        if _kind(state[key].dtype) != _kind(value.dtype)
     ]
     problems = [
         _listed(f"{len(keys)} {what}", keys)
-        for what, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+        for what, keys in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("of another shape", shapes),
+            ("of another kind", kinds),
+        )
         if keys
     ]
     if problems:
@@ -157,7 +223,26 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], *, source: str) -
             f"{source} does not fit {type(module).__name__} ({len(expected)} keys): {'; '.join(problems)}. "
             "Check that config.json belongs to these weights"
         )
-    module.load_state_dict(dict(state))
+
+
+def _kind(dtype: torch.dtype) -> str:
+    if dtype.is_floating_point or dtype.is_complex:
+        return "complex" if dtype.is_complex else "float"
+    return "bool" if dtype == torch.bool else "int"
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _is_finite(value: Tensor) -> bool:
+    """Return whether every number is finite: of a divided tensor, those that this process has."""
+    own: Tensor = value.to_local() if hasattr(value, "to_local") else value
+    if not own.is_floating_point() or not own.numel() or own.is_meta:
+        return True
+    # One pass without a copy; what is that small has no kernel of its own.
+    low, high = (own.float() if own.element_size() == 1 else own).aminmax()
+    return bool(torch.isfinite(low) & torch.isfinite(high))
 
 
 def _listed(title: str, items: list[str], most: int = 3) -> str:

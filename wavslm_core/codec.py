@@ -18,7 +18,7 @@ from wavslm_core.inference import packed_copy, refuse_packed
 from wavslm_core.interfaces import CheckpointParts, Decoder, Encoder, Quantizer
 from wavslm_core.kept_facts import check_samples, check_vocabulary, check_width
 from wavslm_core.lengths import valid_mask
-from wavslm_core.part_folders import load_parts, save_parts
+from wavslm_core.part_folders import load_parts, loaded_parts, save_parts
 from wavslm_core.plugins import load_registry
 
 
@@ -53,12 +53,7 @@ class Codec(nn.Module):
         Raises: CheckpointError, PluginError.
         """
         parts = load_parts(reference, kind="codec")
-        with checkpoint_io.SkipInitialisation():
-            codec = cls.from_configs(parts.configs)
-        for role in CODEC_ROLES:
-            checkpoint_io.load_state(
-                getattr(codec, role), parts.states[role], source=f"the {role} in {reference}"
-            )
+        codec = cls(*loaded_parts(parts, CODEC_ROLES, source=str(reference)))
         return codec.to(device or "cpu").eval()
 
     def save(self, folder: str | Path) -> None:

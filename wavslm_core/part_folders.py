@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from wavslm_core import checkpoint_io
 from wavslm_core.checkpoint_documents import (
+    CONFIG_FILE,
     OUR_FORMATS,
     VERSION,
     Kind,
@@ -21,9 +23,11 @@ from wavslm_core.checkpoint_documents import (
     recognise,
 )
 from wavslm_core.configs import Role
-from wavslm_core.errors import CheckpointError
+from wavslm_core.errors import CheckpointError, WavslmError, summary
 from wavslm_core.interfaces import CheckpointFormat, CheckpointParts
 from wavslm_core.plugins import load_registry
+from wavslm_core.registry import Registry
+from wavslm_core.weight_files import WEIGHTS_FILE, read_folder
 
 
 def load_parts(reference: str | Path, *, kind: Kind) -> CheckpointParts:
@@ -40,10 +44,23 @@ def load_parts(reference: str | Path, *, kind: Kind) -> CheckpointParts:
         parts = _read_ours(folder, document, kind)
     else:
         reader: CheckpointFormat = registry.build(format_config)
-        parts = reader.read(folder)
+        parts = _read_other(reader, folder, registry)
     if parts.codec is not None and parts.codec.startswith("."):
         return replace(parts, codec=str((folder / parts.codec).resolve()))
     return parts
+
+
+def loaded_parts(parts: CheckpointParts, roles: Sequence[Role], *, source: str) -> list[Any]:
+    """Build the parts of some roles and load their weights. Raises: CheckpointError, PluginError."""
+    registry = load_registry()
+    return [
+        checkpoint_io.load_part(
+            partial(registry.build, parts.configs[role]),
+            parts.states.get(role, {}),
+            source=f"the {role} in {source}",
+        )
+        for role in roles
+    ]
 
 
 def save_parts(folder: Path, parts: CheckpointParts, *, kind: Kind) -> None:
@@ -63,7 +80,7 @@ def save_parts(folder: Path, parts: CheckpointParts, *, kind: Kind) -> None:
 
 def _read_ours(folder: Path, document: dict[str, Any], kind: Kind) -> CheckpointParts:
     configs = our_part_configs(document, kind=kind, source=str(folder), registry=load_registry())
-    weights = checkpoint_io.read_weights(folder / checkpoint_io.WEIGHTS_FILE)
+    weights = read_folder(folder, WEIGHTS_FILE)
     states: dict[Role, dict[str, Tensor]] = {role: {} for role in configs}
     for key, value in weights.items():
         role, _, name = key.partition(".")
@@ -73,7 +90,25 @@ def _read_ours(folder: Path, document: dict[str, Any], kind: Kind) -> Checkpoint
                 f"({', '.join(configs)}). Save it again"
             )
         states[role][name] = value
-    return CheckpointParts(configs, states, document.get("codec"), document.get("codec_fingerprint"))
+    codec, fingerprint = document.get("codec"), document.get("codec_fingerprint")
+    if not isinstance(codec, str | None) or not isinstance(fingerprint, dict | None):
+        raise CheckpointError(
+            f"{folder / CONFIG_FILE} names its codec by {str(codec)[:100]} and {str(fingerprint)[:100]}, but "
+            "that must be a text and an object. Save it again"
+        )
+    return CheckpointParts(configs, states, codec, fingerprint)
+
+
+def _read_other(reader: CheckpointFormat, folder: Path, registry: Registry) -> CheckpointParts:
+    try:
+        return reader.read(folder)
+    except (WavslmError, MemoryError):
+        raise
+    except Exception as error:
+        raise CheckpointError(
+            f"{folder} cannot be read: {registry.described(reader.config)} fails: {summary(error)}. Check "
+            "that the folder is whole, or report it to the authors of that plugin; --traceback shows where"
+        ) from error
 
 
 def _write_ours(folder: Path, parts: CheckpointParts, kind: Kind) -> None:

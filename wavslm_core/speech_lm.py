@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from wavslm_core import checkpoint_io
 from wavslm_core.codec import Codec
 from wavslm_core.codec_match import refuse_other_codec, warn_of_other_codec
 from wavslm_core.config_blocks import config_from_dict
@@ -23,7 +22,7 @@ from wavslm_core.inference import packed_copy, refuse_packed
 from wavslm_core.interfaces import Backbone, CheckpointParts, Head, Sampler
 from wavslm_core.kept_facts import check_vocabulary, check_width
 from wavslm_core.lengths import valid_mask
-from wavslm_core.part_folders import load_parts, save_parts
+from wavslm_core.part_folders import load_parts, loaded_parts, save_parts
 from wavslm_core.plugins import load_registry
 from wavslm_core.prompts import decode_continuation, encode_prompt
 from wavslm_core.speech_lm_stream import by_length, by_row, side_by_side
@@ -73,21 +72,17 @@ class SpeechLM(nn.Module):
             if parts.codec is None:
                 raise CheckpointError(f"{reference} names no codec; load one and give it as codec=…")
             codec = Codec.load(parts.codec, device=device)
-        with checkpoint_io.SkipInitialisation():
-            model = cls.from_configs(codec, parts.configs)
-        model.checkpoint_codec = parts.codec
-        device = device or next(codec.parameters()).device
         refuse_other_codec(
             codec,
-            model.backbone_facts,
-            model.head_facts,
+            cast(BackboneFacts, parts.configs["backbone"].facts()),
+            cast(HeadFacts, parts.configs["head"].facts()),
             source=str(reference),
             fingerprint=parts.codec_fingerprint,
         )
-        for role in LANGUAGE_ROLES[:2]:
-            checkpoint_io.load_state(
-                getattr(model, role), parts.states[role], source=f"the {role} in {reference}"
-            )
+        backbone, head = loaded_parts(parts, ("backbone", "head"), source=str(reference))
+        model = cls(codec, backbone, head, load_registry().build(parts.configs["sampler"]))
+        model.checkpoint_codec = parts.codec
+        device = device or next(codec.parameters()).device
         return model.to(device or "cpu").eval()
 
     def start_from(self, reference: str | Path) -> None:

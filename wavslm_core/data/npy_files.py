@@ -9,7 +9,7 @@ import os
 import re
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +34,7 @@ def map_column(path: Path, kind: str) -> npt.NDArray[Any]:
     return np.asarray(np.memmap(path, dtype, "r", offset, shape)) if shape[0] else np.zeros(0, dtype)
 
 
-def read_header(stream: BinaryIO, *, size: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def read_header(stream: IO[bytes], *, size: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Return shape and type of the array that a stream of `size` bytes holds; its numbers come next.
 
     Raises: ValueError when it is no whole `.npy` file of numbers or text.

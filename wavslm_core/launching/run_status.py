@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from wavslm_core.data.regular_files import read_text
 from wavslm_core.errors import WavslmError, summary
 from wavslm_core.launching.job_record import JOBS_FILE, JobRecord, read_jobs
 from wavslm_core.launching.lock_holder import Holder, living_holder
@@ -188,7 +189,7 @@ def _recipe_stages(run_dir: Path) -> dict[str, dict[str, Any]]:
     """Return name → block of the saved recipe's stages, which are in it as resolved; values are text."""
     path = run_dir / RECIPE_FILE
     try:
-        document = _plain_yaml(path.read_text(encoding="utf-8"))
+        document = _plain_yaml(read_text(path))
     except FileNotFoundError:
         # A trial whose values are not chosen yet.
         return {}

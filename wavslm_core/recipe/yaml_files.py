@@ -119,7 +119,7 @@ def _check_size(text: str, source: str) -> None:
     sizes: dict[str | None, int] = {}
     count = 0
     for event in yaml.parse(text, Loader=_Loader):
-        line = event.start_mark.line + 1
+        line = 0 if event.start_mark is None else event.start_mark.line + 1
         if isinstance(event, yaml.AliasEvent):
             if any(anchor == event.anchor for anchor, _ in opened):
                 raise RecipeError(

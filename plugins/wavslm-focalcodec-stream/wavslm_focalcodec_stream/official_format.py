@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from wavslm_core.checkpoint_documents import read_document
-from wavslm_core.checkpoint_io import (
-    WEIGHTS_FILE,
-    read_weights,
-    write_document,
-    write_weights,
-)
+from wavslm_core.checkpoint_io import write_document, write_weights
 from wavslm_core.configs import Role
 from wavslm_core.errors import CheckpointError
 from wavslm_core.interfaces import CheckpointFormat, CheckpointParts
+from wavslm_core.weight_files import INDEX, WEIGHTS_FILE, joined, read_folder, read_torch, tensors_in
 from wavslm_focalcodec_stream.format_config import FocalCodecFormatConfig
 
 TORCH_FILE = "model.pt"
@@ -48,7 +42,7 @@ class FocalCodecFormat(CheckpointFormat):
             configs = self.config.part_configs(document)
         except CheckpointError as error:
             raise CheckpointError(f"{folder}: {error}") from None
-        weights = fuse_projections(_read_any(folder))
+        weights = fuse_projections(_read_any(folder), source=str(folder))
         if self.config.holds(document) == "codec":
             return CheckpointParts(configs, _split(weights, CODEC_PREFIXES, folder))
         states = _split(weights, LANGUAGE_MODEL_PREFIXES, folder)
@@ -74,7 +68,7 @@ class FocalCodecFormat(CheckpointFormat):
         write_weights(folder, weights)
 
 
-def fuse_projections(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+def fuse_projections(weights: dict[str, Tensor], *, source: str) -> dict[str, Tensor]:
     """Return the weights with the first release's q_proj, k_proj, v_proj joined into qkv_proj.
 
     Raises: CheckpointError when one of the three is missing.
@@ -86,29 +80,25 @@ def fuse_projections(weights: dict[str, Tensor]) -> dict[str, Tensor]:
             triple = [f"{stem}{letter}_proj.{kind}" for letter in "qkv"]
             missing = [name for name in triple if name not in weights]
             if missing:
-                raise CheckpointError(f"the checkpoint has {key} but lacks {', '.join(missing)}")
-            fused[f"{stem}qkv_proj.{kind}"] = torch.cat([weights[name] for name in triple])
+                raise CheckpointError(
+                    f"{source} has {key} but lacks {', '.join(missing)}; fetch the checkpoint again"
+                )
+            values = [weights[name] for name in triple]
+            fused[f"{stem}qkv_proj.{kind}"] = joined(values, source=f"{source}: {', '.join(triple)}")
         elif not re.search(r"\.[kv]_proj\.(weight|bias)$", key):
             fused[key] = value
     return fused
 
 
 def _read_any(folder: Path) -> dict[str, Tensor]:
-    if (folder / WEIGHTS_FILE).exists() or not (folder / TORCH_FILE).exists():
-        return read_weights(folder / WEIGHTS_FILE)
     path = folder / TORCH_FILE
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
-        raise CheckpointError(
-            f"{path} is truncated, damaged or holds more than tensors ({reason}). Fetch it again"
-        ) from None
+    whole, index = (folder / name for name in (WEIGHTS_FILE, f"{WEIGHTS_FILE}{INDEX}"))
+    if whole.exists() or index.exists() or not path.exists():
+        return read_folder(folder, WEIGHTS_FILE)
+    content = read_torch(path)
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
         content = content["model"]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise CheckpointError(f"{path} holds no state dict, that is, no mapping from keys to tensors")
-    return content
+    return tensors_in(content, source=str(path))
 
 
 def _split(

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from wavslm_core import checkpoint_io
 from wavslm_core.checkpoint_documents import read_document
 from wavslm_core.data.json_files import read_object
 from wavslm_core.errors import CheckpointError
+from wavslm_core.weight_files import PICKLE_FILE, WEIGHTS_FILE, read_folder
 from wavslm_speech_encoders.config import HubConfig
 
-PICKLE_FILE = "pytorch_model.bin"
 NAMES = {
     "dim": "hidden_size",
     "ffn_dim": "intermediate_size",
@@ -72,7 +69,7 @@ def load_initial(model: nn.Module, config: HubConfig, config_class: Any, referen
     folder = checkpoint_io.find_folder(reference)
     _check_config(folder, config, config_class, reference)
     prefix = f"{config.registered_name()}."
-    state = _read(folder)
+    state = read_folder(folder, WEIGHTS_FILE, PICKLE_FILE)
     # A model with a task head keeps the model itself under this prefix and the head beside it.
     inner = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     wanted = {WEIGHT_NORM.get(key, key): value for key, value in (inner or state).items()}
@@ -142,26 +139,3 @@ def _normalises(folder: Path) -> bool | None:
         return None
     found = document.get("do_normalize")
     return found if found is None else bool(found)
-
-
-def _read(folder: Path) -> dict[str, Tensor]:
-    if (folder / checkpoint_io.WEIGHTS_FILE).exists():
-        return checkpoint_io.read_weights(folder / checkpoint_io.WEIGHTS_FILE)
-    path = folder / PICKLE_FILE
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(
-            f"{folder} holds neither {checkpoint_io.WEIGHTS_FILE} nor {PICKLE_FILE}; "
-            "the checkpoint folder is incomplete"
-        ) from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, BadZipFile, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"{path} cannot be read as plain tensors ({reason}). Fetch it again; other pickles are refused"
-        ) from None
-    if not isinstance(state, dict):
-        raise CheckpointError(
-            f"{path} holds a {type(state).__name__} instead of named tensors; give another checkpoint"
-        )
-    return state

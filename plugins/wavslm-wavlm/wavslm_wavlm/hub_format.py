@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -11,7 +13,6 @@ from wavslm_core.data.json_files import read_object
 from wavslm_core.errors import CheckpointError
 from wavslm_wavlm.config import WavLMConfig
 
-PICKLE_FILE = "pytorch_model.bin"
 PREFIX = "wavlm."
 
 _LAYER = r"encoder\.layers\.(\d+)\."
@@ -56,6 +57,17 @@ def config_from(folder: Path) -> WavLMConfig:
             f"{folder} holds a model of type '{document.get('model_type')}', a 'wavlm' is needed; "
             "give a folder or hub id such as microsoft/wavlm-large"
         )
+    try:
+        return _config(document, folder)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "config"
+        raise CheckpointError(f"{folder / 'config.json'}: {where}: {first['msg']}") from None
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder / 'config.json'}: {error}. Fetch it again") from None
+
+
+def _config(document: Mapping[str, Any], folder: Path) -> WavLMConfig:
     activations = {document.get(key, "gelu") for key in ("hidden_act", "feat_extract_activation")}
     eps, adapter = document.get("layer_norm_eps", 1e-5), bool(document.get("add_adapter"))
     if activations != {"gelu"} or eps != 1e-5 or adapter:
@@ -66,29 +78,24 @@ def config_from(folder: Path) -> WavLMConfig:
     sizes = {key: tuple(document.get(key, default)) for key, default in CONV_DEFAULTS.items()}
     front_end_norm = document.get("feat_extract_norm", "group")
     pre_norm = document.get("do_stable_layer_norm", False)
-    try:
-        return WavLMConfig(
-            hidden_dims=sizes["conv_dim"],
-            kernel_sizes=sizes["conv_kernel"],
-            strides=sizes["conv_stride"],
-            num_layers=document.get("num_hidden_layers", 12),
-            dim=document.get("hidden_size", 768),
-            ffn_dim=document.get("intermediate_size", 3072),
-            num_heads=document.get("num_attention_heads", 12),
-            num_buckets=document.get("num_buckets", 320),
-            max_distance=document.get("max_bucket_distance", 800),
-            conv_pos=document.get("num_conv_pos_embeddings", 128),
-            conv_pos_groups=document.get("num_conv_pos_embedding_groups", 16),
-            layer_norm_first=pre_norm,
-            final_norm=pre_norm,
-            front_end_norm=front_end_norm,
-            conv_bias=document.get("conv_bias", False),
-            normalize_waveform=_normalizes(folder, default=front_end_norm == "layer"),
-        )
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "config"
-        raise CheckpointError(f"{folder / 'config.json'}: {where}: {first['msg']}") from None
+    return WavLMConfig(
+        hidden_dims=sizes["conv_dim"],
+        kernel_sizes=sizes["conv_kernel"],
+        strides=sizes["conv_stride"],
+        num_layers=document.get("num_hidden_layers", 12),
+        dim=document.get("hidden_size", 768),
+        ffn_dim=document.get("intermediate_size", 3072),
+        num_heads=document.get("num_attention_heads", 12),
+        num_buckets=document.get("num_buckets", 320),
+        max_distance=document.get("max_bucket_distance", 800),
+        conv_pos=document.get("num_conv_pos_embeddings", 128),
+        conv_pos_groups=document.get("num_conv_pos_embedding_groups", 16),
+        layer_norm_first=pre_norm,
+        final_norm=pre_norm,
+        front_end_norm=front_end_norm,
+        conv_bias=document.get("conv_bias", False),
+        normalize_waveform=_normalizes(folder, default=front_end_norm == "layer"),
+    )
 
 
 def _normalizes(folder: Path, *, default: bool) -> bool:

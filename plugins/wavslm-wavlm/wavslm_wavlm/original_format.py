@@ -31,6 +31,7 @@ KEYS: dict[str, str] = {
 }
 """Pattern → our key; an empty one is dropped."""
 
+MOST_LAYERS = 64
 CONV_GROUP = re.compile(r"\[\s*(\([^\]]*\))\s*,?\s*\]\s*(?:\*\s*(\d+))?")
 CONV_TRIPLE = re.compile(r"\(\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*\)")
 
@@ -70,13 +71,17 @@ def conv_layers(text: str, *, source: str) -> list[tuple[int, int, int]]:
 
     The text is an expression in Python; it is read, never evaluated. Raises: CheckpointError.
     """
+    if not isinstance(text, str):
+        raise CheckpointError(f"{source}: conv_feature_layers is a {type(text).__name__}, not a text")
     layers: list[tuple[int, int, int]] = []
     rest = text.strip()
     while rest:
         match = CONV_GROUP.match(rest)
         triples = CONV_TRIPLE.findall(match[1]) if match else []
         if match is None or not triples:
-            raise CheckpointError(f"{source}: conv_feature_layers '{text}' is not understood")
-        layers += [(int(a), int(b), int(c)) for a, b, c in triples] * int(match[2] or 1)
+            raise CheckpointError(f"{source}: conv_feature_layers '{text[:200]}' is not understood")
+        layers += [(int(a), int(b), int(c)) for a, b, c in triples] * min(int(match[2] or 1), MOST_LAYERS)
+        if len(layers) > MOST_LAYERS:
+            raise CheckpointError(f"{source}: conv_feature_layers names more than {MOST_LAYERS} layers")
         rest = rest[match.end() :].strip().removeprefix("+").strip()
     return layers

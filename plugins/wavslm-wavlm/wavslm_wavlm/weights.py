@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
 
 import torch
 from torch import Tensor
@@ -16,6 +14,14 @@ from torch import Tensor
 from wavslm_core import checkpoint_io
 from wavslm_core.checkpoint_documents import CONFIG_FILE
 from wavslm_core.errors import CheckpointError
+from wavslm_core.weight_files import (
+    PICKLE_FILE,
+    WEIGHTS_FILE,
+    joined,
+    read_folder,
+    read_torch,
+    tensors_in,
+)
 from wavslm_wavlm import hub_format, original_format
 from wavslm_wavlm.config import WavLMConfig
 from wavslm_wavlm.encoder import WavLM
@@ -49,7 +55,9 @@ def fuse_qkv(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             raise CheckpointError(
                 f"the weights hold {key} but not {', '.join(missing)}; fetch the checkpoint again"
             )
-        fused[f"{prefix}qkv_proj.{kind}"] = torch.cat([fused.pop(name) for name in names])
+        fused[f"{prefix}qkv_proj.{kind}"] = joined(
+            [fused.pop(name) for name in names], source=", ".join(names)
+        )
     return fused
 
 
@@ -66,34 +74,26 @@ def read_wavlm(reference: str | Path) -> WavLMCheckpoint:
             config = hub_format.config_from(folder)
             return _renamed(config, hub_format.KEYS, _hub_weights(folder), str(reference))
         path = originals[0]
-    content = _load_pickle(path)
-    if not (isinstance(content, dict) and {"cfg", "model"} <= content.keys()):
+    content = read_torch(path)
+    if not (isinstance(content, dict) and isinstance(content.get("cfg"), dict) and "model" in content):
         raise CheckpointError(
             f"{path} is not an original WavLM checkpoint: it must hold a dict with `cfg` and `model`"
         )
     config = original_format.config_from(content["cfg"], source=str(path))
-    return _renamed(config, original_format.KEYS, content["model"], str(reference))
+    state = tensors_in(content["model"], source=str(path))
+    return _renamed(config, original_format.KEYS, state, str(reference))
 
 
 def load_wavlm(reference: str | Path, *, device: torch.device | str | None = None) -> WavLM:
     """Load a complete WavLM in full context, as a teacher or a feature extractor. Raises: CheckpointError."""
     checkpoint = read_wavlm(reference)
-    with checkpoint_io.SkipInitialisation():
-        model = WavLM(checkpoint.config)
-    checkpoint_io.load_state(model, checkpoint.state, source=checkpoint.source)
+    build = partial(WavLM, checkpoint.config)
+    model = checkpoint_io.load_part(build, checkpoint.state, source=checkpoint.source)
     return model.to(device or "cpu").eval()
 
 
 def _hub_weights(folder: Path) -> dict[str, Tensor]:
-    if (folder / checkpoint_io.WEIGHTS_FILE).exists():
-        state = checkpoint_io.read_weights(folder / checkpoint_io.WEIGHTS_FILE)
-    elif (folder / hub_format.PICKLE_FILE).exists():
-        state = _load_pickle(folder / hub_format.PICKLE_FILE)
-    else:
-        raise CheckpointError(
-            f"{folder} holds neither {checkpoint_io.WEIGHTS_FILE} nor {hub_format.PICKLE_FILE}; "
-            "the checkpoint folder is incomplete"
-        )
+    state = read_folder(folder, WEIGHTS_FILE, PICKLE_FILE)
     # A model with a task head keeps its WavLM under this prefix and the head beside it.
     inner = {
         key.removeprefix(hub_format.PREFIX): value
@@ -101,18 +101,6 @@ def _hub_weights(folder: Path) -> dict[str, Tensor]:
         if key.startswith(hub_format.PREFIX)
     }
     return inner or state
-
-
-def _load_pickle(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} does not exist") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, BadZipFile, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"{path} cannot be read as plain tensors ({reason}). Fetch it again; other pickles are refused"
-        ) from None
 
 
 def _renamed(
@@ -135,7 +123,14 @@ def _renamed(
 def _without_weight_norm(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Multiply out the positional convolution's weight, kept as directions and a length per kernel place."""
     prefix = "encoder.positional_embedding.conv.weight"
-    length, direction = state.pop(f"{prefix}_g", None), state.pop(f"{prefix}_v", None)
-    if length is not None and direction is not None:
+    length, direction = state.get(f"{prefix}_g"), state.get(f"{prefix}_v")
+    if length is not None and direction is not None and _fit(length, direction):
+        del state[f"{prefix}_g"], state[f"{prefix}_v"]
         state[prefix] = direction * (length / direction.norm(dim=(0, 1), keepdim=True))
     return state
+
+
+def _fit(length: Tensor, direction: Tensor) -> bool:
+    """Tell whether there is one length for each kernel place; what does not fit is reported as unexpected."""
+    floats = length.is_floating_point() and direction.is_floating_point()
+    return floats and direction.ndim == 3 and length.shape == (1, 1, direction.shape[2])

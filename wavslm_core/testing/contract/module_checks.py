@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from wavslm_core.checkpoint_io import WEIGHTS_FILE, load_state, read_weights, write_weights
+from wavslm_core.checkpoint_io import load_state, write_weights
 from wavslm_core.inference import packed_copy
 from wavslm_core.testing.contract.config_checks import PartChecks
 from wavslm_core.testing.contract.subject import TOLERANCE, generator
+from wavslm_core.weight_files import WEIGHTS_FILE, read_weights
 
 BF16_ERROR = 0.1
 """Largest error of a bf16 output relative to its norm; rounding of 2⁻⁸ through a few layers stays below."""
