@@ -121,6 +121,17 @@ def test_an_old_pickle_holds_the_same(make_oracle: Any, kind: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_model_in_shards_is_read_whole(make_oracle: Any, kind: str, tmp_path: Path) -> None:
+    oracle = make_oracle(kind, "base")
+    oracle.save_pretrained(tmp_path / "whole")
+    oracle.save_pretrained(tmp_path / "shards", max_shard_size="50KB")
+    assert len(list((tmp_path / "shards").glob("model-*-of-*.safetensors"))) > 1
+    whole, shards = (make(kind, "base", checkpoint=str(tmp_path / name)) for name in ("whole", "shards"))
+    for (name, given), expected in zip(shards.named_parameters(), whole.parameters(), strict=True):
+        assert torch.equal(given, expected), name
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_model_with_a_task_head(make_oracle: Any, kind: str, tmp_path: Path) -> None:
     oracle = make_oracle(kind, "large", model="ForCTC", vocab_size=7)
     oracle.save_pretrained(tmp_path)

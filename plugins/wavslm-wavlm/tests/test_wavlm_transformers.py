@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,32 @@ def test_old_pickle_and_preprocessor(make_oracle: Any, waveform: Tensor, tmp_pat
     model = load_wavlm(tmp_path)
     assert not model.config.normalize_waveform
     compare(model, oracle, waveform)
+
+
+def test_a_model_in_shards_is_read_whole(make_oracle: Any, waveform: Tensor, tmp_path: Path) -> None:
+    oracle = make_oracle("base")
+    oracle.save_pretrained(tmp_path, max_shard_size="50KB")
+    assert len(list(tmp_path.glob("model-*-of-*.safetensors"))) > 1
+    compare(load_wavlm(tmp_path), oracle, waveform)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"num_hidden_layers": 10**9}, "its options ask for far more weights"),
+        ({"conv_dim": 3}, r"config\.json: 'int' object is not iterable"),
+        ({"hidden_act": []}, r"config\.json: unhashable"),
+        ({"hidden_size": "large"}, r"config\.json: dim: "),
+    ],
+)
+def test_a_config_of_another_shape_or_size_is_refused(
+    make_oracle: Any, tmp_path: Path, options: dict[str, Any], said: str
+) -> None:
+    make_oracle("base").save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | options))
+    with pytest.raises(CheckpointError, match=said):
+        load_wavlm(tmp_path)
 
 
 def test_model_inside_a_task_model(make_oracle: Any, waveform: Tensor, tmp_path: Path) -> None:
@@ -215,7 +242,7 @@ def test_what_is_wrong_is_named(make_oracle: Any, tmp_path: Path) -> None:
 def test_bad_pickles_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "WavLM.pt"
     path.write_bytes(b"\x80\x04not a pickle")
-    with pytest.raises(CheckpointError, match="cannot be read as plain tensors"):
+    with pytest.raises(CheckpointError, match="is truncated, damaged or holds more than tensors"):
         read_wavlm(path)
     torch.save({"model": {}, "cfg": Path("/")}, path)
     with pytest.raises(CheckpointError, match="other pickles are refused"):
