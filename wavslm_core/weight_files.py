@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from typing_extensions import TypedDict
 
+from wavslm_core.data.atomic import refusal
 from wavslm_core.data.json_files import read_json
 from wavslm_core.data.regular_files import size_of_regular
 from wavslm_core.errors import CheckpointError, summary
@@ -127,6 +128,8 @@ def check_size(*paths: Path) -> None:
             total += size_of_regular(path)
         except FileNotFoundError:
             raise CheckpointError(f"{path} does not exist; the checkpoint folder is incomplete") from None
+        except PermissionError as error:
+            raise CheckpointError(f"{path} cannot be read: {refusal(path, error)}") from None
         except OSError as error:
             raise CheckpointError(f"{path} cannot be read: {error.strerror}. Fetch it again") from None
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

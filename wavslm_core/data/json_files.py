@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TypeVar
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
+from wavslm_core.data.atomic import refusal
 from wavslm_core.data.regular_files import MOST_BYTES, read_regular
 from wavslm_core.errors import DataError, WavslmError
 
@@ -87,6 +88,8 @@ def _refuse_infinite(value: Any) -> None:
 def _explain(path: Path, problem: Exception, remedy: str, error: type[WavslmError]) -> NoReturn:
     if isinstance(problem, FileNotFoundError | NotADirectoryError):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from None
+    if isinstance(problem, PermissionError):
+        raise error(f"{path} cannot be read: {refusal(path, problem)}") from None
     if isinstance(problem, OSError):
         raise error(f"{path} cannot be read: {problem.strerror or problem}. {remedy}") from None
     raise error(f"{path} is damaged ({problem}). {remedy}") from None
