@@ -349,9 +349,10 @@ class _Fit:
             self.state = TrainState.from_state_dict(content["state"])
             self.parallel.restore(content, self.optimizer, source=source)
             self.schedule.load_state_dict(content["schedule"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            reason = " ".join(str(error).split())
             raise CheckpointError(
-                f"{source} belongs to other options or another version ({error}). "
+                f"{source} belongs to other options or another version ({reason}). "
                 "Delete that folder to start this stage again, or restore the recipe it was made with"
             ) from error
         self.guard = NonFiniteGuard(total=self.state.skipped, in_a_row=self.state.skipped_in_a_row)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
+from pydantic import TypeAdapter
+
 from wavslm_core.training.precision import ChosenPrecision
 
 
@@ -70,5 +72,5 @@ class TrainState:
 
     @classmethod
     def from_state_dict(cls, state: dict[str, Any]) -> Self:
-        precision = state.get("precision")
-        return cls(**state | {"precision": None if precision is None else ChosenPrecision(**precision)})
+        """Undo `state_dict`. Raises: TypeError, ValueError for what it does not give."""
+        return TypeAdapter(cls).validate_python(asdict(cls(**state)))

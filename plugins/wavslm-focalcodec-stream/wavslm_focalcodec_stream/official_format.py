@@ -68,7 +68,7 @@ class FocalCodecFormat(CheckpointFormat):
         write_weights(folder, weights)
 
 
-def fuse_projections(weights: dict[str, Tensor], *, source: str) -> dict[str, Tensor]:
+def fuse_projections(weights: dict[str, Tensor], *, source: str = "the checkpoint") -> dict[str, Tensor]:
     """Return the weights with the first release's q_proj, k_proj, v_proj joined into qkv_proj.
 
     Raises: CheckpointError when one of the three is missing.

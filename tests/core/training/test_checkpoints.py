@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import resource
 import subprocess
@@ -18,6 +19,7 @@ import torch
 from wavslm_core.errors import CheckpointError, WavslmError
 from wavslm_core.training.checkpoint_files import read_checkpoint, write_checkpoint
 from wavslm_core.training.checkpoints import Checkpoints
+from wavslm_core.training.state import TrainState
 
 
 def content(value: float) -> dict[str, object]:
@@ -179,3 +181,15 @@ def test_a_run_on_a_full_disk_can_go_on_later(
     task, state = tiny_job.train(run_dir, steps=24)
     assert state.step == 24
     assert task.seen_steps[0] >= 8
+
+
+@pytest.mark.parametrize(
+    "change", [{"step": "many"}, {"valid": [1]}, {"best_step": {}}, {"surprise": 1}, {"loss_sum": None}]
+)
+def test_a_state_of_another_shape_is_refused(change: dict[str, object]) -> None:
+    state = TrainState(step=3, valid={"loss": math.nan}, best_step=2, best_valid={"loss": 1.5})
+    again = TrainState.from_state_dict(state.state_dict())
+    assert (again.step, again.best_valid) == (3, {"loss": 1.5})
+    assert math.isnan(again.valid["loss"])
+    with pytest.raises((TypeError, ValueError), match=next(iter(change))):
+        TrainState.from_state_dict(state.state_dict() | change)

@@ -1,0 +1,48 @@
+"""The fuzz, small: the same few attacks every time. At length: `python -m tests.fuzz --seconds 600`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).parents[2]
+
+
+def fuzz(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the fuzz as a person would, without tests' own variables."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("WAVSLM")}
+    command = [sys.executable, "-m", "tests.fuzz", *arguments]
+    return subprocess.run(
+        command, cwd=REPO, env={**environment, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
+    )
+
+
+@pytest.mark.slow
+def test_a_few_attacks_of_each_kind_end_well() -> None:
+    done = fuzz("--cases", "4")
+    assert done.returncode == 0, done.stdout
+    ended = [line.partition(" in ")[0] for line in done.stdout.splitlines()]
+    assert ended == ["recipes: 4 cases", "files: 4 cases", "kills: 4 cases"]
+
+
+def test_what_does_not_end_well_is_told_with_how_to_see_it_again(tmp_path: Path) -> None:
+    program = (
+        "import sys; from tests.fuzz import __main__ as fuzz; "
+        "fuzz.ATTACKS['recipes'] = lambda random, folder: (f'{random.random():.6f}', 'what was done'); "
+        "sys.argv = ['fuzz', '--only', 'recipes', *sys.argv[1:]]; sys.exit(fuzz.main())"
+    )
+
+    def told(*arguments: str) -> list[str]:
+        command = [sys.executable, "-c", program, *arguments]
+        done = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
+        assert done.returncode == 1
+        return done.stdout.splitlines()
+
+    lines = told("--cases", "3", "--seed", "5")
+    assert lines[4] == "recipes: --only recipes --seed 5 --case 2: what was done"
+    assert told("--seed", "5", "--case", "2")[:2] == lines[4:6]
+    assert lines[-1].endswith("3 wrong")
