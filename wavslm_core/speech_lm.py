@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from wavslm_core.checkpoint_io import load_state
 from wavslm_core.codec import Codec
 from wavslm_core.codec_match import refuse_other_codec, warn_of_other_codec
 from wavslm_core.config_blocks import config_from_dict
@@ -94,7 +95,7 @@ class SpeechLM(nn.Module):
         parts = load_parts(reference, kind="speech_lm")
         warn_of_other_codec(self.codec, parts.codec_fingerprint, source=str(reference))
         for role in LANGUAGE_ROLES[:2]:
-            checkpoint_io.load_state(
+            load_state(
                 getattr(self, role), parts.states[role], source=f"the {role} in {reference}"
             )
 
