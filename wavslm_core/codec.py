@@ -10,9 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from wavslm_core import checkpoint_io
+from wavslm_core.arguments import (
+    Given,
+    checked_count,
+    checked_counts,
+    checked_lengths,
+    checked_tokens,
+    checked_waveform,
+    first_floats,
+)
 from wavslm_core.codec_stream import CodecStream
 from wavslm_core.configs import CODEC_ROLES, PartConfig, Role
-from wavslm_core.errors import AudioError
 from wavslm_core.facts import CodecFacts, DecoderFacts, EncoderFacts, QuantizerFacts
 from wavslm_core.inference import packed_copy, refuse_packed
 from wavslm_core.interfaces import CheckpointParts, Decoder, Encoder, Quantizer
@@ -27,6 +35,9 @@ class Codec(nn.Module):
 
     Shapes: B batch, S samples, T tokens, D width. `lengths` counts valid samples (`encode`,
     `reconstruct`) or tokens (`dequantize`, `decode`) of each item; padding never changes a valid result.
+    Tensors, arrays and lists are taken, waveforms of any float type and tokens of any integer type; one item
+    without a batch, (S,) or (T,), is a batch of one. Raises everywhere: AudioError for what is no waveform
+    in [-1, 1]; ArgumentError for what is no such tokens or lengths.
     """
 
     def __init__(self, encoder: Encoder[Any], quantizer: Quantizer[Any], decoder: Decoder[Any]) -> None:
@@ -97,18 +108,20 @@ class Codec(nn.Module):
             "vocab_size": self.facts.quantizer.vocab_size,
         }
 
-    def token_lengths(self, sample_lengths: Tensor) -> Tensor:
+    def token_lengths(self, sample_lengths: Given) -> Tensor:
         """Return how many tokens `encode` gives for that many samples (any shape, int64)."""
+        sample_lengths = checked_counts(sample_lengths, unit="samples")
         return self.quantizer.token_lengths(self.encoder.frame_lengths(sample_lengths))
 
     @torch.no_grad()
-    def encode(self, waveform_BS: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+    def encode(self, waveform_BS: Given, *, lengths: Given | None = None) -> Tensor:
         """Map a waveform at `sample_rate_in` to tokens (B,T) int64; padded places hold 0.
 
-        Raises: AudioError for an empty, mis-shaped or non-finite waveform; PluginError when encoder or
-        quantizer give something else than their facts say.
+        Raises: PluginError when encoder or quantizer give something else than their facts say.
         """
-        _check_waveform(waveform_BS, lengths)
+        return self._encode(*self._checked_waveform(waveform_BS, lengths))
+
+    def _encode(self, waveform_BS: Tensor, lengths: Tensor | None) -> Tensor:
         features_BTD = self.encoder(waveform_BS, lengths=lengths)
         check_width(self.encoder, features_BTD, output_dim=self.facts.encoder.output_dim)
         frame_lengths = None if lengths is None else self.encoder.frame_lengths(lengths)
@@ -119,46 +132,52 @@ class Codec(nn.Module):
         check_vocabulary(self.quantizer, tokens_BT, vocab_size=self.facts.quantizer.vocab_size)
         return tokens_BT
 
-    def compact(self, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def compact(self, tokens_BT: Given, *, lengths: Given | None = None) -> tuple[Tensor, Tensor]:
         """Return what a language model reads of tokens, (B,U), and how many of them each item has (B,).
 
-        The same tokens, unless the quantizer merges runs. Raises: ValueError for ids outside the codebook.
+        The same tokens, unless the quantizer merges runs.
         """
-        self.check_tokens(tokens_BT)
+        tokens_BT, lengths = self.checked_tokens(tokens_BT, lengths)
         return self.quantizer.compact(tokens_BT, lengths=lengths)
 
-    def expand(self, tokens_BU: Tensor, *, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Undo `compact`: tokens as `encode` gives them, (B,T), and how many of them each item has (B,).
-
-        Raises: ValueError for ids outside the codebook.
-        """
-        self.check_tokens(tokens_BU)
+    def expand(self, tokens_BU: Given, *, lengths: Given | None = None) -> tuple[Tensor, Tensor]:
+        """Undo `compact`: tokens as `encode` gives them, (B,T), and how many of them each item has (B,)."""
+        tokens_BU, lengths = self.checked_tokens(tokens_BU, lengths)
         return self.quantizer.expand(tokens_BU, lengths=lengths)
 
-    def decoded_samples(self, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+    def decoded_samples(self, tokens_BT: Given, *, lengths: Given | None = None) -> Tensor:
         """Return how many samples `decode` gives for each item, (B,) int64."""
         return self.facts.samples_out(self.expand(tokens_BT, lengths=lengths)[1])
 
     @torch.no_grad()
-    def dequantize(self, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+    def dequantize(self, tokens_BT: Given, *, lengths: Given | None = None) -> Tensor:
         """Map tokens to the features (B,F,D) that a decoder and a language model read.
 
-        F = `facts.frames(T)`, whole frames. Raises: ValueError for ids outside the codebook.
+        F = `facts.frames(T)`, whole frames; none of no tokens.
         """
-        self.check_tokens(tokens_BT)
+        return self.features(*self.checked_tokens(tokens_BT, lengths))
+
+    @torch.no_grad()
+    def features(self, tokens_BT: Tensor, lengths: Tensor | None) -> Tensor:
+        """Do what `dequantize` does for what `checked_tokens` gave: looking at values again costs time."""
+        if tokens_BT.shape[1] == 0:
+            return first_floats(self.quantizer).new_zeros(*tokens_BT.shape, self.facts.quantizer.output_dim)
         features_BTD = self.quantizer.decode(tokens_BT, lengths=lengths)
         check_width(self.quantizer, features_BTD, output_dim=self.facts.quantizer.output_dim)
         return features_BTD
 
     @torch.no_grad()
-    def decode(self, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+    def decode(self, tokens_BT: Given, *, lengths: Given | None = None) -> Tensor:
         """Map tokens, merged or not, to a waveform (B,S') at `sample_rate_out`.
 
-        S' = `facts.samples_out(T)`; of merged tokens, the most of `decoded_samples`.
+        S' = `facts.samples_out(T)`, none of no tokens; of merged tokens, the most of `decoded_samples`.
         """
+        tokens_BT, lengths = self.checked_tokens(tokens_BT, lengths)
         if self.facts.quantizer.variable_rate:
-            tokens_BT, lengths = self.expand(tokens_BT, lengths=lengths)
-        features_BTD = self.dequantize(tokens_BT, lengths=lengths)
+            tokens_BT, lengths = self.quantizer.expand(tokens_BT, lengths=lengths)
+        features_BTD = self.features(tokens_BT, lengths)
+        if features_BTD.shape[1] == 0:
+            return features_BTD.flatten(1)
         frames = None if lengths is None else self.facts.frames(lengths)
         waveform_BS: Tensor = self.decoder(features_BTD, lengths=frames)
         samples = features_BTD.shape[1] * self.facts.decoder.hop_samples
@@ -166,12 +185,13 @@ class Codec(nn.Module):
         return waveform_BS
 
     @torch.no_grad()
-    def reconstruct(self, waveform_BS: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+    def reconstruct(self, waveform_BS: Given, *, lengths: Given | None = None) -> Tensor:
         """Encode and decode: (B,S) at `sample_rate_in` to (B, ⌊S · out/in⌋) at `sample_rate_out`.
 
         Cut, or continued by repeating the last sample, to the input's duration.
         """
-        tokens_BT = self.encode(waveform_BS, lengths=lengths)
+        waveform_BS, lengths = self._checked_waveform(waveform_BS, lengths)
+        tokens_BT = self._encode(waveform_BS, lengths)
         token_lengths = None if lengths is None else self.token_lengths(lengths)
         decoded_BS = self.decode(tokens_BT, lengths=token_lengths)
         size = waveform_BS.shape[1] * self.sample_rate_out // self.sample_rate_in
@@ -187,6 +207,7 @@ class Codec(nn.Module):
 
         Raises: StreamingError when a part does not stream.
         """
+        batch_size = checked_count(batch_size, "batch_size", least=1)
         return CodecStream(self.encoder, self.quantizer, self.decoder, self.facts, batch_size=batch_size)
 
     def for_inference(self, *, weights: str = "fp32") -> Codec:
@@ -196,33 +217,16 @@ class Codec(nn.Module):
         """
         return packed_copy(self, weights=weights)
 
-    def check_tokens(self, tokens_BT: Tensor) -> None:
-        """Raises: ValueError when tokens are not (B,T) integers inside the codebook."""
-        if tokens_BT.ndim != 2 or tokens_BT.is_floating_point():
-            raise ValueError(f"tokens must be (B,T) int64, got {list(tokens_BT.shape)} {tokens_BT.dtype}")
-        vocab_size = self.facts.quantizer.vocab_size
-        if not tokens_BT.numel():
-            return
-        low, high = (int(value) for value in tokens_BT.aminmax())
-        if low < 0 or high >= vocab_size:
-            raise ValueError(
-                f"token ids must lie in 0…{vocab_size - 1}, got {low}…{high}: another codec's tokens?"
-            )
+    def checked_tokens(self, tokens_BT: Given, lengths: Given | None = None) -> tuple[Tensor, Tensor | None]:
+        """Return tokens (B,T) int64 and lengths (B,) int64 on this codec's device. Raises: ArgumentError."""
+        device = first_floats(self.quantizer).device
+        tokens_BT = checked_tokens(tokens_BT, vocab_size=self.facts.quantizer.vocab_size, device=device)
+        rows, most = tokens_BT.shape
+        lengths_B = checked_lengths(lengths, rows=rows, most=most, least=0, unit="tokens", device=device)
+        return tokens_BT, lengths_B
 
-
-def _check_waveform(waveform_BS: Tensor, lengths: Tensor | None) -> None:
-    if waveform_BS.ndim != 2 or not waveform_BS.is_floating_point():
-        raise AudioError(
-            f"a waveform must be (B,S) float in [-1, 1], got {list(waveform_BS.shape)} "
-            f"{str(waveform_BS.dtype).removeprefix('torch.')}; for one item use waveform[None]"
-        )
-    if waveform_BS.shape[1] == 0 or (lengths is not None and bool((lengths <= 0).any())):
-        raise AudioError("a waveform has no samples; leave empty items out of the batch")
-    if lengths is not None and int(lengths.max()) > waveform_BS.shape[1]:
-        raise AudioError(
-            f"lengths go up to {int(lengths.max())}, but the waveform holds {waveform_BS.shape[1]} samples"
-        )
-    if not bool(torch.isfinite(waveform_BS.sum())):
-        bad = (~torch.isfinite(waveform_BS)).any(dim=1).nonzero().flatten().tolist()
-        if bad:
-            raise AudioError(f"the waveform holds NaN or infinite samples (items {bad}); leave them out")
+    def _checked_waveform(self, waveform_BS: Given, lengths: Given | None) -> tuple[Tensor, Tensor | None]:
+        waveform_BS = checked_waveform(waveform_BS, like=first_floats(self.encoder))
+        rows, most = waveform_BS.shape
+        lengths_B = checked_lengths(lengths, rows=rows, most=most, unit="samples", device=waveform_BS.device)
+        return waveform_BS, lengths_B

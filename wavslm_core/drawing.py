@@ -119,18 +119,6 @@ class TokenDraw(Draw):
         return torch.cat([history_BH, tokens_BT], dim=1)[:, -self._size :]
 
 
-def row_seeds(seed: int | Sequence[int], rows: int) -> list[int]:
-    """Return one seed per row: `seed`, `seed + 1`, …, or the given ones.
-
-    Raises: ValueError when the number of given seeds is not the number of rows.
-    """
-    if isinstance(seed, int):
-        return [seed + row for row in range(rows)]
-    if len(seed) != rows:
-        raise ValueError(f"{len(seed)} seeds were given for {rows} rows; give one per row or a single one")
-    return list(seed)
-
-
 def candidate_seeds(seeds: Sequence[int], candidates: int) -> list[int]:
     """Return `candidates` seeds for each given one, side by side; the first of each is the given one."""
     return [(seed + (candidate << 40)) % 2**63 for seed in seeds for candidate in range(candidates)]

@@ -26,6 +26,10 @@ class CheckpointError(WavslmError):
     """A checkpoint is missing, truncated, or does not have the expected keys and shapes."""
 
 
+class ArgumentError(WavslmError, ValueError):
+    """What was given to a method of a codec or language model cannot be used."""
+
+
 class AudioError(WavslmError):
     """A file or waveform cannot be used as audio."""
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from wavslm_core.codec import Codec
 from wavslm_core.drawing import TokenDraw, candidate_seeds
+from wavslm_core.errors import ArgumentError
 from wavslm_core.interfaces import Backbone, Head, Sampler
 from wavslm_core.lengths import valid_mask
 from wavslm_core.speech_lm_stream import Continuation
@@ -38,14 +39,14 @@ class Generation:
     def begin(self, prompt_BT: Tensor, seeds: Sequence[int], *, speaks: bool) -> Continuation:
         """Read prompts, a seed for each; with `speaks`, what follows comes as audio too.
 
-        Raises: ValueError for tokens that the codec does not have, or prompts that are not whole chunks.
+        Raises: ArgumentError for prompts that are not whole chunks, at least one.
         """
-        self.codec.check_tokens(prompt_BT)
         size, chunk = prompt_BT.shape[1], self.chunk_tokens
         if size == 0 or size % chunk:
-            raise ValueError(
-                f"a prompt must be whole chunks of {chunk} tokens, at least one; got {size} tokens. "
-                f"Cut it to {size // chunk * chunk}"
+            whole = size // chunk * chunk
+            remedy = f"Cut it to {whole}" if whole else f"Give at least {chunk}"
+            raise ArgumentError(
+                f"a prompt must be whole chunks of {chunk} tokens, at least one; got {size} tokens. {remedy}"
             )
         draw = TokenDraw(self.sampler, prompt_BT, seeds=seeds)
         return Continuation(self.codec, self.backbone, self.head, draw, prompt_BT, speaks=speaks)

@@ -8,23 +8,37 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from wavslm_core.arguments import (
+    Given,
+    checked_lengths,
+    checked_rate,
+    checked_waveform,
+    first_floats,
+)
 from wavslm_core.codec import Codec
 from wavslm_core.data.audio import resample
-from wavslm_core.errors import AudioError
+from wavslm_core.errors import ArgumentError, AudioError
 
 
 def encode_prompt(
-    codec: Codec, waveform_BS: Tensor, chunk_tokens: int, *, sample_rate: int, lengths: Tensor | None
+    codec: Codec, waveform_BS: Given, chunk_tokens: int, *, sample_rate: float, lengths: Given | None
 ) -> tuple[Tensor, Tensor]:
     """Resample and encode prompts; return tokens (B,T) and lengths (B,), both whole chunks.
 
-    `sample_rate` in Hz; `lengths` counts samples. Raises: AudioError when a prompt is shorter than one chunk.
+    `sample_rate` in Hz; `lengths` counts samples. Raises: AudioError when a prompt is shorter than one chunk,
+    or no waveform; ArgumentError for other lengths.
     """
     rate = codec.sample_rate_in
+    sample_rate = checked_rate(sample_rate)
+    waveform_BS = checked_waveform(waveform_BS, like=first_floats(codec.encoder))
     batch, size = waveform_BS.shape
-    samples = torch.full((batch,), size, device=waveform_BS.device) if lengths is None else lengths
+    device = waveform_BS.device
+    samples = checked_lengths(lengths, rows=batch, most=size, unit="samples", device=device)
+    if samples is None:
+        samples = torch.full((batch,), size, device=device)
     resampled = resample(waveform_BS, sample_rate, rate)
-    samples = (samples * rate // sample_rate).clamp(max=resampled.shape[1])
+    # At least one sample, so that it is named below what is shorter than a chunk.
+    samples = (samples * rate // sample_rate).clamp(min=1, max=resampled.shape[1])
     tokens_BT, token_lengths = codec.compact(
         codec.encode(resampled, lengths=samples), lengths=codec.token_lengths(samples)
     )
@@ -53,17 +67,23 @@ def chunk_in_words(codec: Codec, tokens: int) -> str:
 
 def decode_continuation(
     codec: Codec,
-    prompt_BT: Tensor,
-    new_BT: Tensor,
+    prompt_BT: Given,
+    new_BT: Given,
     *,
-    lengths: Tensor | None = None,
-    new_lengths: Tensor | None = None,
+    lengths: Given | None = None,
+    new_lengths: Given | None = None,
 ) -> Tensor:
     """Decode prompts and continuations together and cut the prompts off: (B,S).
 
     S is `samples_out(new)`; of merged tokens, the most of all items, silence where an item is shorter.
-    `lengths` counts the prompts' tokens, `new_lengths` those of the continuations.
+    `lengths` counts the prompts' tokens, `new_lengths` those of the continuations. Raises: ArgumentError.
     """
+    prompt_BT, lengths = codec.checked_tokens(prompt_BT, lengths)
+    new_BT, new_lengths = codec.checked_tokens(new_BT, new_lengths)
+    if len(prompt_BT) != len(new_BT):
+        raise ArgumentError(
+            f"{len(prompt_BT)} prompts and {len(new_BT)} continuations were given; give one for each prompt"
+        )
     if lengths is None and new_lengths is None and not codec.facts.quantizer.variable_rate:
         size = codec.facts.samples_out(new_BT.shape[1])
         if size == 0:

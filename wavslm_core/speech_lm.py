@@ -10,12 +10,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from wavslm_core.arguments import (
+    Given,
+    Seeds,
+    checked_count,
+    checked_lengths,
+    checked_seconds,
+    checked_seeds,
+)
 from wavslm_core.checkpoint_io import load_state
 from wavslm_core.codec import Codec
 from wavslm_core.codec_match import refuse_other_codec, warn_of_other_codec
 from wavslm_core.config_blocks import config_from_dict
 from wavslm_core.configs import LANGUAGE_ROLES, PartConfig, Role
-from wavslm_core.drawing import DAMAGED, row_seeds
+from wavslm_core.drawing import DAMAGED
 from wavslm_core.errors import CheckpointError, RecipeError, StreamingError
 from wavslm_core.facts import BackboneFacts, HeadFacts, sampler_problem
 from wavslm_core.generation import Generation
@@ -36,7 +44,10 @@ class SpeechLM(nn.Module):
     """A language model over the tokens of a frozen codec.
 
     Shapes: B batch, S samples, T tokens, as `Codec.compact` gives them. The codec is used but not owned: its
-    weights are neither in `parameters()` nor in the saved folder.
+    weights are neither in `parameters()` nor in the saved folder. What is given is taken as by `Codec`:
+    tensors, arrays and lists, one item without a batch, any type of integer for tokens, lengths and seeds.
+    Raises everywhere: AudioError for what is no waveform in [-1, 1]; ArgumentError for what is no such
+    tokens, lengths, seeds or counts.
     """
 
     def __init__(self, codec: Codec, backbone: Backbone[Any], head: Head[Any], sampler: Sampler) -> None:
@@ -132,26 +143,32 @@ class SpeechLM(nn.Module):
         reads_features = self.backbone_facts.input == "features"
         return self.backbone_facts.streams and (self.codec.facts.quantizer.streams or not reads_features)
 
-    def inputs(self, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+    def inputs(self, tokens_BT: Given, *, lengths: Given | None = None) -> Tensor:
         """Return what the backbone reads: the codec's features (B,T,D), or the tokens themselves."""
+        return self._inputs(*self.codec.checked_tokens(tokens_BT, lengths))
+
+    def _inputs(self, tokens_BT: Tensor, lengths: Tensor | None) -> Tensor:
         if self.backbone_facts.input == "embedding":
-            self.codec.check_tokens(tokens_BT)
             return tokens_BT
         # In full precision under autocast too: training must see the features that generation will see.
         with torch.autocast(tokens_BT.device.type, enabled=False):
-            return self.codec.dequantize(tokens_BT, lengths=lengths)
+            return self.codec.features(tokens_BT, lengths)
 
-    def log_probs(self, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+    def log_probs(self, tokens_BT: Given, *, lengths: Given | None = None) -> Tensor:
         """Return log p(token | its past) in nats, (B,T) float32; differentiable.
 
         NaN where nothing predicts (the first chunk) and, with `lengths`, in padded places.
         """
-        hidden_BTD = self.backbone(self.inputs(tokens_BT, lengths=lengths), lengths=lengths)
+        tokens_BT, lengths = self.codec.checked_tokens(tokens_BT, lengths)
+        if tokens_BT.shape[1] == 0:
+            return tokens_BT.float()
+        hidden_BTD = self.backbone(self._inputs(tokens_BT, lengths), lengths=lengths)
         check_width(self.backbone, hidden_BTD, output_dim=self.backbone_facts.output_dim)
         return self.head.log_probs(hidden_BTD, tokens_BT, lengths=lengths)
 
-    def predicted(self, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+    def predicted(self, tokens_BT: Given, *, lengths: Given | None = None) -> Tensor:
         """Return at which places `log_probs` has a number: valid ones after the first chunk, (B,T) bool."""
+        tokens_BT, lengths = self.codec.checked_tokens(tokens_BT, lengths)
         predicted_BT = torch.ones_like(tokens_BT, dtype=torch.bool)
         if lengths is not None:
             predicted_BT = valid_mask(lengths, tokens_BT.shape[1])
@@ -159,11 +176,12 @@ class SpeechLM(nn.Module):
         return predicted_BT
 
     @torch.no_grad()
-    def score(self, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+    def score(self, tokens_BT: Given, *, lengths: Given | None = None) -> Tensor:
         """Return `log_probs` for evaluation, (B,T) float32, NaN only where nothing predicts.
 
         Raises: CheckpointError when the model gives NaN for a token that it predicts.
         """
+        tokens_BT, lengths = self.codec.checked_tokens(tokens_BT, lengths)
         log_probs_BT = self.log_probs(tokens_BT, lengths=lengths)
         broken = int((log_probs_BT.isnan() & self.predicted(tokens_BT, lengths=lengths)).sum())
         if broken:
@@ -172,31 +190,31 @@ class SpeechLM(nn.Module):
             )
         return log_probs_BT
 
-    def forward(self, tokens_BT: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+    def forward(self, tokens_BT: Given, *, lengths: Given | None = None) -> Tensor:
         """The same as `log_probs`, so that wrappers which call the module work."""
         return self.log_probs(tokens_BT, lengths=lengths)
 
     @torch.no_grad()
     def generate(
         self,
-        prompt_BT: Tensor,
+        prompt_BT: Given,
         *,
         new_tokens: int,
         sampler: SamplerLike = None,
-        seed: int | Sequence[int] = 0,
-        lengths: Tensor | None = None,
+        seed: Seeds = 0,
+        lengths: Given | None = None,
     ) -> Tensor:
         """Continue prompts of whole chunks; return only the new tokens (B, new_tokens) int64.
 
         Row r draws with seed + r (or its own seed), so it does not depend on the rest of its batch.
         `lengths` counts each prompt's tokens. A sampler with several candidates draws that many
-        continuations of each prompt and keeps the likeliest. Raises: ValueError, RecipeError, StreamingError;
-        CheckpointError when the model gives NaN.
+        continuations of each prompt and keeps the likeliest. Raises: ArgumentError, also for prompts that are
+        not whole chunks; RecipeError, StreamingError; CheckpointError when the model gives NaN.
         """
-        if new_tokens < 0:
-            raise ValueError(f"new_tokens is {new_tokens}; give 0 or more")
+        new_tokens = checked_count(new_tokens, "new_tokens")
+        prompt_BT, lengths = self._checked_prompts(prompt_BT, lengths)
         generation = self._generation(sampler)
-        seeds = row_seeds(seed, prompt_BT.shape[0])
+        seeds = checked_seeds(seed, prompt_BT.shape[0])
         new_BT = prompt_BT.new_zeros(prompt_BT.shape[0], new_tokens)
         for rows, prompts in by_length(prompt_BT, lengths):
             new_BT[rows] = generation.tokens(prompts, new_tokens, [seeds[row] for row in rows.tolist()])
@@ -206,12 +224,12 @@ class SpeechLM(nn.Module):
     @torch.no_grad()
     def generate_speech(
         self,
-        prompt_BT: Tensor,
+        prompt_BT: Given,
         *,
         samples: int,
         sampler: SamplerLike = None,
-        seed: int | Sequence[int] = 0,
-        lengths: Tensor | None = None,
+        seed: Seeds = 0,
+        lengths: Given | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Continue prompts by at least `samples` samples of the codec's output, as `generate` does.
 
@@ -219,12 +237,13 @@ class SpeechLM(nn.Module):
         runs, rows differ, and what is padded holds zeros.
         """
         facts = self.codec.facts
-        tokens = facts.tokens_for(samples)
+        tokens = facts.tokens_for(checked_count(samples, "samples"))
+        prompt_BT, lengths = self._checked_prompts(prompt_BT, lengths)
         if not facts.quantizer.variable_rate:
             new_BT = self.generate(prompt_BT, new_tokens=tokens, sampler=sampler, seed=seed, lengths=lengths)
             return new_BT, torch.full(new_BT.shape[:1], tokens, device=new_BT.device)
         generation = self._generation(sampler)
-        seeds = row_seeds(seed, prompt_BT.shape[0])
+        seeds = checked_seeds(seed, prompt_BT.shape[0])
         rows: list[Tensor] = [prompt_BT[0, :0]] * len(prompt_BT)
         for places, prompts in by_length(prompt_BT, lengths):
             numbers = places.tolist()
@@ -238,26 +257,31 @@ class SpeechLM(nn.Module):
 
     def stream(
         self,
-        prompt_BT: Tensor,
+        prompt_BT: Given,
         *,
         sampler: SamplerLike = None,
-        seed: int | Sequence[int] = 0,
-        lengths: Tensor | None = None,
+        seed: Seeds = 0,
+        lengths: Given | None = None,
     ) -> Iterator[Tensor]:
         """Speak on after prompts: yield audio (B,S) chunk by chunk until the consumer stops.
 
         What is yielded, concatenated, equals decoding prompt and continuation together and cutting the
-        prompt off; a decoder with a delay makes the first pieces shorter by that delay. `lengths` counts
-        each prompt's tokens; rows of different lengths run side by side. Raises: ValueError, RecipeError,
+        prompt off. A piece is as long as a chunk of the head (80 ms for 4 tokens at 50 Hz), but a decoder
+        that lags knows the end of a chunk only once it has read the next: the first piece is shorter by
+        `codec.facts.decoder.delay_samples`. With a delay of 60 ms it is 20 ms, and every later one 80 ms; a
+        delay of more than a chunk takes whole pieces away. Where the codec's chunk is longer than the head's,
+        pieces are as long as the codec's; where runs are merged, their lengths vary. `lengths` counts each
+        prompt's tokens; rows of different lengths run side by side. Raises: ArgumentError, RecipeError,
         StreamingError when a part does not stream or the sampler ranks whole continuations.
         """
+        prompt_BT, lengths = self._checked_prompts(prompt_BT, lengths)
         generation = self._generation(sampler)
         if generation.candidates > 1:
             raise StreamingError(
                 "the sampler picks the likeliest of several whole continuations, so nothing can be heard "
                 "before the last is drawn: use generate(), or a sampler with one candidate"
             )
-        seeds = row_seeds(seed, prompt_BT.shape[0])
+        seeds = checked_seeds(seed, prompt_BT.shape[0])
         # Where tokens are merged, rows of one length do not speak at one rate.
         grouped = by_row if self.codec.facts.quantizer.variable_rate else by_length
         groups = [
@@ -269,20 +293,21 @@ class SpeechLM(nn.Module):
     @torch.no_grad()
     def continue_speech(
         self,
-        waveform_BS: Tensor,
+        waveform_BS: Given,
         *,
-        sample_rate: int,
+        sample_rate: float,
         seconds: float = 3.0,
         sampler: SamplerLike = None,
-        seed: int | Sequence[int] = 0,
-        lengths: Tensor | None = None,
+        seed: Seeds = 0,
+        lengths: Given | None = None,
     ) -> Tensor:
         """Continue speech: (B,S) at `sample_rate` Hz to the new audio alone, at `codec.sample_rate_out`.
 
-        The prompt is cut to whole chunks. Raises: AudioError when it is shorter than one chunk.
+        The prompt is cut to whole chunks. Raises: AudioError, also when it is shorter than one chunk;
+        ArgumentError, RecipeError, StreamingError.
         """
         prompts, prompt_lengths = self.encode_prompt(waveform_BS, sample_rate=sample_rate, lengths=lengths)
-        samples = round(seconds * self.codec.sample_rate_out)
+        samples = round(checked_seconds(seconds, "seconds") * self.codec.sample_rate_out)
         new, new_lengths = self.generate_speech(
             prompts, samples=samples, sampler=sampler, seed=seed, lengths=prompt_lengths
         )
@@ -292,7 +317,7 @@ class SpeechLM(nn.Module):
 
     @torch.no_grad()
     def encode_prompt(
-        self, waveform_BS: Tensor, *, sample_rate: int, lengths: Tensor | None = None
+        self, waveform_BS: Given, *, sample_rate: float, lengths: Given | None = None
     ) -> tuple[Tensor, Tensor]:
         """Resample and encode prompts; return tokens (B,T) and lengths (B,), both whole chunks.
 
@@ -305,11 +330,11 @@ class SpeechLM(nn.Module):
     @torch.no_grad()
     def decode_continuation(
         self,
-        prompt_BT: Tensor,
-        new_BT: Tensor,
+        prompt_BT: Given,
+        new_BT: Given,
         *,
-        lengths: Tensor | None = None,
-        new_lengths: Tensor | None = None,
+        lengths: Given | None = None,
+        new_lengths: Given | None = None,
     ) -> Tensor:
         """Decode prompt and continuation together and cut the prompt off: (B, `samples_out(new)`).
 
@@ -349,3 +374,10 @@ class SpeechLM(nn.Module):
     def _generation(self, sampler: SamplerLike) -> Generation:
         chosen = self.make_sampler(sampler)
         return Generation(self.codec, self.backbone, self.head, chosen, score=self.score)
+
+    def _checked_prompts(self, prompt_BT: Given, lengths: Given | None) -> tuple[Tensor, Tensor | None]:
+        """Return prompts and lengths of at least one token. Raises: ArgumentError."""
+        prompt_BT, _ = self.codec.checked_tokens(prompt_BT)
+        rows, most = prompt_BT.shape
+        lengths_B = checked_lengths(lengths, rows=rows, most=most, unit="tokens", device=prompt_BT.device)
+        return prompt_BT, lengths_B

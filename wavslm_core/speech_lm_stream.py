@@ -11,6 +11,7 @@ from torch import Tensor
 from wavslm_core.codec import Codec
 from wavslm_core.drawing import TokenDraw
 from wavslm_core.interfaces import Backbone, Head
+from wavslm_core.streaming import stream_mode
 
 
 class Continuation:
@@ -22,6 +23,7 @@ class Continuation:
     codec's is waited for until the codec's chunk is whole.
     """
 
+    @stream_mode()
     def __init__(
         self,
         codec: Codec,
@@ -41,21 +43,20 @@ class Continuation:
         # Read at the next proposal, so that no step is made whose result nobody asks for.
         self._unread_BT = prompt_BT
         self._features_BFD: Tensor | None = None
-        with torch.no_grad():
-            self._backbone_state = backbone.init_state(batch_size)
-            if self._reads_features:
-                self._decode_state = codec.quantizer.init_decode_state(batch_size)
-            if speaks:
-                if not self._shares_features:
-                    self._spoken_state = codec.quantizer.init_decode_state(batch_size)
-                self._decoder_state = codec.decoder.init_state(batch_size)
-                # The last samples that the delayed decoder gives still belong to the prompt.
-                delay = codec.facts.decoder.delay_samples
-                self._to_drop = delay + int(codec.decoded_samples(prompt_BT).max())
-                self._unspoken_BT = prompt_BT[:, :0]
-                self._speak(prompt_BT)
+        self._backbone_state = backbone.init_state(batch_size)
+        if self._reads_features:
+            self._decode_state = codec.quantizer.init_decode_state(batch_size)
+        if speaks:
+            if not self._shares_features:
+                self._spoken_state = codec.quantizer.init_decode_state(batch_size)
+            self._decoder_state = codec.decoder.init_state(batch_size)
+            # The last samples that the delayed decoder gives still belong to the prompt.
+            delay = codec.facts.decoder.delay_samples
+            self._to_drop = delay + int(codec.decoded_samples(prompt_BT).max())
+            self._unspoken_BT = prompt_BT[:, :0]
+            self._speak(prompt_BT)
 
-    @torch.no_grad()
+    @stream_mode()
     def next_tokens(self) -> Tensor:
         """Propose the next chunk (B,C)."""
         inputs = self._features(self._unread_BT) if self._reads_features else self._unread_BT
@@ -65,7 +66,7 @@ class Continuation:
         self._unread_BT, self._features_BFD = tokens_BC, None
         return tokens_BC
 
-    @torch.no_grad()
+    @stream_mode()
     def next_audio(self) -> Tensor:
         """Propose the next chunk and return the audio (B,S) that is new by then, without the prompt's."""
         return self._speak(self.next_tokens())
@@ -113,23 +114,11 @@ def by_length(prompt_BT: Tensor, lengths: Tensor | None) -> list[tuple[Tensor, T
     """Return (row indices, their prompts without padding) for each length that occurs."""
     if lengths is None:
         return [(torch.arange(prompt_BT.shape[0], device=prompt_BT.device), prompt_BT)]
-    _check_prompt_lengths(lengths, prompt_BT)
     groups = []
     for length in lengths.unique().tolist():
         rows = (lengths == length).nonzero().flatten()
         groups.append((rows, prompt_BT[rows, :length]))
     return groups
-
-
-def _check_prompt_lengths(lengths: Tensor, prompt_BT: Tensor) -> None:
-    """Raises: ValueError when there is not one length for each row, within the prompt."""
-    batch, size = prompt_BT.shape
-    bad = lengths.shape != (batch,) or bool(((lengths < 1) | (lengths > size)).any())
-    if bad:
-        raise ValueError(
-            f"lengths must be {batch} numbers of 1 to {size} tokens, one for each prompt; "
-            f"got {lengths.tolist()}"
-        )
 
 
 def side_by_side(groups: Sequence[tuple[Tensor, Continuation]]) -> Iterator[Tensor]:

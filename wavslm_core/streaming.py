@@ -15,7 +15,8 @@ for a GPU.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from typing import Literal
@@ -36,6 +37,17 @@ FEW_ROWS = 32
 WIDE_GROUP = 16
 """Channels per group from which on a convolution over few frames is a matrix product for each group."""
 HALVES = (torch.bfloat16, torch.float16)
+
+
+@contextmanager
+def stream_mode() -> Iterator[None]:
+    """Context, and decorator, of whatever makes or advances the states of a stream: no gradients.
+
+    Nor `torch.inference_mode`, even if the caller is in it: nothing outside can write into tensors that were
+    made there, so that a stream which is begun in one mode could not go on in another.
+    """
+    with torch.inference_mode(False), torch.no_grad():
+        yield
 
 
 def join_states(*states: State) -> State:

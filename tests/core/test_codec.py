@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from wavslm_core import Codec
-from wavslm_core.errors import AudioError, CheckpointError, StreamingError
+from wavslm_core.errors import ArgumentError, AudioError, CheckpointError, StreamingError
 from wavslm_core.testing.fakes import fake_codec
 
 
@@ -128,7 +128,6 @@ def test_unknown_format(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (torch.zeros(16000), "must be"),
         (torch.zeros(1, 0), "no samples"),
         (torch.full((1, 1600), torch.nan), "NaN"),
         (torch.zeros(1, 1600, dtype=torch.int16), "float"),
@@ -140,7 +139,7 @@ def test_bad_waveforms(bad: torch.Tensor, message: str) -> None:
 
 
 def test_tokens_of_another_codec() -> None:
-    with pytest.raises(ValueError, match="another codec's tokens"):
+    with pytest.raises(ArgumentError, match="another codec's tokens"):
         fake_codec(bits=4).decode(torch.full((1, 4), 16))
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from wavslm_core.drawing import NO_TOKEN, TokenDraw, candidate_seeds, draw_ids, row_seeds
+from wavslm_core.arguments import checked_seeds
+from wavslm_core.drawing import NO_TOKEN, TokenDraw, candidate_seeds, draw_ids
 from wavslm_core.errors import CheckpointError, PluginError
 from wavslm_core.facts import SamplerFacts
 from wavslm_core.interfaces import Sampler, SamplingContext
@@ -80,7 +81,7 @@ def test_a_row_draws_the_same_alone() -> None:
 
 
 def test_seeds() -> None:
-    assert row_seeds(3, 2) == [3, 4]
+    assert checked_seeds(3, 2) == [3, 4]
     assert candidate_seeds([3, 4], 1) == [3, 4]
     seeds = candidate_seeds(range(1000), 8)
     assert seeds[::8] == list(range(1000))

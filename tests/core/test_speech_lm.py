@@ -10,7 +10,7 @@ import torch
 
 from wavslm_core import SpeechLM
 from wavslm_core.drawing import candidate_seeds
-from wavslm_core.errors import AudioError, CheckpointError, RecipeError, StreamingError
+from wavslm_core.errors import ArgumentError, AudioError, CheckpointError, RecipeError, StreamingError
 from wavslm_core.facts import SamplerFacts
 from wavslm_core.interfaces import Sampler, SamplingContext
 from wavslm_core.testing.fake_configs import FakeSamplerConfig
@@ -108,7 +108,7 @@ def test_rows_of_different_lengths_stream_side_by_side(tokens: torch.Tensor) -> 
     full = torch.cat(list(islice(model.stream(tokens, seed=3), 6)), 1)
     assert torch.equal(streamed[::2], full[::2])
     for wrong in ([40, 41, 4], [40, 0, 4], [40, 4]):
-        with pytest.raises(ValueError, match="one for each prompt"):
+        with pytest.raises(ArgumentError, match="one for each row"):
             model.stream(tokens, lengths=torch.tensor(wrong))
 
 
@@ -260,13 +260,13 @@ def test_save_and_load(tmp_path: Path, tokens: torch.Tensor) -> None:
 
 def test_bad_prompts_and_samplers(tokens: torch.Tensor) -> None:
     model = fake_speech_lm(fake_codec())
-    with pytest.raises(ValueError, match="Cut it to 36"):
+    with pytest.raises(ArgumentError, match="Cut it to 36"):
         model.generate(tokens[:, :39], new_tokens=4)
     with pytest.raises(RecipeError, match="Did you mean 'fake'"):
         model.generate(tokens, new_tokens=4, sampler={"name": "fakes"})
     with pytest.raises(RecipeError, match="heat"):
         model.generate(tokens, new_tokens=4, sampler={"name": "fake", "heat": 1})
-    with pytest.raises(ValueError, match="2 seeds were given for 3 rows"):
+    with pytest.raises(ArgumentError, match="2 seeds were given for 3 rows"):
         model.generate(tokens, new_tokens=4, seed=[1, 2])
 
 

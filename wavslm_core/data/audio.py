@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wavslm_core.arguments import checked_rate
 from wavslm_core.data.atomic import replacing
 from wavslm_core.data.audio_files import (
     AudioBytes,
@@ -148,7 +149,7 @@ def _source(path: str | AudioSource) -> AudioSource:
     return path if isinstance(path, AudioBytes) else Path(path)
 
 
-def write_audio(path: str | Path, waveform_S: Tensor, sample_rate_hz: int) -> None:
+def write_audio(path: str | Path, waveform_S: Tensor, sample_rate_hz: float) -> None:
     """Write a waveform (S,) as 16-bit WAV or FLAC, by the suffix; atomic; values beyond ±1 are clipped.
 
     Raises: AudioError for an empty, non-finite or wrongly shaped waveform and for other suffixes; DataError
@@ -163,12 +164,13 @@ def write_audio(path: str | Path, waveform_S: Tensor, sample_rate_hz: int) -> No
         raise AudioError(
             f"cannot write a waveform of shape {tuple(waveform_S.shape)}: one channel (S,), S > 0"
         )
+    rate_hz = checked_rate(sample_rate_hz)
     samples = waveform_S.detach().to("cpu", torch.float32).numpy()
     check_finite(samples, source=f"the waveform for {file}")
     # Through memory: libsndfile itself says of a full disk only "System error".
     encoded = BytesIO()
     kind = file.suffix.lower().removeprefix(".")
-    soundfile.write(encoded, samples.clip(-1.0, 1.0), sample_rate_hz, subtype="PCM_16", format=kind)
+    soundfile.write(encoded, samples.clip(-1.0, 1.0), rate_hz, subtype="PCM_16", format=kind)
     with replacing(file) as beside:
         beside.write_bytes(encoded.getbuffer())
 
@@ -178,10 +180,12 @@ def resampled_length(samples: int, from_hz: int, to_hz: int) -> int:
     return -(-samples * to_hz // from_hz)
 
 
-def resample(waveform: Tensor, from_hz: int, to_hz: int) -> Tensor:
-    """Resample (..., S) to (..., ⌈S · to / from⌉) with a windowed sinc; any two rates, kernels are cached."""
-    if from_hz <= 0 or to_hz <= 0:
-        raise AudioError(f"cannot resample from {from_hz} Hz to {to_hz} Hz: both rates must be positive")
+def resample(waveform: Tensor, from_hz: float, to_hz: float) -> Tensor:
+    """Resample (..., S) to (..., ⌈S · to / from⌉) with a windowed sinc; any two rates, kernels are cached.
+
+    Raises: AudioError for rates that are not whole numbers of Hz.
+    """
+    from_hz, to_hz = checked_rate(from_hz), checked_rate(to_hz)
     if from_hz == to_hz:
         return waveform
     ratio = _ratio(from_hz, to_hz)
