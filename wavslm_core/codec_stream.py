@@ -18,8 +18,8 @@ class CodecStream:
     """Holds the streaming state of both directions. Made by `Codec.stream`.
 
     Chunks, concatenated, equal the offline codec. Decoded audio lags by `facts.decoder.delay_samples`:
-    cut that much off the front and append `flush()`. So the first chunk of 80 ms out of a decoder that lags
-    by 60 ms holds 60 ms of silence and the first 20 ms of speech; every later one is 80 ms of speech.
+    cut that much off the front and append `flush()`. So of the first 80 ms out of a decoder that lags by
+    60 ms only the last 20 ms are speech; every later chunk is 80 ms of speech.
 
     Chunks are taken as `Codec` takes whole waveforms and tokens, but values that are not on the CPU are not
     looked at: a step waits for nothing.

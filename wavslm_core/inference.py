@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 import warnings
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +39,10 @@ class LinearGelu(nn.Linear):
 
 
 class OneDnnLinear(nn.Module):
-    """A linear whose weight lies in oneDNN's own blocked layout, in fp32 or bf16; fp32 in and out."""
+    """A linear whose weight lies in oneDNN's own blocked layout, in fp32 or bf16; fp32 in and out.
+
+    That layout has no storage that could be copied or pickled: it is undone for that, and made again.
+    """
 
     def __init__(
         self,
@@ -55,6 +58,13 @@ class OneDnnLinear(nn.Module):
         self.packed = torch.ops.mkldnn._reorder_linear_weight(weight_NK.detach().to(dtype), ROWS_HINT)
         self.bias = None if bias_N is None else bias_N.detach().to(dtype)
         self.activation = activation
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "packed": self.packed.to_dense()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(state["packed"], ROWS_HINT)
 
     def forward(self, x: Tensor) -> Tensor:
         # The last argument names the approximation of the GELU: none, as in `F.gelu`.
@@ -116,8 +126,11 @@ PACKERS = {weights: PackLinear(weights) for weights in ("fp32", "bf16", "int8")}
 def packed_copy(module: ModuleT, *, weights: str) -> ModuleT:
     """Return a copy for inference whose linears are packed; everything else is shared with the original.
 
-    Raises: WavslmError for unknown `weights`, or for a model that is not on the CPU.
+    Raises: WavslmError for unknown `weights`, a model that is packed already, or one that is not on the CPU.
     """
+    held = next((part.packed_weights for part in module.modules() if hasattr(part, "packed_weights")), None)
+    if held is not None:
+        raise WavslmError(f"the model is packed as {held} already; pack the one that it was made from")
     if weights not in PACKERS:
         raise WavslmError(
             f"weights='{weights}' is not a kind of packed weights; allowed: {', '.join(PACKERS)}."

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from wavslm_core.errors import PluginError
@@ -32,7 +33,8 @@ def check_vocabulary(part: Part[Any], tokens_BT: Tensor, *, vocab_size: int) -> 
     """Raises: PluginError when tokens are not (B,T) integers inside the codebook that the facts state."""
     if tokens_BT.ndim != 2 or tokens_BT.is_floating_point():
         raise _broken(part, f"gave tokens {list(tokens_BT.shape)} {tokens_BT.dtype}", "ask for (B,T) int64")
-    if tokens_BT.numel():
+    # While torch traces a graph there are no values to look at.
+    if tokens_BT.numel() and not torch.compiler.is_compiling():
         low, high = (int(value) for value in tokens_BT.aminmax())
         if low < 0 or high >= vocab_size:
             given = f"gave token {high if high >= vocab_size else low}"

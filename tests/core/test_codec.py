@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
+from torch.export import Dim, export
 
 from wavslm_core import Codec
 from wavslm_core.errors import ArgumentError, AudioError, CheckpointError, StreamingError
@@ -64,6 +66,28 @@ def test_stream_equals_offline(waveform: torch.Tensor, delay: int, chunks: int) 
 def test_stream_refuses_part_of_a_chunk(waveform: torch.Tensor) -> None:
     with pytest.raises(StreamingError, match=r"takes \(1, n·1280\) samples"):
         fake_codec().stream().encode(waveform[:1, :1000])
+
+
+class Reconstruction(nn.Module):
+    """`torch.export` takes modules: a codec's methods are exported in one that calls them."""
+
+    def __init__(self, codec: Codec) -> None:
+        super().__init__()
+        self.codec = codec
+
+    def forward(self, waveform_BS: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        tokens_BT = self.codec.encode(waveform_BS)
+        return tokens_BT, self.codec.decode(tokens_BT)
+
+
+def test_an_exported_codec_serves_every_batch_and_length(waveform: torch.Tensor) -> None:
+    codec = fake_codec()
+    any_shape = ({0: Dim.DYNAMIC, 1: Dim.DYNAMIC},)
+    exported = export(Reconstruction(codec), (waveform,), dynamic_shapes=any_shape).module()
+    for given in (waveform, torch.randn(3, 9000) / 9, torch.randn(1, 20001) / 9):
+        tokens, audio = exported(given)
+        assert torch.equal(tokens, codec.encode(given))
+        torch.testing.assert_close(audio, codec.decode(tokens))
 
 
 def test_save_and_load(tmp_path: Path, waveform: torch.Tensor) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from wavslm_core.errors import WavslmError
+from wavslm_core import SpeechLM
+from wavslm_core.errors import CheckpointError, WavslmError
 from wavslm_core.inference import PACKERS, LinearGelu, packed_copy
 from wavslm_core.streaming import CausalConv1d, Padding
 from wavslm_core.testing.fakes import fake_codec, fake_speech_lm
@@ -82,6 +87,26 @@ def test_causal_convolution_steps_equal_the_sum(
         for given in (torch.cat(outputs, dim=1), module(x)):
             error = (given - expected).norm() / expected.norm()
             assert error.item() < RELATIVE_ERROR[weights or "fp32"]
+
+
+@pytest.mark.parametrize("weights", PACKERS)
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_packed_models_can_be_copied_and_pickled(weights: str, again: Callable[[SpeechLM], SpeechLM]) -> None:
+    packed = fake_speech_lm(fake_codec()).for_inference(weights=weights)
+    copied = again(packed)
+    tokens = torch.randint(0, 32, (2, 24))
+    with torch.inference_mode():
+        assert torch.equal(copied.log_probs(tokens).nan_to_num(), packed.log_probs(tokens).nan_to_num())
+    assert torch.equal(copied.codec.encode(torch.ones(1, 1280)), packed.codec.encode(torch.ones(1, 1280)))
+    for model in (copied, copied.codec):
+        with pytest.raises(CheckpointError, match="packed by for_inference"):
+            model.save("nowhere")
+
+
+def test_a_packed_model_is_not_packed_once_more() -> None:
+    packed = fake_codec().for_inference(weights="fp32")
+    with pytest.raises(WavslmError, match="packed as fp32 already; pack the one that it was made from"):
+        packed.for_inference(weights="int8")
 
 
 def test_unknown_weights() -> None:

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from wavslm_wavlm import blocks
-from wavslm_wavlm.blocks import Reach, make_plan
-from wavslm_wavlm.positions import bias_by_offset, bias_table
+from wavslm_wavlm.blocks import Reach, make_plan, whole_mask
+from wavslm_wavlm.positions import bias_by_offset, bias_table, whole_bias
 from wavslm_wavlm.scores import attend
 
 HEADS, WIDTH, BUCKETS, MAX_DISTANCE = 3, 8, 16, 20
@@ -67,6 +67,16 @@ def blockwise(x: list[Tensor], reach: Reach, lengths: list[int]) -> Tensor:
     return attend(queries, keys, values, gate_BHT1=gate, table_HQN=table, plan=plan)
 
 
+def traced(x: list[Tensor], reach: Reach, lengths: list[int]) -> Tensor:
+    """What torch traces for a graph."""
+    queries, keys, values, gate, weight = x
+    size = queries.shape[2]
+    known = None if set(lengths) == {size} else torch.tensor(lengths)
+    table = whole_bias(weight, size=size, num_buckets=BUCKETS, max_distance=MAX_DISTANCE)
+    plan = whole_mask(reach, lengths=known, size=size, device=queries.device)
+    return attend(queries, keys, values, gate_BHT1=gate, table_HQN=table, plan=plan)
+
+
 @pytest.mark.parametrize("score_bytes", [1, 4 << 20], ids=["item-by-item", "together"])
 @pytest.mark.parametrize(("reach", "size", "lengths"), CASES)
 def test_equals_full_mask(
@@ -87,6 +97,21 @@ def test_equals_full_mask(
     torch.testing.assert_close(found * valid, expected * valid, atol=1e-5, rtol=1e-5)
     for gradient, expected_gradient in zip(gradients, expected_gradients, strict=True):
         torch.testing.assert_close(gradient, expected_gradient, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("reach", "size", "lengths"), CASES)
+def test_what_is_traced_equals_the_blocks(reach: Reach, size: int, lengths: list[int] | None) -> None:
+    lengths = lengths or [size, size]
+    x = inputs(size, len(lengths))
+    valid = (torch.arange(size) < torch.tensor(lengths)[:, None])[:, None, :, None]
+    weights = torch.randn(len(lengths), HEADS, size, WIDTH) * valid
+    found, expected = traced(x, reach, lengths), blockwise(x, reach, lengths)
+    assert found.isfinite().all()
+    torch.testing.assert_close(found * valid, expected * valid, atol=1e-5, rtol=1e-5)
+    gradients, expected_gradients = (torch.autograd.grad((y * weights).sum(), x) for y in (found, expected))
+    for gradient, expected_gradient in zip(gradients, expected_gradients, strict=True):
+        torch.testing.assert_close(gradient, expected_gradient, atol=1e-4, rtol=1e-4)
+    assert traced(x, reach, [size, *[0] * (len(lengths) - 1)]).isfinite().all()
 
 
 def test_bf16_stays_close_to_fp32() -> None:

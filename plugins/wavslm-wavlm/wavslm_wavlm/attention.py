@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from wavslm_core.interfaces import State
-from wavslm_wavlm.blocks import Plan
+from wavslm_wavlm.blocks import Plan, Whole
 from wavslm_wavlm.scores import attend
 
 
@@ -50,7 +50,7 @@ class GatedAttention(nn.Module):
         self.gru_rel_pos_linear = nn.Linear(dim // num_heads, 8)
         self.gru_rel_pos_const = nn.Parameter(torch.ones(1, num_heads, 1, 1))
 
-    def forward(self, x_BTD: Tensor, *, table_HQN: Tensor, plan: Plan) -> Tensor:
+    def forward(self, x_BTD: Tensor, *, table_HQN: Tensor, plan: Plan | Whole) -> Tensor:
         """Map (B,T,D) to (B,T,D)."""
         queries, keys, values = self._heads(x_BTD)
         gathered_BHTd = attend(

@@ -5,6 +5,10 @@ and memory grow linearly with length. Short batches of few heads go through in o
 ones in several, so that a block's scores stay in the processor's cache.
 
 Query i sees keys start ≤ j < end with end = min(⌊(i+C)/C⌋·C, length) and start = max(0, end − W).
+
+Blocks are cut by numbers that Python knows. While torch traces a graph it may not know any, and the graph
+shall serve other sizes too: then there is one mask over everything, and memory grows with the square of the
+length.
 """
 
 from __future__ import annotations
@@ -74,6 +78,34 @@ def make_plan(reach: Reach, *, lengths: Sequence[int], size: int, heads: int, de
     return Plan(tuple(blocks), rows, before, after)
 
 
+@dataclass(frozen=True)
+class Whole:
+    """What a traced pass reads instead of a plan."""
+
+    mask: Tensor
+    """0 where visible, −inf elsewhere: (items,1,T,T), or (1,1,T,T) where all items are alike."""
+
+
+def whole_mask(reach: Reach, *, lengths: Tensor | None, size: int, device: torch.device) -> Whole:
+    """Return what every query of a batch (B, size) sees; `lengths` (B,) int64."""
+    keys = torch.arange(size, device=device)
+    queries = keys[:, None]
+    ends = torch.full_like(queries, size)
+    if reach.window is not None:
+        ends = ((queries // reach.chunk + 1) * reach.chunk).clamp(max=size)
+    ends = ends[None, None]
+    if lengths is not None:
+        length = lengths.to(device)[:, None, None, None]
+        # As in the blocks: no row is empty, and nothing becomes NaN.
+        visible = length.clamp(min=1) if reach.window is None else length
+        seen = torch.minimum(ends, visible)
+        ends = seen if reach.window is None else torch.where(queries < length, seen, ends)
+    hidden = keys >= ends
+    if reach.window is not None:
+        hidden = hidden | (keys < ends - reach.window)
+    return Whole(_additive(hidden))
+
+
 def _all_keys(lengths: Sequence[int], rows: int, device: torch.device) -> tuple[int, int, Tensor | None]:
     """Return first key, end of keys and mask for queries that see every valid place."""
     key_stop = max(lengths)
@@ -120,4 +152,4 @@ def _band(chunk: int, window: int, rows: int, before: int, after: int, device: t
 
 
 def _additive(hidden: Tensor) -> Tensor:
-    return torch.zeros(hidden.shape, device=hidden.device).masked_fill_(hidden, -torch.inf)
+    return torch.zeros(hidden.shape, device=hidden.device).masked_fill(hidden, -torch.inf)

@@ -53,3 +53,12 @@ def bias_table(
     )
     # Sliding windows over the offsets are the rows from the last to the first.
     return bias_HN.unfold(1, before + after + 1, 1).flip(1)
+
+
+def whole_bias(weight_NH: Tensor, *, size: int, num_buckets: int, max_distance: int) -> Tensor:
+    """Return (H, size, size): the bias between each query and each key, for any size that torch traces."""
+    bias_HN = bias_by_offset(
+        weight_NH, first=1 - size, last=size - 1, num_buckets=num_buckets, max_distance=max_distance
+    )
+    places = torch.arange(size, device=weight_NH.device)
+    return bias_HN[:, places - places[:, None] + size - 1]

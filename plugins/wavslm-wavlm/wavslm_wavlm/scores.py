@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from wavslm_wavlm.blocks import Block, Plan
+from wavslm_wavlm.blocks import Block, Plan, Whole
 
 
 def attend(
@@ -23,16 +23,29 @@ def attend(
     *,
     gate_BHT1: Tensor,
     table_HQN: Tensor,
-    plan: Plan,
+    plan: Plan | Whole,
 ) -> Tensor:
     """Return what each query gathers, (B,H,T,d); padded places hold finite numbers.
 
-    `table_HQN` comes from `positions.bias_table` with the plan's rows, before and after.
+    `table_HQN` comes from `positions.bias_table` with the plan's rows, before and after; for a `Whole`, from
+    `positions.whole_bias`.
     """
+    if isinstance(plan, Whole):
+        return _attend_whole(queries_BHTd, keys_BHTd, values_BHTd, gate_BHT1, table_HQN, plan.mask)
     result: Tensor = _Attend.apply(  # type: ignore[no-untyped-call]
         queries_BHTd, keys_BHTd, values_BHTd, gate_BHT1, table_HQN, plan
     )
     return result
+
+
+def _attend_whole(
+    queries: Tensor, keys: Tensor, values: Tensor, gate: Tensor, table: Tensor, mask: Tensor
+) -> Tensor:
+    """Do what `_Attend` does, in operations that torch can trace and differentiate itself."""
+    with torch.autocast(queries.device.type, enabled=False):
+        products = (queries @ keys.mT).float() * queries.shape[-1] ** -0.5
+        probabilities = (products + gate * table + mask).softmax(-1)
+        return probabilities.to(values.dtype) @ values
 
 
 class _Buffers:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,9 +15,9 @@ from wavslm_core.inference import LinearGelu
 from wavslm_core.interfaces import State
 from wavslm_core.streaming import StateReader, join_states, new_position
 from wavslm_wavlm.attention import GatedAttention, Ring
-from wavslm_wavlm.blocks import Plan, Reach, make_plan
+from wavslm_wavlm.blocks import Plan, Reach, Whole, make_plan, whole_mask
 from wavslm_wavlm.config import WavLMConfig, WavLMUpperConfig
-from wavslm_wavlm.positions import bias_by_offset, bias_table
+from wavslm_wavlm.positions import bias_by_offset, bias_table, whole_bias
 
 
 class FeedForward(nn.Module):
@@ -45,7 +46,7 @@ class PreNormLayer(nn.Module):
         self.feed_forward = FeedForward(dim, ffn_dim, dropout)
         self.dropout = dropout
 
-    def forward(self, x_BTD: Tensor, *, table_HQN: Tensor, plan: Plan) -> Tensor:
+    def forward(self, x_BTD: Tensor, *, table_HQN: Tensor, plan: Plan | Whole) -> Tensor:
         """Map (B,T,D) to (B,T,D)."""
         normed = self.attention_norm(x_BTD)
         return self._finish(x_BTD, self.attention(normed, table_HQN=table_HQN, plan=plan))
@@ -64,7 +65,7 @@ class PreNormLayer(nn.Module):
 class PostNormLayer(PreNormLayer):
     """norm(x + attention(x)), then norm(x + feed_forward(x)): WavLM-base."""
 
-    def forward(self, x_BTD: Tensor, *, table_HQN: Tensor, plan: Plan) -> Tensor:
+    def forward(self, x_BTD: Tensor, *, table_HQN: Tensor, plan: Plan | Whole) -> Tensor:
         return self._finish(x_BTD, self.attention(x_BTD, table_HQN=table_HQN, plan=plan))
 
     def step(self, x_BND: Tensor, state: State, ring: Ring) -> tuple[Tensor, State]:
@@ -106,6 +107,13 @@ class Stack:
 
     def hidden_states(self, x_BTD: Tensor, *, lengths: Tensor | None = None) -> Iterator[Tensor]:
         """Yield what each layer gives, (B,T,D), from the first to the last."""
+        prepare = self._whole if torch.compiler.is_compiling() else self._plan
+        table_HQN, plan = prepare(x_BTD, lengths)
+        for layer in self.layers:
+            x_BTD = layer(x_BTD, table_HQN=table_HQN, plan=plan)
+            yield x_BTD
+
+    def _plan(self, x_BTD: Tensor, lengths: Tensor | None) -> tuple[Tensor, Plan | Whole]:
         batch, size, _ = x_BTD.shape
         weight_NH = self.relative_embedding.weight.float()
         num_buckets, heads = weight_NH.shape
@@ -119,9 +127,14 @@ class Stack:
             num_buckets=num_buckets,
             max_distance=self.max_distance,
         )
-        for layer in self.layers:
-            x_BTD = layer(x_BTD, table_HQN=table_HQN, plan=plan)
-            yield x_BTD
+        return table_HQN, plan
+
+    def _whole(self, x_BTD: Tensor, lengths: Tensor | None) -> tuple[Tensor, Plan | Whole]:
+        size, weight_NH = x_BTD.shape[1], self.relative_embedding.weight.float()
+        table_HTT = whole_bias(
+            weight_NH, size=size, num_buckets=weight_NH.shape[0], max_distance=self.max_distance
+        )
+        return table_HTT, whole_mask(self.reach, lengths=lengths, size=size, device=x_BTD.device)
 
     def forward(self, x_BTD: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         """Map (B,T,D) to what the last layer gives, (B,T,D)."""
