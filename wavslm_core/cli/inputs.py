@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from wavslm_core.errors import DataError, RecipeError, WavslmError
+from wavslm_core.errors import CheckpointError, DataError, NoCodecError, RecipeError, WavslmError
 from wavslm_core.terminal import echo
 
 if TYPE_CHECKING:
@@ -36,19 +36,27 @@ def find_files(paths: Sequence[Path], suffixes: Collection[str]) -> list[Found]:
     """Return the files that were named, and those with one of the suffixes in folders that were named.
 
     Folders are read as those of corpora are: through links, but not what is hidden.
-    Raises: WavslmError for a path that does not exist and a folder without such files.
+    Raises: WavslmError for a path that does not exist, a folder without such files, and the folder of a run:
+    where a pattern means several runs, the first is the model and the others would be its inputs.
     """
     from wavslm_core.data.audio_tree import files_below
+    from wavslm_core.launching.run_folder import RECIPE_FILE
 
     found: list[Found] = []
     for path in paths:
         if path.is_dir():
             try:
-                inside = list(files_below(path, suffixes))
+                is_run = (path / RECIPE_FILE).is_file()
+                inside = [] if is_run else list(files_below(path, suffixes))
             except OSError as error:
                 raise WavslmError(
                     f"folder {path} cannot be read: {error.strerror}; check its permissions"
                 ) from error
+            if is_run:
+                raise WavslmError(
+                    f"{path} is the folder of a run, that is, another model: name one model, and then files or "
+                    f"folders of files. What the run itself has spoken is in {path / 'samples'}"
+                )
             if not inside:
                 listed = ", ".join(sorted(suffixes))
                 raise WavslmError(f"folder {path} holds no {listed} files; name another folder, or files")
@@ -161,7 +169,10 @@ def load_speech_lm(model: str, codec: str | None, *, device: torch.device) -> Sp
     from wavslm_core.speech_lm import SpeechLM
 
     given = None if codec is None else Codec.load(codec, device=device)
-    return SpeechLM.load(model, codec=given, device=device)
+    try:
+        return SpeechLM.load(model, codec=given, device=device)
+    except NoCodecError as error:
+        raise CheckpointError(f"{error.what}; give another one with --codec") from error
 
 
 def sampler_options(name: str | None, options: Sequence[str]) -> dict[str, Any] | None:

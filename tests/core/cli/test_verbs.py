@@ -181,6 +181,16 @@ def test_generate_with_another_sampler_and_packed_weights(
         (["encode", "nowhere", "SPEECH"], "no folder 'nowhere' exists. Give a folder that holds config.json"),
         (["encode", "SPEECH", "SPEECH"], "holds no config.json"),
         (["encode", "RUN/speech_lm", "SPEECH"], "holds a language model, but a codec is needed here"),
+        (["score", "lonely", "SPEECH"], "the codec that lonely names cannot be loaded: no folder '"),
+        (["generate", "lonely", "SPEECH"], "or a hub id: owner/name; give another one with --codec"),
+        (["generate", "nameless", "SPEECH"], "nameless names no codec; give another one with --codec"),
+        (
+            ["generate", "RUN", "other", "SPEECH/a.wav"],
+            "other is the folder of a run, that is, another model",
+        ),
+        (["encode", "RUN", "SPEECH/a.wav", "other"], "name one model, and then files or folders of files."),
+        (["score", "RUN", "other"], "What the run itself has spoken is in other/samples"),
+        (["decode", "RUN", "other"], "other is the folder of a run, that is, another model"),
         (["score", "RUN/codec", "SPEECH"], "holds a codec, but a language model is needed here"),
         (["encode", "RUN", "SPEECH/a.wav", "--out", "file"], "cannot write file/a.npz: file is a file"),
         (["generate", "RUN", "SPEECH/a.wav", "--out", "file"], "/file/00_a cannot be written"),
@@ -216,6 +226,17 @@ def test_wrong_arguments_are_one_line_and_write_nothing(
     (tmp_path / "nothing.yaml").write_text("name: nothing\n")
     if "short.wav" in arguments:
         soundfile.write(tmp_path / "short.wav", np.zeros(800), 16000)
+    for name in {"lonely", "nameless"}.intersection(arguments):
+        shutil.copytree(small_run / "speech_lm", tmp_path / name)
+        beside = tmp_path / name / "config.json"
+        document = json.loads(beside.read_text())
+        assert document.pop("codec_config") == "../codec"
+        named = {} if name == "nameless" else {"codec_config": "../codec"}
+        beside.write_text(json.dumps(document | named))
+    if "other" in arguments:
+        (tmp_path / "other" / "samples").mkdir(parents=True)
+        (tmp_path / "other" / "recipe.yaml").write_text("name: other\n")
+        shutil.copy(speech / "a.wav", tmp_path / "other" / "samples")
     before = sorted(tmp_path.iterdir())
     places = {"RUN": str(small_run), "SPEECH": str(speech)}
     replaced = [
