@@ -16,6 +16,8 @@ from wavslm_core.errors import CheckpointError, WavslmError, summary
 from wavslm_core.registry import MEND, Registry
 
 CONFIG_FILE = "config.json"
+BESIDE_FILE = "wavslm.json"
+"""What we know of a model and another project's format has no place for, beside its `config.json`."""
 Kind = Literal["codec", "speech_lm"]
 AnswerT = TypeVar("AnswerT")
 WORDS: dict[Kind, str] = {"codec": "codec", "speech_lm": "language model"}
@@ -28,12 +30,12 @@ ROLES: dict[Kind, tuple[Role, ...]] = {
 """Roles that a folder of each kind names."""
 
 
-def read_document(folder: Path) -> dict[str, Any]:
-    """Return the folder's `config.json`. Raises: CheckpointError."""
+def read_document(folder: Path, *, name: str = CONFIG_FILE) -> dict[str, Any]:
+    """Return the folder's `config.json`, or a document of another name. Raises: CheckpointError."""
     try:
-        return read_object(folder / CONFIG_FILE, remedy="Fetch or save it again", error=CheckpointError)
+        return read_object(folder / name, remedy="Fetch or save it again", error=CheckpointError)
     except FileNotFoundError:
-        raise CheckpointError(f"{folder} holds no {CONFIG_FILE}; is it a checkpoint folder?") from None
+        raise CheckpointError(f"{folder} holds no {name}; is it a checkpoint folder?") from None
 
 
 def inside_run(folder: Path, kind: Kind) -> Path:

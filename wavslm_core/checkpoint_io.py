@@ -28,12 +28,12 @@ from torch.nn.modules.module import (
 )
 from torch.overrides import TorchFunctionMode
 
-from wavslm_core.checkpoint_documents import CONFIG_FILE
+from wavslm_core.checkpoint_documents import BESIDE_FILE, CONFIG_FILE
 from wavslm_core.data.atomic import replacing_folder
 from wavslm_core.errors import CheckpointError
 from wavslm_core.weight_files import WEIGHTS_FILE
 
-CHECKPOINT_FILES = (CONFIG_FILE, WEIGHTS_FILE, "model.pt")
+CHECKPOINT_FILES = (CONFIG_FILE, BESIDE_FILE, WEIGHTS_FILE, "model.pt")
 """What a checkpoint folder may hold for a new one to take its place."""
 SPARE_PIECES, PARTS_A_WEIGHT = 1000, 10
 """Weights and parts that a module may have beyond what its file holds: some share theirs or have none."""
@@ -118,10 +118,10 @@ def _cannot_write(folder: Path, error: Exception) -> CheckpointError:
     )
 
 
-def write_document(folder: Path, document: Mapping[str, Any]) -> None:
-    """Write `config.json`."""
+def write_document(folder: Path, document: Mapping[str, Any], *, name: str = CONFIG_FILE) -> None:
+    """Write `config.json`, or a document of another name."""
     text = json.dumps(document, indent=2) + "\n"
-    (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
+    (folder / name).write_text(text, encoding="utf-8")
 
 
 def write_weights(folder: Path, state: Mapping[str, Tensor]) -> None:

@@ -67,14 +67,14 @@ class Codec(nn.Module):
         codec = cls(*loaded_parts(parts, CODEC_ROLES, source=str(reference)))
         return codec.to(device or "cpu").eval()
 
-    def save(self, folder: str | Path) -> None:
+    def save(self, folder: str | Path) -> str:
         """Save to a folder, in the official format where the parts are the official ones; all or nothing.
 
-        Raises: CheckpointError when it cannot be written.
+        Returns which format and why, in one line. Raises: CheckpointError when it cannot be written.
         """
         modules = {role: getattr(self, role) for role in CODEC_ROLES}
         refuse_packed(*modules.values())
-        save_parts(
+        return save_parts(
             Path(folder),
             CheckpointParts(
                 configs={role: module.config for role, module in modules.items()},

@@ -224,8 +224,11 @@ class FormatConfig(Config):
         """Return role → config for the parts that a folder with this `config.json` holds."""
 
     @abstractmethod
-    def document(self, parts: dict[Role, PartConfig]) -> dict[str, Any] | None:
-        """Return the `config.json` for these parts, or None when the format cannot hold them."""
+    def document(self, parts: dict[Role, PartConfig]) -> dict[str, Any] | str | None:
+        """Return the `config.json` for these parts; why not (None: without words) when it cannot hold them.
+
+        A sampler has no weights and decides nothing: one that the format has no place for is kept beside it.
+        """
 
     @abstractmethod
     def known_document(self, checkpoint: str) -> dict[str, Any] | None:

@@ -30,6 +30,15 @@ class ArgumentError(WavslmError, ValueError):
     """What was given to a method of a codec or language model cannot be used."""
 
 
+class NoCodecError(CheckpointError):
+    """A language model names no codec, or one that cannot be loaded."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}; load one and give it as codec=Codec.load(…)")
+        self.what = what
+        """Without a hint: the command line has another one."""
+
+
 class AudioError(WavslmError):
     """A file or waveform cannot be used as audio."""
 

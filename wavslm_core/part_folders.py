@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from safetensors import SafetensorError
 from torch import Tensor
 
 from wavslm_core import checkpoint_io
 from wavslm_core.checkpoint_documents import (
+    BESIDE_FILE,
     CONFIG_FILE,
     OUR_FORMATS,
     VERSION,
     Kind,
-    first_format,
     inside_run,
     our_part_configs,
     read_document,
     recognise,
 )
-from wavslm_core.configs import Role
+from wavslm_core.config_blocks import config_from_dict
+from wavslm_core.configs import Config, FormatConfig, PartConfig, Role
 from wavslm_core.errors import CheckpointError, WavslmError, summary
 from wavslm_core.interfaces import CheckpointFormat, CheckpointParts
 from wavslm_core.plugins import load_registry
-from wavslm_core.registry import Registry
+from wavslm_core.registry import MEND, Registry
 from wavslm_core.weight_files import WEIGHTS_FILE, read_folder
+
+logger = logging.getLogger(__name__)
+
+FAILS = "fails"
+"""How the reason of a format begins that is broken, not just made for other parts."""
 
 
 def load_parts(reference: str | Path, *, kind: Kind) -> CheckpointParts:
@@ -44,7 +52,7 @@ def load_parts(reference: str | Path, *, kind: Kind) -> CheckpointParts:
         parts = _read_ours(folder, document, kind)
     else:
         reader: CheckpointFormat = registry.build(format_config)
-        parts = _read_other(reader, folder, registry)
+        parts = _with_beside(_read_other(reader, folder, registry), folder)
     if parts.codec is not None and parts.codec.startswith("."):
         return replace(parts, codec=str((folder / parts.codec).resolve()))
     return parts
@@ -63,19 +71,82 @@ def loaded_parts(parts: CheckpointParts, roles: Sequence[Role], *, source: str) 
     ]
 
 
-def save_parts(folder: Path, parts: CheckpointParts, *, kind: Kind) -> None:
+def save_parts(folder: Path, parts: CheckpointParts, *, kind: Kind) -> str:
     """Write a folder, in another project's format when it holds exactly these parts, else in ours.
 
-    Raises: CheckpointError; what was there before then stays.
+    Returns which format and why, in one line; it is logged too. A format that fails is named in a warning and
+    done without: our own holds any part. Raises: CheckpointError; what was there before then stays.
     """
     registry = load_registry()
-    answered = first_format(registry, lambda config: config.document(parts.configs))
-    if not isinstance(answered, str):
-        writer: CheckpointFormat = registry.build(answered[0])
-        checkpoint_io.write_folder(folder, partial(writer.write, parts=parts))
-        return
-    # A format that failed is passed over in silence: our own format holds any part.
+    reasons: list[str] = []
+    for config_class in registry.config_classes("format"):
+        described = registry.entry("format", config_class.registered_name()).described
+        reason = _write_theirs(folder, parts, config_class, registry)
+        if reason is None:
+            return _said(folder, f"in {described}, which holds its parts")
+        reasons.append(f"{described} {reason}")
+        if reason.startswith(FAILS):
+            logger.warning("%s: %s", folder, reasons[-1])
     checkpoint_io.write_folder(folder, lambda path: _write_ours(path, parts, kind))
+    return _said(folder, f"in our own format: {'; '.join(reasons) or 'no plugin brings another one'}")
+
+
+def _said(folder: Path, how: str) -> str:
+    said = f"{folder} is saved {how}"
+    logger.info("%s", said)
+    return said
+
+
+def _write_theirs(
+    folder: Path, parts: CheckpointParts, config_class: type[Config], registry: Registry
+) -> str | None:
+    """Write another project's folder, or return why it cannot hold these parts, or how it fails."""
+    try:
+        config = cast(FormatConfig, config_class())
+        document = config.document(parts.configs)
+        if not isinstance(document, dict):
+            return document or "cannot hold these parts"
+        writer: CheckpointFormat = registry.build(config)
+        beside = _beside(parts, config.part_configs(document))
+    except Exception as error:
+        return f"{FAILS}: {summary(error)}; {MEND}"
+
+    def fill(path: Path) -> None:
+        writer.write(path, parts)
+        if beside:
+            checkpoint_io.write_document(path, beside, name=BESIDE_FILE)
+
+    try:
+        checkpoint_io.write_folder(folder, fill)
+    except (WavslmError, OSError, SafetensorError):
+        raise
+    except Exception as error:
+        return f"{FAILS} to write: {summary(error)}; {MEND}"
+    return None
+
+
+def _beside(parts: CheckpointParts, held: Mapping[Role, PartConfig]) -> dict[str, Any]:
+    """Return what is to be kept beside a folder that gives the configs `held`."""
+    beside: dict[str, Any] = {}
+    sampler = parts.configs.get("sampler")
+    if sampler is not None and held.get("sampler") != sampler:
+        beside["sampler"] = sampler.model_dump(mode="json")
+    if parts.codec_fingerprint is not None:
+        beside["codec_fingerprint"] = parts.codec_fingerprint
+    return beside
+
+
+def _with_beside(parts: CheckpointParts, folder: Path) -> CheckpointParts:
+    """Add what `save_parts` left beside a folder of another project's."""
+    if not (folder / BESIDE_FILE).exists():
+        return parts
+    beside = read_document(folder, name=BESIDE_FILE)
+    configs = dict(parts.configs)
+    if "sampler" in beside:
+        where = f"{folder / BESIDE_FILE}: sampler"
+        configs["sampler"] = cast(PartConfig, config_from_dict("sampler", beside["sampler"], where=where))
+    fingerprint = beside.get("codec_fingerprint", parts.codec_fingerprint)
+    return replace(parts, configs=configs, codec_fingerprint=fingerprint)
 
 
 def _read_ours(folder: Path, document: dict[str, Any], kind: Kind) -> CheckpointParts:

@@ -24,7 +24,7 @@ from wavslm_core.codec_match import refuse_other_codec, warn_of_other_codec
 from wavslm_core.config_blocks import config_from_dict
 from wavslm_core.configs import LANGUAGE_ROLES, PartConfig, Role
 from wavslm_core.drawing import DAMAGED
-from wavslm_core.errors import CheckpointError, RecipeError, StreamingError
+from wavslm_core.errors import CheckpointError, NoCodecError, RecipeError, StreamingError
 from wavslm_core.facts import BackboneFacts, HeadFacts, sampler_problem
 from wavslm_core.generation import Generation
 from wavslm_core.inference import packed_copy, refuse_packed
@@ -82,8 +82,11 @@ class SpeechLM(nn.Module):
         parts = load_parts(reference, kind="speech_lm")
         if codec is None:
             if parts.codec is None:
-                raise CheckpointError(f"{reference} names no codec; load one and give it as codec=…")
-            codec = Codec.load(parts.codec, device=device)
+                raise NoCodecError(f"{reference} names no codec")
+            try:
+                codec = Codec.load(parts.codec, device=device)
+            except CheckpointError as error:
+                raise NoCodecError(f"the codec that {reference} names cannot be loaded: {error}") from error
         refuse_other_codec(
             codec,
             cast(BackboneFacts, parts.configs["backbone"].facts()),
@@ -106,14 +109,14 @@ class SpeechLM(nn.Module):
         parts = load_parts(reference, kind="speech_lm")
         warn_of_other_codec(self.codec, parts.codec_fingerprint, source=str(reference))
         for role in LANGUAGE_ROLES[:2]:
-            load_state(
-                getattr(self, role), parts.states[role], source=f"the {role} in {reference}"
-            )
+            load_state(getattr(self, role), parts.states[role], source=f"the {role} in {reference}")
 
-    def save(self, folder: str | Path) -> None:
+    def save(self, folder: str | Path) -> str:
         """Save to a folder, in the official format where the parts are the official ones; all or nothing.
 
-        Raises: CheckpointError when it cannot be written.
+        Samplers have no weights and decide nothing: one that the official format has no place for is kept
+        beside it. Returns which format and why, in one line. Raises: CheckpointError when it cannot be
+        written.
         """
         refuse_packed(self.backbone, self.head)
         configs: dict[Role, PartConfig] = {
@@ -126,7 +129,7 @@ class SpeechLM(nn.Module):
             "head": self.head.state_dict(),
         }
         parts = CheckpointParts(configs, states, self.checkpoint_codec, self.codec.fingerprint())
-        save_parts(Path(folder), parts, kind="speech_lm")
+        return save_parts(Path(folder), parts, kind="speech_lm")
 
     @property
     def codec(self) -> Codec:

@@ -367,3 +367,4 @@ def test_saving_does_without_a_format_that_raises(tmp_path: Path, wavslm: Wavslm
     assert done.returncode == 0, done.stderr
     (codec,) = tmp_path.glob("runs/one-*/codec/config.json")
     assert '"format": "wavslm-codec"' in codec.read_text()
+    assert "format 'odd' of wavslm-odd 1.0 fails: KeyError: 'x'; update, reinstall" in done.stderr

@@ -54,8 +54,8 @@ def find_files(paths: Sequence[Path], suffixes: Collection[str]) -> list[Found]:
                 ) from error
             if is_run:
                 raise WavslmError(
-                    f"{path} is the folder of a run, that is, another model: name one model, and then files or "
-                    f"folders of files. What the run itself has spoken is in {path / 'samples'}"
+                    f"{path} is the folder of a run, that is, another model: name one model, and then files "
+                    f"or folders of files. What the run itself has spoken is in {path / 'samples'}"
                 )
             if not inside:
                 listed = ", ".join(sorted(suffixes))

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from wavslm_core import Codec, SpeechLM
 from wavslm_core.errors import CheckpointError
 from wavslm_core.interfaces import CheckpointParts
 from wavslm_core.plugins import load_registry
@@ -155,13 +156,41 @@ def test_parts_that_the_format_cannot_hold_are_left_to_others() -> None:
     document = FORMAT.known_document("lucadellalib/focalcodec_50hz_4k_causal")
     assert document is not None
     parts = FORMAT.part_configs(document)
-    assert FORMAT.document(parts) is not None
-    assert FORMAT.document({**parts, "decoder": IstftConfig(input_dim=1024)}) is None
-    assert FORMAT.document({**parts, "decoder": WaveNeXtConfig(input_dim=1024, sample_rate_hz=22050)}) is None
+    assert isinstance(FORMAT.document(parts), dict)
+    istft, wavenext = IstftConfig(input_dim=1024), WaveNeXtConfig(input_dim=1024, sample_rate_hz=22050)
     quantizer = parts["quantizer"].model_copy(update={"entropy_group_bits": 1})
-    assert FORMAT.document({**parts, "quantizer": quantizer}) is None
+    for other, why in [
+        ({"decoder": istft}, "holds the decoder wavenext or vocos, not 'istft'"),
+        ({"decoder": wavenext}, "has no place for decoder.sample_rate_hz as it is"),
+        ({"quantizer": quantizer}, "has no place for quantizer.entropy_group_bits as it is"),
+        ({"head": parts["encoder"]}, "holds no model of encoder, quantizer, decoder, head"),
+    ]:
+        assert FORMAT.document({**parts, **other}) == why
     encoder = parts["encoder"].model_copy(update={"checkpoint": "microsoft/wavlm-large"})
-    assert FORMAT.document({**parts, "encoder": encoder}) is not None
+    assert isinstance(FORMAT.document({**parts, "encoder": encoder}), dict)
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [{"name": "top_p"}, {"name": "greedy"}, [{"name": "temperature", "end": 2}, {"name": "greedy"}]],
+)
+def test_a_sampler_decides_no_format_and_is_kept(sampler: Any, parity_folder: Find, tmp_path: Path) -> None:
+    codec = Codec.load(parity_folder("codec_50hz_causal"))
+    model = SpeechLM.load(parity_folder("wavslm"), codec=codec)
+    changed = SpeechLM(codec, model.backbone, model.head, model.make_sampler(sampler))
+    said = changed.save(tmp_path / "lm")
+    assert "lm is saved in format 'focalcodec' of wavslm-focalcodec-stream" in said
+    assert said.endswith("which holds its parts")
+    official = load_file(parity_folder("wavslm") / "model.safetensors")
+    assert load_file(tmp_path / "lm" / "model.safetensors").keys() == official.keys()
+    loaded = SpeechLM.load(tmp_path / "lm", codec=codec)
+    assert loaded.sampler.config == changed.sampler.config
+    # Saved again over itself; and the codec is still told from another one.
+    loaded.save(tmp_path / "lm")
+    with torch.no_grad():
+        next(codec.quantizer.parameters()).add_(1)
+    with pytest.raises(CheckpointError, match="another codec: quantizer_weights differ"):
+        SpeechLM.load(tmp_path / "lm", codec=codec)
 
 
 def test_codec_of_a_language_model(parity_folder: Find, tmp_path: Path) -> None:

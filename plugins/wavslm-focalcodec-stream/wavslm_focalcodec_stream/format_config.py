@@ -28,6 +28,13 @@ from wavslm_focalcodec_stream.official_names import (
 )
 from wavslm_focalcodec_stream.official_options import build, refuse_unknown, section
 
+CODEC_PARTS: dict[Role, tuple[str, ...]] = {
+    "encoder": ("wavlm",),
+    "quantizer": ("focalcodec_stream",),
+    "decoder": tuple(DECODER_NAMES.values()),
+}
+LANGUAGE_MODEL_PARTS: dict[Role, tuple[str, ...]] = {"backbone": ("wavlm_upper",), "head": ("next_chunk",)}
+"""Parts with weights that a folder can hold, by name. A sampler has none."""
 INITIALISATION_FIELDS = ("checkpoint", "first_layer")
 """Say where weights came from at first; a folder that holds the weights no longer needs them."""
 
@@ -57,22 +64,30 @@ class FocalCodecFormatConfig(FormatConfig):
             f"{', '.join([*CODEC_KEYS[:2], 'toks_per_step'])}. Give the folder of an official checkpoint"
         )
 
-    def document(self, parts: dict[Role, PartConfig]) -> dict[str, Any] | None:
-        if parts.keys() == {"encoder", "quantizer", "decoder"}:
-            document = _codec_document(parts)
-        elif parts.keys() == {"backbone", "head", "sampler"}:
-            document = _language_model_document(parts)
+    def document(self, parts: dict[Role, PartConfig]) -> dict[str, Any] | str:
+        weighty = dict(parts)
+        weighty.pop("sampler", None)
+        for held in (CODEC_PARTS, LANGUAGE_MODEL_PARTS):
+            if weighty.keys() == held.keys():
+                break
         else:
-            return None
-        if document is None:
-            return None
+            return f"holds no model of {', '.join(parts)}"
+        for role, names in held.items():
+            if weighty[role].registered_name() not in names:
+                name = getattr(weighty[role], "name", "?")
+                return f"holds the {role} {' or '.join(names)}, not '{name}'"
+        document = _codec_document(parts) if held is CODEC_PARTS else _language_model_document(parts)
         try:
             read_back = self.part_configs(document)
-        except CheckpointError:
-            return None
+        except CheckpointError as error:
+            return f"cannot hold these options: {error}"
         # Only what reads back as the very same parts may be written: nothing is lost silently.
-        same = all(read_back[role] == _without_initialisation(config) for role, config in parts.items())
-        return document if same else None
+        for role, config in weighty.items():
+            given, found = (each.model_dump() for each in (_without_initialisation(config), read_back[role]))
+            lost = [name for name, value in given.items() if found.get(name) != value]
+            if lost or type(config) is not type(read_back[role]):
+                return f"has no place for {', '.join(f'{role}.{name}' for name in lost) or role} as it is"
+        return document
 
     def known_document(self, checkpoint: str) -> dict[str, Any] | None:
         return known_document(checkpoint)
@@ -151,15 +166,11 @@ def _language_model_parts(document: dict[str, Any]) -> dict[Role, PartConfig]:
     return {"backbone": backbone, "head": head, "sampler": sampler}
 
 
-def _codec_document(parts: Mapping[Role, PartConfig]) -> dict[str, Any] | None:
+def _codec_document(parts: Mapping[Role, PartConfig]) -> dict[str, Any]:
     encoder, quantizer, decoder = (
         parts[role].model_dump(mode="json") for role in ("encoder", "quantizer", "decoder")
     )
     decoder_names = {ours: theirs for theirs, ours in DECODER_NAMES.items()}
-    if (encoder["name"], quantizer["name"]) != ("wavlm", "focalcodec_stream"):
-        return None
-    if decoder["name"] not in decoder_names:
-        return None
     bits = quantizer["codebook_size"].bit_length() - 1
     causal = quantizer["causal"]
     output_dim = quantizer["output_dim"] or quantizer["input_dim"]
@@ -188,12 +199,8 @@ def _codec_document(parts: Mapping[Role, PartConfig]) -> dict[str, Any] | None:
     }
 
 
-def _language_model_document(parts: Mapping[Role, PartConfig]) -> dict[str, Any] | None:
-    backbone, head, sampler = (
-        parts[role].model_dump(mode="json") for role in ("backbone", "head", "sampler")
-    )
-    if (backbone["name"], head["name"], sampler["name"]) != ("wavlm_upper", "next_chunk", "top_p"):
-        return None
+def _language_model_document(parts: Mapping[Role, PartConfig]) -> dict[str, Any]:
+    backbone, head = (parts[role].model_dump(mode="json") for role in LANGUAGE_MODEL_PARTS)
     return {
         "vocab_size": head["vocab_size"],
         **{key: backbone[key] for key in BACKBONE_KEYS},

@@ -50,11 +50,8 @@ class FocalCodecFormat(CheckpointFormat):
 
     def write(self, folder: Path, parts: CheckpointParts) -> None:
         document = self.config.document(parts.configs)
-        if document is None:
-            raise CheckpointError(
-                f"the official format cannot hold these parts: {', '.join(_names(parts))}. "
-                "It holds wavlm, focalcodec_stream and wavenext or vocos; or wavlm_upper, next_chunk, top_p"
-            )
+        if isinstance(document, str):
+            raise CheckpointError(f"the official format {document}; choose other parts, or another format")
         is_codec = self.config.holds(document) == "codec"
         if not is_codec and parts.codec is not None:
             document["codec_config"] = parts.codec
@@ -128,7 +125,3 @@ def _codec_reference(given: Any, folder: Path) -> str | None:
     if HUB_ID.fullmatch(given) or Path(given).is_dir():
         return given
     return str(folder / given) if (folder / given).is_dir() else None
-
-
-def _names(parts: CheckpointParts) -> list[str]:
-    return [f"{role} '{getattr(config, 'name', '?')}'" for role, config in parts.configs.items()]
