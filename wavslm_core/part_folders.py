@@ -146,6 +146,8 @@ def _with_beside(parts: CheckpointParts, folder: Path) -> CheckpointParts:
         where = f"{folder / BESIDE_FILE}: sampler"
         configs["sampler"] = cast(PartConfig, config_from_dict("sampler", beside["sampler"], where=where))
     fingerprint = beside.get("codec_fingerprint", parts.codec_fingerprint)
+    if fingerprint is not None and not isinstance(fingerprint, dict):
+        raise CheckpointError(f"{folder / BESIDE_FILE}: codec_fingerprint must be an object. Save it again")
     return replace(parts, configs=configs, codec_fingerprint=fingerprint)
 
 
