@@ -205,7 +205,7 @@ def remove_leftovers(
     """
     found = folder.rglob(".*") if deep else folder.glob(".*")
     for path in [path for path in found if _LEFTOVER.match(path.name)]:
-        in_use = others_write == "everything" or (others_write == "files" and not path.is_dir())
+        in_use = others_write == "everything" or (others_write == "files" and not _is_folder(path))
         # What cannot be removed is the business of who can.
         with contextlib.suppress(OSError):
             if not in_use or _is_abandoned(path):
@@ -215,7 +215,7 @@ def remove_leftovers(
 
 def _put_back(path: Path) -> None:
     """Put back what a leftover holds of something that was to be replaced and now is absent."""
-    if path.name.startswith(_OLD) and path.is_dir():
+    if path.name.startswith(_OLD) and _is_folder(path):
         for old in path.iterdir():
             place = path.with_name(old.name)
             if not os.path.lexists(place):
@@ -226,13 +226,19 @@ def _is_abandoned(path: Path) -> bool:
     written_by = _LEFTOVER.match(path.name)
     if written_by is not None and written_by["machine"] == _machine():
         return not process_runs(int(written_by["pid"], 16))
-    ages = (time.time() - place.lstat().st_mtime for place in (path, *path.rglob("*")))
+    inside = path.rglob("*") if _is_folder(path) else ()
+    ages = (time.time() - place.lstat().st_mtime for place in (path, *inside))
     return min(ages) > IN_FLIGHT_S
+
+
+def _is_folder(path: Path) -> bool:
+    """Return whether a path is a folder itself: what a link leads to may be somebody's home."""
+    return path.is_dir() and not path.is_symlink()
 
 
 def remove(path: Path) -> None:
     """Remove a file or a folder, if it is there; of a link only the link."""
-    if path.is_dir() and not path.is_symlink():
+    if _is_folder(path):
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)

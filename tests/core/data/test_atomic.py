@@ -8,7 +8,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -194,6 +194,28 @@ def test_nothing_is_written_through_a_link(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(DataError, match="cannot write"):
         write_json(tmp_path / "value.json", 1)
     assert mine.read_text() == "precious"
+
+
+@pytest.mark.parametrize("others_write", ["nothing", "files", "everything"])
+def test_a_planted_link_takes_nothing_out_of_the_folder_it_leads_to(
+    tmp_path: Path, others_write: Literal["nothing", "files", "everything"]
+) -> None:
+    """In a folder that others write to: it looks like what a killed process left, and not as if of late."""
+    home, shared = tmp_path / "home", tmp_path / "shared"
+    (home / "inner").mkdir(parents=True)
+    (home / "key").write_text("secret")
+    shared.mkdir()
+    links = [shared / f".{kind}-{number:08x}" for kind in ("replaced", "writing") for number in range(2)]
+    for link in links:
+        link.symlink_to(home)
+        os.utime(link, (1, 1), follow_symlinks=False)
+        os.utime(home, (1, 1))
+    write_json(shared / "value.json", 1)
+    with replacing_folder(shared / "folder"):
+        pass
+    remove_leftovers(shared, others_write=others_write)
+    assert sorted(path.name for path in shared.iterdir()) == ["folder", "value.json"]
+    assert sorted(path.name for path in home.iterdir()) == ["inner", "key"]
 
 
 def test_names_of_temporary_files_cannot_be_foreseen(tmp_path: Path) -> None:
