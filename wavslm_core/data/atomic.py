@@ -52,6 +52,10 @@ def refusal(path: Path, error: Exception) -> str:
         reason = f"{error.filename or path.parent} is a file, not a folder"
     if code == errno.ELOOP:
         return f"{path.name} is a link, and nothing is written through links. Remove it"
+    if code in (errno.EINVAL, errno.ENXIO) and os.path.lexists(path) and not path.is_file():
+        return f"{path.name} is no regular file. Remove it"
+    if code == errno.EISDIR and path.is_dir():
+        return f"{path.name} is a folder, not a file. Move it away"
     if code == errno.ENAMETOOLONG:
         return f"{reason} ({len(os.fsencode(path.name))} bytes). Shorten it"
     if code in (errno.EACCES, errno.EPERM):

@@ -46,6 +46,14 @@ def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
         write_json(tmp_path / "file" / "value.json", 1)
 
 
+def test_a_folder_in_the_place_of_a_file_is_said_to_be_one(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    for write in (open_in_place, lambda path: write_json(path, 1)):
+        with pytest.raises(DataError, match=r"folder is a folder, not a file\. Move it away"):
+            write(tmp_path / "folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
 def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "codec"
     for text in ("old", "new"):
@@ -186,7 +194,7 @@ def test_nothing_is_written_through_a_link(tmp_path: Path, monkeypatch: pytest.M
         open_in_place(tmp_path / "link")
     os.mkfifo(tmp_path / "pipe")
     for flags in (os.O_RDWR, os.O_WRONLY):
-        with pytest.raises(DataError, match=r"cannot write .*pipe"):
+        with pytest.raises(DataError, match=r"cannot write .*: pipe is no regular file\. Remove it;"):
             open_in_place(tmp_path / "pipe", flags)
     # Somebody who could guess it.
     monkeypatch.setattr(atomic, "_tag", lambda: "000000-1-00000000")
