@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import BinaryIO
 
 from wavslm_core.data.containers.stream import TOLERATED_SECONDS, Layout, Stream
@@ -66,6 +67,12 @@ class _Run:
     first_bytes: int = 0
     """Length of the first frame that counts."""
     end: int = 0
+    damaged_bytes: int = 0
+    """Bytes before it that are no frames, where the run before it broke off."""
+
+    def goes_on_from(self, before: _Run) -> bool:
+        """Return whether only damage separates it from the run before it: no tag, no index."""
+        return self.damaged_bytes > 0 and not self.index and self.kind == before.kind
 
     @property
     def announced(self) -> int | None:
@@ -98,15 +105,28 @@ def mpeg_layout(file: BinaryIO, start: int) -> Layout:
     if not runs or any(run.kind.layer != 3 for run in runs):
         return Layout()
     remark = ""
-    for run in runs:
-        missing = (run.announced or 0) - run.frames
-        if missing * run.kind.samples > TOLERATED_SECONDS * run.kind.rate_hz + run.kind.samples:
-            return Layout(cut=f"its index says {run.announced} frames, {run.frames} are there")
-        if missing > 0:
-            remark = f"its index says {run.announced} frames, {run.frames} are there"
+    for place, run in enumerate(runs):
+        frames, damaged = _frames_from(runs[place:])
+        missing = (run.announced or 0) - frames
+        if (missing - damaged) * run.kind.samples > TOLERATED_SECONDS * run.kind.rate_hz + run.kind.samples:
+            return Layout(cut=f"its index says {run.announced} frames, {frames} are there")
+        if run.frames < (run.announced or 0):
+            remark = f"its index says {run.announced} frames, {frames} are there"
     if len(runs) == 1 and runs[0].announced == runs[0].frames:
         return Layout()
     return Layout(tuple(run.stream() for run in runs if run.frames), remark=remark)
+
+
+def _frames_from(runs: list[_Run]) -> tuple[int, float]:
+    """Return how many frames the first run and those that go on from it hold, and about how many are damaged:
+    a damaged header ends a run, but not the file."""
+    frames, damaged = runs[0].frames, 0.0
+    for before, run in pairwise(runs):
+        if not run.goes_on_from(before):
+            break
+        frames += run.frames
+        damaged += run.damaged_bytes * run.frames / (run.end - run.start)
+    return frames, damaged
 
 
 @cache
@@ -137,7 +157,7 @@ def _runs(file: BinaryIO, start: int) -> list[_Run]:
     sizes = _frame_sizes()
     runs: list[_Run] = []
     run: _Run | None = None
-    data, base, at, more, junk = b"", start, 0, True, 0
+    data, base, at, more, junk, tagged = b"", start, 0, True, 0, True
     file.seek(start)
     while True:
         if len(data) - at < 2 * _LONGEST_FRAME and more:
@@ -152,7 +172,7 @@ def _runs(file: BinaryIO, start: int) -> list[_Run]:
             if tag := id3_length(data[at : at + ID3_BYTES]):
                 base, data, at = base + at + tag, b"", 0
                 file.seek(base)
-                more = True
+                more = tagged = True
                 continue
             begin = at
             at = data.find(b"\xff", at + 1)
@@ -165,7 +185,8 @@ def _runs(file: BinaryIO, start: int) -> list[_Run]:
         mark = at + kind.mark_at(data[at + 3])
         index = kind.layer == 3 and data[mark : mark + 4] in _INDEX_MARKS
         if run is None or index or run.frames == run.announced or not joined:
-            run = _Run(kind, base + at)
+            damaged = 0 if tagged else base + at - runs[-1].end
+            run, tagged = _Run(kind, base + at, damaged_bytes=damaged), False
             runs.append(run)
         if index:
             run.index = data[at : at + size]

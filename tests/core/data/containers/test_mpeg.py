@@ -97,6 +97,41 @@ def test_a_file_that_was_cut_off_is_refused_with_what_is_there() -> None:
         audio_info(AudioBytes("x.mp3", half))
 
 
+def damaged(data: bytes, *places: float) -> bytes:
+    """Return an MP3 with broken headers of the frames at these parts of its length."""
+    for place in places:
+        at = data.index(data[frames_of(data)[0] :][:2], int(place * len(data)))
+        data = data[:at] + b"\x00\x00" + data[at + 2 :]
+    return data
+
+
+@pytest.mark.parametrize("places", [(0.5,), (0.3, 0.6), (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)])
+def test_damaged_headers_of_single_frames_do_not_make_a_file_cut_off(
+    places: tuple[float, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    data = encoded(10.0, 44100, mode="CONSTANT")
+    _, frames = frames_of(data)
+    source = AudioBytes("x.mp3", damaged(data, *places))
+    info = proven_info(source)
+    assert f"its index says {frames} frames, {frames - len(places)} are there" in caplog.text
+    assert info.samples == pytest.approx(10 * 44100, abs=(len(places) + 2) * 1152)
+    whole, _ = read_samples(source, info=info)
+    undamaged, _ = read_samples(AudioBytes("y.mp3", data))
+    np.testing.assert_allclose(whole[:70000], undamaged[:70000], atol=1e-6)
+
+
+def test_a_damaged_file_that_was_cut_off_is_refused_all_the_same() -> None:
+    data = damaged(encoded(10.0, 44100, mode="CONSTANT"), 0.2)
+    with pytest.raises(AudioError, match=r"x\.mp3 is cut off: its index says \d+ frames, \d+ are there"):
+        audio_info(AudioBytes("x.mp3", data[: len(data) // 2]))
+    # What comes behind a tag is another file.
+    tag = b"ID3\x04\x00\x00\x00\x00\x01\x00" + bytes(128)
+    whole = encoded(10.0, 44100, mode="CONSTANT")
+    half = frames_of(whole)[0] + mpeg_layout(io.BytesIO(bare(whole)[: len(whole) // 2]), 0).streams[0].end
+    with pytest.raises(AudioError, match="is cut off"):
+        audio_info(AudioBytes("x.mp3", whole[:half] + tag + bare(whole)))
+
+
 def test_parts_at_different_rates_are_refused_by_name() -> None:
     with pytest.raises(AudioError, match=r"x\.mp3 is joined from parts at 16000 and 24000 Hz"):
         audio_info(AudioBytes("x.mp3", encoded(1.0, 16000) + encoded(1.0, 24000)))
