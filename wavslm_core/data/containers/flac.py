@@ -9,6 +9,7 @@ from functools import cache
 from typing import BinaryIO
 
 from wavslm_core.data.containers.stream import TOLERATED_SECONDS, Layout, Stream
+from wavslm_core.data.containers.tags import before_tags
 
 _MAGIC = b"fLaC\x00\x00\x00\x22"
 """A stream starts with it: the mark, and the header of the block STREAMINFO."""
@@ -17,6 +18,8 @@ _TOTAL_AT = len(_MAGIC) + 13
 """Where the 36 bits of the number of samples start, in the middle of a byte."""
 _SYNCS = (b"\xff\xf8", b"\xff\xf9")
 """How frames start: where all blocks are of one size, and where they are not."""
+_HEADER_BYTES = 16
+"""What a frame's header has at most."""
 _BLOCK_BYTES = 1 << 20
 _PROBES = 8
 """Places between the first and the last frame that are looked at: in a file that was joined numbers fall."""
@@ -56,8 +59,9 @@ def flac_layout(file: BinaryIO, start: int) -> Layout:
     head = _head(file, start)
     if head is None:
         return Layout()
-    last = _last_frame(file, head, size)
-    if last is not None and last.first + last.block == head.total and _rises(file, head, size):
+    end = before_tags(file, head.frames_at, size)
+    last = _last_frame(file, head, end)
+    if last is not None and last.first + last.block == head.total and _rises(file, head, last.at):
         return Layout()
     return _streams(file, start, size)
 
@@ -93,15 +97,21 @@ def _head(file: BinaryIO, start: int) -> _Head | None:
 
 
 def _last_frame(file: BinaryIO, head: _Head, end: int) -> _Frame | None:
-    """Return the frame whose header is the last one before `end`."""
-    at = max(head.frames_at, end - 2 * head.longest_frame)
-    file.seek(at)
-    data = file.read(end - at)
-    place = len(data)
-    while (place := data.rfind(head.sync, 0, place + 1 if place < len(data) else place)) >= 0:
-        if frame := _frame(data, place, head, at):
-            return frame
-        place -= 1
+    """Return the frame whose header is the last one before `end`, however much else follows it."""
+    room = 2 * head.longest_frame
+    while end > head.frames_at:
+        at = max(head.frames_at, end - room)
+        file.seek(at)
+        data = file.read(end - at)
+        place = len(data)
+        while (place := data.rfind(head.sync, 0, place + 1)) >= 0:
+            if frame := _frame(data, place, head, at):
+                return frame
+            place -= 1
+        if at == head.frames_at:
+            return None
+        # A header may lie across the bound.
+        end, room = at + _HEADER_BYTES, max(room, _BLOCK_BYTES)
     return None
 
 
@@ -165,14 +175,16 @@ def _begins(file: BinaryIO, at: int) -> Iterator[int]:
 
 def _whole_samples(file: BinaryIO, head: _Head, end: int) -> int:
     """Return how many samples there are up to the last frame that is whole."""
+    end = before_tags(file, head.frames_at, end)
     last = _last_frame(file, head, end)
     if last is None:
         return 0
     file.seek(last.at)
-    data = file.read(end - last.at)
-    # An old tag at a file's end is no part of the frame.
-    audio = data[:-128] if data[-128:-125] == b"TAG" else data
-    return last.first + (last.block if _crc16(audio) == 0 else 0)
+    data = file.read(min(end - last.at, head.longest_frame + 1))
+    # Where more is left than a frame can have, something else follows: it ends where its sum is right.
+    sums = list(_crc16_sums(data))
+    whole = 0 in sums if len(data) > head.longest_frame else sums[-1] == 0
+    return last.first + (last.block if whole else 0)
 
 
 def _frames(data: bytes, head: _Head, base: int) -> Iterator[_Frame]:
@@ -184,7 +196,7 @@ def _frames(data: bytes, head: _Head, base: int) -> Iterator[_Frame]:
 
 def _frame(data: bytes, at: int, head: _Head, base: int) -> _Frame | None:
     """Return the frame whose header stands at `at`, None when there is none: its check sum must be right."""
-    header = data[at : at + 16]
+    header = data[at : at + _HEADER_BYTES]
     if len(header) < 6:
         return None
     code, rate_code = header[2] >> 4, header[2] & 15
@@ -216,11 +228,12 @@ def _crc8(data: bytes) -> int:
     return value
 
 
-def _crc16(data: bytes) -> int:
+def _crc16_sums(data: bytes) -> Iterator[int]:
+    """Yield the check sum up to and with each byte."""
     table, value = _crc_table(16, 0x8005), 0
     for byte in data:
         value = (value << 8 & 0xFF00) ^ table[value >> 8 ^ byte]
-    return value
+        yield value
 
 
 @cache

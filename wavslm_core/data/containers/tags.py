@@ -1,10 +1,13 @@
-"""ID3 tags before and between the audio."""
+"""Tags before, between and behind the audio."""
 
 from __future__ import annotations
 
 from typing import BinaryIO
 
 ID3_BYTES = 10
+_OLD_ID3_BYTES = 128
+_APE_BYTES = 32
+"""Of its footer, and of the header that it may have."""
 
 
 def id3_length(header: bytes) -> int:
@@ -25,3 +28,24 @@ def after_tags(file: BinaryIO) -> int:
         if not length:
             return start
         start += length
+
+
+def before_tags(file: BinaryIO, start: int, end: int) -> int:
+    """Return where the tags at a file's end begin, not before `start`: old ID3 tags, and APE tags."""
+    while True:
+        footer = _read_before(file, start, end, _OLD_ID3_BYTES)
+        if footer[:3] == b"TAG" and len(footer) == _OLD_ID3_BYTES:
+            length = _OLD_ID3_BYTES
+        elif footer[-_APE_BYTES:][:8] == b"APETAGEX":
+            length = int.from_bytes(footer[-20:-16], "little")
+            length += _APE_BYTES if footer[-9] & 0x80 else 0
+        else:
+            return end
+        if not 0 < length <= end - start:
+            return end
+        end -= length
+
+
+def _read_before(file: BinaryIO, start: int, end: int, length: int) -> bytes:
+    file.seek(max(start, end - length))
+    return file.read(end - file.tell())

@@ -77,6 +77,37 @@ def test_tags_before_and_after_do_not_count() -> None:
     assert audio_info(AudioBytes("x.flac", data + b"TAG" + bytes(125))).samples == RATE_HZ
 
 
+def ape_tag(content: bytes) -> bytes:
+    length = (len(content) + 32).to_bytes(4, "little")
+    return content + b"APETAGEX" + (2000).to_bytes(4, "little") + length + bytes(16)
+
+
+COVER = np.random.default_rng(5).bytes(40_000)
+
+
+@pytest.mark.parametrize(
+    "behind", [ape_tag(COVER), ape_tag(COVER) + b"TAG" + bytes(125), COVER, bytes(3 << 20)]
+)
+@pytest.mark.parametrize("announced", [3 * RATE_HZ, 0])
+def test_much_that_follows_the_audio_does_not_count(behind: bytes, announced: int) -> None:
+    data = encoded(3.0)
+    source = AudioBytes("x.flac", announcing(data, announced) + behind)
+    info = proven_info(source)
+    assert info.samples == 3 * RATE_HZ
+    expected = read_samples(AudioBytes("y.flac", data))[0]
+    np.testing.assert_array_equal(read_samples(source, info=info)[0], expected)
+    joined = AudioBytes("x.flac", data + COVER + data + behind)
+    assert proven_info(joined).samples == 6 * RATE_HZ
+    np.testing.assert_array_equal(read_samples(joined)[0], np.tile(expected, 2))
+
+
+def test_a_file_that_was_cut_off_and_tagged_is_refused() -> None:
+    data = encoded(2.0)
+    for behind in (ape_tag(COVER), COVER):
+        with pytest.raises(AudioError, match="its header says 32000 samples, 20480 are there"):
+            audio_info(AudioBytes("x.flac", data[: len(data) * 2 // 3] + behind))
+
+
 def test_a_header_without_frames_is_refused() -> None:
     data = encoded(1.0)
     for length in (42, 60, 8300):
