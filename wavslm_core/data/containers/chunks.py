@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import BinaryIO, Literal
 
 from wavslm_core.data.containers.stream import TOLERATED_SECONDS, Layout, Stream
+from wavslm_core.data.containers.tags import before_tags
 
-_UNKNOWN = 0x7FFFFFFF - 0xFFFF
-"""Programs that write to a pipe cannot know the length and announce one from here on."""
+_UNKNOWN = (range(0x7FFF0000, 0x80010000), range(0xFFFF0000, 0x100000000))
+"""Programs that write to a pipe cannot know the length, and announce about the most that a field holds."""
 _DS64 = 16
 """Bytes of the chunk `ds64` that are read: two lengths of 64 bits."""
 
@@ -47,10 +48,11 @@ _FORMS = {
 def chunks_layout(file: BinaryIO, start: int) -> Layout:
     """Return how a file of chunks is to be read.
 
-    One that was never closed announces nothing, and all that follows is audio; one that announces a little
-    more than there is was closed a little wrongly; one that announces much more was cut off.
+    One that was never closed announces nothing, or what nobody measured, and all that follows is audio; one
+    that announces a little more than there is was closed a little wrongly; one that announces much more was
+    cut off. What follows the samples of a file that was closed is no audio, whatever it is.
     """
-    size = file.seek(0, os.SEEK_END)
+    size = before_tags(file, start, file.seek(0, os.SEEK_END))
     file.seek(start)
     form = _FORMS[file.read(4)]
     long_length, tolerated = 0, 0.0
@@ -94,24 +96,37 @@ def _bytes_per_second(name: bytes, content: bytes, order: Order) -> float:
 def _samples_layout(
     file: BinaryIO, form: _Form, start: int, at: int, length: int, size: int, tolerated: float
 ) -> Layout:
-    missing = at + length - size
-    if missing > 0:
-        if form.length_bytes == 4 and length >= _UNKNOWN:
-            return Layout()
+    missing, end = at + length - size, at + length
+    unclosed = not length or (form.length_bytes == 4 and any(length in lengths for lengths in _UNKNOWN))
+    if missing > 0 and not unclosed:
         if missing > tolerated:
             return Layout(cut=f"{missing} bytes of its samples are missing")
         return Layout(remark=f"its header announces {missing} bytes of samples more than there are")
-    more = -missing
-    end = at + length
     # Not everybody fills an odd length up.
     follows = any(_chunk_follows(file, form, place, size) for place in {end, end + end % 2})
-    if form.length_bytes == 8 or more <= (tolerated if length else 0) or follows:
+    if form.length_bytes == 8 or missing == 0 or follows or (length and 0 <= -missing <= tolerated):
         return Layout()
+    over = -missing >> 32 << 32
+    if unclosed:
+        remark = "" if length else "it was never closed: all that follows its header is read"
+        end = size
+    elif over:
+        remark, end = f"its header announces {over} bytes less than there are: they are read", end + over
+    else:
+        return Layout(remark=f"{-missing} bytes that are no audio follow its samples")
     file.seek(start)
-    head = bytearray(file.read(at - start))
-    head[-form.length_bytes :] = min(size - at, 0xFFFFFFFF).to_bytes(form.length_bytes, form.order)
-    remark = "it was never closed" if not length else f"its header announces {more} bytes less than there are"
-    return Layout((Stream(bytes(head), at, size),), remark=f"{remark}: all that follows its header is read")
+    head = _announcing(file.read(at - start), end - at, form)
+    return Layout((Stream(head, at, end),), remark=remark)
+
+
+def _announcing(head: bytes, length: int, form: _Form) -> bytes:
+    """Return what stands before the samples so that it announces that many bytes of them."""
+    if length > 0xFFFFFFFF and head[:4] == b"RIFF":
+        # What 32 bits do not hold makes the file an RF64.
+        lengths = (len(head) + 28 + length).to_bytes(8, "little") + length.to_bytes(8, "little") + bytes(12)
+        ds64 = b"ds64" + len(lengths).to_bytes(4, "little") + lengths
+        return b"RF64\xff\xff\xff\xff" + head[8:12] + ds64 + head[12:-4] + b"\xff\xff\xff\xff"
+    return head[: -form.length_bytes] + min(length, 0xFFFFFFFF).to_bytes(form.length_bytes, form.order)
 
 
 def _chunk_follows(file: BinaryIO, form: _Form, at: int, size: int) -> bool:

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from wavslm_core.data.audio_files import proven_info, read_samples
+from wavslm_core.data.audio_files import audio_info, proven_info, read_samples
 from wavslm_core.data.audio_source import AudioBytes
+from wavslm_core.data.containers.chunks import chunks_layout
 from wavslm_core.errors import AudioError
 
 RATE_HZ = 16000
@@ -68,10 +70,52 @@ def test_many_bytes_less_than_announced_are_a_file_that_was_cut_off() -> None:
         assert proven_info(AudioBytes("x.wav", data)).samples == RATE_HZ
 
 
-def test_a_length_that_ran_over_32_bits_does_not_end_the_audio(caplog: pytest.LogCaptureFixture) -> None:
-    source = AudioBytes("x.wav", announcing(encoded(), 4000))
+def test_a_length_that_ran_over_32_bits_does_not_end_the_audio(tmp_path: Path) -> None:
+    path, samples = tmp_path / "x.wav", (1 << 31) + 2000
+    with path.open("wb") as file:
+        file.write(announcing(encoded()[:44], 4000))
+        # What is not written takes no room.
+        file.truncate(44 + 2 * samples + 30)
+    with path.open("rb") as file:
+        layout = chunks_layout(file, 0)
+    assert f"announces {1 << 32} bytes less than there are" in layout.remark
+    assert [(stream.start, stream.end) for stream in layout.streams] == [(44, 44 + 2 * samples)]
+    info = audio_info(path)
+    assert info.samples == samples
+    with path.open("r+b") as file:
+        file.seek(44 + 2 * (samples - 1))
+        file.write((1 << 14).to_bytes(2, "little"))
+    assert read_samples(path, start=samples - 2, samples=2, info=info)[0].tolist() == [0.0, 0.5]
+
+
+APE_TAG = b"cover art" * 2300 + b"APETAGEX" + (2000).to_bytes(4, "little") + (20732).to_bytes(4, "little")
+APE_TAG += bytes(16)
+ID3_TAG = b"ID3\x04\x00\x00\x00\x01\x20\x00" + b"\x01" * 20480
+
+
+@pytest.mark.parametrize("kind", ["WAV", "AIFF"])
+@pytest.mark.parametrize(
+    ("behind", "said"),
+    [(APE_TAG, ""), (b"TAG" + bytes(125), ""), (bytes(20480), "20480 bytes"), (ID3_TAG, "20490 bytes")],
+)
+def test_whatever_follows_the_samples_of_a_closed_file_is_no_audio(
+    kind: str, behind: bytes, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = AudioBytes("x.wav", encoded(kind) + behind)
     assert proven_info(source).samples == RATE_HZ
-    assert "announces 28000 bytes less than there are" in caplog.text
+    assert caplog.text.count("bytes that are no audio follow its samples") == bool(said)
+    assert said in caplog.text
+    np.testing.assert_array_equal(
+        read_samples(source)[0], read_samples(AudioBytes("y.wav", encoded(kind)))[0]
+    )
+
+
+@pytest.mark.parametrize("length", [0, 0x7FFFFFFF, 0x7FFFF000, 0x80000000, 0xFFFFFFFF, 0xFFFFFFDB])
+@pytest.mark.parametrize("behind", [b"", APE_TAG])
+def test_a_length_that_nobody_measured_is_that_of_what_follows(length: int, behind: bytes) -> None:
+    source = AudioBytes("x.wav", announcing(encoded(), length) + behind)
+    assert proven_info(source).samples == RATE_HZ
+    assert len(read_samples(source)[0]) == RATE_HZ
 
 
 def test_chunks_behind_the_samples_are_no_audio() -> None:
