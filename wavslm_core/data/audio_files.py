@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from wavslm_core.data.audio_source import (
     AUDIO_SUFFIXES,
+    READABLE_FORMATS,
     AudioBytes,
     AudioSource,
     cut_off,
@@ -38,6 +39,7 @@ from wavslm_core.errors import AudioError
 
 __all__ = [
     "AUDIO_SUFFIXES",
+    "READABLE_FORMATS",
     "AudioBytes",
     "AudioInfo",
     "AudioSource",

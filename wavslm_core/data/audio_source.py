@@ -13,6 +13,8 @@ READABLE_SUFFIXES = frozenset(
     {".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".mpga", ".aiff", ".aif", ".aifc"}
     | {".w64", ".rf64", ".bwf", ".caf", ".au", ".snd", ".sph", ".nist"}
 )
+READABLE_FORMATS = "WAV, FLAC, OGG, Opus, MP3, AIFF, W64, AU, CAF or NIST"
+"""What is read, in words."""
 OTHER_SUFFIXES = frozenset(
     {".m4a", ".m4b", ".aac", ".ac3", ".alac", ".amr", ".ape", ".dts", ".mka", ".mpc", ".ra", ".spx", ".tta"}
     | {".weba", ".webm", ".wma", ".wv", ".3gp"}
@@ -67,7 +69,7 @@ def check_present(path: AudioSource) -> None:
     except OSError as error:
         raise not_audio(path, error) from error
     if not path.is_file():
-        raise AudioError(f"{path} is not a file; name one audio file (WAV, FLAC, OGG or MP3)")
+        raise AudioError(f"{path} is not a file; name one audio file ({READABLE_FORMATS})")
     if status.st_size == 0:
         raise AudioError(f"{path} is empty (0 bytes); copy it again or leave it out")
 
@@ -76,7 +78,7 @@ def not_audio(path: AudioSource, error: Exception) -> AudioError:
     """Return what to raise where a file cannot be opened or decoded."""
     reason = " ".join(str(getattr(error, "error_string", error)).split()).rstrip(".") or type(error).__name__
     suffix = path.suffix.lower()
-    instead = "allowed are whole WAV, FLAC, OGG, Opus, MP3, AIFF, W64, AU, CAF and NIST files"
+    instead = f"what can be is a whole {READABLE_FORMATS} file"
     if suffix in OTHER_SUFFIXES:
         instead = f"{suffix} is none of the formats that can be: convert it to FLAC, or leave it out"
     return AudioError(f"{path} cannot be read as audio ({reason}); {instead}")

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from wavslm_core.data.audio_files import AUDIO_SUFFIXES, printable
+from wavslm_core.data.audio_files import AUDIO_SUFFIXES, READABLE_FORMATS, printable
 from wavslm_core.data.manifest import Recording
 from wavslm_core.errors import DataError
 
@@ -109,9 +109,7 @@ def walk(root: Path, *, inside: str = "", key: str = "data.path") -> Iterator[Re
     """
     if not root.is_dir():
         found = "is a file" if root.exists() else "does not exist"
-        raise DataError(
-            f"corpus folder {root} {found}; set `{key}` to a folder of WAV, FLAC, OGG or MP3 files"
-        )
+        raise DataError(f"corpus folder {root} {found}; set `{key}` to a folder of {READABLE_FORMATS} files")
     last = ""
     try:
         for file in files_below(root, AUDIO_SUFFIXES):

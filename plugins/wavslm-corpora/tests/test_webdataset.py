@@ -248,7 +248,7 @@ def test_damaged_tars_are_refused(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=message):
             open_tars(tmp_path, str(tar)).utterances("train")
     write_tar(tar, {"notes.txt": b"x"})
-    with pytest.raises(DataError, match="hold no WAV, FLAC, OGG or MP3 member"):
+    with pytest.raises(DataError, match=r"hold no WAV, FLAC, .* or NIST member"):
         open_tars(tmp_path, str(tar)).utterances("train")
 
 

@@ -118,6 +118,8 @@ class Tars(RecordedCorpus):
     def recordings_of(self, split: str) -> Recordings:
         import numpy as np
 
+        from wavslm_core.data.audio_files import READABLE_FORMATS
+
         if split not in SPLITS:
             raise DataError(f"a webdataset corpus has no split '{split}'; its splits are {', '.join(SPLITS)}")
         divided = split in ("train", "valid") and not self.config.valid
@@ -127,7 +129,7 @@ class Tars(RecordedCorpus):
         ranges = [self.manifest.range_below(f"{label}/") for label in labels]
         recordings = np.sort(np.concatenate([np.arange(part.start, part.stop) for part in ranges]))
         if not len(recordings):
-            raise DataError(f"the tars of data.{split} hold no WAV, FLAC, OGG or MP3 member; check them")
+            raise DataError(f"the tars of data.{split} hold no {READABLE_FORMATS} member; check them")
         if not divided:
             return recordings
         return self.divided(recordings, fraction=self.config.valid_fraction, split=split)
