@@ -3,6 +3,12 @@
 It cannot be told to be quiet through libsndfile, and it writes to the process's standard error itself. So
 that is turned to a temporary file while an MP3 is being decoded, a matter of milliseconds; all that is not
 libmpg123's, such as what other threads write, is passed on at once after.
+
+Standard error is one for the whole process, so there are limits. A program that is started meanwhile (by
+another thread, through `subprocess`) inherits the temporary file as its standard error for as long as it
+runs; give it one of its own with `stderr=`. Forked children turn theirs back. What C code prints before it
+ends the process, while anybody decodes, is lost with the file, and what asks whether standard error is a
+terminal hears no.
 """
 
 from __future__ import annotations
@@ -104,5 +110,5 @@ _chatter = _Chatter()
 
 
 def without_chatter() -> AbstractContextManager[None]:
-    """Return a context in which what libmpg123 writes to standard error is lost."""
+    """Return a context in which what libmpg123 writes to standard error is lost; see above for its limits."""
     return _chatter.aside()
