@@ -112,8 +112,7 @@ class StageContext:
             )
         with self.processes.rank_0_first(f"split {name}"):
             split = open_split(self.recipe.data, name, cache_dir=self.cache_dir)
-        outside = outside_in_words(split.corpus)
-        if outside and self.processes.rank == 0:
+        if self.processes.rank == 0 and (outside := outside_in_words(split.corpus)):
             _warn_once(outside)
         return split
 

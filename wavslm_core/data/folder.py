@@ -84,9 +84,11 @@ class Folder(RecordedCorpus):
 
     @cached_property
     def manifest(self) -> Manifest:
+        from wavslm_core.data.audio_files import READABLE_FORMATS
+
         manifest = super().manifest
         if not len(manifest):
-            raise DataError(f"{self.root} holds no WAV, FLAC, OGG or MP3 file; check `data.path`")
+            raise DataError(f"{self.root} holds no {READABLE_FORMATS} file; check `data.path`")
         return manifest
 
     @cached_property
@@ -129,17 +131,20 @@ class Folder(RecordedCorpus):
         return outside
 
     def outside_splits(self) -> dict[str, int]:
+        import numpy as np
+
         outside = self._outside(self._subfolders.values())
         if "train" not in self._subfolders:
             outside[self._undivided()] = False
-        names, place = self.manifest.names, 0
+        places, names, done = np.flatnonzero(outside), self.manifest.names, 0
         found: Counter[str] = Counter()
-        while place < len(names):
-            top, is_folder, _ = names[place].partition("/")
-            end = self.manifest.range_below(f"{top}/").stop if is_folder else place + 1
-            found[str(self.root / top if is_folder else self.root)] += int(outside[place:end].sum())
-            place = end
-        return dict(+found)
+        while done < len(places):
+            top, is_folder, _ = names[int(places[done])].partition("/")
+            before, done = done, done + 1
+            if is_folder:
+                done = int(np.searchsorted(places, self.manifest.range_below(f"{top}/").stop))
+            found[str(self.root / top if is_folder else self.root)] += done - before
+        return dict(found)
 
     def recordings_of(self, split: str) -> Recordings:
         if split not in SPLITS:

@@ -17,6 +17,7 @@ from wavslm_core.data.audio_files import proven_info
 from wavslm_core.data.audio_tree import walk
 from wavslm_core.data.corpora import open_split, outside_in_words
 from wavslm_core.data.folder import Folder, FolderConfig
+from wavslm_core.data.strings import Strings
 from wavslm_core.errors import DataError
 from wavslm_core.recipe import DataConfig
 from wavslm_core.recipe.data import EVERY_SPLIT
@@ -352,6 +353,19 @@ def test_what_no_split_takes_is_counted_and_named(tmp_path: Path) -> None:
     assert deep.outside_splits() == {
         str(root / "extra"): 1, str(root / "more"): 2, str(root): 1, str(root / "train"): 1
     }  # fmt: skip
+
+
+def test_where_every_file_is_in_a_split_no_name_is_looked_at_to_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abcdefgh":
+        write(tmp_path / "speech" / f"{name}.wav", 0.01)
+    folder = open_folder(tmp_path / "speech", tmp_path / "cache", valid_fraction=0)
+    assert len(folder.recordings_of("train")) == 8
+    looked_at: list[int] = []
+    monkeypatch.setattr(Strings, "__getitem__", lambda names, index: looked_at.append(index))
+    assert folder.outside_splits() == {}
+    assert looked_at == []
 
 
 def test_without_a_folder_for_training_nothing_else_is_lost_but_what_is_meant_for_validation(
