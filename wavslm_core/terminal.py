@@ -12,6 +12,7 @@ import codecs
 import logging
 import re
 import sys
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -58,10 +59,17 @@ def echo_row(*fields: str) -> None:
 
 
 def new_console(*, stderr: bool = False, **options: Any) -> Console:
-    """Return a console that prints strings as `echo` does, without markup."""
+    """Return a console that prints strings as `echo` does, without markup.
+
+    Whether it is a terminal is asked once: while an MP3 is decoded, standard error is none (`data.chatter`).
+    """
     from rich.console import Console
 
     class EscapingConsole(Console):
+        @cached_property
+        def is_terminal(self) -> bool:
+            return super().is_terminal
+
         def render_str(self, text: str, **options: Any) -> Text:
             return super().render_str(escaped(text), **options)
 

@@ -28,9 +28,7 @@ def progress_bar(
             speed = task.finished_speed or task.speed
             return Text("" if speed is None else f"{speed:,.1f} {unit}/s")
 
-    # Whether it is a terminal is asked once: while an MP3 is decoded, standard error is none (data.chatter).
     console = new_console(stderr=True)
-    console = new_console(stderr=True, force_terminal=console.is_terminal)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -12,6 +12,8 @@ import soundfile
 
 from wavslm_core.data.audio_files import proven_info, read_samples
 from wavslm_core.data.chatter import without_chatter
+from wavslm_core.terminal import new_console
+from wavslm_core.training.progress import TrainingProgress
 
 
 @pytest.fixture
@@ -65,6 +67,30 @@ def test_many_threads_leave_standard_error_as_it_was(capfd: pytest.CaptureFixtur
     assert (os.fstat(2).st_dev, os.fstat(2).st_ino) == (before.st_dev, before.st_ino)
     lines = capfd.readouterr().err.splitlines()
     assert sorted(lines) == sorted(f"{number} {turn}" for number in range(8) for turn in range(50))
+
+
+def test_a_bar_on_a_terminal_stays_one_while_an_mp3_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal, line = os.openpty()
+    before = os.dup(2)
+    os.dup2(line, 2)
+    try:
+        with open(2, "w", closefd=False) as stream:
+            monkeypatch.setattr(sys, "stderr", stream)
+            progress = TrainingProgress("train", steps=3)
+            with without_chatter():
+                assert not stream.isatty()
+                assert new_console(stderr=True).is_terminal is False
+                with progress:
+                    progress.update(1, loss=0.5)
+            stream.flush()
+        written = os.read(terminal, 1 << 16).decode()
+    finally:
+        os.dup2(before, 2)
+        for descriptor in (terminal, line, before):
+            os.close(descriptor)
+    # Drawn over itself, not line after line, as on what is no terminal.
+    assert "train" in written
+    assert "\x1b[2K" in written
 
 
 def test_a_process_without_standard_error_reads_all_the_same(damaged: Path) -> None:
