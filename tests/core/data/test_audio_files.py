@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,13 +11,14 @@ import soundfile
 from wavslm_core.data.audio import read_crop
 from wavslm_core.data.audio_files import audio_info, proven_info, read_samples, sample_blocks
 from wavslm_core.data.audio_source import AudioBytes
+from wavslm_core.data.decoder import decoding
 from wavslm_core.errors import AudioError
 
 RATE_HZ = 16000
 
 
-def noise(seconds: float = 2.0) -> np.ndarray:
-    return (0.1 * np.random.default_rng(0).standard_normal(round(seconds * RATE_HZ))).astype(np.float32)
+def noise(seconds: float = 2.0, rate_hz: int = RATE_HZ) -> np.ndarray:
+    return (0.1 * np.random.default_rng(0).standard_normal(round(seconds * rate_hz))).astype(np.float32)
 
 
 @pytest.mark.parametrize("kind", ["wav", "flac", "mp3", "ogg"])
@@ -74,7 +76,50 @@ def test_a_part_of_a_lossy_file_is_that_part_of_the_whole(kind: str, subtype: st
         part, _ = read_samples(source, start=start, samples=600, info=info)
         np.testing.assert_allclose(part, whole[start : start + 600], atol=1e-3)
     blocks = np.concatenate(list(sample_blocks(source, samples=3000, info=info)))
-    np.testing.assert_allclose(blocks, whole, atol=1e-3)
+    np.testing.assert_allclose(blocks, whole, atol=1e-6)
+    with decoding(source, None) as file:
+        for start in (100, 900, 901, 30_000, 33_000, 10_000, len(whole) - 600, 20_000):
+            file.go_to(start)
+            np.testing.assert_allclose(file.read(600)[:, 0], whole[start : start + 600], atol=1e-6)
+
+
+@pytest.mark.parametrize("seconds", [0.3, 1.0, 7.0, 21.0])
+@pytest.mark.parametrize("rate_hz", [16000, 44100])
+def test_a_part_near_the_end_of_a_vorbis_file_is_decoded_from_its_last_page_on(
+    tmp_path: Path, seconds: float, rate_hz: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.ogg"
+    soundfile.write(path, noise(seconds, rate_hz), rate_hz, subtype="VORBIS")
+    info, whole = audio_info(path), read_samples(path)[0]
+    decoded: list[int] = []
+    read = soundfile.SoundFile.read
+
+    def counted(file: soundfile.SoundFile, frames: int, *rest: Any, **options: Any) -> Any:
+        decoded.append(frames)
+        return read(file, frames, *rest, **options)
+
+    monkeypatch.setattr(soundfile.SoundFile, "read", counted)
+    for start in range(max(0, len(whole) - 60_000), len(whole) - 400, 3989):
+        for source in (path, AudioBytes("x.ogg", path.read_bytes())):
+            part, _ = read_samples(source, start=start, samples=400, info=info)
+            np.testing.assert_allclose(part, whole[start : start + 400], atol=1e-6)
+    # Pages hold about a second.
+    assert max(decoded) < 2 * rate_hz + (1 << 13)
+
+
+@pytest.mark.parametrize("kind", ["MP3", "OGG"])
+def test_reading_on_decodes_nothing_twice(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, noise(4.0), RATE_HZ, format=kind)
+    source = AudioBytes("x", buffer.getvalue())
+    info = proven_info(source)
+    sought: list[int] = []
+    seek = soundfile.SoundFile.seek
+    monkeypatch.setattr(
+        soundfile.SoundFile, "seek", lambda file, frames: sought.append(frames) or seek(file, frames)
+    )
+    assert sum(map(len, sample_blocks(source, samples=3000, info=info))) == 4 * RATE_HZ
+    assert sought == []
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ _HEADER_BYTES = 27
 _FIRST, _LAST = 0x02, 0x04
 """Flags of a page: the first, the last of its stream."""
 _BLOCK_BYTES = 1 << 16
+_TAIL_BYTES = 3 << 16
+"""More than two of the longest pages."""
 
 
 def ogg_layout(file: BinaryIO, start: int) -> Layout:
@@ -38,6 +40,24 @@ def ogg_layout(file: BinaryIO, start: int) -> Layout:
         return Layout()
     ends = [*begins[1:], size]
     return Layout(tuple(Stream(b"", begin, end) for begin, end in zip(begins, ends, strict=True)))
+
+
+def last_page_samples(file: BinaryIO) -> int | None:
+    """Return how many samples the last page of an Ogg stream holds, None when it is not clear."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _TAIL_BYTES))
+    tail = file.read(_TAIL_BYTES)
+    found: list[tuple[bytes, int]] = []
+    at = len(tail)
+    while len(found) < 2 and (at := tail.rfind(_CAPTURE, 0, at)) >= 0:
+        header = tail[at : at + _HEADER_BYTES]
+        position = int.from_bytes(header[6:14], "little", signed=True)
+        # -1: no packet ends there.
+        if len(header) == _HEADER_BYTES and position >= 0:
+            found.append((header[14:18], position))
+    if len(found) < 2 or found[0][0] != found[1][0]:
+        return None
+    return max(0, found[0][1] - found[1][1])
 
 
 def _next_page(file: BinaryIO, at: int, size: int) -> int:
