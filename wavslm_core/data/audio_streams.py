@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +26,11 @@ LISTENED_PLACES, LISTENED_SAMPLES = 8, 2048
 CANCELLED = 0.2
 """Channels cancel each other when their mean has less than this part of the power that unrelated ones would
 leave, which is that of one channel by their number."""
+
+READER_VERSION = 2
+"""Rises when other samples are read from the same bytes of a file that is not plain."""
+KNOWN_LAYOUTS = 128
+"""Files whose streams are remembered."""
 
 Streams = Sequence[tuple[Stream | None, int]]
 """The streams of a file, None for one that is the file as it is, each with its samples."""
@@ -67,7 +75,7 @@ def looked_at(path: AudioSource) -> tuple[AudioInfo, Streams, str]:
 
 def streams_of(path: AudioSource, known: AudioInfo) -> Streams:
     """Return the streams of a file that was scanned. Raises: AudioError, also when it is another file now."""
-    found, streams, _ = looked_at(path)
+    found, streams = _remembered(path)
     for what, then, now in (
         ("samples", known.samples, found.samples),
         ("Hz", known.sample_rate_hz, found.sample_rate_hz),
@@ -79,6 +87,20 @@ def streams_of(path: AudioSource, known: AudioInfo) -> Streams:
                 "`data.rescan: true`"
             )
     return streams
+
+
+def _remembered(path: AudioSource) -> tuple[AudioInfo, Streams]:
+    """Return what a file holds: crops of one file need not look at all of it each time."""
+    if isinstance(path, Path):
+        with suppress(OSError):
+            status = path.stat()
+            return _remembered_file(path, status.st_size, status.st_mtime_ns)
+    return looked_at(path)[:2]
+
+
+@lru_cache(maxsize=KNOWN_LAYOUTS)
+def _remembered_file(path: Path, _size: int, _mtime_ns: int) -> tuple[AudioInfo, Streams]:
+    return looked_at(path)[:2]
 
 
 def _header(path: AudioSource, stream: Stream | None) -> AudioInfo:

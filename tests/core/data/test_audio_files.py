@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from wavslm_core.data import audio_streams
 from wavslm_core.data.audio import read_crop
 from wavslm_core.data.audio_files import audio_info, proven_info, read_samples, sample_blocks
 from wavslm_core.data.audio_source import AudioBytes
@@ -105,6 +107,26 @@ def test_a_part_near_the_end_of_a_vorbis_file_is_decoded_from_its_last_page_on(
             np.testing.assert_allclose(part, whole[start : start + 400], atol=1e-6)
     # Pages hold about a second.
     assert max(decoded) < 2 * rate_hz + (1 << 13)
+
+
+def test_crops_of_a_joined_file_look_through_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "joined.mp3"
+    buffer = io.BytesIO()
+    soundfile.write(buffer, noise(1.0), RATE_HZ, format="MP3")
+    looked: list[int] = []
+    layout_of = audio_streams.layout_of
+    monkeypatch.setattr(audio_streams, "layout_of", lambda file: looked.append(1) or layout_of(file))
+    for times in (2, 3):
+        path.write_bytes(times * buffer.getvalue())
+        info = audio_info(path)
+        assert info.samples == times * RATE_HZ
+        looked.clear()
+        for start in (RATE_HZ + 500, RATE_HZ - 200, RATE_HZ + 9000):
+            read_samples(path, start=start, samples=400, info=info)
+        # One that has changed is another file.
+        assert len(looked) == 1
+    with pytest.raises(AudioError, match="has 48000 samples, but had 32000 when it was scanned"):
+        read_samples(path, start=RATE_HZ + 500, samples=400, info=replace(info, samples=2 * RATE_HZ))
 
 
 @pytest.mark.parametrize("kind", ["MP3", "OGG"])
