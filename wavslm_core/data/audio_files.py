@@ -25,6 +25,7 @@ from wavslm_core.data.audio_source import (
 )
 from wavslm_core.data.audio_streams import (
     PROOF_SAMPLES,
+    READER_VERSION,
     AudioInfo,
     Streams,
     as_it_is,
@@ -40,6 +41,7 @@ from wavslm_core.errors import AudioError
 __all__ = [
     "AUDIO_SUFFIXES",
     "READABLE_FORMATS",
+    "READER_VERSION",
     "AudioBytes",
     "AudioInfo",
     "AudioSource",

@@ -47,6 +47,9 @@ class AudioInfo:
     """Only then can values be NaN, infinite or far beyond ±1."""
     channel: int | None = None
     """The channel that is read; None: the mean of all. One alone is read where they cancel each other out."""
+    plain: bool = True
+    """The header is true, and no sample depends on where decoding begins. What is read of other files is as
+    `READER_VERSION` says."""
 
 
 def looked_at(path: AudioSource) -> tuple[AudioInfo, Streams, str]:
@@ -61,7 +64,11 @@ def looked_at(path: AudioSource) -> tuple[AudioInfo, Streams, str]:
         raise cut_off(path, layout.cut)
     found: list[tuple[Stream | None, AudioInfo]]
     found = [(stream, _header(path, stream)) for stream in layout.streams] or [(None, _header(path, None))]
-    info = replace(found[0][1], samples=sum(header.samples for _, header in found))
+    info = replace(
+        found[0][1],
+        samples=sum(header.samples for _, header in found),
+        plain=found[0][1].plain and not layout.streams,
+    )
     rates = sorted({header.sample_rate_hz for _, header in found})
     if len(rates) > 1:
         raise AudioError(
@@ -113,7 +120,9 @@ def _header(path: AudioSource, stream: Stream | None) -> AudioInfo:
             samples = 0
             while block := len(file.read(PROOF_SAMPLES)):
                 samples += block
-        return AudioInfo(samples, file.sample_rate_hz, file.channels, file.holds_floats)
+        return AudioInfo(
+            samples, file.sample_rate_hz, file.channels, file.holds_floats, plain=not file.compressed
+        )
 
 
 def as_it_is(path: AudioSource, info: AudioInfo, start: int, samples: int) -> npt.NDArray[np.float32] | None:

@@ -52,6 +52,8 @@ class Decoder:
         self.sample_rate_hz = int(self._file.samplerate)
         self.channels = int(self._file.channels)
         self.holds_floats = self._file.subtype in {"FLOAT", "DOUBLE"}
+        self.compressed = self._file.subtype.startswith(("MPEG", "VORBIS", "OPUS"))
+        """Then samples depend on those before, and on where decoding begins."""
         self.can_seek = bool(SoundFile.seekable(self._file))
         self._subtype = self._file.subtype
         self._at = self._reached = 0

@@ -124,6 +124,7 @@ class RecordedCorpus(Corpus):
             sample_rate_hz=info.sample_rate_hz,
             channels=info.channels,
             channel=info.channel,
+            plain=info.plain,
             pieces=pieces,
         )
 
@@ -242,6 +243,7 @@ class RecordedCorpus(Corpus):
     def fingerprint(self, split: str) -> dict[str, Any]:
         import numpy as np
 
+        from wavslm_core.data.audio_files import READER_VERSION
         from wavslm_core.data.utterance_table import names_digest
 
         recordings = np.asarray(self.recordings_of(split))
@@ -252,6 +254,11 @@ class RecordedCorpus(Corpus):
         only = manifest.only[recordings]
         if (only >= 0).any():
             digest.update(np.ascontiguousarray(only).tobytes())
+        # What is read from the same bytes of these may be something else in another version.
+        others = recordings[manifest.plain[recordings] == 0]
+        if len(others):
+            digest.update(f"reader {READER_VERSION}".encode())
+            digest.update(np.ascontiguousarray(manifest.samples[others]).tobytes())
         document = {"corpus": self.config.registered_name(), "split": split, "files": len(recordings)}
         if self.cut is not None:
             document["cut"] = self.cut.model_dump()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import os
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 import soundfile
 import torch
 
+from wavslm_core.data import audio_files
 from wavslm_core.data.audio import write_audio
 from wavslm_core.data.audio_files import proven_info
 from wavslm_core.data.audio_tree import walk
@@ -154,6 +156,37 @@ def test_without_rescan_the_manifest_is_trusted(tmp_path: Path) -> None:
     write(root / "b.wav")
     assert ids(open_folder(root, tmp_path / "cache", valid_fraction=0, rescan=False), "train") == ["a.wav"]
     assert len(ids(open_folder(root, tmp_path / "cache", valid_fraction=0), "train")) == 2
+
+
+def written(kind: str, seconds: float = 1.0) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(
+        buffer, 0.1 * np.random.default_rng(0).standard_normal(round(seconds * 16000)), 16000, format=kind
+    )
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "plain"),
+    [
+        ("x.wav", written("WAV"), True),
+        ("x.flac", written("FLAC"), True),
+        ("x.mp3", written("MP3"), False),
+        ("x.ogg", written("OGG"), False),
+        ("joined.flac", written("FLAC") * 2, False),
+        ("unclosed.wav", written("WAV")[:40] + bytes(4) + written("WAV")[44:], False),
+    ],
+)
+def test_tokens_of_files_that_are_read_anew_are_out_of_date_and_of_no_others(
+    tmp_path: Path, name: str, data: bytes, plain: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "speech"
+    root.mkdir()
+    (root / name).write_bytes(data)
+    write(root / "other.wav")
+    before = open_folder(root, tmp_path / "cache", valid_fraction=0).fingerprint("train")
+    monkeypatch.setattr(audio_files, "READER_VERSION", audio_files.READER_VERSION + 1)
+    assert (open_folder(root, tmp_path / "cache", valid_fraction=0).fingerprint("train") == before) == plain
 
 
 def test_other_splits_do_not_touch_the_fingerprint(tmp_path: Path) -> None:
