@@ -16,6 +16,7 @@ import sys
 import sysconfig
 import tomllib
 import venv
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -74,7 +75,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return programs
 
 
-def run(command: str, folder: Path, programs: Path) -> None:
+def run(command: str, folder: Path, programs: Path, settings: Sequence[str] = ()) -> None:
     environment = {
         **{key: value for key, value in os.environ.items() if not key.startswith("WAVSLM")},
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
@@ -85,7 +86,7 @@ def run(command: str, folder: Path, programs: Path) -> None:
     if command.startswith("make "):
         command, folder = f"{command} --dry-run", ROOT
     done = subprocess.run(
-        shortened(command),
+        "; ".join([*settings, shortened(command)]),
         shell=True,
         executable="/bin/bash",
         cwd=folder,
@@ -110,10 +111,16 @@ def write_files(page: list[Block], folder: Path) -> None:
 def test_every_command_runs(page: str, workspace: Path, programs: Path) -> None:
     read = blocks(ROOT / page)
     write_files(read, workspace)
-    commands = [command for block in read if block.language == "bash" for command in block.commands]
-    assert commands
-    for command in commands:
-        run(command, workspace, programs)
+    typed = [block.commands for block in read if block.language == "bash"]
+    assert typed
+    for commands in typed:
+        # A reader has one shell: what a line sets, the next ones of its block use.
+        settings: list[str] = []
+        for command in commands:
+            if re.match(r"[A-Z]+=", command):
+                settings.append(command)
+            else:
+                run(command, workspace, programs, settings)
     # A newcomer has it from what the page says, and from nowhere else.
     assert (programs / "pytest").exists() == (page == "CONTRIBUTING.md")
 
