@@ -114,10 +114,11 @@ def test_damaged_headers_of_single_frames_do_not_make_a_file_cut_off(
     source = AudioBytes("x.mp3", damaged(data, *places))
     info = proven_info(source)
     assert f"its index says {frames} frames, {frames - len(places)} are there" in caplog.text
-    assert info.samples == pytest.approx(10 * 44100, abs=(len(places) + 2) * 1152)
     whole, _ = read_samples(source, info=info)
     undamaged, _ = read_samples(AudioBytes("y.mp3", data))
+    assert len(undamaged) - len(whole) == len(places) * 1152
     np.testing.assert_allclose(whole[:70000], undamaged[:70000], atol=1e-6)
+    np.testing.assert_allclose(whole[-20000:], undamaged[-20000:], atol=1e-6)
 
 
 def test_a_damaged_file_that_was_cut_off_is_refused_all_the_same() -> None:
