@@ -22,7 +22,7 @@ def token_stores(place: Path) -> dict[str, Path]:
         raise DataError(f"{place} does not exist; name a run's folder or a token store in it")
     stores = {place.name: place} if _is_store(place) else {}
     # Those of stages that are not the last of their kind stand in a folder of the stage.
-    for pattern in () if stores else ("tokens/[!.]*", "[!.]*/tokens/[!.]*"):
+    for pattern in () if stores else ("tokens/[!.]*", "tokenize*/tokens/[!.]*"):
         for folder in sorted(place.glob(pattern)):
             if _is_store(folder):
                 stores[folder.relative_to(place).as_posix().removeprefix("tokens/")] = folder
