@@ -41,8 +41,9 @@ def make_base(folder: Path) -> None:
     register_fakes()
     _speech(folder)
     (folder / "folder.yaml").write_text(f"name: folder\n{PARTS}\n{FOLDER}\n{STAGES}")
-    (folder / "tars.yaml").write_text(f"name: tars\n{PARTS}\n{TARS}\n{STAGES}")
     short = f"{STAGES[: STAGES.index('  - {run: evaluate}')]}launch: {{on: debug, device: cpu}}"
+    (folder / "short.yaml").write_text(f"name: short\n{PARTS}\n{FOLDER}\n{short}")
+    (folder / "tars.yaml").write_text(f"name: tars\n{PARTS}\n{TARS}\n{short}")
     (folder / "sweep.yaml").write_text(f"name: sweep\n{PARTS}\n{FOLDER}\n{short}\n{SWEEP}")
     for recipe in ("folder", "tars", "sweep"):
         must("wavslm-run", f"{recipe}.yaml", "--reuse")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
@@ -25,6 +26,7 @@ UNREAD = {".html", ".png", ".diff", ".lock"}
 def base() -> Path:
     """Return the folder that every attack works on a copy of."""
     folder = Path(mkdtemp(prefix="wavslm-fuzz-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     os.chdir(folder)
     make_base(folder)
     return folder
@@ -97,8 +99,8 @@ def _forget(run: Path, random: Random) -> None:
         entries = json.loads(record.read_bytes())
         first = random.randrange(len(STAGES) + 1)
         for stage in STAGES[first:]:
-            del entries[stage]
+            entries.pop(stage, None)
         record.write_text(json.dumps(entries))
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         # It is what was damaged.
         return

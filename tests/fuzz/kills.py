@@ -55,7 +55,7 @@ def _uninterrupted() -> tuple[dict[str, str], float]:
 
 def _fresh(place: Path) -> None:
     place.mkdir(parents=True)
-    for name in ("speech", "folder.yaml"):
+    for name in ("speech", "short.yaml"):
         source = base() / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, place / name)
 
@@ -82,7 +82,7 @@ def _child(place: Path) -> None:
     try:
         os.setsid()
         os.chdir(place)
-        ending = call("wavslm-run", "folder.yaml", patience_s=600)
+        ending = call("wavslm-run", "short.yaml", patience_s=600)
         (place / "errors").write_text(ending.errors)
         code = ending.code & 255
     finally:
@@ -91,7 +91,7 @@ def _child(place: Path) -> None:
 
 
 def _left(place: Path) -> dict[str, str]:
-    run = place / run_of(place, "folder")
+    run = place / run_of(place, "short")
     return {
         str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest()
         for pattern in LEFT
