@@ -168,3 +168,14 @@ def test_commands_name_files_that_exist() -> None:
                 for word in shlex.split(command):
                     if word.startswith("recipes/"):
                         assert (ROOT / word).exists(), f"{page}: {word}"
+
+
+def test_every_promise_names_a_test_that_is_there() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    assert len(named) >= 15
+    missing = [
+        f"{path}::{name}"
+        for path, name in named
+        if f"def {name}(" not in (ROOT / path).read_text(encoding="utf-8")
+    ]
+    assert not missing
