@@ -98,6 +98,8 @@ def _array(archive: zipfile.ZipFile, name: str, kinds: str, *, ndim: int) -> npt
     Its header is believed only where it agrees with the size of the archive's entry, so that a few bytes
     never stand for more memory than a long recording takes. Raises: what `_DAMAGES` lists.
     """
+    if f"{name}.npy" not in archive.namelist():
+        raise ValueError(f"it holds no {name}")
     entry = archive.getinfo(f"{name}.npy")
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"its {name} are packed in another way than numpy packs")

@@ -39,6 +39,7 @@ def find_files(paths: Sequence[Path], suffixes: Collection[str]) -> list[Found]:
     Raises: WavslmError for a path that does not exist, a folder without such files, and the folder of a run:
     where a pattern means several runs, the first is the model and the others would be its inputs.
     """
+    from wavslm_core.data.audio_files import AUDIO_SUFFIXES, READABLE_FORMATS
     from wavslm_core.data.audio_tree import files_below
     from wavslm_core.launching.run_folder import RECIPE_FILE
 
@@ -58,8 +59,8 @@ def find_files(paths: Sequence[Path], suffixes: Collection[str]) -> list[Found]:
                     f"or folders of files. What the run itself has spoken is in {path / 'samples'}"
                 )
             if not inside:
-                listed = ", ".join(sorted(suffixes))
-                raise WavslmError(f"folder {path} holds no {listed} files; name another folder, or files")
+                wanted = READABLE_FORMATS if suffixes is AUDIO_SUFFIXES else ", ".join(sorted(suffixes))
+                raise WavslmError(f"folder {path} holds no {wanted} file; name another folder, or files")
             found.extend(Found(file.path, Path(file.name), False, file.problem) for file in inside)
         elif path.exists():
             found.append(Found(path, Path(path.name), named=True))
