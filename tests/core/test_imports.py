@@ -105,3 +105,25 @@ def test_nothing_but_tests_imports_what_is_for_tests() -> None:
 def test_light_modules_import_no_torch(module: str) -> None:
     program = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+READERS = {"data/json_files.py", "recipe/yaml_files.py", "data/npy_files.py", "weight_files.py"}
+"""Where files of others are parsed, checked and bounded; everything else asks these."""
+PARSES = re.compile(
+    r"\b(?:json|_?pickle|cloudpickle|marshal|shelve|joblib|dill)\.(?:loads?|Unpickler)\b"
+    r"|\byaml\.(?:\w+_)?load\w*|\b(?:np|numpy|torch)\.load\b|weights_only=False|allow_pickle=True"
+)
+
+
+def test_files_are_parsed_by_the_readers_alone() -> None:
+    sources = [*CORE.rglob("*.py"), *PLUGINS.glob("*/wavslm_*/**/*.py")]
+    found = {
+        f"{path.relative_to(CORE.parent)}: {match[0]}"
+        for path in sources
+        if str(path.relative_to(CORE.parent)).removeprefix("wavslm_core/") not in READERS
+        and "testing" not in path.parts
+        for match in PARSES.finditer(path.read_text(encoding="utf-8"))
+    }
+    assert not found
+    held = {match[0] for name in READERS for match in PARSES.finditer((CORE / name).read_text())}
+    assert held == {"torch.load", "yaml.load"}

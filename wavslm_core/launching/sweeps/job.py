@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
+
+from typing_extensions import TypedDict
 
 from wavslm_core.data.atomic import write_json
+from wavslm_core.data.json_files import parse_json
+from wavslm_core.data.regular_files import read_regular
 from wavslm_core.errors import WavslmError
 from wavslm_core.launching.adoption import Adoption
 from wavslm_core.launching.base import say_here
@@ -96,14 +99,25 @@ class TrialJob:
         Raises: WavslmError when it could not begin the trial.
         """
         while True:
-            with suppress(OSError, ValueError, TypeError, KeyError):
-                decision = json.loads(told.read_text(encoding="utf-8"))
+            with suppress(OSError, ValueError):
+                decision = parse_json(read_regular(told), _Decision)
                 if decision["start"] == _start():
                     break
             time.sleep(POLL_S)
         if "error" in decision:
             raise WavslmError(f"trial {self.trial} did not begin in process 0: {decision['error']}")
-        return None if decision["run"] is None else Path(self.sweep).parent / decision["run"]
+        run = decision.get("run")
+        return None if run is None else Path(self.sweep).parent / run
+
+
+class _Decision(TypedDict):
+    """What the first process of a trial's job tells the others."""
+
+    start: str
+    """How often SLURM had started the job again, as `_start`."""
+    run: NotRequired[str | None]
+    """Name of the run's folder; None when there is nothing to do."""
+    error: NotRequired[str]
 
 
 def _decision_path(sweep: Path, job_id: str) -> Path:
