@@ -48,8 +48,7 @@ def attack(random: Random, folder: Path) -> tuple[str, str]:
 
 
 def _is_read(path: Path) -> bool:
-    # A lock is written into by whoever takes it.
-    return path.suffix not in UNREAD and path.name != ".lock" and "tfevents" not in path.name
+    return path.suffix not in UNREAD and "tfevents" not in path.name
 
 
 def _kind(path: Path, place: Path) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -21,6 +22,7 @@ from wavslm_core.data.regular_files import MOST_BYTES, read_regular
 from wavslm_core.errors import DataError, WavslmError
 
 Shape = TypeVar("Shape")
+_NULL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
 
 
@@ -74,7 +76,11 @@ def parse_json(text: str | bytes, shape: type[Shape]) -> Shape:
 
 
 def _encoded(text: str | bytes) -> bytes:
-    return text if isinstance(text, bytes) else text.encode("utf-8", "replace")
+    """Return a text's bytes. Raises: ValueError for the null character, which no name of a file may have."""
+    encoded = text if isinstance(text, bytes) else text.encode("utf-8", "replace")
+    if b"u0000" in encoded and _NULL.search(encoded):
+        raise ValueError("it holds a null character")
+    return encoded
 
 
 def _refuse_infinite(value: Any) -> None:

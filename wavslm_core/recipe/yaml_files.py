@@ -158,6 +158,8 @@ def _require_plain(value: Any, source: str) -> None:
     elif isinstance(value, list):
         for inner in value:
             _require_plain(inner, source)
+    elif isinstance(value, str) and "\0" in value:
+        raise RecipeError(f"{source}: a text holds the null character, which no name may have. Remove it.")
     elif isinstance(value, int) and abs(value) >= LARGEST_INT:
         raise RecipeError(f"{source}: a number of {value.bit_length()} bits is too large; it may have 63.")
     elif value is not None and not isinstance(value, str | bool | int | float):

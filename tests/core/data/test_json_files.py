@@ -25,6 +25,7 @@ DAMAGES = {
     "NaN": b'{"name": "a", "pieces": [], "seconds": NaN}',
     "infinite": b'{"name": "a", "pieces": [], "seconds": 1e999}',
     "a number of 5,000 digits": b'{"name": "a", "pieces": [], "seconds": ' + b"9" * 5000 + b"}",
+    "a null character": b'{"name": "a\\\\\\u0000", "pieces": [], "seconds": 1}',
     "a key that is missing": b'{"name": "a", "seconds": 1}',
     "another thing in the list": b'{"name": "a", "pieces": [[1, 2], {"x": 1}], "seconds": 1}',
 }
@@ -62,6 +63,10 @@ def test_a_whole_document_is_read_as_its_shape(tmp_path: Path) -> None:
 def test_an_object_without_a_shape_is_still_checked(text: str) -> None:
     with pytest.raises(ValueError, match=r"line 1|should be an object|too large"):
         parse_object(text)
+
+
+def test_what_only_looks_like_a_null_character_is_text() -> None:
+    assert parse_object(r'{"a": "\\u0000"}') == {"a": r"\u0000"}
 
 
 def test_keys_that_are_numbers_and_numbers_that_are_whole() -> None:

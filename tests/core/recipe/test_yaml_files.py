@@ -29,6 +29,7 @@ BOMBS = {
     "one long text again and again": f"a: &a {'x' * 100_000}\nb: [{', '.join(['*a'] * 1000)}]",
     "a number of 400,000 bits": f"a: 0x{'f' * 100_000}",
     "a number of 100,000 digits": f"a: {'9' * 100_000}",
+    "a null character": 'a: ["x\\0y"]',
     "a set": "a: !!set {x, y}",
     "bytes": "a: !!binary aGVsbG8=",
     "a tag of 100,000 letters": f"a: !{'x' * 100_000} 1",
