@@ -147,9 +147,6 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     ),
     "recipe.yaml nests without end": lambda run: (run / "recipe.yaml").write_text("stages: " + "[" * 300_000),
     "recipe.yaml has no blocks": lambda run: (run / "recipe.yaml").write_text("stages: [1, 2]\n"),
-    "progress.json has words": lambda run: (run / "progress-0-of-2.json").write_text(
-        json.dumps({**asdict(progress()), "time": "noon"})
-    ),
 }
 
 
@@ -181,14 +178,24 @@ def progress() -> Progress:
 def test_damaged_run_says_so_and_hides_no_other(tmp_path: Path, damage: str) -> None:
     run_dir, other = make_run(tmp_path), tmp_path / "two-5678"
     shutil.copytree(run_dir, other)
-    # Arrays write these beside another, to be compared with it.
-    (run_dir / "progress-1-of-2.json").write_text(json.dumps(asdict(progress())))
     DAMAGE[damage](run_dir)
     found = {status.run_dir.name: status for status in read_statuses(find_runs(tmp_path))}
     assert set(found) == {"one-1234", "two-5678"}
     assert found["one-1234"].state == "damaged"
     assert found["one-1234"].error
     assert found["two-5678"].state == "new"
+
+
+def test_progress_that_cannot_be_read_counts_as_none(tmp_path: Path) -> None:
+    run_dir = make_run(tmp_path)
+    # Arrays write these beside another, to be compared with it.
+    for number, change in enumerate(({}, {"time": "noon"}, {"done": None})):
+        document = {**asdict(progress()), **change}
+        (run_dir / f"progress-{number}-of-3.json").write_text(json.dumps(document))
+    told = newest_progress(run_dir)
+    assert told is not None
+    assert (told.stage, told.done) == ("count", 1)
+    assert status_of(run_dir).state == "new"
 
 
 def test_damaged_run_that_somebody_runs_can_still_be_stopped(tmp_path: Path) -> None:
