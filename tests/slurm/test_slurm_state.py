@@ -47,6 +47,15 @@ def test_states_of_jobs_and_tasks(slurm: Cluster, tmp_path: Path) -> None:
     assert is_active(f"{array}_0")
 
 
+def test_tasks_that_are_cancelled_before_they_begin_are_known_at_once(slurm: Cluster, tmp_path: Path) -> None:
+    array = slurm.submit("sleep 600", "--array=0-2%1", folder=tmp_path)
+    slurm.wait(f"{array}_0", "RUNNING")
+    waiting = [f"{array}_1", f"{array}_2"]
+    cancel(waiting)
+    states = job_states(waiting)
+    assert {job_id: state.state for job_id, state in states.items()} == dict.fromkeys(waiting, "CANCELLED")
+
+
 def test_accounting_answers_for_jobs_that_the_controller_forgot(slurm: Cluster, tmp_path: Path) -> None:
     job = slurm.submit("exit 3", "--array=0-1", folder=tmp_path)
     for task in range(2):

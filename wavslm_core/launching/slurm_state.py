@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wavslm_core.errors import WavslmError
 from wavslm_core.launching.signals import EXIT_INTERRUPTED
@@ -88,6 +88,7 @@ def job_states(job_ids: Iterable[str]) -> dict[str, JobState]:
     if not wanted:
         return {}
     states = _squeue(wanted, f"--user={os.getuid()}")
+    states = _of_whole_arrays(asked, states) | states
     forgotten = _unknown(asked, states)
     if forgotten:
         command = (
@@ -108,6 +109,7 @@ def job_states(job_ids: Iterable[str]) -> dict[str, JobState]:
     if _unknown(asked, states):
         # Somebody else's, which without accounts only the whole queue shows.
         states = _squeue(wanted) | states
+    states = _of_whole_arrays(asked, states) | states
     return {job_id: state for job_id, state in states.items() if {job_id, _root(job_id)} & asked}
 
 
@@ -117,6 +119,16 @@ def _squeue(wanted: set[str], *options: str) -> dict[str, JobState]:
     fields = ",".join(f"{field}|" for field in _SQUEUE)
     shown = _ask("squeue", "--noheader", "--array", "--states=all", f"--Format={fields}", *options)
     return {state.job_id: state for state in read_squeue(shown) if _root(state.job_id) in wanted}
+
+
+def _of_whole_arrays(asked: set[str], states: dict[str, JobState]) -> dict[str, JobState]:
+    """Return the states of tasks that were cancelled before they began.
+
+    squeue shows all that such an array had left as one job with the array's own number, and accounts, where
+    a cluster keeps them, hear of it some time later.
+    """
+    rest = {job_id: states.get(_root(job_id)) for job_id in asked - states.keys() if "_" in job_id}
+    return {job_id: replace(state, job_id=job_id) for job_id, state in rest.items() if state is not None}
 
 
 def _unknown(asked: set[str], states: dict[str, JobState]) -> set[str]:

@@ -74,6 +74,31 @@ def test_no_job_needs_no_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert job_states([]) == {}
 
 
+def test_tasks_that_were_cancelled_before_they_began_are_known_without_accounts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # What squeue shows of an array of four when all that waits is cancelled: its number, and no tasks.
+    squeue = tmp_path / "squeue"
+    squeue.write_text(
+        "#!/bin/sh\n"
+        "echo '15 |CANCELLED |JobArrayTaskLimit | |0 |2026-11-25T02:57:13 |0 |'\n"
+        "echo '15_0 |FAILED |NonZeroExitCode |node1 |0 |2026-11-25T02:57:13 |33280 |'\n"
+    )
+    sacct = tmp_path / "sacct"
+    sacct.write_text("#!/bin/sh\nexit 1\n")
+    for command in (squeue, sacct):
+        command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    states = job_states(["15_0", "15_1", "15_3", "16_1"])
+    assert {job_id: state.state for job_id, state in states.items()} == {
+        "15_0": "FAILED",
+        "15_1": "CANCELLED",
+        "15_3": "CANCELLED",
+    }
+    assert states["15_3"].stopped
+    assert not is_active("15_1")
+
+
 @pytest.mark.parametrize("accounts", [True, False])
 def test_the_whole_queue_is_asked_for_only_when_nobody_else_knows(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, accounts: bool
