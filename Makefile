@@ -14,7 +14,7 @@ run: $(VENV)/.installed  ## Train a small WavSLM on embedded speech, let it spea
 dev: $(VENV)/.installed-dev  ## The environment, with what tests need
 
 test: check  ## Everything that CI runs: format, lint, types, tests
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder
 
 check: $(VENV)/.installed-dev  ## Format, lint and types only
 	$(BIN)/ruff format --check .

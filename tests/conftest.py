@@ -41,6 +41,24 @@ launch: {device: cpu}
 
 
 GUARDS = Path(__file__).parent / "guards"
+LONG = ("docs", "e2e", "slurm")
+"""Folders whose files take a minute or two each: they begin first, so that no worker is left alone with one
+at the end, and in turns, since those of SLURM mostly wait while others compute."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    turns: dict[str, list[Path]] = {}
+
+    def turn(item: pytest.Item) -> tuple[bool, int]:
+        folder = item.path.parent
+        if folder.parent != Path(__file__).parent or folder.name not in LONG:
+            return True, 0
+        files = turns.setdefault(folder.name, [])
+        if item.path not in files:
+            files.append(item.path)
+        return False, files.index(item.path)
+
+    items.sort(key=turn)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,8 +1,9 @@
 """Every command in README and CONTRIBUTING runs, in the order in which a reader meets it.
 
 They run in an environment as `make run` makes it: packages are linked into it from that of the tests, all but
-pytest. Runs are cut down to seconds by overrides that are added to each `wavslm-run`; nothing else is
-changed. `make` targets are checked with `make --dry-run`, because the tests themselves run under `make test`.
+pytest. Runs are cut down to seconds by overrides that are added to each `wavslm-run` and to the doctor;
+nothing else is changed. `make` targets are checked with `make --dry-run`, because the tests themselves run
+under `make test`.
 """
 
 from __future__ import annotations
@@ -25,16 +26,24 @@ from tests.docs.markdown import Block, blocks
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("README.md", "CONTRIBUTING.md")
-QUICK = [
-    "data.minutes=1",
-    "data.valid_minutes=0.3",
+SMALL = [
+    "stages.train_codec.batch_size=2",
+    "stages.train_codec.crop_seconds=0.5",
+    "stages.train_codec.valid_utterances=2",
+    "stages.train_lm.batch_size=2",
+    "stages.train_lm.crop_tokens=64",
+    "stages.train_lm.valid_utterances=2",
+]
+QUICK_FOLDER = [
+    *SMALL,
     "stages.train_codec.steps=3",
     "stages.train_codec.continuous_steps=1",
     "stages.train_lm.steps=3",
+    "stages.evaluate.utterances=2",
     "stages.generate.prompts=1",
     "stages.generate.new_seconds=0.5",
 ]
-QUICK_FOLDER = [override for override in QUICK if not override.startswith("data.")]
+QUICK = ["data.minutes=1", "data.valid_minutes=0.3", *QUICK_FOLDER]
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +56,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def shortened(command: str) -> str:
     """Return the command with its run cut down."""
+    if command == "wavslm doctor recipes/wavslm_tiny.yaml":
+        return f"{command} {' '.join(SMALL)}"
     if not command.startswith("wavslm-run recipes/wavslm_tiny"):
         return command
     quick = QUICK_FOLDER if "data.corpus=folder" in command else QUICK
