@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from wavslm_core import weight_files
+from wavslm_core import devices, weight_files
 from wavslm_core.checkpoint_io import load_part, load_state
 from wavslm_core.codec import Codec
 from wavslm_core.errors import CheckpointError
@@ -219,3 +219,13 @@ def test_a_language_model_whose_codec_is_no_name_is_refused(tmp_path: Path, valu
         (tmp_path / "config.json").write_text(json.dumps(document | {key: wrong}))
         with pytest.raises(CheckpointError, match=r"names its codec by .* must be a text and an object"):
             SpeechLM.load(tmp_path, codec=codec)
+
+
+def test_a_container_has_no_more_memory_than_it_may_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_file(WEIGHTS, tmp_path / "model.safetensors")
+    (tmp_path / "memory.max").write_text("100\n")
+    monkeypatch.setattr(devices, "CGROUP_LIMITS", (tmp_path / "memory.max",))
+    with pytest.raises(CheckpointError, match=r"GB large, this machine has 0\.0 GB of memory"):
+        read_weights(tmp_path / "model.safetensors")
