@@ -310,3 +310,10 @@ def test_callers_that_catch_value_errors_go_on_working(model: SpeechLM) -> None:
 def test_a_codec_of_doubles_hears_doubles(waveform: Tensor) -> None:
     codec = fake_codec().double()
     assert torch.equal(codec.encode(waveform), codec.encode(waveform.double()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_codec_of_any_precision_hears_prompts_of_any_rate(waveform: Tensor, dtype: torch.dtype) -> None:
+    tokens, lengths = fake_speech_lm(fake_codec().to(dtype)).encode_prompt(waveform, sample_rate=8000)
+    assert tokens.shape == (2, 32)
+    assert lengths.tolist() == [32, 32]
