@@ -317,3 +317,21 @@ def test_a_codec_of_any_precision_hears_prompts_of_any_rate(waveform: Tensor, dt
     tokens, lengths = fake_speech_lm(fake_codec().to(dtype)).encode_prompt(waveform, sample_rate=8000)
     assert tokens.shape == (2, 32)
     assert lengths.tolist() == [32, 32]
+
+
+def test_what_is_no_dense_tensor_is_refused(model: SpeechLM, waveform: Tensor) -> None:
+    tokens = model.codec.encode(waveform).to_sparse()
+    said = refused(model.codec.encode, waveform.to_sparse())
+    assert said == (
+        "a waveform must be a dense tensor, got one that is sparse_coo; convert it with .to_dense()"
+    )
+    assert "tokens must be a dense tensor" in refused(model.score, tokens)
+    assert "lengths must be a dense tensor" in refused(
+        lambda lengths: model.codec.encode(waveform, lengths=lengths), tokens
+    )
+
+
+def test_negative_numbers_of_samples_are_refused(model: SpeechLM) -> None:
+    assert model.codec.token_lengths([]).tolist() == []
+    for wrong in (-5, [3, -1]):
+        assert "numbers of samples must be 0 or more, got" in refused(model.codec.token_lengths, wrong)
