@@ -32,9 +32,12 @@ MOST_CHANNELS = 8
 """Up to this many columns, fewer than rows, are channels: no waveform is half a millisecond long."""
 
 
-def first_floats(module: nn.Module) -> Tensor:
-    """Return a floating-point tensor of a module, which tells device and dtype; an empty one at worst."""
-    tensors = chain(module.parameters(), module.buffers())
+def first_floats(*modules: nn.Module) -> Tensor:
+    """Return a floating-point tensor of the first module with one, which tells device and dtype.
+
+    An empty one on the CPU where none has any.
+    """
+    tensors = chain.from_iterable(chain(module.parameters(), module.buffers()) for module in modules)
     return next((tensor for tensor in tensors if tensor.is_floating_point()), torch.empty(0))
 
 

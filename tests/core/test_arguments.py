@@ -12,9 +12,12 @@ from torch import Tensor
 
 from wavslm_core import SpeechLM
 from wavslm_core.arguments import checked_lengths, checked_rate, checked_seconds, checked_seeds
+from wavslm_core.codec import Codec
 from wavslm_core.data.audio import resample
 from wavslm_core.errors import ArgumentError, AudioError, WavslmError
-from wavslm_core.testing.fakes import fake_codec, fake_speech_lm
+from wavslm_core.interfaces import Quantizer, State
+from wavslm_core.testing.fake_configs import FakeQuantizerConfig
+from wavslm_core.testing.fakes import FakeQuantizer, fake_codec, fake_speech_lm
 
 CHUNK = 1280
 Method = Callable[[Any], Tensor]
@@ -317,6 +320,25 @@ def test_a_codec_of_any_precision_hears_prompts_of_any_rate(waveform: Tensor, dt
     tokens, lengths = fake_speech_lm(fake_codec().to(dtype)).encode_prompt(waveform, sample_rate=8000)
     assert tokens.shape == (2, 32)
     assert lengths.tolist() == [32, 32]
+
+
+class Numberless(FakeQuantizer):
+    """A quantizer without anything learnt, as one of fixed levels is."""
+
+    def __init__(self, config: FakeQuantizerConfig) -> None:
+        Quantizer.__init__(self, config)
+
+    def decode_step(self, tokens_BT: Tensor, state: State) -> tuple[Tensor, State]:
+        return tokens_BT, state
+
+
+def test_a_quantizer_without_weights_is_where_the_rest_of_the_codec_is() -> None:
+    plain = fake_codec()
+    codec = Codec(plain.encoder, Numberless(FakeQuantizerConfig()), plain.decoder).to("meta")
+    tokens_BT, lengths = codec.checked_tokens([[1, 2, 3, 4]], [3])
+    assert lengths is not None
+    for found in (tokens_BT, lengths, codec.dequantize([[]]), codec.stream().dequantize([[1, 2, 3, 4]])):
+        assert found.device.type == "meta"
 
 
 def test_what_is_no_dense_tensor_is_refused(model: SpeechLM, waveform: Tensor) -> None:
