@@ -341,6 +341,15 @@ def test_a_quantizer_without_weights_is_where_the_rest_of_the_codec_is() -> None
         assert found.device.type == "meta"
 
 
+@pytest.mark.parametrize(("reads", "device"), [("features", "cpu"), ("embedding", "meta")])
+def test_tokens_go_to_what_reads_them_first(reads: str, device: str) -> None:
+    model = fake_speech_lm(fake_codec(), reads=reads)
+    model.backbone.to("meta")
+    tokens_BT, lengths = model.checked_tokens([[1, 2, 3, 4]], [3])
+    assert lengths is not None
+    assert tokens_BT.device.type == lengths.device.type == device
+
+
 def test_what_is_no_dense_tensor_is_refused(model: SpeechLM, waveform: Tensor) -> None:
     tokens = model.codec.encode(waveform).to_sparse()
     said = refused(model.codec.encode, waveform.to_sparse())
@@ -357,3 +366,29 @@ def test_negative_numbers_of_samples_are_refused(model: SpeechLM) -> None:
     assert model.codec.token_lengths([]).tolist() == []
     for wrong in (-5, [3, -1]):
         assert "numbers of samples must be 0 or more, got" in refused(model.codec.token_lengths, wrong)
+
+
+def test_values_are_looked_at_once(
+    model: SpeechLM, waveform: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU every look is a wait."""
+    tokens, lengths = model.codec.encode(waveform), torch.tensor([16, 12])
+    looks: list[int] = []
+    aminmax = Tensor.aminmax
+
+    def counted(tensor: Tensor) -> Any:
+        looks.append(1)
+        return aminmax(tensor)
+
+    monkeypatch.setattr(Tensor, "aminmax", counted)
+    for read in (model, model.log_probs, model.predicted, model.score, model.inputs, model.codec.decode):
+        looks.clear()
+        read(tokens, lengths=lengths)
+        assert len(looks) == 2, "one for tokens, one for lengths"
+    checked = model.checked_tokens(tokens, lengths)
+    looks.clear()
+    log_probs, predicted = model.scored(*checked)
+    assert not looks
+    monkeypatch.undo()
+    assert same(log_probs, model.log_probs(tokens, lengths=lengths))
+    assert torch.equal(predicted, model.predicted(tokens, lengths=lengths))
