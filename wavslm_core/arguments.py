@@ -32,9 +32,12 @@ MOST_CHANNELS = 8
 """Up to this many columns, fewer than rows, are channels: no waveform is half a millisecond long."""
 
 
-def first_floats(module: nn.Module) -> Tensor:
-    """Return a floating-point tensor of a module, which tells device and dtype; an empty one at worst."""
-    tensors = chain(module.parameters(), module.buffers())
+def first_floats(*modules: nn.Module) -> Tensor:
+    """Return a floating-point tensor of the first module with one, which tells device and dtype.
+
+    An empty one on the CPU where none has any.
+    """
+    tensors = chain.from_iterable(chain(module.parameters(), module.buffers()) for module in modules)
     return next((tensor for tensor in tensors if tensor.is_floating_point()), torch.empty(0))
 
 
@@ -106,8 +109,14 @@ def checked_lengths(
 
 
 def checked_counts(given: Given, *, unit: str) -> Tensor:
-    """Return numbers of samples or tokens (`unit`), any shape, as int64. Raises: ArgumentError."""
-    return _integers(given, f"numbers of {unit}")
+    """Return numbers of samples or tokens (`unit`), any shape, as int64.
+
+    Raises: ArgumentError for anything but integers of 0 or more.
+    """
+    counts = _integers(given, f"numbers of {unit}")
+    if counts.numel() and _can_look(counts) and int(counts.min()) < 0:
+        raise ArgumentError(f"numbers of {unit} must be 0 or more, got {_few(counts)}")
+    return counts
 
 
 def checked_tokens(given: Given, *, vocab_size: int, device: torch.device, wait: bool = True) -> Tensor:
@@ -184,8 +193,13 @@ def checked_seconds(given: SupportsFloat | SupportsIndex, name: str) -> float:
 
 
 def _tensor(given: Given, what: str, error: type[WavslmError]) -> Tensor:
-    """Return a tensor that shares memory where it can."""
+    """Return a dense tensor that shares memory where it can. Raises: `error`."""
     if isinstance(given, Tensor):
+        if given.layout != torch.strided:
+            layout = str(given.layout).removeprefix("torch.")
+            raise error(
+                f"{what} must be a dense tensor, got one that is {layout}; convert it with .to_dense()"
+            )
         return given
     try:
         array = np.asarray(given)

@@ -10,6 +10,7 @@ import errno
 import fnmatch
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ from torch.overrides import TorchFunctionMode
 
 from wavslm_core.checkpoint_documents import BESIDE_FILE, CONFIG_FILE
 from wavslm_core.data.atomic import replacing_folder
-from wavslm_core.errors import CheckpointError
+from wavslm_core.errors import CheckpointError, PluginError, summary
 from wavslm_core.weight_files import WEIGHTS_FILE
 
 CHECKPOINT_FILES = (CONFIG_FILE, BESIDE_FILE, WEIGHTS_FILE, "model.pt")
@@ -133,11 +134,21 @@ def load_part(build: Callable[[], ModuleT], state: Mapping[str, Tensor], *, sour
     """Build a part, for whose weights `state` is, and load them.
 
     It is built on the meta device first, so that nothing is made for options that ask for more than the
-    weights hold. Raises: CheckpointError as `load_state`, and for such options.
+    weights hold. Raises: CheckpointError as `load_state`, and for such options; PluginError for a part that
+    does not build there.
     """
     with SkipInitialisation():
         with torch.device("meta"), _no_more_than(state, source=source):
-            planned = build()
+            try:
+                planned = build()
+            except Exception as error:
+                if isinstance(error, CheckpointError) or not re.search(r"\bmeta\b", str(error)):
+                    raise
+                raise PluginError(
+                    f"{source} cannot be loaded: it does not build on the meta device, where tensors have no "
+                    f"numbers ({summary(error)}). What a part computes while it is built, a schedule "
+                    "say, must come from plain Python or tensors with device='cpu'"
+                ) from error
         _check_state(planned, state, source=source)
         part = build()
     load_state(part, state, source=source)

@@ -161,7 +161,9 @@ class Codec(nn.Module):
     def features(self, tokens_BT: Tensor, lengths: Tensor | None) -> Tensor:
         """Do what `dequantize` does for what `checked_tokens` gave: looking at values again costs time."""
         if tokens_BT.shape[1] == 0:
-            return first_floats(self.quantizer).new_zeros(*tokens_BT.shape, self.facts.quantizer.output_dim)
+            return first_floats(self.quantizer, self).new_zeros(
+                *tokens_BT.shape, self.facts.quantizer.output_dim
+            )
         features_BTD = self.quantizer.decode(tokens_BT, lengths=lengths)
         check_width(self.quantizer, features_BTD, output_dim=self.facts.quantizer.output_dim)
         return features_BTD
@@ -217,16 +219,21 @@ class Codec(nn.Module):
         """
         return packed_copy(self, weights=weights)
 
-    def checked_tokens(self, tokens_BT: Given, lengths: Given | None = None) -> tuple[Tensor, Tensor | None]:
-        """Return tokens (B,T) int64 and lengths (B,) int64 on this codec's device. Raises: ArgumentError."""
-        device = first_floats(self.quantizer).device
+    def checked_tokens(
+        self, tokens_BT: Given, lengths: Given | None = None, *, device: torch.device | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return tokens (B,T) int64 and lengths (B,) int64, on this codec's device by default.
+
+        Raises: ArgumentError.
+        """
+        device = device or first_floats(self.quantizer, self).device
         tokens_BT = checked_tokens(tokens_BT, vocab_size=self.facts.quantizer.vocab_size, device=device)
         rows, most = tokens_BT.shape
         lengths_B = checked_lengths(lengths, rows=rows, most=most, least=0, unit="tokens", device=device)
         return tokens_BT, lengths_B
 
     def _checked_waveform(self, waveform_BS: Given, lengths: Given | None) -> tuple[Tensor, Tensor | None]:
-        waveform_BS = checked_waveform(waveform_BS, like=first_floats(self.encoder))
+        waveform_BS = checked_waveform(waveform_BS, like=first_floats(self.encoder, self))
         rows, most = waveform_BS.shape
         lengths_B = checked_lengths(lengths, rows=rows, most=most, unit="samples", device=waveform_BS.device)
         return waveform_BS, lengths_B

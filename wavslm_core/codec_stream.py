@@ -41,8 +41,8 @@ class CodecStream:
         self.facts = facts
         self.batch_size = batch_size
         self._encoder, self._quantizer, self._decoder = encoder, quantizer, decoder
-        self._like = first_floats(encoder)
-        self._device = first_floats(quantizer).device
+        self._like = first_floats(encoder, quantizer, decoder)
+        self._device = first_floats(quantizer, encoder, decoder).device
         self._encoder_state = encoder.init_state(batch_size)
         self._encode_state = quantizer.init_encode_state(batch_size)
         self._decode_state = quantizer.init_decode_state(batch_size)

@@ -20,10 +20,12 @@ KINDS = (AUTO, "cpu", "cuda", "mps")
 
 
 def choose_device(name: str, *, option: str, cpu_only: str | None = None, alone: bool = True) -> torch.device:
-    """Return the device that a name means here; `auto`: the first GPU that PyTorch sees, else the CPU.
+    """Return the device that a name means here; `auto`: the first CUDA GPU that PyTorch sees, else the CPU.
 
     `option` is what gave the name, and `cpu_only` names another that works on the CPU alone: `auto` is the
-    CPU then. Not `alone`, several processes want a device each, and Apple's GPU is only one.
+    CPU then. Apple's GPU is used only where it is asked for by name: it has no float64, which training
+    computes in, and nothing was tried on it. Not `alone`, several processes want a device each, and it is
+    only one.
     Raises: WavslmError for what is no device, is not there, or does not go with that option.
     """
     import torch
@@ -35,8 +37,7 @@ def choose_device(name: str, *, option: str, cpu_only: str | None = None, alone:
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     apple = torch.backends.mps.is_available() and alone
     if name == AUTO:
-        found = "cuda" if gpus else "mps" if apple else "cpu"
-        return torch.device("cpu" if cpu_only is not None else found)
+        return torch.device("cuda" if gpus and cpu_only is None else "cpu")
     if cpu_only is not None and kind != "cpu":
         raise WavslmError(f"{cpu_only} works on the CPU only, but {option} is {name}. Leave one of them out")
     there = kind == "cpu" or (kind == "mps" and apple)

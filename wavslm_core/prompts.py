@@ -30,7 +30,7 @@ def encode_prompt(
     """
     rate = codec.sample_rate_in
     sample_rate = checked_rate(sample_rate)
-    waveform_BS = checked_waveform(waveform_BS, like=first_floats(codec.encoder))
+    waveform_BS = checked_waveform(waveform_BS, like=first_floats(codec.encoder, codec))
     batch, size = waveform_BS.shape
     device = waveform_BS.device
     samples = checked_lengths(lengths, rows=batch, most=size, unit="samples", device=device)

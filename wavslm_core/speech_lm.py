@@ -17,6 +17,7 @@ from wavslm_core.arguments import (
     checked_lengths,
     checked_seconds,
     checked_seeds,
+    first_floats,
 )
 from wavslm_core.checkpoint_io import load_state
 from wavslm_core.codec import Codec
@@ -97,8 +98,7 @@ class SpeechLM(nn.Module):
         backbone, head = loaded_parts(parts, ("backbone", "head"), source=str(reference))
         model = cls(codec, backbone, head, load_registry().build(parts.configs["sampler"]))
         model.checkpoint_codec = parts.codec
-        device = device or next(codec.parameters()).device
-        return model.to(device or "cpu").eval()
+        return model.to(device or first_floats(codec).device).eval()
 
     def start_from(self, reference: str | Path) -> None:
         """Take over the weights of backbone and head from a folder or a hub id.
@@ -148,7 +148,7 @@ class SpeechLM(nn.Module):
 
     def inputs(self, tokens_BT: Given, *, lengths: Given | None = None) -> Tensor:
         """Return what the backbone reads: the codec's features (B,T,D), or the tokens themselves."""
-        return self._inputs(*self.codec.checked_tokens(tokens_BT, lengths))
+        return self._inputs(*self.checked_tokens(tokens_BT, lengths))
 
     def _inputs(self, tokens_BT: Tensor, lengths: Tensor | None) -> Tensor:
         if self.backbone_facts.input == "embedding":
@@ -162,7 +162,9 @@ class SpeechLM(nn.Module):
 
         NaN where nothing predicts (the first chunk) and, with `lengths`, in padded places.
         """
-        tokens_BT, lengths = self.codec.checked_tokens(tokens_BT, lengths)
+        return self._log_probs(*self.checked_tokens(tokens_BT, lengths))
+
+    def _log_probs(self, tokens_BT: Tensor, lengths: Tensor | None) -> Tensor:
         if tokens_BT.shape[1] == 0:
             return tokens_BT.float()
         hidden_BTD = self.backbone(self._inputs(tokens_BT, lengths), lengths=lengths)
@@ -171,12 +173,21 @@ class SpeechLM(nn.Module):
 
     def predicted(self, tokens_BT: Given, *, lengths: Given | None = None) -> Tensor:
         """Return at which places `log_probs` has a number: valid ones after the first chunk, (B,T) bool."""
-        tokens_BT, lengths = self.codec.checked_tokens(tokens_BT, lengths)
+        return self._predicted(*self.checked_tokens(tokens_BT, lengths))
+
+    def _predicted(self, tokens_BT: Tensor, lengths: Tensor | None) -> Tensor:
         predicted_BT = torch.ones_like(tokens_BT, dtype=torch.bool)
         if lengths is not None:
             predicted_BT = valid_mask(lengths, tokens_BT.shape[1])
         predicted_BT[:, : self.chunk_tokens] = False
         return predicted_BT
+
+    def scored(self, tokens_BT: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return `log_probs` and `predicted` for what `checked_tokens` gave.
+
+        Looking at values again costs time, and on a GPU a wait.
+        """
+        return self._log_probs(tokens_BT, lengths), self._predicted(tokens_BT, lengths)
 
     @torch.no_grad()
     def score(self, tokens_BT: Given, *, lengths: Given | None = None) -> Tensor:
@@ -184,9 +195,8 @@ class SpeechLM(nn.Module):
 
         Raises: CheckpointError when the model gives NaN for a token that it predicts.
         """
-        tokens_BT, lengths = self.codec.checked_tokens(tokens_BT, lengths)
-        log_probs_BT = self.log_probs(tokens_BT, lengths=lengths)
-        broken = int((log_probs_BT.isnan() & self.predicted(tokens_BT, lengths=lengths)).sum())
+        log_probs_BT, predicted_BT = self.scored(*self.checked_tokens(tokens_BT, lengths))
+        broken = int((log_probs_BT.isnan() & predicted_BT).sum())
         if broken:
             raise CheckpointError(
                 f"the language model gives no number for {broken} tokens that it should predict: {DAMAGED}"
@@ -374,13 +384,22 @@ class SpeechLM(nn.Module):
             raise RecipeError(f"sampler: {problem}")
         return sampler
 
+    def checked_tokens(self, tokens_BT: Given, lengths: Given | None = None) -> tuple[Tensor, Tensor | None]:
+        """Return tokens (B,T) int64 and lengths (B,) int64, on the device of what reads them first.
+
+        Raises: ArgumentError.
+        """
+        reads_tokens = self.backbone_facts.input == "embedding"
+        device = first_floats(self.backbone, self.codec).device if reads_tokens else None
+        return self.codec.checked_tokens(tokens_BT, lengths, device=device)
+
     def _generation(self, sampler: SamplerLike) -> Generation:
         chosen = self.make_sampler(sampler)
         return Generation(self.codec, self.backbone, self.head, chosen, score=self.score)
 
     def _checked_prompts(self, prompt_BT: Given, lengths: Given | None) -> tuple[Tensor, Tensor | None]:
         """Return prompts and lengths of at least one token. Raises: ArgumentError."""
-        prompt_BT, _ = self.codec.checked_tokens(prompt_BT)
+        prompt_BT, _ = self.checked_tokens(prompt_BT)
         rows, most = prompt_BT.shape
         lengths_B = checked_lengths(lengths, rows=rows, most=most, unit="tokens", device=prompt_BT.device)
         return prompt_BT, lengths_B

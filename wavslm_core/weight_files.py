@@ -6,7 +6,6 @@ tensors that stand for more numbers than the file holds, or of names that lead o
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing_extensions import TypedDict
 from wavslm_core.data.atomic import refusal
 from wavslm_core.data.json_files import read_json
 from wavslm_core.data.regular_files import size_of_regular
+from wavslm_core.devices import memory_bytes
 from wavslm_core.errors import CheckpointError, summary
 
 WEIGHTS_FILE = "model.safetensors"
@@ -118,7 +118,7 @@ def joined(tensors: Sequence[Tensor], *, source: str) -> Tensor:
 
 
 def check_size(*paths: Path) -> None:
-    """Refuse what is missing, no regular file, or together larger than this machine's memory.
+    """Refuse what is missing, no regular file, or together larger than the memory of machine or container.
 
     Raises: CheckpointError.
     """
@@ -132,8 +132,8 @@ def check_size(*paths: Path) -> None:
             raise CheckpointError(f"{path} cannot be read: {refusal(path, error)}") from None
         except OSError as error:
             raise CheckpointError(f"{path} cannot be read: {error.strerror}. Fetch it again") from None
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if total > memory:
+    memory = memory_bytes(torch.device("cpu"))
+    if memory is not None and total > memory:
         raise CheckpointError(
             f"{paths[0]} is {total / 1e9:.1f} GB large, this machine has {memory / 1e9:.1f} GB of memory. "
             "Fetch it again if it should be smaller"

@@ -12,9 +12,12 @@ from torch import Tensor
 
 from wavslm_core import SpeechLM
 from wavslm_core.arguments import checked_lengths, checked_rate, checked_seconds, checked_seeds
+from wavslm_core.codec import Codec
 from wavslm_core.data.audio import resample
 from wavslm_core.errors import ArgumentError, AudioError, WavslmError
-from wavslm_core.testing.fakes import fake_codec, fake_speech_lm
+from wavslm_core.interfaces import Quantizer, State
+from wavslm_core.testing.fake_configs import FakeQuantizerConfig
+from wavslm_core.testing.fakes import FakeQuantizer, fake_codec, fake_speech_lm
 
 CHUNK = 1280
 Method = Callable[[Any], Tensor]
@@ -310,3 +313,82 @@ def test_callers_that_catch_value_errors_go_on_working(model: SpeechLM) -> None:
 def test_a_codec_of_doubles_hears_doubles(waveform: Tensor) -> None:
     codec = fake_codec().double()
     assert torch.equal(codec.encode(waveform), codec.encode(waveform.double()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_codec_of_any_precision_hears_prompts_of_any_rate(waveform: Tensor, dtype: torch.dtype) -> None:
+    tokens, lengths = fake_speech_lm(fake_codec().to(dtype)).encode_prompt(waveform, sample_rate=8000)
+    assert tokens.shape == (2, 32)
+    assert lengths.tolist() == [32, 32]
+
+
+class Numberless(FakeQuantizer):
+    """A quantizer without anything learnt, as one of fixed levels is."""
+
+    def __init__(self, config: FakeQuantizerConfig) -> None:
+        Quantizer.__init__(self, config)
+
+    def decode_step(self, tokens_BT: Tensor, state: State) -> tuple[Tensor, State]:
+        return tokens_BT, state
+
+
+def test_a_quantizer_without_weights_is_where_the_rest_of_the_codec_is() -> None:
+    plain = fake_codec()
+    codec = Codec(plain.encoder, Numberless(FakeQuantizerConfig()), plain.decoder).to("meta")
+    tokens_BT, lengths = codec.checked_tokens([[1, 2, 3, 4]], [3])
+    assert lengths is not None
+    for found in (tokens_BT, lengths, codec.dequantize([[]]), codec.stream().dequantize([[1, 2, 3, 4]])):
+        assert found.device.type == "meta"
+
+
+@pytest.mark.parametrize(("reads", "device"), [("features", "cpu"), ("embedding", "meta")])
+def test_tokens_go_to_what_reads_them_first(reads: str, device: str) -> None:
+    model = fake_speech_lm(fake_codec(), reads=reads)
+    model.backbone.to("meta")
+    tokens_BT, lengths = model.checked_tokens([[1, 2, 3, 4]], [3])
+    assert lengths is not None
+    assert tokens_BT.device.type == lengths.device.type == device
+
+
+def test_what_is_no_dense_tensor_is_refused(model: SpeechLM, waveform: Tensor) -> None:
+    tokens = model.codec.encode(waveform).to_sparse()
+    said = refused(model.codec.encode, waveform.to_sparse())
+    assert said == (
+        "a waveform must be a dense tensor, got one that is sparse_coo; convert it with .to_dense()"
+    )
+    assert "tokens must be a dense tensor" in refused(model.score, tokens)
+    assert "lengths must be a dense tensor" in refused(
+        lambda lengths: model.codec.encode(waveform, lengths=lengths), tokens
+    )
+
+
+def test_negative_numbers_of_samples_are_refused(model: SpeechLM) -> None:
+    assert model.codec.token_lengths([]).tolist() == []
+    for wrong in (-5, [3, -1]):
+        assert "numbers of samples must be 0 or more, got" in refused(model.codec.token_lengths, wrong)
+
+
+def test_values_are_looked_at_once(
+    model: SpeechLM, waveform: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU every look is a wait."""
+    tokens, lengths = model.codec.encode(waveform), torch.tensor([16, 12])
+    looks: list[int] = []
+    aminmax = Tensor.aminmax
+
+    def counted(tensor: Tensor) -> Any:
+        looks.append(1)
+        return aminmax(tensor)
+
+    monkeypatch.setattr(Tensor, "aminmax", counted)
+    for read in (model, model.log_probs, model.predicted, model.score, model.inputs, model.codec.decode):
+        looks.clear()
+        read(tokens, lengths=lengths)
+        assert len(looks) == 2, "one for tokens, one for lengths"
+    checked = model.checked_tokens(tokens, lengths)
+    looks.clear()
+    log_probs, predicted = model.scored(*checked)
+    assert not looks
+    monkeypatch.undo()
+    assert same(log_probs, model.log_probs(tokens, lengths=lengths))
+    assert torch.equal(predicted, model.predicted(tokens, lengths=lengths))

@@ -14,10 +14,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from wavslm_core import weight_files
+from wavslm_core import devices, weight_files
 from wavslm_core.checkpoint_io import load_part, load_state
 from wavslm_core.codec import Codec
-from wavslm_core.errors import CheckpointError
+from wavslm_core.errors import CheckpointError, PluginError
 from wavslm_core.speech_lm import SpeechLM
 from wavslm_core.testing.fakes import fake_codec, fake_speech_lm
 from wavslm_core.weight_files import read_folder, read_weights
@@ -219,3 +219,37 @@ def test_a_language_model_whose_codec_is_no_name_is_refused(tmp_path: Path, valu
         (tmp_path / "config.json").write_text(json.dumps(document | {key: wrong}))
         with pytest.raises(CheckpointError, match=r"names its codec by .* must be a text and an object"):
             SpeechLM.load(tmp_path, codec=codec)
+
+
+class Scheduled(nn.Module):
+    """Reads numbers off a tensor as it is built."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rates = [rate.item() for rate in torch.linspace(0, 0.1, 3)]
+        self.linear = nn.Linear(2, 2)
+
+
+def test_a_part_that_does_not_build_on_the_meta_device_is_told_what_to_do() -> None:
+    state = Scheduled().state_dict()
+    with pytest.raises(PluginError) as caught:
+        load_part(Scheduled, state, source="the encoder in x")
+    said = str(caught.value)
+    assert said.startswith("the encoder in x cannot be loaded: it does not build on the meta device, where")
+    assert said.endswith("must come from plain Python or tensors with device='cpu'")
+
+    def broken() -> nn.Module:
+        raise RuntimeError("a wheel came off")
+
+    with pytest.raises(RuntimeError, match="a wheel came off"):
+        load_part(broken, state, source="the encoder in x")
+
+
+def test_a_container_has_no_more_memory_than_it_may_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_file(WEIGHTS, tmp_path / "model.safetensors")
+    (tmp_path / "memory.max").write_text("100\n")
+    monkeypatch.setattr(devices, "CGROUP_LIMITS", (tmp_path / "memory.max",))
+    with pytest.raises(CheckpointError, match=r"GB large, this machine has 0\.0 GB of memory"):
+        read_weights(tmp_path / "model.safetensors")

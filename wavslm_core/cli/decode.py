@@ -50,7 +50,7 @@ def decode(
     token_files = Files(files, read)
     written, seconds = 0, 0.0
     with progress_bar("decode", total=len(files), unit="files") as advance:
-        for place, held in token_files:
+        for place, held in token_files.each(advance):
             samples = held.samples * model.sample_rate_out // held.sample_rate_hz
             tokens_1T = torch.from_numpy(held.tokens_T)[None].to(target)
             waveform_S = model.decode(tokens_1T)[0, :samples].cpu()
@@ -58,7 +58,6 @@ def decode(
                 write_audio(outputs[place], waveform_S, model.sample_rate_out)
                 seconds += waveform_S.numel() / model.sample_rate_out
                 written += 1
-            advance(1)
     echo(
         f"{counted(written, 'recording')} ({seconds:.1f} s at {model.sample_rate_out} Hz) → {out}"
         f"{token_files.skipped_in_words}"

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 __all__ = ["AUTO", "DeviceOption", "usable_device"]
 
 DeviceOption = Annotated[
-    str, typer.Option("--device", help="auto (the first GPU, else the CPU), cpu, cuda, cuda:1, … or mps.")
+    str,
+    typer.Option(
+        "--device", help="auto (the first CUDA GPU, else the CPU), cpu, cuda, cuda:1, … or mps (untried)."
+    ),
 ]
 
 

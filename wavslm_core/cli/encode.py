@@ -37,7 +37,7 @@ def encode(
     recordings = Recordings(files, sample_rate_hz=model.sample_rate_in)
     samples = tokens = written = 0
     with progress_bar("encode", total=len(files), unit="files") as advance:
-        for place, waveform_S in recordings:
+        for place, waveform_S in recordings.each(advance):
             if not int(model.token_lengths(torch.tensor(waveform_S.numel()))):
                 error = AudioError(f"{files[place].file} is too short for a single token; leave it out")
                 recordings.skip(place, error)
@@ -54,7 +54,6 @@ def encode(
                 samples += waveform_S.numel()
                 tokens += tokens_T.numel()
                 written += 1
-            advance(1)
     seconds = samples / model.sample_rate_in
     echo(
         f"{counted(written, 'recording')} ({seconds:.1f} s, {tokens} tokens) → {out}"

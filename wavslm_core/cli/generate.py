@@ -109,9 +109,8 @@ def _too_short(
     unit = prompt_unit(codec, speech_lm.chunk_tokens)
     if codec.facts.quantizer.variable_rate:
         # How many tokens there are depends on what is said.
-        device = next(codec.parameters()).device
         try:
-            speech_lm.encode_prompt(prompt_S[None].to(device), sample_rate=codec.sample_rate_in)
+            speech_lm.encode_prompt(prompt_S, sample_rate=codec.sample_rate_in)
             return None
         except AudioError:
             pass

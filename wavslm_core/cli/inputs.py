@@ -111,7 +111,11 @@ class Files(Generic[Content]):
         self._read = read
 
     def __iter__(self) -> Iterator[tuple[int, Content]]:
-        """Yield each usable file's place in `found` and what it holds.
+        """See `each`."""
+        return self.each(lambda files: None)
+
+    def each(self, advance: Callable[[float], None]) -> Iterator[tuple[int, Content]]:
+        """Yield each usable file's place in `found` and what it holds; `advance` by one after every file.
 
         Raises: what `read` raises for a file that was named itself; WavslmError when none can be used.
         """
@@ -124,6 +128,7 @@ class Files(Generic[Content]):
                 self.skip(place, error)
             else:
                 yield place, content
+            advance(1)
         if self.skipped == len(self.found):
             raise WavslmError(f"none of the {self.skipped} files can be used; see above why")
 

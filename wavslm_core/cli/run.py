@@ -72,7 +72,7 @@ def run(
         return
     refuse_taken(run_folder(loaded, runs_dir), echo)
     began = time.monotonic()
-    with kept_once_begun([run_folder(loaded, runs_dir)]):
+    with kept_once_begun(run_folder(loaded, runs_dir)):
         folder = prepare_run_folder(loaded, runs_dir)
         # Asked for by itself, a trial of a sweep runs to its end.
         spare(folder)

@@ -40,7 +40,7 @@ def score(
     sum_nats, sum_tokens, scored = 0.0, 0, 0
     echo_row("file", "log_likelihood", "per_token", "tokens")
     with progress_bar("score", total=len(files), unit="files") as advance, torch.inference_mode():
-        for place, waveform_S in recordings:
+        for place, waveform_S in recordings.each(advance):
             tokens_1T = waveform_S.new_zeros(1, 0, dtype=torch.int64)
             if int(held.token_lengths(torch.tensor(waveform_S.numel()))):
                 tokens_1T, _ = held.compact(held.encode(waveform_S[None].to(target)))
@@ -57,7 +57,6 @@ def score(
             name = printable(files[place].relative)
             echo_row(name, f"{nats:.3f}", f"{nats / count:.4f}", str(count))
             sum_nats, sum_tokens, scored = sum_nats + nats, sum_tokens + count, scored + 1
-            advance(1)
     bits = -sum_nats / sum_tokens / math.log(2)
     echo(
         f"{counted(scored, 'recording')}, {sum_tokens} tokens: {bits:.3f} bits per token"

@@ -47,7 +47,7 @@ def run_sweep_recipe(
     with ExitStack() as stack:
         # Trials that run here are told of one by one.
         if isinstance(recipe.launch, SlurmLaunch):
-            stack.enter_context(kept_once_begun([sweep.path, *folders], signs=(*BEGUN, TASKS_FILE)))
+            stack.enter_context(kept_once_begun(sweep.path, folders, signs=(*BEGUN, TASKS_FILE)))
         sweep.prepare(trials)
         run_trials(sweep, command=command, wait=wait)
 

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wavslm_core.arguments import checked_rate
+from wavslm_core.arguments import FLOATS, checked_rate
 from wavslm_core.data.atomic import replacing
 from wavslm_core.data.audio_files import (
     AudioBytes,
@@ -183,15 +183,20 @@ def resampled_length(samples: int, from_hz: int, to_hz: int) -> int:
 def resample(waveform: Tensor, from_hz: float, to_hz: float) -> Tensor:
     """Resample (..., S) to (..., ⌈S · to / from⌉) with a windowed sinc; any two rates, kernels are cached.
 
-    Raises: AudioError for rates that are not whole numbers of Hz.
+    Computed in float32, or float64 where that is given, and returned as the type of float that was given.
+    Raises: AudioError for integers, and for rates that are not whole numbers of Hz.
     """
     from_hz, to_hz = checked_rate(from_hz), checked_rate(to_hz)
+    if waveform.dtype not in FLOATS:
+        raise AudioError(f"a waveform must be floats in [-1, 1] to be resampled, got {waveform.dtype}")
     if from_hz == to_hz:
         return waveform
     ratio = _ratio(from_hz, to_hz)
+    dtype = torch.float64 if waveform.dtype == torch.float64 else torch.float32
+    resampler = _resampler(ratio.denominator, ratio.numerator, waveform.device, dtype)
     # Audio is data: a caller that trains under autocast must not get it rounded to 8 bits.
     with torch.autocast(waveform.device.type, enabled=False):
-        resampled = _resampler(ratio.denominator, ratio.numerator, waveform.device)(waveform)
+        resampled: Tensor = resampler(waveform.to(dtype)).to(waveform.dtype)
     length = resampled_length(waveform.shape[-1], from_hz, to_hz)
     if resampled.shape[-1] < length:
         return torch.nn.functional.pad(resampled, (0, length - resampled.shape[-1]))
@@ -209,9 +214,14 @@ def _ratio(from_hz: int, to_hz: int) -> Fraction:
 
 
 @lru_cache(maxsize=32)
-def _resampler(from_term: int, to_term: int, device: torch.device) -> torch.nn.Module:
+def _resampler(from_term: int, to_term: int, device: torch.device, dtype: torch.dtype) -> torch.nn.Module:
     transforms = load_torchaudio().transforms
+    # A kernel of float32 is computed in float64 all the same, unless float32 is asked for.
     transform: torch.nn.Module = transforms.Resample(
-        from_term, to_term, lowpass_filter_width=_LOWPASS_FILTER_WIDTH, rolloff=_ROLLOFF
+        from_term,
+        to_term,
+        lowpass_filter_width=_LOWPASS_FILTER_WIDTH,
+        rolloff=_ROLLOFF,
+        dtype=torch.float64 if dtype == torch.float64 else None,
     )
     return transform.to(device)

@@ -68,8 +68,7 @@ def continue_waveform(
     if prompt_S.ndim != 1:
         raise AudioError(f"a prompt is one waveform (S,), got {list(prompt_S.shape)}: mix its channels down")
     codec = speech_lm.codec
-    device = next(speech_lm.parameters()).device
-    prompt_BT, _ = speech_lm.encode_prompt(prompt_S[None].to(device), sample_rate=sample_rate_hz)
+    prompt_BT, _ = speech_lm.encode_prompt(prompt_S, sample_rate=sample_rate_hz)
     new_samples = round(seconds * codec.sample_rate_out)
     prompts_NT = prompt_BT.expand(count, -1)
     new_NT, sizes_N = speech_lm.generate_speech(prompts_NT, samples=new_samples, sampler=sampler, seed=seed)

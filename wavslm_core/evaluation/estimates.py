@@ -26,13 +26,6 @@ class Estimate:
         return asdict(self)
 
 
-def mean_estimate(values: ArrayLike) -> Estimate:
-    """Return the mean of one value per utterance, NaNs left out."""
-    values_N = np.asarray(values, dtype=np.float64)
-    values_N = values_N[~np.isnan(values_N)]
-    return ratio_estimate(values_N, np.ones_like(values_N))
-
-
 def ratio_estimate(sums: ArrayLike, counts: ArrayLike) -> Estimate:
     """Return Σ sums / Σ counts for one pair per utterance, such as bits and tokens.
 

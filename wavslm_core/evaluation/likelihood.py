@@ -31,7 +31,6 @@ def token_bits(
     among each other.
     Raises: Interrupted between batches when asked to stop; CheckpointError for a model that gives NaN.
     """
-    device = next(speech_lm.parameters()).device
     bits: list[Floats] = [np.full(tokens.size, np.nan) for tokens in utterances]
     scored = [index for index, tokens in enumerate(utterances) if tokens.size]
     sizes = [utterances[index].size for index in scored]
@@ -41,13 +40,12 @@ def token_bits(
 
         def score(batch: list[int]) -> list[Floats]:
             rows = [torch.from_numpy(utterances[scored[place]]) for place in batch]
-            lengths = torch.tensor([row.numel() for row in rows], device=device)
-            padded_BT = pad_sequence(rows, batch_first=True).to(device)
-            log_probs_BT = speech_lm.score(padded_BT, lengths=lengths).cpu().double().numpy()
+            lengths = [row.numel() for row in rows]
+            log_probs_BT = speech_lm.score(pad_sequence(rows, batch_first=True), lengths=lengths)
             advance(sum(sizes[place] for place in batch))
             return [
                 -log_probs_T[: sizes[place]] / math.log(2)
-                for place, log_probs_T in zip(batch, log_probs_BT, strict=True)
+                for place, log_probs_T in zip(batch, log_probs_BT.cpu().double().numpy(), strict=True)
             ]
 
         found = divide(processes, batches, score, stop_requested=stop_requested)

@@ -79,7 +79,7 @@ def encode_utterances(
     found: list[Ints] = [np.zeros(0, dtype=np.int64)] * len(indices)
 
     def encode(batch: list[int], inputs: list[Tensor]) -> list[Ints]:
-        padded_BS, lengths = _padded(codec, inputs)
+        padded_BS, lengths = _padded(inputs)
         tokens_BT, sizes_B = codec.compact(
             codec.encode(padded_BS, lengths=lengths), lengths=codec.token_lengths(lengths)
         )
@@ -96,17 +96,16 @@ def encode_utterances(
 
 def reconstruct(codec: Codec, waveforms: Sequence[Tensor]) -> list[Tensor]:
     """Pass waveforms (S_i,) through the codec as one padded batch; return (⌊S_i · out/in⌋,) each."""
-    padded_BS, lengths = _padded(codec, waveforms)
+    padded_BS, lengths = _padded(waveforms)
     estimates_BS = codec.reconstruct(padded_BS, lengths=lengths).cpu()
     sizes = (lengths * codec.sample_rate_out // codec.sample_rate_in).tolist()
     return [estimate_S[:size] for estimate_S, size in zip(estimates_BS, sizes, strict=True)]
 
 
-def _padded(codec: Codec, waveforms: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Return (B,S) and lengths (B,) on the codec's device."""
-    device = next(codec.parameters()).device
-    lengths = torch.tensor([waveform.numel() for waveform in waveforms], device=device)
-    return pad_sequence(list(waveforms), batch_first=True).to(device), lengths
+def _padded(waveforms: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return (B,S) and lengths (B,)."""
+    lengths = torch.tensor([waveform.numel() for waveform in waveforms])
+    return pad_sequence(list(waveforms), batch_first=True), lengths
 
 
 @dataclass(frozen=True)

@@ -77,9 +77,7 @@ def score_continuations(
                 prompt_S = split.load_crop(
                     index, start=0, samples=round(prompt_seconds * rate_hz), sample_rate_hz=rate_hz
                 )
-                prompt_BT, _ = speech_lm.encode_prompt(
-                    prompt_S[None].to(_device(speech_lm)), sample_rate=rate_hz
-                )
+                prompt_BT, _ = speech_lm.encode_prompt(prompt_S, sample_rate=rate_hz)
             except AudioError as error:
                 return None, unmeasured(metrics, str(error))
             began = time.monotonic()
@@ -128,9 +126,7 @@ def score_chunks_ahead(
             index = indices[place]
             try:
                 waveform_S = split.load(index, sample_rate_hz=codec.sample_rate_in)
-                tokens_BT, _ = speech_lm.encode_prompt(
-                    waveform_S[None].to(_device(speech_lm)), sample_rate=codec.sample_rate_in
-                )
+                tokens_BT, _ = speech_lm.encode_prompt(waveform_S, sample_rate=codec.sample_rate_in)
                 reference_S = split.load(index, sample_rate_hz=rate_hz)
             except AudioError as error:
                 return unmeasured(metrics, str(error))
@@ -183,7 +179,3 @@ def _documents(
     if processes.rank == 0:
         warn_of_failures(metrics, ids, found)
     return score_documents(metrics, ids, found)
-
-
-def _device(speech_lm: SpeechLM) -> torch.device:
-    return next(speech_lm.parameters()).device

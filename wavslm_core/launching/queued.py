@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from wavslm_core.data.atomic import open_in_place, unwritable
@@ -38,6 +38,26 @@ def submitting(run_dir: Path, say: Say) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def held_alone(run_dir: Path) -> Iterator[None]:
+    """Keep others from running and submitting the run while the block removes it.
+
+    Raises: WavslmError when somebody has it.
+    """
+    holder = living_holder(run_dir)
+    if holder is not None:
+        raise held(run_dir, holder)
+    with ExitStack() as descriptors:
+        for name in (SUBMIT_LOCK, LOCK_FILE):
+            descriptor = open_in_place(run_dir / name)
+            descriptors.callback(os.close, descriptor)
+            try:
+                take_kernel_lock(descriptor, fcntl.LOCK_EX)
+            except BlockingIOError:
+                raise held(run_dir, None) from None
+        yield
 
 
 def refuse_taken(run_dir: Path, say: Say) -> None:

@@ -6,14 +6,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from wavslm_core.data.atomic import replacing, write_json
-from wavslm_core.errors import RecipeError
+from wavslm_core.errors import RecipeError, WavslmError
 from wavslm_core.launching.environment import describe_environment
 from wavslm_core.launching.job_record import JOBS_FILE
+from wavslm_core.launching.queued import held_alone
 from wavslm_core.launching.stage_record import STAGES_FILE
 from wavslm_core.recipe import Recipe
 from wavslm_core.recipe.model import without_launch
@@ -51,20 +52,40 @@ def prepare_run_folder(recipe: Recipe, runs_dir: Path) -> Path:
 
 
 @contextmanager
-def kept_once_begun(folders: Iterable[Path], *, signs: Sequence[str] = BEGUN) -> Iterator[None]:
-    """Remove again those folders that the block makes, if it raises before anything in them has begun.
+def kept_once_begun(
+    folder: Path, trials: Iterable[Path] = (), *, signs: Sequence[str] = BEGUN
+) -> Iterator[None]:
+    """Make a run's folder, or that of a sweep and of its trials, for the block to fill.
 
-    A run that could not even start would else be listed among those that did. `signs`: files of which one is
-    there once it has.
+    Those that were not there before are removed again if it raises before anything in them has begun: a run
+    that could not even start would else be listed among those that did. Not while another command has them,
+    and no trial while one has the sweep. `signs`: files of which one is there once something has begun.
     """
-    new = [folder for folder in folders if not folder.exists()]
+    made = [path for path in (*trials, folder) if _make(path)]
     try:
         yield
     except BaseException:
-        for folder in new:
-            if not any((folder / name).exists() for name in signs):
-                shutil.rmtree(folder, ignore_errors=True)
+        if made:
+            with suppress(WavslmError), held_alone(folder):
+                for path in made:
+                    _remove(path, signs, held=path == folder)
         raise
+
+
+def _make(folder: Path) -> bool:
+    """Make a folder; False when it was there, or when it is for whoever writes into it to say why not."""
+    try:
+        folder.mkdir(parents=True)
+    except OSError:
+        return False
+    return True
+
+
+def _remove(folder: Path, signs: Sequence[str], *, held: bool) -> None:
+    """Remove a folder in which nothing has begun, unless somebody has it. `held`: this process has."""
+    with suppress(WavslmError), nullcontext() if held else held_alone(folder):
+        if not any((folder / name).exists() for name in signs):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def saved_recipe(folder: Path, *, registry: Registry | None = None) -> Recipe:

@@ -41,7 +41,7 @@ class LaunchConfig(Config):
     """`package.module:Class` of what launches; imported when it is used."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """`auto` is the first GPU that PyTorch sees, else the CPU."""
+    """`auto` is the first CUDA GPU that PyTorch sees, else the CPU; Apple's GPU, `mps`, is untried."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """How several processes share a training: `ddp` keeps the whole model in each, `fsdp` a slice of it."""
     array: int | None = Field(default=None, gt=0)

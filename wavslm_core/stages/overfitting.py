@@ -119,10 +119,11 @@ def _language_model(stage: TrainLm, codec: Codec, context: StageContext, steps: 
     tokens_BT, token_lengths = codec.compact(
         codec.encode(waveform_BS, lengths=lengths), lengths=codec.token_lengths(lengths)
     )
-    predicted_BT = model.predicted(tokens_BT, lengths=token_lengths)
+    checked = model.checked_tokens(tokens_BT, token_lengths)
 
     def bits() -> Tensor:
-        return -model.log_probs(tokens_BT, lengths=token_lengths)[predicted_BT].mean() / math.log(2)
+        log_probs_BT, predicted_BT = model.scored(*checked)
+        return -log_probs_BT[predicted_BT].mean() / math.log(2)
 
     parts = {"backbone": model.backbone, "head": model.head}
     return _descend("LM", "bits per token", parts, bits, stage.config, steps)

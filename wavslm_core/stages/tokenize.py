@@ -224,12 +224,14 @@ def _encode(codec: Codec, waveforms: Sequence[Tensor], context: StageContext) ->
 
     lengths = torch.tensor([len(waveform) for waveform in waveforms])
     waveform_BS = torch.nn.utils.rnn.pad_sequence(list(waveforms), batch_first=True)
-    with torch.inference_mode():
-        tokens_BT = codec.encode(waveform_BS.to(context.device), lengths=lengths.to(context.device)).cpu()
     chunk = codec.facts.chunk_tokens
     whole = codec.token_lengths(lengths) // chunk * chunk
-    tokens_BT, kept = codec.compact(tokens_BT, lengths=whole)
-    return [tokens[: int(count)].numpy() for tokens, count in zip(tokens_BT, kept, strict=True)]
+    with torch.inference_mode():
+        tokens_BT = codec.encode(waveform_BS.to(context.device), lengths=lengths.to(context.device))
+        tokens_BT, kept = codec.compact(tokens_BT, lengths=whole)
+    # Once nothing of the codec follows: it takes everything back to its own device.
+    rows = zip(tokens_BT.cpu().numpy(), kept.tolist(), strict=True)
+    return [tokens_T[:count] for tokens_T, count in rows]
 
 
 def _summary(store: TokenStore) -> dict[str, Any]:

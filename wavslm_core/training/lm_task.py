@@ -112,10 +112,9 @@ class LanguageModelTask(Task):
         rows = self._rows(crops)
         if self.control == "shuffled_tokens":
             rows = self._shuffled_rows(step, micro_batch)
-        tokens_BT, lengths = self._padded(rows)
-        log_probs_BT = self.model(tokens_BT, lengths=lengths)
+        log_probs_BT, predicted_BT = self.model.scored(*self._padded(rows))
         # Picked by place and not by "is a number", so that a NaN out of the model reaches the loop's guard.
-        loss = -log_probs_BT[self.model.predicted(tokens_BT, lengths=lengths)].mean()
+        loss = -log_probs_BT[predicted_BT].mean()
         return LossOutput(
             loss,
             metrics={"bits_per_token": loss.detach() / math.log(2)},
@@ -171,20 +170,21 @@ class LanguageModelTask(Task):
         heard = {name: (waveform_S.cpu(), rate) for name, waveform_S in shown.items()}
         tracker.figure("spectrograms", lambda: spectrogram_figure(heard), step)
 
-    def _padded(self, rows: Sequence[IntArray]) -> tuple[Tensor, Tensor]:
-        """Return tokens (B,T) padded with zeros, and lengths (B,), on the model's device."""
+    def _padded(self, rows: Sequence[IntArray]) -> tuple[Tensor, Tensor | None]:
+        """Return tokens (B,T) padded with zeros, and lengths (B,), on the model's device.
+
+        Raises: ArgumentError for tokens of another codec; looked at before they go to a GPU, for no wait.
+        """
         tokens_BT = pad_sequence([torch.from_numpy(row) for row in rows], batch_first=True)
-        lengths = torch.tensor([len(row) for row in rows])
-        return tokens_BT.to(self.device), lengths.to(self.device)
+        return self.model.checked_tokens(tokens_BT, [len(row) for row in rows])
 
     def _score(self, store: TokenStore, indices: IntArray) -> _Score:
         """Score whole utterances in padded batches no larger than a process's training batch."""
 
         def score_batch(batch: list[int]) -> tuple[list[float], list[int]]:
-            tokens_BT, lengths = self._padded([store.tokens(int(indices[place])) for place in batch])
-            log_probs_BT = self.model(tokens_BT, lengths=lengths).cpu().double()
-            predicted_BT = self.model.predicted(tokens_BT, lengths=lengths).cpu()
-            bits_BT = torch.where(predicted_BT, -log_probs_BT / math.log(2), 0.0)
+            padded = self._padded([store.tokens(int(indices[place])) for place in batch])
+            log_probs_BT, predicted_BT = (found.cpu() for found in self.model.scored(*padded))
+            bits_BT = torch.where(predicted_BT, -log_probs_BT.double() / math.log(2), 0.0)
             places = [slice(place, None, self.chunk) for place in range(self.chunk)]
             return (
                 [float(bits_BT[:, place].sum()) for place in places],

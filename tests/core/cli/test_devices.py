@@ -11,9 +11,9 @@ from wavslm_core.errors import WavslmError
 
 
 @pytest.mark.parametrize(
-    ("gpus", "apple", "found"), [(0, False, "cpu"), (0, True, "mps"), (2, False, "cuda"), (2, True, "cuda")]
+    ("gpus", "apple", "found"), [(0, False, "cpu"), (0, True, "cpu"), (2, False, "cuda"), (2, True, "cuda")]
 )
-def test_auto_is_the_first_gpu_else_the_cpu_for_recipes_and_commands_alike(
+def test_auto_is_the_first_cuda_gpu_else_the_cpu_for_recipes_and_commands_alike(
     gpus: int, apple: bool, found: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
@@ -22,9 +22,12 @@ def test_auto_is_the_first_gpu_else_the_cpu_for_recipes_and_commands_alike(
     assert usable_device("auto") == torch.device(found)
     assert choose_device("auto", option="launch.device") == torch.device(found)
     assert usable_device("cpu") == torch.device("cpu")
-    # Several processes cannot share Apple's one GPU.
-    shared = "cpu" if found == "mps" else found
-    assert choose_device("auto", option="launch.device", alone=False) == torch.device(shared)
+    assert choose_device("auto", option="launch.device", alone=False) == torch.device(found)
+    # Apple's GPU has to be asked for, and several processes cannot share the one that there is.
+    if apple:
+        assert usable_device("mps") == torch.device("mps")
+        with pytest.raises(WavslmError, match=r"mps, but PyTorch sees none here\. Usable: auto, cpu"):
+            choose_device("mps", option="launch.device", alone=False)
 
 
 def test_what_works_on_the_cpu_only_makes_auto_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,6 +75,19 @@ def test_a_folder_that_may_not_be_opened_is_skipped_or_named(
     ]  # fmt: skip
 
 
+def test_files_that_are_skipped_count_as_done(tmp_path: Path) -> None:
+    problems = {"a": "", "b": "is a link to nothing", "c": ""}
+    found = [Found(tmp_path / name, Path(name), False, problem) for name, problem in problems.items()]
+    files = Files(found, str)
+    done: list[float] = []
+    for place, _ in files.each(done.append):
+        if place == 2:
+            files.skip(place, WavslmError("c is too short"))
+            continue
+    assert done == [1, 1, 1]
+    assert files.skipped_in_words == ", 2 skipped"
+
+
 def test_a_result_whose_name_is_too_long_does_not_end_the_rest(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

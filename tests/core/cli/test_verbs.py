@@ -7,7 +7,8 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ import torch
 
 from wavslm_core import Codec, SpeechLM
 from wavslm_core.cli.main import main
-from wavslm_core.data.audio import read_audio
+from wavslm_core.data import progress
+from wavslm_core.data.audio import read_audio, write_audio
 from wavslm_core.errors import DataError
 from wavslm_core.token_files import TokenFile
 
@@ -120,6 +122,36 @@ def test_what_a_killed_encode_left_and_long_names_end_nothing(
     (line,) = errors.splitlines()
     assert line.startswith("skipped: tokens/damaged.npz is no token file, or damaged (")
     assert sorted(path.stem for path in (tmp_path / "decoded").iterdir()) == names
+
+
+def test_files_that_are_skipped_move_the_bar(
+    call: Callable[..., tuple[int, str]],
+    small_run: Path,
+    speech: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "in").mkdir()
+    shutil.copy(speech / "a.wav", tmp_path / "in" / "a.wav")
+    (tmp_path / "in" / "gone.wav").symlink_to("nothing")
+    write_audio(tmp_path / "in" / "short.wav", torch.zeros(320), 16000)
+    bars: list[list[float]] = []
+
+    @contextmanager
+    def bar(description: str, *, total: float, unit: str) -> Iterator[Callable[[float], None]]:
+        bars.append([total, 0])
+
+        def advance(amount: float) -> None:
+            bars[-1][1] += amount
+
+        yield advance
+
+    monkeypatch.setattr(progress, "progress_bar", bar)
+    assert call("score", small_run, tmp_path / "in")[0] == 0
+    assert call("encode", small_run, tmp_path / "in")[0] == 0
+    (tmp_path / "tokens" / "bad.npz").touch()
+    assert call("decode", small_run, "tokens")[0] == 0
+    assert bars == [[3, 3]] * 3
 
 
 def test_score_is_the_models_log_likelihood(

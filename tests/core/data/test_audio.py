@@ -180,3 +180,19 @@ def test_resampling_is_exact_under_autocast() -> None:
     expected = resample(waveform_S, 44100, 16000)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(resample(waveform_S, 44100, 16000), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_every_type_of_float_is_resampled_and_kept(dtype: torch.dtype) -> None:
+    waveform_BS = torch.from_numpy(sine(0.1, 8000))[None].to(dtype)
+    exact = resample(waveform_BS.double(), 8000, 24000)
+    found = resample(waveform_BS, 8000, 24000)
+    assert found.dtype == dtype
+    # Rounded once, at the end.
+    assert torch.allclose(found.double(), exact, atol=1e-12 if dtype == torch.float64 else 4e-3)
+    assert torch.allclose(resample(waveform_BS.float(), 8000, 24000).double(), exact, atol=1e-6)
+
+
+def test_what_is_no_float_is_not_resampled() -> None:
+    with pytest.raises(AudioError, match=r"must be floats in \[-1, 1\] to be resampled, got torch.int16"):
+        resample(torch.zeros(8, dtype=torch.int16), 8000, 16000)

@@ -18,6 +18,7 @@ import pytest
 from wavslm_core import plugins
 from wavslm_core.data.atomic import write_json
 from wavslm_core.errors import WavslmError
+from wavslm_core.launching.adoption import Adoption
 from wavslm_core.launching.job_record import add_jobs, new_record
 from wavslm_core.launching.lock import RunLock
 from wavslm_core.launching.rank_error import describe, write_error
@@ -26,6 +27,7 @@ from wavslm_core.launching.sweeps.folder import SweepFolder
 from wavslm_core.launching.sweeps.jobs import note_tasks, trial_jobs
 from wavslm_core.launching.sweeps.phases import Task
 from wavslm_core.launching.sweeps.pool import run_pool
+from wavslm_core.launching.sweeps.process import main as run_in_child
 from wavslm_core.launching.sweeps.retry import ready_to_retry, sparing
 from wavslm_core.launching.sweeps.run import run_sweep
 from wavslm_core.launching.sweeps.status import sweep_status
@@ -179,6 +181,31 @@ def test_a_job_that_cannot_begin_says_why(
     assert "asks for the plugin 'none', which is not installed" in row.error
     assert ready_to_retry(sweep, ()) == [1]
     assert run_task(sweep.path, 1, example_environment).returncode == 0
+    assert sweep_status(sweep).counts == "1 finished"
+
+
+@pytest.mark.parametrize("where", ["in turn", "in a child process"])
+def test_a_trial_that_cannot_begin_here_says_why(
+    tmp_path: Path, example_registry: Registry, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    sweep = prepared(tmp_path, example_registry, {"seeds": [0]}, launch={"on": "debug"})
+
+    def no_room(adoption: Adoption, recipe: Recipe, run_dir: Path) -> None:
+        raise WavslmError("no room to copy.")
+
+    def run() -> None:
+        if where == "in turn":
+            run_sweep(sweep, lambda line: None)
+        else:
+            run_in_child([str(sweep.path), "1"])
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Adoption, "adopt", no_room)
+        run()
+    (row,) = sweep_status(sweep).rows
+    assert (row.state, row.error) == ("failed", "no room to copy.")
+    assert ready_to_retry(sweep, ()) == [1]
+    run()
     assert sweep_status(sweep).counts == "1 finished"
 
 

@@ -18,7 +18,7 @@ from wavslm_core.errors import DataError
 from wavslm_core.interruption import Interrupted
 from wavslm_core.recipe import Recipe
 from wavslm_core.run_context import StageContext
-from wavslm_core.stages.tokenize import Tokenize, TokenizeConfig
+from wavslm_core.stages.tokenize import Tokenize, TokenizeConfig, _encode
 from wavslm_core.testing.fakes import fake_codec, register_fakes
 
 RATE_HZ = 16000
@@ -171,3 +171,34 @@ def test_the_plan_knows_what_it_can(tmp_path: Path, speech: Path) -> None:
     plan = stage().plan(recipe)
     assert (plan["tokens per second"], plan["bytes per token"]) == (50.0, 2)
     assert "scanned" in plan["train tokens"]
+
+
+class OnGpu(torch.Tensor):
+    """Numbers that, as those on a GPU, no numpy array can be made of before they are brought to the CPU."""
+
+    def numpy(self, *, force: bool = False) -> Any:
+        raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() first")
+
+    def cpu(self, *_: Any, **__: Any) -> torch.Tensor:
+        return self.as_subclass(torch.Tensor)
+
+
+@pytest.mark.parametrize("max_run", [1, 3])
+def test_tokens_come_to_the_cpu_once_the_codec_is_done_with_them(
+    tmp_path: Path, speech: Path, monkeypatch: pytest.MonkeyPatch, max_run: int
+) -> None:
+    codec = fake_codec(max_run=max_run)
+    waveforms = [0.1 * torch.randn(3200), 0.1 * torch.randn(1600)]
+    context = context_for(tmp_path / "run", speech)
+    expected = _encode(codec, waveforms, context)
+    checked_tokens = Codec.checked_tokens
+
+    def taken_back(*given: Any, **named: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Take tokens back to the codec's device, as the door of a codec on a GPU does."""
+        tokens_BT, lengths = checked_tokens(*given, **named)
+        return tokens_BT.as_subclass(OnGpu), lengths
+
+    monkeypatch.setattr(Codec, "checked_tokens", taken_back)
+    found = _encode(codec, waveforms, context)
+    assert [tokens_T.tolist() for tokens_T in found] == [tokens_T.tolist() for tokens_T in expected]
+    assert all(type(tokens_T) is np.ndarray for tokens_T in found)

@@ -142,6 +142,27 @@ def test_validation_equals_scoring_one_by_one(stores: tuple[TokenStore, TokenSto
     assert found["gap_bits"] == pytest.approx(found["bits_per_token"] - found["train_bits_per_token"])
 
 
+def test_tokens_are_looked_at_before_they_go_to_a_gpu_and_never_again(
+    stores: tuple[TokenStore, TokenStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = make_task(stores)
+    looks: list[str] = []
+    aminmax = torch.Tensor.aminmax
+
+    def noted(tensor: torch.Tensor) -> Any:
+        looks.append(tensor.device.type)
+        return aminmax(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "aminmax", noted)
+    task.loss(0, 0)
+    assert looks == ["cpu", "cpu"], "tokens and lengths"
+    looks.clear()
+    task.model.to("meta")
+    tokens_BT, _ = task._padded([np.arange(8)])
+    assert tokens_BT.device.type == "meta"
+    assert looks == ["cpu", "cpu"]
+
+
 def test_a_nan_out_of_the_model_is_not_hidden(stores: tuple[TokenStore, TokenStore]) -> None:
     task = make_task(stores)
     with torch.no_grad():

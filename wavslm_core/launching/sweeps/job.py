@@ -26,7 +26,7 @@ from wavslm_core.launching.sweeps.folder import SweepFolder
 from wavslm_core.launching.sweeps.phases import Task
 from wavslm_core.launching.sweeps.study import SweepStudy
 from wavslm_core.launching.sweeps.trial import begin_trial
-from wavslm_core.launching.sweeps.trial_state import note_begin_error
+from wavslm_core.launching.sweeps.trial_state import noting_begin_error
 from wavslm_core.terminal import echo, prepare_output
 
 POLL_S = 0.5
@@ -56,11 +56,8 @@ class TrialJob:
             else:
                 run_dir = self._wait(told)
         except Exception as error:
-            if job.global_rank == 0:
-                # The trial may have no folder that this could be left in.
-                note_begin_error(Path(self.sweep), self.trial, error)
-                if several:
-                    write_json(told, {"start": _start(), "error": first_line(error)})
+            if several and job.global_rank == 0:
+                write_json(told, {"start": _start(), "error": first_line(error)})
             if not isinstance(error, WavslmError):
                 raise
             echo(f"error: {error}", err=True)
@@ -84,11 +81,12 @@ class TrialJob:
         return DelayedSubmission(self)
 
     def _begin(self, job_id: str) -> Path | None:
-        sweep = SweepFolder.open(Path(self.sweep))
-        adoption = Adoption(sweep.path.parent, registry=sweep.recipe.registry)
-        run_dir = begin_trial(sweep, self.trial, adoption, say_here)
-        if run_dir is not None:
-            record_job(sweep, run_dir, job_id, self.stages)
+        with noting_begin_error(Path(self.sweep), self.trial):
+            sweep = SweepFolder.open(Path(self.sweep))
+            adoption = Adoption(sweep.path.parent, registry=sweep.recipe.registry)
+            run_dir = begin_trial(sweep, self.trial, adoption, say_here)
+            if run_dir is not None:
+                record_job(sweep, run_dir, job_id, self.stages)
         return run_dir
 
     def _wait(self, told: Path) -> Path | None:

@@ -14,6 +14,7 @@ from wavslm_core.launching.job import EXIT_BUG, EXIT_MENDABLE
 from wavslm_core.launching.signals import EXIT_INTERRUPTED
 from wavslm_core.launching.sweeps.folder import SweepFolder
 from wavslm_core.launching.sweeps.trial import run_trial
+from wavslm_core.launching.sweeps.trial_state import noting_begin_error
 from wavslm_core.recipe.launch import DebugLaunch, LaunchConfig, LocalLaunch
 from wavslm_core.terminal import echo, prepare_output
 
@@ -22,9 +23,10 @@ def main(arguments: list[str]) -> int:
     """Run a trial, or its stages with these names separated by commas; return the exit code."""
     prepare_output()
     folder, number, *stages = arguments
-    sweep = SweepFolder.open(Path(folder))
-    adoption = Adoption(sweep.path.parent, registry=sweep.recipe.registry)
     try:
+        with noting_begin_error(Path(folder), int(number)):
+            sweep = SweepFolder.open(Path(folder))
+            adoption = Adoption(sweep.path.parent, registry=sweep.recipe.registry)
         names = stages[0].split(",") if stages else None
         outcome = run_trial(sweep, int(number), adoption, say_here, stages=names, launch=_launch(sweep))
     except Exception as error:

@@ -18,7 +18,7 @@ from wavslm_core.launching.runner import run_stages
 from wavslm_core.launching.stop_file import clear_stop
 from wavslm_core.launching.sweeps.folder import SweepFolder, TrialEntry
 from wavslm_core.launching.sweeps.study import SweepStudy
-from wavslm_core.launching.sweeps.trial_state import clear_begin_error
+from wavslm_core.launching.sweeps.trial_state import clear_begin_error, noting_begin_error
 from wavslm_core.recipe.launch import LaunchConfig
 
 
@@ -71,11 +71,12 @@ def run_trial(
     stages: Sequence[str] | None = None,
     launch: LaunchConfig | None = None,
 ) -> Outcome:
-    """Run a trial here to its end, and leave why it failed in its folder.
+    """Run a trial here to its end, and leave why it failed in its folder; the sweep's, if it never began.
 
     `stages`: only these, in this process. Raises: whatever a run raises.
     """
-    run_dir = begin_trial(sweep, number, adoption, say)
+    with noting_begin_error(sweep.path, number):
+        run_dir = begin_trial(sweep, number, adoption, say)
     if run_dir is None:
         return Outcome("finished")
     launcher = launcher_for(sweep.recipe.launch if launch is None else launch)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -148,9 +149,16 @@ def value_so_far(sweep: SweepFolder, run: RunStatus | None) -> float | None:
     return best_until(curve, float("inf"), lower=metric.lower_is_better)
 
 
-def note_begin_error(sweep: Path, number: int, error: Exception) -> None:
-    """Leave in the sweep's folder why a trial could not even begin: it may have no folder yet."""
-    write_error_text(_begin_error(sweep, number), error)
+@contextmanager
+def noting_begin_error(sweep: Path, number: int) -> Iterator[None]:
+    """Leave in the sweep's folder why the block could not begin a trial: it may have no folder yet."""
+    try:
+        yield
+    except Exception as error:
+        # What a full disk adds to it would hide it.
+        with suppress(WavslmError, OSError):
+            write_error_text(_begin_error(sweep, number), error)
+        raise
 
 
 def read_begin_error(sweep: Path, number: int) -> str | None:
