@@ -72,6 +72,13 @@ class Recording:
     pieces: tuple[tuple[int, int], ...] | None = None
     """(start, samples) of the utterances; None: one, the whole."""
 
+    def __post_init__(self) -> None:
+        # A transcript in UTF-16 is full of null characters, which no reader of what is written takes.
+        for name in ("speaker", "text", "reason"):
+            value = getattr(self, name)
+            if value and "\0" in value:
+                object.__setattr__(self, name, value.replace("\0", ""))
+
     @property
     def same(self) -> tuple[str, int, int]:
         """What must be equal for an earlier reading to be still right."""
