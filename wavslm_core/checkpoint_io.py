@@ -246,9 +246,15 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
+def own_part(value: Tensor) -> Tensor:
+    """Return what this process has of a divided tensor; of any other it has all."""
+    own: Tensor = value.to_local() if hasattr(value, "to_local") else value
+    return own
+
+
 def _is_finite(value: Tensor) -> bool:
     """Return whether every number is finite: of a divided tensor, those that this process has."""
-    own: Tensor = value.to_local() if hasattr(value, "to_local") else value
+    own = own_part(value)
     if not own.is_floating_point() or not own.numel() or own.is_meta:
         return True
     # One pass without a copy; what is that small has no kernel of its own.

@@ -35,12 +35,15 @@ def refuse_other_codec(
             f"{source} was trained with another codec: {', '.join(changed)} differ. Give the codec that "
             "it was trained with"
         )
-    warn_of_other_codec(codec, fingerprint, source=source)
+    _warn(changed, source)
 
 
 def warn_of_other_codec(codec: Codec, fingerprint: Mapping[str, Any] | None, *, source: str) -> None:
     """Say in the log what of a codec differs from the one that a language model was trained with."""
-    changed = _changed(codec, fingerprint)
+    _warn(_changed(codec, fingerprint), source)
+
+
+def _warn(changed: list[str], source: str) -> None:
     if changed:
         logger.warning("%s was trained with a codec whose %s differ", source, ", ".join(changed))
 

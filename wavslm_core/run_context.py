@@ -56,6 +56,7 @@ class StageContext:
     """What this process does of work that divides into pieces."""
     pulse: Pulse = SILENT
     """Told how far a stage is."""
+    _splits: dict[str, Split] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def rank(self) -> int:
@@ -102,9 +103,14 @@ class StageContext:
         return self.run_dir.parent / ".cache"
 
     def split(self, name: str) -> Split:
-        """Open a split ("train", "valid", …) of the recipe's data; rank 0 first: it may have to make it."""
+        """Open a split ("train", "valid", …) of the recipe's data, once for the stage.
+
+        Rank 0 first: it may have to make it.
+        """
         from wavslm_core.data.corpora import open_split, outside_in_words
 
+        if name in self._splits:
+            return self._splits[name]
         if self.recipe.data is None:
             raise WavslmError(
                 f"stage '{self.stage_name}' needs speech, but the recipe has no `data:` block. "
@@ -114,6 +120,7 @@ class StageContext:
             split = open_split(self.recipe.data, name, cache_dir=self.cache_dir)
         if self.processes.rank == 0 and (outside := outside_in_words(split.corpus)):
             _warn_once(outside)
+        self._splits[name] = split
         return split
 
     def codec(self) -> Codec:
@@ -130,8 +137,8 @@ class StageContext:
             "`codec.checkpoint`. Put `- {run: train_codec}` before this stage or name a checkpoint."
         )
 
-    def speech_lm(self) -> SpeechLM:
-        """Load the language model that an earlier stage left."""
+    def speech_lm(self, codec: Codec | None = None) -> SpeechLM:
+        """Load the language model that an earlier stage left, with `codec`, by default the run's."""
         from wavslm_core.speech_lm import SpeechLM
 
         folder = self.found("speech_lm")
@@ -140,4 +147,4 @@ class StageContext:
                 f"stage '{self.stage_name}' needs a language model, but {self.run_dir} holds none. "
                 "Put `- {run: train_lm}` before this stage."
             )
-        return SpeechLM.load(folder, codec=self.codec(), device=self.device)
+        return SpeechLM.load(folder, codec=codec or self.codec(), device=self.device)

@@ -102,5 +102,8 @@ def system_path(path: Path) -> str | bytes:
 
 
 def printable(path: Path | str) -> str:
-    """Return a path as text that any UTF-8 file can hold: what is not UTF-8 in its name is escaped."""
-    return str(path).encode("utf-8", "backslashreplace").decode()
+    """Return a path as text that any UTF-8 file can hold: what is not UTF-8 in its name is escaped.
+
+    So are null characters, which a tar can hold and no reader of ours takes.
+    """
+    return str(path).encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")

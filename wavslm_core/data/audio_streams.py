@@ -27,7 +27,7 @@ CANCELLED = 0.2
 """Channels cancel each other when their mean has less than this part of the power that unrelated ones would
 leave, which is that of one channel by their number."""
 
-READER_VERSION = 2
+READER_VERSION = 3
 """Rises when other samples are read from the same bytes of a file that is not plain."""
 KNOWN_LAYOUTS = 128
 """Files whose streams are remembered."""
@@ -50,6 +50,8 @@ class AudioInfo:
     plain: bool = True
     """The header is true, and no sample depends on where decoding begins. What is read of other files is as
     `READER_VERSION` says."""
+    mended: bool = False
+    """libsndfile would read other samples of the file as it is than of its streams, such as after damage."""
 
 
 def looked_at(path: AudioSource) -> tuple[AudioInfo, Streams, str]:
@@ -68,6 +70,7 @@ def looked_at(path: AudioSource) -> tuple[AudioInfo, Streams, str]:
         found[0][1],
         samples=sum(header.samples for _, header in found),
         plain=found[0][1].plain and not layout.streams,
+        mended=bool(layout.streams) and not layout.alike,
     )
     rates = sorted({header.sample_rate_hz for _, header in found})
     if len(rates) > 1:
@@ -126,11 +129,13 @@ def _header(path: AudioSource, stream: Stream | None) -> AudioInfo:
 
 
 def as_it_is(path: AudioSource, info: AudioInfo, start: int, samples: int) -> npt.NDArray[np.float32] | None:
-    """Return a part (S,) where libsndfile sees as far as that by itself, else None.
+    """Return a part (S,) where libsndfile reads it by itself, else None.
 
     Raises: AudioError when there is no such file.
     """
     check_present(path)
+    if info.mended:
+        return None
     try:
         with decoding(path, None) as file:
             if not start + samples <= file.samples < UNKNOWN_SAMPLES:

@@ -37,7 +37,7 @@ def read_json(
     """Return what a JSON file holds, as a `shape`.
 
     Raises: FileNotFoundError; `error`, which names the file and what is wrong and ends with `remedy`, for
-    anything else: damage, another shape, no UTF-8, no regular file, more than `most_bytes`.
+    damage, another shape, no UTF-8, no regular file; without it for more than `most_bytes`.
     """
     try:
         return parse_json(read_regular(path, most_bytes=most_bytes), shape)
@@ -53,6 +53,14 @@ def read_object(
         return parse_object(read_regular(path, most_bytes=most_bytes))
     except (OSError, ValueError) as problem:
         _explain(path, problem, remedy, error)
+
+
+def read_lines(path: Path, shape: type[Shape], *, remedy: str, most_bytes: int = MOST_BYTES) -> list[Shape]:
+    """Return what a file holds that has one JSON text a line, each a `shape`. Raises: as `read_json`."""
+    try:
+        return [parse_json(line, shape) for line in read_regular(path, most_bytes=most_bytes).splitlines()]
+    except (OSError, ValueError) as problem:
+        _explain(path, problem, remedy, DataError)
 
 
 def parse_object(text: str | bytes) -> dict[str, Any]:
@@ -96,6 +104,9 @@ def _explain(path: Path, problem: Exception, remedy: str, error: type[WavslmErro
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from None
     if isinstance(problem, PermissionError):
         raise error(f"{path} cannot be read: {refusal(path, problem)}") from None
+    if isinstance(problem, OSError) and problem.errno == errno.EFBIG:
+        # Its size says nothing about what it holds: no reason to delete it.
+        raise error(f"{path} cannot be read: {problem.strerror}; look what wrote so much into it") from None
     if isinstance(problem, OSError):
         raise error(f"{path} cannot be read: {problem.strerror or problem}. {remedy}") from None
     raise error(f"{path} is damaged ({problem}). {remedy}") from None

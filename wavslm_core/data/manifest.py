@@ -5,6 +5,7 @@
     sizes, stamps, samples, rates, channels .npy      a number for each recording
     only.npy                   the channel that is read of it; -1: the mean of all
     plain.npy                  1: read as its header says; 0: compressed, or behind a header that is mended
+    mended.npy                 1: libsndfile would read other samples of the file as it is
     rejected.npy, reasons.txt  recordings that are left out, and why
     recording, start, length .npy                     each utterance: which recording, and which samples of it
     speakers.txt, texts.txt    where they are known and do not follow from the name
@@ -32,10 +33,10 @@ from wavslm_core.data.npy_files import map_column
 from wavslm_core.data.regular_files import read_regular
 from wavslm_core.data.strings import Strings, StringsWriter
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 MANIFEST_FILE = "manifest.json"
 _NUMBERS = {"sizes": "<i8", "stamps": "<i8", "samples": "<i8"} | {
-    name: "<i4" for name in ("rates", "channels", "only", "plain")
+    name: "<i4" for name in ("rates", "channels", "only", "plain", "mended")
 }
 _UTTERANCES = {"recording": "<u4", "start": "<i8", "length": "<i8"}
 
@@ -63,11 +64,20 @@ class Recording:
     """The one that is read where all together cancel each other out."""
     plain: bool = True
     """As `AudioInfo.plain`."""
+    mended: bool = False
+    """As `AudioInfo.mended`."""
     reason: str = ""
     speaker: str | None = None
     text: str | None = None
     pieces: tuple[tuple[int, int], ...] | None = None
     """(start, samples) of the utterances; None: one, the whole."""
+
+    def __post_init__(self) -> None:
+        # A transcript in UTF-16 is full of null characters, which no reader of what is written takes.
+        for name in ("speaker", "text", "reason"):
+            value = getattr(self, name)
+            if value and "\0" in value:
+                object.__setattr__(self, name, value.replace("\0", ""))
 
     @property
     def same(self) -> tuple[str, int, int]:
@@ -99,7 +109,7 @@ class Manifest:
         self.sizes, self.stamps = self._column("sizes"), self._column("stamps")
         self.samples, self.rates = self._column("samples"), self._column("rates")
         self.channels, self.only = self._column("channels"), self._column("only")
-        self.plain = self._column("plain")
+        self.plain, self.mended = self._column("plain"), self._column("mended")
         self.rejected = self._column("rejected")
         """Indices of recordings that are left out, rising."""
         self.reasons = Strings.open(folder, "reasons")
@@ -142,6 +152,7 @@ class Manifest:
             int(self.channels[index]),
             channel=self._channel(index),
             plain=bool(self.plain[index]),
+            mended=bool(self.mended[index]),
         )
 
     def range_below(self, prefix: str) -> range:
@@ -188,6 +199,7 @@ class Manifest:
                 int(self.channels[index]),
                 self._channel(index),
                 bool(self.plain[index]),
+                bool(self.mended[index]),
                 self.reasons[reason] if reason is not None else "",
                 (self.speakers[index] or None) if self.speakers is not None else None,
                 (self.texts[index] or None) if self.texts is not None else None,
@@ -226,6 +238,7 @@ class ManifestWriter:
             ("channels", recording.channels),
             ("only", -1 if recording.channel is None else recording.channel),
             ("plain", int(recording.plain)),
+            ("mended", int(recording.mended)),
         ):
             self._numbers[name].append(value)
         self._strings["names"].append(recording.name)

@@ -12,8 +12,9 @@ T = TypeVar("T")
 class Prefetch(Generic[T]):
     """`read(number)` for numbers that mostly count up, with the next ones under way in one other thread.
 
-    What comes out depends on the number alone: numbers may start anywhere, skip and repeat. `read` must not
-    touch torch's global generator, which belongs to the thread that trains.
+    What comes out depends on the number alone: numbers may start anywhere, skip and repeat; one that is asked
+    for again and again is read once. `read` must not touch torch's global generator, which belongs to the
+    thread that trains.
     """
 
     def __init__(self, read: Callable[[int], T], *, ahead: int, end: int) -> None:
@@ -23,9 +24,12 @@ class Prefetch(Generic[T]):
         self._end = end
         self._pool: ThreadPoolExecutor | None = None
         self._waiting: dict[int, Future[T]] = {}
+        self._last: tuple[int, T] | None = None
 
     def get(self, number: int) -> T:
         """Return `read(number)`. Raises: what `read` raised for this very number."""
+        if self._last is not None and self._last[0] == number:
+            return self._last[1]
         if self._pool is None:
             self._pool = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
         upcoming = range(number + 1, min(self._end, number + 1 + self._ahead))
@@ -34,11 +38,14 @@ class Prefetch(Generic[T]):
         for wanted in (number, *upcoming):
             if wanted not in self._waiting:
                 self._waiting[wanted] = self._pool.submit(self._read, wanted)
-        return self._waiting.pop(number).result()
+        result = self._waiting.pop(number).result()
+        self._last = number, result
+        return result
 
     def close(self) -> None:
         """Drop what was read ahead and end the thread, at the latest when it has read what it is reading."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
+        self._last = None
         self._waiting.clear()

@@ -125,6 +125,7 @@ class RecordedCorpus(Corpus):
             channels=info.channels,
             channel=info.channel,
             plain=info.plain,
+            mended=info.mended,
             pieces=pieces,
         )
 

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from wavslm_core.data.corpora import Rejected
-from wavslm_core.data.json_files import parse_json
-from wavslm_core.data.regular_files import read_regular
-from wavslm_core.data.token_store import REJECTED_FILE, STORE_FILE, read_part
+from wavslm_core.data.json_files import read_lines
+from wavslm_core.data.token_store import MOST_BYTES, REJECTED_FILE, STORE_FILE, read_part
 from wavslm_core.data.token_writer import PLAN_FILE, RECORDS, ShardRecord
 from wavslm_core.errors import DataError
 
@@ -48,20 +47,16 @@ def stored_rejections(store: Path) -> Iterator[tuple[str, Rejected]]:
         for item in read_part(path, ShardRecord).rejected:
             found.append((path.stem, item))
             in_shards += 1
-    lines = _lines(store / REJECTED_FILE)
+    lines = _lines(store)
     # The scan's come first; then those of the shards, in order.
     for item in lines[: len(lines) - in_shards]:
         yield SCAN, item
     yield from found
 
 
-def _lines(listed: Path) -> list[Rejected]:
+def _lines(store: Path) -> list[Rejected]:
+    remedy = f"Delete {store} to tokenise again"
     try:
-        return [parse_json(line, Rejected) for line in read_regular(listed).splitlines()]
+        return read_lines(store / REJECTED_FILE, Rejected, remedy=remedy, most_bytes=MOST_BYTES)
     except FileNotFoundError:
         return []
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(
-            f"{listed} is damaged ({reason}); delete {listed.parent} to tokenise again"
-        ) from error

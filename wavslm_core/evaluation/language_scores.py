@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,30 +14,57 @@ from wavslm_core.evaluation.likelihood import token_bits
 from wavslm_core.evaluation.ngrams import TokenSequences, mean_by_place, score_baselines
 
 if TYPE_CHECKING:
+    from wavslm_core.codec import Codec
     from wavslm_core.data.token_store import TokenStore
     from wavslm_core.run_context import StageContext
     from wavslm_core.speech_lm import SpeechLM
 
 
-def stage_speech_lm(context: StageContext, reference: str | None) -> SpeechLM:
-    """Return the language model that a stage names (folder or hub id), else the one that the run trained."""
+def stage_speech_lm(context: StageContext, reference: str | None, *, codec: Codec | None = None) -> SpeechLM:
+    """Return the language model that a stage names (folder or hub id), else the one that the run trained.
+
+    `codec`: the run's, if it is loaded already.
+    """
     from wavslm_core.speech_lm import SpeechLM
 
+    codec = codec or context.codec()
     if reference is None:
-        return context.speech_lm()
-    return SpeechLM.load(reference, codec=context.codec(), device=context.device)
+        return context.speech_lm(codec)
+    return SpeechLM.load(reference, codec=codec, device=context.device)
+
+
+def token_stores(context: StageContext, codec: Codec, *splits: str) -> dict[str, TokenStore]:
+    """Open the token stores of those splits that have one. Raises: DataError when one is stale or damaged."""
+    from wavslm_core.data.token_store import TokenStore, token_fingerprint
+
+    folders = {name: context.found(f"tokens/{name}") for name in splits}
+    # All of the codec's weights are read for it.
+    fingerprint = codec.fingerprint() if any(folders.values()) else {}
+    return {
+        name: TokenStore.open(
+            folder, expect=token_fingerprint(fingerprint, context.split(name).corpus.fingerprint(name))
+        )
+        for name, folder in folders.items()
+        if folder is not None
+    }
 
 
 def language_scores(
-    speech_lm: SpeechLM, context: StageContext, *, split: str, baseline_tokens: int, batch_tokens: int
+    speech_lm: SpeechLM,
+    context: StageContext,
+    stores: Mapping[str, TokenStore],
+    *,
+    split: str,
+    baseline_tokens: int,
+    batch_tokens: int,
 ) -> dict[str, Any]:
     """Score the split's token store with the language model and with n-grams counted on `train`'s.
 
-    `baseline_tokens` bounds the training tokens that are counted (whole utterances from the start); 0: no
-    n-grams. Raises: DataError when the split has no token store, a stale one, or nothing in it is long
-    enough; Interrupted.
+    `stores`: split → token store. `baseline_tokens` bounds the training tokens that are counted (whole
+    utterances from the start); 0: no n-grams. Raises: DataError when the split has no token store, or nothing
+    in it is long enough; Interrupted.
     """
-    store = _store(context, split, speech_lm)
+    store = _store(context, split, stores)
     utterances = [store.tokens(index) for index in range(len(store))]
     bits = token_bits(
         speech_lm,
@@ -76,7 +104,7 @@ def language_scores(
     }
     # Counting takes seconds to minutes and is not divided; only rank 0 writes it down.
     if baseline_tokens and context.rank == 0:
-        train = _store(context, "train", speech_lm)
+        train = _store(context, "train", stores)
         within = int(np.searchsorted(np.cumsum(train.lengths), baseline_tokens, side="right"))
         counted = TokenSequences.join(train.tokens(index) for index in range(max(1, within)))
         found = score_baselines(
@@ -99,18 +127,14 @@ def _seconds(speech_lm: SpeechLM, tokens_N: Ints) -> float:
     return int(codec.expand(torch.from_numpy(tokens_N)[None])[1]) / codec.facts.token_rate_hz
 
 
-def _store(context: StageContext, name: str, speech_lm: SpeechLM) -> TokenStore:
-    from wavslm_core.data.token_store import TokenStore, token_fingerprint
-
-    folder = context.found(f"tokens/{name}")
-    if folder is None:
+def _store(context: StageContext, name: str, stores: Mapping[str, TokenStore]) -> TokenStore:
+    if name not in stores:
         raise DataError(
             f"stage 'evaluate' needs the tokens of split '{name}', but {context.run_dir} holds none. "
             f"Put `- {{run: tokenize}}` with '{name}' among its splits before it; n-grams, which are counted "
             "on 'train', can be left out with `baseline_tokens: 0`"
         )
-    corpus = context.split(name).corpus.fingerprint(name)
-    return TokenStore.open(folder, expect=token_fingerprint(speech_lm.codec.fingerprint(), corpus))
+    return stores[name]
 
 
 def _speakers(context: StageContext, split: str, store: TokenStore) -> list[str | None]:

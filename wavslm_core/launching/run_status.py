@@ -26,10 +26,10 @@ from wavslm_core.launching.slurm_state import JobState, job_states
 from wavslm_core.launching.stage_record import STAGES_FILE, StageRecord
 from wavslm_core.pulse import Progress
 from wavslm_core.recipe.model import stage_names
+from wavslm_core.recipe.yaml_files import DEEPEST
 
 Part = TypeVar("Part")
 
-DEEPEST = 100
 _YAML = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 """The parser in C, with which hundreds of runs are listed in a moment."""
 

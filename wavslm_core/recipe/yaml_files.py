@@ -45,7 +45,19 @@ _SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Loader(_SafeLoader):  # type: ignore[misc]
-    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self._flattened: set[Any] = set()
+
+    def flatten_mapping(self, node: Any) -> None:
+        # Once: what is merged is put in beside what it is overridden by.
+        if node not in self._flattened:
+            self._flattened.add(node)
+            self._refuse_duplicates(node)
+            super().flatten_mapping(node)
+
+    @staticmethod
+    def _refuse_duplicates(node: Any) -> None:
         seen: dict[str, int] = {}
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
@@ -58,7 +70,6 @@ class _Loader(_SafeLoader):  # type: ignore[misc]
                     key.start_mark,
                 )
             seen[key.value] = key.start_mark.line + 1
-        return super().construct_mapping(node, deep=deep)
 
 
 _Loader.yaml_implicit_resolvers = {

@@ -27,6 +27,7 @@ from wavslm_core.stages.train_codec import TrainCodecConfig
 if TYPE_CHECKING:
     from wavslm_core.codec import Codec
     from wavslm_core.data.corpora import Split
+    from wavslm_core.data.token_store import TokenStore
     from wavslm_core.evaluation.agreement import Disagreement
     from wavslm_core.recipe import Recipe
     from wavslm_core.speech_lm import SpeechLM
@@ -97,21 +98,23 @@ class Evaluate(Stage[EvaluateConfig]):
     """Leaves `results/evaluate.json` with a `codec` and, once there is one, a `language_model` part."""
 
     def run(self, context: StageContext) -> None:
-        from wavslm_core.evaluation.language_scores import language_scores, stage_speech_lm
+        from wavslm_core.evaluation.language_scores import language_scores, stage_speech_lm, token_stores
 
         started = time.monotonic()
         metrics, spoken, ahead = self._metrics()
         codec = context.codec()
+        stores = token_stores(context, codec, *dict.fromkeys(("train", self.config.split)))
         results: dict[str, Any] = {
             "split": self.config.split,
-            "codec": self._codec_scores(context, codec, metrics),
+            "codec": self._codec_scores(context, codec, stores, metrics),
         }
         if self.config.speech_lm is not None or context.found("speech_lm") is not None:
-            speech_lm = stage_speech_lm(context, self.config.speech_lm)
+            speech_lm = stage_speech_lm(context, self.config.speech_lm, codec=codec)
             results |= self._speech_scores(context, speech_lm, spoken, ahead)
             results["language_model"] = language_scores(
                 speech_lm,
                 context,
+                stores,
                 split=self.config.split,
                 baseline_tokens=self.config.baseline_tokens,
                 batch_tokens=self.config.batch_tokens,
@@ -198,7 +201,13 @@ class Evaluate(Stage[EvaluateConfig]):
             )
         return scores
 
-    def _codec_scores(self, context: StageContext, codec: Codec, metrics: dict[str, Any]) -> dict[str, Any]:
+    def _codec_scores(
+        self,
+        context: StageContext,
+        codec: Codec,
+        stores: dict[str, TokenStore],
+        metrics: dict[str, Any],
+    ) -> dict[str, Any]:
         from wavslm_core.data.length_batches import spread
         from wavslm_core.evaluation.estimates import by_speaker
         from wavslm_core.evaluation.metrics import score_documents, totals, warn_of_failures
@@ -231,25 +240,22 @@ class Evaluate(Stage[EvaluateConfig]):
             "sample_rate_out_hz": codec.sample_rate_out,
             "latency_ms": codec.facts.latency_ms,
             "metrics": scores,
-            "codebook": self._codebook(context, codec, split, indices),
+            "codebook": self._codebook(context, codec, stores, split, indices),
         }
 
     def _codebook(
-        self, context: StageContext, codec: Codec, split: Split, indices: list[int]
+        self,
+        context: StageContext,
+        codec: Codec,
+        stores: dict[str, TokenStore],
+        split: Split,
+        indices: list[int],
     ) -> dict[str, Any]:
         """Count codes in the token stores; without any, in the utterances that were reconstructed."""
-        from wavslm_core.data.token_store import TokenStore, token_fingerprint
         from wavslm_core.evaluation.codebook import codebook_use, count_codes
         from wavslm_core.evaluation.reconstruction import encode_utterances
 
-        found: dict[str, Any] = {}
-        for name in dict.fromkeys(("train", self.config.split)):
-            folder = context.found(f"tokens/{name}")
-            if folder is not None:
-                corpus = context.split(name).corpus.fingerprint(name)
-                expected = token_fingerprint(codec.fingerprint(), corpus)
-                store = TokenStore.open(folder, expect=expected)
-                found[name] = codebook_use(store.counts()).to_dict()
+        found = {name: codebook_use(store.counts()).to_dict() for name, store in stores.items()}
         if self.config.split not in found:
             tokens = encode_utterances(
                 codec,

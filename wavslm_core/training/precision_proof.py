@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from wavslm_core.checkpoint_io import own_part
 from wavslm_core.processes import ALONE, Processes
 
 Arithmetic = Literal["fp32", "bf16"]
@@ -172,8 +173,8 @@ class _Pass:
         """Take note of loss and gradients, and free them."""
         self.loss = float(loss.detach())
         for name, module in self.parts.items():
-            own = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
-            local = [gradient.to_local() if hasattr(gradient, "to_local") else gradient for gradient in own]
+            gradients = [parameter.grad for parameter in module.parameters()]
+            local = [own_part(gradient) for gradient in gradients if gradient is not None]
             if self.reference is None:
                 self.gradients[name] = local
             elif local and len(local) == len(self.reference.gradients[name]):

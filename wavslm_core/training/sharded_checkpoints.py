@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, NonNegativeInt
@@ -28,6 +28,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, Shard
 
+from wavslm_core.checkpoint_io import own_part
 from wavslm_core.data.atomic import replacing_folder, write_json
 from wavslm_core.data.json_files import read_json
 from wavslm_core.data.regular_files import open_regular
@@ -309,8 +310,7 @@ def _local(value: Tensor) -> Tensor | None:
         return None
     if tuple(value.placements) != (Shard(0),):
         raise NotImplementedError(f"tensors that are divided as {value.placements} cannot be saved")
-    local: Tensor = cast(DTensor, value.detach()).to_local()
-    return local
+    return own_part(value.detach())
 
 
 def _checksum(path: Path) -> Checksum:

@@ -20,6 +20,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from wavslm_core.checkpoint_io import own_part
 from wavslm_core.run_context import StageContext
 from wavslm_core.training.blocks import read_outside, repeated_blocks
 from wavslm_core.training.checkpoints import load_modules
@@ -77,7 +78,7 @@ class FullyShardedParallel(Parallel):
         return result
 
     def gradients(self, parameters: list[nn.Parameter]) -> list[Tensor]:
-        return [_local(gradient) for gradient in super().gradients(parameters)]
+        return [own_part(gradient) for gradient in super().gradients(parameters)]
 
     def gradient_norm(self, gradients: list[Tensor]) -> Tensor:
         square = super().gradient_norm(gradients).square()
@@ -148,10 +149,6 @@ def _twins(modules: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
             memo[id(parameter)] = nn.Parameter(meta, requires_grad=parameter.requires_grad)
         memo |= {id(buffer): buffer for buffer in module.buffers()}
     return {name: copy.deepcopy(module, memo) for name, module in modules.items()}
-
-
-def _local(value: Tensor) -> Tensor:
-    return value.to_local() if isinstance(value, DTensor) else value
 
 
 def _divided_like(value: Any, target: Tensor | None) -> Any:

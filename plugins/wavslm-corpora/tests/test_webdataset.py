@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import sys
+import tarfile
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from made_corpora import Host, encoded, noise, write_tar
 from pydantic import ValidationError
 
 from wavslm_core.errors import AudioError, DataError, PluginError
+from wavslm_corpora import tar_index
 from wavslm_corpora.tar_index import offset_of
 from wavslm_corpora.tar_shelf import TarShelf
 from wavslm_corpora.tars import Tars
@@ -329,3 +332,37 @@ def test_of_two_members_of_one_name_the_second_is_left_out_with_a_reason(
     assert rejected.id == "a.tar/u.flac#2"
     assert "holds 2 members called u.flac: only the first counts; rename the others" in rejected.reason
     assert "of members of one name only the first counts: u.flac, u.json" in caplog.text
+
+
+def test_notes_and_names_with_null_characters_leave_an_index_that_is_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = {"u1.txt": b"one\0 t\0wo", "u1.flac": encoded(noise(0.3))}
+    tar = write_tar(tmp_path / "a.tar", content)
+    with tarfile.open(tar, "a") as archive:
+        member = tarfile.TarInfo("u2")
+        member.pax_headers, member.size = {"path": "u2\0.flac"}, len(content["u1.flac"])
+        archive.addfile(member, io.BytesIO(content["u1.flac"]))
+    corpus = open_tars(tmp_path, str(tar), valid_fraction=0)
+    (utterance,) = corpus.utterances("train")
+    assert (utterance.id, utterance.text) == ("a.tar/u1.flac", "one two")
+    assert [item.id for item in corpus.rejected("train")] == [r"a.tar/u2\x00.flac"]
+    monkeypatch.setattr(tar_index, "_recordings", None)
+    again = open_tars(tmp_path, str(tar), valid_fraction=0)
+    assert [item.text for item in again.utterances("train")] == ["one two"]
+    assert not caplog.text
+
+
+def test_an_index_that_cannot_be_read_is_made_again_with_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tar,) = tars(tmp_path, 1)
+    assert len(open_tars(tmp_path, str(tar), valid_fraction=0).utterances("train")) == 6
+    assert not caplog.text
+    (index,) = (tmp_path / "cache" / "webdataset-index").iterdir()
+    whole = index.read_bytes()
+    index.write_bytes(whole[:-10])
+    assert len(open_tars(tmp_path, str(tar), valid_fraction=0).utterances("train")) == 6
+    assert f"{index} cannot be read (" in caplog.text
+    assert "all of part-000.tar is read to make it again" in caplog.text
+    assert index.read_bytes() == whole

@@ -73,11 +73,16 @@ def indexed(
     """
     key = json.dumps([3, stamp, label, speaker_field, text_field])
     try:
-        first, *lines = read_regular(cache_file, most_bytes=_LARGEST_INDEX).splitlines()
-        if first == key.encode():
-            return [_indexed(line) for line in lines]
-    except (OSError, ValueError):
+        lines = read_regular(cache_file, most_bytes=_LARGEST_INDEX).splitlines()
+        if lines[:1] == [key.encode()]:
+            return [_indexed(line) for line in lines[1:]]
+    except FileNotFoundError:
         pass
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        logger.warning(
+            "%s cannot be read (%s): all of %s is read to make it again", cache_file, reason, label
+        )
     found = sorted(_recordings(tar(), label, speaker_field, text_field), key=lambda item: item.name)
     with replacing(cache_file) as beside, beside.open("w", encoding="utf-8") as stream:
         stream.write(f"{key}\n")
@@ -222,7 +227,9 @@ def _recordings(tar: Path, label: str, speaker_field: str, text_field: str) -> I
         shown = printable(name)
         listed[name] += 1
         speaker, text = notes.of(name)
-        reason = "" if shown == name else f"the name of {shown} is not UTF-8; rename it"
+        reason = ""
+        if shown != name:
+            reason = f"the name of {shown} is not UTF-8, or holds a null character; rename it"
         if listed[name] > 1:
             shown = f"{shown}#{listed[name]}"
             reason = f"{tar} holds {seen[name]} members called {printable(name)}: only the first counts"

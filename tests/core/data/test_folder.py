@@ -189,6 +189,23 @@ def test_tokens_of_files_that_are_read_anew_are_out_of_date_and_of_no_others(
     assert (open_folder(root, tmp_path / "cache", valid_fraction=0).fingerprint("train") == before) == plain
 
 
+def test_a_scan_remembers_of_which_files_libsndfile_reads_something_else(tmp_path: Path) -> None:
+    """Crops of a damaged file are those of the whole; libsndfile alone goes on differently behind damage."""
+    root = tmp_path / "speech"
+    root.mkdir()
+    mp3 = written("MP3", 2.0)
+    (root / "damaged.mp3").write_bytes(mp3[:2000] + bytes(300) + mp3[2300:])
+    (root / "whole.mp3").write_bytes(mp3)
+    (root / "joined.flac").write_bytes(written("FLAC") * 2)
+    folder = open_folder(root, tmp_path / "cache", valid_fraction=0)
+    assert folder.manifest.mended.tolist() == [1, 1, 0]
+    for utterance in open_folder(root, tmp_path / "cache", valid_fraction=0).utterances("train"):
+        whole = folder.load(utterance, sample_rate_hz=16000)
+        for start in range(0, utterance.samples - 500, 1500):
+            crop = folder.load_crop(utterance, start=start, samples=500, sample_rate_hz=16000)
+            torch.testing.assert_close(crop, whole[start : start + 500], atol=1e-6, rtol=0)
+
+
 def test_other_splits_do_not_touch_the_fingerprint(tmp_path: Path) -> None:
     root = tmp_path / "speech"
     for name in ("train/b.wav", "valid/c.wav"):

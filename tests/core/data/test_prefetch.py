@@ -35,6 +35,18 @@ def test_the_next_ones_are_read_while_the_caller_works_and_no_more() -> None:
     assert read == [3, 4, 5, 6]
 
 
+def test_one_that_is_asked_for_again_and_again_is_read_once() -> None:
+    read: list[int] = []
+
+    def note(number: int) -> int:
+        read.append(number)
+        return number
+
+    with closing(Prefetch(note, ahead=1, end=9)) as reader:
+        assert [reader.get(number) for number in (3, 3, 3, 8, 8, 8)] == [3, 3, 3, 8, 8, 8]
+    assert [read.count(number) for number in (3, 8)] == [1, 1]
+
+
 def test_an_error_comes_when_its_number_is_asked_for() -> None:
     def read(number: int) -> int:
         if number == 2:

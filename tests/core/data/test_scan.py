@@ -118,6 +118,20 @@ def test_an_interrupted_scan_continues(tmp_path: Path) -> None:
     assert list(tmp_path.glob("m.journal-*")) == []
 
 
+def test_null_characters_in_what_is_said_cost_no_reading(tmp_path: Path) -> None:
+    """No reader of JSON takes them: a journal would end at the first."""
+    storage = Storage(2 * BLOCK)
+    read = storage.read
+    storage.read = lambda item: replace(read(item), text="o\0n\0e", speaker="\0")  # type: ignore[method-assign]
+    storage.fail_at = name(BLOCK + 3)
+    with pytest.raises(KeyboardInterrupt):
+        storage.update(tmp_path / "m")
+    storage.fail_at = None
+    storage.reads.clear()
+    assert {item.text for item in storage.update(tmp_path / "m")} == {"one"}
+    assert len(storage.reads) == BLOCK
+
+
 def test_another_key_is_another_manifest(tmp_path: Path) -> None:
     storage = Storage(3)
     storage.update(tmp_path / "m")

@@ -55,6 +55,22 @@ def test_aliases_that_stand_for_little_are_fine() -> None:
     }
 
 
+def test_what_is_merged_may_itself_be_merged_and_overridden() -> None:
+    text = (
+        "base: &base {x: 0, y: 2}\na:\n  inner: &A\n    <<: *base\n    x: 1\n"
+        "b:\n  <<: *A\n  z: 3\nc: [{<<: *A}, {<<: [*A, *base], y: 5}]\n"
+    )
+    assert parse_yaml(text, source="t") == {
+        "base": {"x": 0, "y": 2},
+        "a": {"inner": {"x": 1, "y": 2}},
+        "b": {"x": 1, "y": 2, "z": 3},
+        "c": [{"x": 1, "y": 2}, {"x": 1, "y": 5}],
+    }
+    for twice in ("x: 7", "y: 1\n    y: 2", "<<: {z: 1, z: 2}"):
+        with pytest.raises(RecipeError, match=r"the key '[xyz]' appears twice"):
+            parse_yaml(text.replace("    x: 1\n", f"    x: 1\n    {twice}\n"), source="t")
+
+
 def test_an_override_of_20_mb_is_refused_without_repeating_it() -> None:
     with pytest.raises(RecipeError, match="letters; allowed are") as told:
         parse_override(f"name={'x' * 20_000_000}")

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 
+from wavslm_core.codec import Codec
+from wavslm_core.data import corpora
 from wavslm_core.data.audio import write_audio
 from wavslm_core.data.corpora import Split
 from wavslm_core.data.token_store import TokenStore
 from wavslm_core.errors import DataError
-from wavslm_core.evaluation.language_scores import language_scores
+from wavslm_core.evaluation.language_scores import language_scores, token_stores
 from wavslm_core.evaluation.likelihood import token_bits
 from wavslm_core.evaluation.reconstruction import score_reconstruction
 from wavslm_core.interruption import Interrupted
@@ -122,11 +124,41 @@ def test_bits_are_the_models_own(with_model: StageContext) -> None:
 
 def test_baseline_tokens_bound_what_is_counted(with_model: StageContext) -> None:
     speech_lm = with_model.speech_lm()
-    some = language_scores(speech_lm, with_model, split="valid", baseline_tokens=300, batch_tokens=4096)
-    none = language_scores(speech_lm, with_model, split="valid", baseline_tokens=0, batch_tokens=4096)
+    stores = token_stores(with_model, speech_lm.codec, "train", "valid")
+    some, none = (
+        language_scores(
+            speech_lm, with_model, stores, split="valid", baseline_tokens=count, batch_tokens=4096
+        )
+        for count in (300, 0)
+    )
     assert 0 < some["baseline_tokens"] <= 300
     assert none["baselines"] == []
     assert none["bits_per_token"] == some["bits_per_token"]
+
+
+def test_splits_are_opened_and_weights_are_read_once(
+    with_model: StageContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second reading of the weights is the language model's, which asks whether this is its codec."""
+    context = replace(with_model)
+    opened: list[str] = []
+    fingerprints: list[Codec] = []
+    open_split, fingerprint = corpora.open_split, Codec.fingerprint
+
+    def opening(data: Any, name: str, **options: Any) -> Split:
+        opened.append(name)
+        return open_split(data, name, **options)
+
+    def reading(codec: Codec) -> dict[str, Any]:
+        fingerprints.append(codec)
+        return fingerprint(codec)
+
+    monkeypatch.setattr(corpora, "open_split", opening)
+    monkeypatch.setattr(Codec, "fingerprint", reading)
+    evaluated(context, metrics=["mel_distance"], utterances=2)
+    assert sorted(opened) == ["train", "valid"]
+    assert len(fingerprints) == 2
+    assert fingerprints[0] is fingerprints[1]
 
 
 def test_tokens_of_another_codec_are_refused(with_model: StageContext) -> None:

@@ -147,7 +147,7 @@ def test_a_store_of_another_codec_or_corpus_is_refused(tmp_path: Path, speech: P
     fake_codec().save(run / "codec")
     soundfile.write(speech / "train" / "new.wav", np.zeros(RATE_HZ), RATE_HZ)
     with pytest.raises(DataError, match=r"stale.*corpus\.files"):
-        stage().run(context)
+        stage().run(context_for(run, speech))
     assert contents(context.place("tokens/train")) == before
 
 

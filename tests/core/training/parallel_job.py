@@ -198,11 +198,14 @@ def run_stage(job: dict[str, Any], processes: Processes) -> dict[str, Any]:
         rank, limit = job["stop_at"]
         context.stop_requested = lambda: processes.rank == rank and next(asked) >= limit
     stage: Any = recipe.registry.build(recipe.stages[0])
+    interrupted = False
     try:
         stage.run(context)
     except Interrupted:
-        return {"interrupted": True}
-    return {}
+        interrupted = True
+    # As between the stages of a run: what rank 0 does alone is done before anybody goes on.
+    processes.barrier()
+    return {"interrupted": True} if interrupted else {}
 
 
 def divide_sleep(job: dict[str, Any], processes: Processes) -> list[float]:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain, pairwise
 from typing import BinaryIO
 
 from wavslm_core.data.containers.stream import TOLERATED_SECONDS, Layout, Stream
@@ -24,6 +25,15 @@ _BLOCK_BYTES = 1 << 20
 _PROBES = 8
 """Places between the first and the last frame that are looked at: in a file that was joined numbers fall."""
 _MOST_BLOCK_TAIL = 1 << 22
+_MOST_SUMMED = 1 << 22
+"""Bytes whose check sums are computed to find the last frame that is whole: a second's work."""
+_RATES_HZ = (0, 88200, 176400, 192000, 8000, 16000, 22050, 24000, 32000, 44100, 48000, 96000)
+"""By the code in a frame's header; 0: as STREAMINFO says."""
+_RATE_UNITS = {12: (1, 1000), 13: (2, 1), 14: (2, 10)}
+"""Code → bytes at the header's end that hold the rate, and its unit in Hz."""
+_BITS = (0, 8, 12, -1, 16, 20, 24, 32)
+_MOST_SAMPLES = 1 << 36
+"""What the field for their number does not hold."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,11 @@ class _Frame:
     """Its first sample."""
     block: int
 
+    @property
+    def end(self) -> int:
+        """The sample after its last."""
+        return self.first + self.block
+
 
 def flac_layout(file: BinaryIO, start: int) -> Layout:
     """Return the streams of a FLAC file: none where the header is right."""
@@ -60,10 +75,14 @@ def flac_layout(file: BinaryIO, start: int) -> Layout:
     if head is None:
         return Layout()
     end = before_tags(file, head.frames_at, size)
-    last = _last_frame(file, head, end)
-    if last is not None and last.first + last.block == head.total and _rises(file, head, last.at):
-        return Layout()
-    return _streams(file, start, size)
+    last = next(_frames_back(file, head, end), None)
+    if last is not None and last.end != head.total > 0:
+        last = _last_whole(file, head, end)
+    if last is None or last.end != head.total or not _rises(file, head, last.at):
+        return _streams(file, start, size)
+    # What was joined at another rate has no frames of this stream.
+    joined = any(_begins(file, last.at))
+    return _streams(file, start, size) if joined else Layout()
 
 
 def _head(file: BinaryIO, start: int) -> _Head | None:
@@ -96,22 +115,41 @@ def _head(file: BinaryIO, start: int) -> _Head | None:
     )
 
 
-def _last_frame(file: BinaryIO, head: _Head, end: int) -> _Frame | None:
-    """Return the frame whose header is the last one before `end`, however much else follows it."""
-    room = 2 * head.longest_frame
-    while end > head.frames_at:
-        at = max(head.frames_at, end - room)
+def _frames_back(file: BinaryIO, head: _Head, end: int) -> Iterator[_Frame]:
+    """Yield what looks like a frame's header before `end`, the last first, however much else follows it."""
+    before, room = end, 2 * head.longest_frame
+    while before > head.frames_at:
+        at = max(head.frames_at, before - room)
         file.seek(at)
-        data = file.read(end - at)
-        place = len(data)
+        # A header may lie across the bound.
+        data = file.read(min(end, before + _HEADER_BYTES) - at)
+        place = before - at
         while (place := data.rfind(head.sync, 0, place + 1)) >= 0:
             if frame := _frame(data, place, head, at):
-                return frame
+                yield frame
             place -= 1
-        if at == head.frames_at:
-            return None
-        # A header may lie across the bound.
-        end, room = at + _HEADER_BYTES, max(room, _BLOCK_BYTES)
+        before, room = at, max(room, _BLOCK_BYTES)
+
+
+def _last_whole(file: BinaryIO, head: _Head, end: int) -> _Frame | None:
+    """Return the last frame before `end` that is whole: audio may look like a header, only sums tell."""
+    bounds, summed = [end], 0
+    for frame, before in pairwise(chain(_frames_back(file, head, end), [None])):
+        assert frame is not None
+        file.seek(frame.at)
+        data = file.read(min(end - frame.at, head.longest_frame + 1))
+        sums = list(_crc16_sums(data))
+        if len(data) > head.longest_frame:
+            # Something else follows: it ends where its sum is right, which of audio may be anywhere.
+            whole = 0 in sums and frame.first == (before.end if before is not None else 0)
+        else:
+            whole = any(sums[bound - frame.at - 1] == 0 for bound in bounds)
+        if whole:
+            return frame
+        bounds.append(frame.at)
+        summed += len(data)
+        if summed > _MOST_SUMMED:
+            break
     return None
 
 
@@ -175,16 +213,8 @@ def _begins(file: BinaryIO, at: int) -> Iterator[int]:
 
 def _whole_samples(file: BinaryIO, head: _Head, end: int) -> int:
     """Return how many samples there are up to the last frame that is whole."""
-    end = before_tags(file, head.frames_at, end)
-    last = _last_frame(file, head, end)
-    if last is None:
-        return 0
-    file.seek(last.at)
-    data = file.read(min(end - last.at, head.longest_frame + 1))
-    # Where more is left than a frame can have, something else follows: it ends where its sum is right.
-    sums = list(_crc16_sums(data))
-    whole = 0 in sums if len(data) > head.longest_frame else sums[-1] == 0
-    return last.first + (last.block if whole else 0)
+    last = _last_whole(file, head, before_tags(file, head.frames_at, end))
+    return 0 if last is None else last.end
 
 
 def _frames(data: bytes, head: _Head, base: int) -> Iterator[_Frame]:
@@ -195,30 +225,47 @@ def _frames(data: bytes, head: _Head, base: int) -> Iterator[_Frame]:
 
 
 def _frame(data: bytes, at: int, head: _Head, base: int) -> _Frame | None:
-    """Return the frame whose header stands at `at`, None when there is none: its check sum must be right."""
+    """Return the frame whose header stands at `at`, None when there is none.
+
+    Its check sum must be right, and what it says must be what STREAMINFO says.
+    """
     header = data[at : at + _HEADER_BYTES]
     if len(header) < 6:
         return None
     code, rate_code = header[2] >> 4, header[2] & 15
     channels, bits = header[3] >> 4, header[3] >> 1 & 7
-    if not code or rate_code == 15 or header[3] & 1 or bits == 3:
+    if not code or rate_code == 15 or header[3] & 1 or _BITS[bits] not in (0, head.bits):
         return None
     if (channels + 1 if channels < 8 else 2) != head.channels or channels > 10:
         return None
-    length = max(1, 8 - (header[4] ^ 0xFF).bit_length())
-    number = header[4] & (0x7F if length == 1 else 0xFF >> length + 1)
+    # A number is written as UTF-8 writes a letter, in up to seven bytes.
+    lead = header[4]
+    if lead >> 6 == 2 or lead == 0xFF:
+        return None
+    length = max(1, 8 - (lead ^ 0xFF).bit_length())
+    number = lead & (0x7F if length == 1 else 0xFF >> length + 1)
     for byte in header[5 : 4 + length]:
+        if byte >> 6 != 2:
+            return None
         number = number << 6 | byte & 0x3F
     end = 4 + length
     block = 192 if code == 1 else 576 << code - 2 if code < 6 else 256 << code - 8 if code > 7 else 0
     if not block:
         block = int.from_bytes(header[end : end + code - 5], "big") + 1
         end += code - 5
-    end += {12: 1, 13: 2, 14: 2}.get(rate_code, 0)
-    if block > head.block or end >= len(header) or _crc8(header[:end]) != header[end]:
+    if rate_code < len(_RATES_HZ):
+        rate_hz = _RATES_HZ[rate_code]
+    else:
+        size, unit = _RATE_UNITS[rate_code]
+        rate_hz = int.from_bytes(header[end : end + size], "big") * unit
+        end += size
+    if rate_hz not in (0, head.rate_hz) or block > head.block:
+        return None
+    if end >= len(header) or _crc8(header[:end]) != header[end]:
         return None
     # Where all blocks are of one size, frames are numbered, otherwise samples.
-    return _Frame(base + at, number if head.sync[1] & 1 else number * head.block, block)
+    frame = _Frame(base + at, number if head.sync[1] & 1 else number * head.block, block)
+    return frame if frame.end < _MOST_SAMPLES else None
 
 
 def _crc8(data: bytes) -> int:

@@ -7,9 +7,10 @@ knows nothing of the rest.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import BinaryIO
 
 from wavslm_core.data.containers.stream import TOLERATED_SECONDS, Layout, Stream
@@ -19,6 +20,8 @@ _BLOCK_BYTES = 1 << 18
 _LONGEST_FRAME = 4096
 _MOST_JUNK = 1 << 24
 """Bytes between frames that are looked through, all together: nothing of use was ever behind more."""
+_DECODER_DELAY = 529
+"""Samples by which a decoder is late: it gives fewer than all of what fills up the last frame."""
 _INDEX_MARKS = (b"Xing", b"Info")
 _BITRATES = {
     (1, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
@@ -88,20 +91,43 @@ class _Run:
         counts = len(self.index) >= mark + 12 and self.index[mark + 7] & 1
         return mark + 8 if counts else None
 
-    def stream(self) -> Stream:
-        """Return the run so that a decoder knows of all its frames."""
-        at, begin = self._count_at, self.start + len(self.index)
+    @property
+    def _filler_at(self) -> int | None:
+        """Where the index says how many samples fill up the last frame: the last 12 bits of two bytes."""
+        if self._count_at is None:
+            return None
+        flags = self.index[self._count_at - 1]
+        encoder = self._count_at + 4 + 4 * (flags >> 1 & 1) + 100 * (flags >> 2 & 1) + 4 * (flags >> 3 & 1)
+        return encoder + 22 if len(self.index) >= encoder + 24 and self.index[encoder] else None
+
+    @property
+    def filler(self) -> int:
+        """Samples at the end of its last frame that are none of the recording's."""
+        at = self._filler_at
+        told = 0 if at is None else int.from_bytes(self.index[at : at + 2], "big") & 0xFFF
+        return max(0, told - _DECODER_DELAY)
+
+    def stream(self, *, goes_on: bool, filler: int) -> Stream:
+        """Return the run so that a decoder knows of all its frames.
+
+        `goes_on`: its last frame is not the recording's. `filler`: as the index of an earlier run says.
+        """
+        at, begin, head = self._count_at, self.start + len(self.index), bytearray(self.index)
         if at is not None:
-            head = self.index[:at] + self.frames.to_bytes(4, "big") + self.index[at + 4 :]
-            return Stream(head, begin, self.end)
+            head[at : at + 4] = self.frames.to_bytes(4, "big")
+            if goes_on and self.filler and self._filler_at is not None:
+                head[self._filler_at] = head[self._filler_at] & 0xF0 | _DECODER_DELAY >> 8
+                head[self._filler_at + 1] = _DECODER_DELAY & 0xFF
+            return Stream(bytes(head), begin, self.end)
         # Without an index a decoder takes all frames to be as long as the first.
         claimed = (self.frames + 2) * (self.first_bytes + 1)
-        return Stream(b"", begin, self.end, self.frames * self.kind.samples, claimed)
+        return Stream(b"", begin, self.end, max(0, self.frames * self.kind.samples - filler), claimed)
 
 
 def mpeg_layout(file: BinaryIO, start: int) -> Layout:
     """Return the streams of MPEG audio. Layers I and II have no index: they are left to libsndfile."""
-    runs = [run for run in _runs(file, start) if run.frames > 1 or run.index]
+    found = _runs(file, start)
+    runs = [run for run in found if run.frames > 1 or run.index]
     if not runs or any(run.kind.layer != 3 for run in runs):
         return Layout()
     remark = ""
@@ -114,7 +140,20 @@ def mpeg_layout(file: BinaryIO, start: int) -> Layout:
             remark = f"its index says {run.announced} frames, {frames} are there"
     if len(runs) == 1 and runs[0].announced == runs[0].frames:
         return Layout()
-    return Layout(tuple(run.stream() for run in runs if run.frames), remark=remark)
+    # Most files without an index: their crops need no look at every frame.
+    alike = len(found) == 1 and found[0].start == start
+    return Layout(tuple(_streams(runs)), alike=alike, remark=remark)
+
+
+def _streams(runs: list[_Run]) -> Iterator[Stream]:
+    """Yield the streams; what fills up the last frame is cut off where damage ends, not where it begins."""
+    filler, goes_on = 0, False
+    for run, after in pairwise(chain(runs, [None])):
+        assert run is not None
+        filler = run.filler if run.index else filler if goes_on else 0
+        goes_on = after is not None and after.goes_on_from(run)
+        if run.frames:
+            yield run.stream(goes_on=goes_on, filler=0 if goes_on else filler)
 
 
 def _frames_from(runs: list[_Run]) -> tuple[int, float]:

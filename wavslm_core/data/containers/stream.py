@@ -33,6 +33,8 @@ class Layout:
 
     streams: tuple[Stream, ...] = ()
     """None: the file as it is can be read whole."""
+    alike: bool = False
+    """The streams give what libsndfile reads of the file as it is, but for how far that goes."""
     cut: str = ""
     """What is missing of a file that was cut off."""
     remark: str = ""

@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import soundfile
 
 from wavslm_core.data.audio import read_audio
 from wavslm_core.data.audio_files import audio_info, proven_info, read_samples
 from wavslm_core.data.audio_source import AudioBytes
+from wavslm_core.data.containers import flac
+from wavslm_core.data.containers.stream import Layout
 from wavslm_core.errors import AudioError
 
 RATE_HZ = 16000
@@ -113,3 +117,87 @@ def test_a_header_without_frames_is_refused() -> None:
     for length in (42, 60, 8300):
         with pytest.raises(AudioError, match=r"x\.flac"):
             proven_info(AudioBytes("x.flac", data[:length]))
+
+
+def noisy(seconds: float, *, channels: int) -> npt.NDArray[np.int16]:
+    """Return samples (S,C) that no encoder can compress: a file holds them as they are."""
+    shape = (round(seconds * RATE_HZ), channels)
+    return np.random.default_rng(0).integers(-(1 << 15), 1 << 15, shape, dtype=np.int16)
+
+
+def as_flac(samples_SC: npt.NDArray[np.int16]) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples_SC, RATE_HZ, format="FLAC", subtype="PCM_16")
+    return buffer.getvalue()
+
+
+def header_of(
+    data: bytes, *, rate: int | None = None, bits: int | None = None, number: bytes = b"\0"
+) -> bytes:
+    """Return the header of a file's first frame, with other codes if they are given, its check sum right."""
+    header = bytearray(data[data.index(b"\xff\xf8") :][:4])
+    if rate is not None:
+        header[2] = header[2] & 0xF0 | rate
+    if bits is not None:
+        header[3] = header[3] & 0xF1 | bits << 1
+    header += number
+    value = 0
+    for byte in header:
+        value ^= byte
+        for _ in range(8):
+            value = (value << 1 ^ (0x107 if value & 0x80 else 0)) & 0x1FF
+    return bytes(header) + bytes([value])
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize(
+    "codes",
+    [
+        {},
+        {"rate": 10},
+        {"bits": 6},
+        {"number": b"\x85"},
+        {"number": b"\xc3\x28"},
+        {"number": b"\xfe" + 6 * b"\xbf"},
+        {"number": b"\xfd" + 5 * b"\xbf"},
+    ],
+    ids=["the first frame's", "other rate", "other bits", "no number", "no UTF-8", "36 bits", "31 bits"],
+)
+def test_audio_that_looks_like_a_frames_header_is_audio(
+    channels: int, codes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples_SC = noisy(1.2, channels=channels)
+    header = header_of(as_flac(samples_SC), **codes)
+    header += bytes(len(header) % 2)
+    at = len(samples_SC) - 300
+    samples_SC[at : at + len(header) // 2, -1] = np.frombuffer(header, ">i2")
+    data = as_flac(samples_SC)
+    assert data.rindex(header) > len(data) - 5000
+    with monkeypatch.context() as patch:
+        if codes:
+            # What a frame of this file cannot say needs no sum.
+            patch.setattr(flac, "_crc16_sums", None)
+        assert flac.flac_layout(io.BytesIO(data), 0) == Layout()
+    for whole in (data, announcing(data, 0), data + COVER, data + data):
+        info = proven_info(AudioBytes("x.flac", whole))
+        assert info.samples == len(samples_SC) * (2 if whole == data + data else 1)
+    with pytest.raises(AudioError, match="its header says 25000 samples, 16384 are there"):
+        audio_info(AudioBytes("x.flac", announcing(data, 25000)[:-700]))
+
+
+def test_what_is_joined_at_another_rate_is_not_passed_over() -> None:
+    other = io.BytesIO()
+    soundfile.write(other, np.zeros(100), 24000, format="FLAC")
+    with pytest.raises(AudioError, match="joined from parts at 16000 and 24000 Hz"):
+        audio_info(AudioBytes("x.flac", encoded(1.0) + other.getvalue()))
+
+
+@pytest.mark.parametrize("rate_hz", [8000, 11025, 12345, 44100, 65530, 88200, 96000, 192000, 200000])
+@pytest.mark.parametrize("subtype", ["PCM_S8", "PCM_16", "PCM_24"])
+def test_frames_of_every_rate_and_depth_are_known(
+    rate_hz: int, subtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.zeros((9000, 2)), rate_hz, format="FLAC", subtype=subtype)
+    monkeypatch.setattr(flac, "_crc16_sums", None)
+    assert flac.flac_layout(buffer, 0) == Layout()

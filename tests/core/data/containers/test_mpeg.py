@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from wavslm_core.data.audio_files import audio_info, proven_info, read_samples
+from wavslm_core.data import audio_streams
+from wavslm_core.data.audio_files import audio_info, proven_info, read_samples, sample_blocks
 from wavslm_core.data.audio_source import AudioBytes
 from wavslm_core.data.containers.mpeg import mpeg_layout
 from wavslm_core.errors import AudioError
@@ -142,3 +143,27 @@ def test_frames_are_found_across_blocks_of_reading() -> None:
     data = encoded(1.0, 16000) * 80
     assert len(data) > 1 << 18
     assert audio_info(AudioBytes("x.mp3", data)).samples == 80 * 16000
+
+
+def test_any_part_of_a_damaged_file_is_that_of_the_whole() -> None:
+    """Whoever reads it: all at once, block by block, or parts of it with what a scan found."""
+    data = encoded(6.0, 44100, mode="CONSTANT")
+    at = len(data) // 2
+    source = AudioBytes("x.mp3", data[:at] + bytes(900) + data[at + 900 :])
+    info = proven_info(source)
+    whole, _ = read_samples(source)
+    np.testing.assert_array_equal(np.concatenate(list(sample_blocks(source, samples=9999))), whole)
+    np.testing.assert_array_equal(read_samples(source, info=info)[0], whole)
+    for start in range(0, info.samples - 6000, 20011):
+        part, _ = read_samples(source, start=start, samples=6000, info=info)
+        np.testing.assert_allclose(part, whole[start : start + 6000], atol=1e-6)
+
+
+def test_crops_of_a_file_without_an_index_cost_no_look_at_its_frames(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = AudioBytes("x.mp3", bare(encoded(2.0, 16000, mode="CONSTANT")))
+    info = proven_info(source)
+    assert not info.mended
+    monkeypatch.setattr(audio_streams, "layout_of", None)
+    assert len(read_samples(source, start=9000, samples=500, info=info)[0]) == 500
