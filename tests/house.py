@@ -16,6 +16,24 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "wavslm_core"
+STOREYS = (
+    {"__init__", "cli"},
+    {"builtin", "testing"},
+    {"sweep"},
+    {"launch"},
+    {"stages"},
+    {"report"},
+    {"training"},
+    {"evaluation"},
+    {"run"},
+    {"recipe"},
+    {"model"},
+    {"data"},
+    {"parts"},
+    {"machine", "plotting"},
+    {"errors"},
+)
+"""From the top: a room imports from those below it."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +58,17 @@ class House:
                 if pair[0] != pair[1]:
                     found.setdefault(pair, []).append(f"{module} → {other}")
         return found
+
+    @cached_property
+    def upward(self) -> list[str]:
+        """Imports from a room that is not below."""
+        storey = {room: place for place, rooms in enumerate(STOREYS) for room in rooms}
+        return [
+            line
+            for (room, other), lines in sorted(self.arrows.items())
+            if storey[room] >= storey[other]
+            for line in sorted(lines)
+        ]
 
     @cached_property
     def circles(self) -> list[list[str]]:
@@ -124,6 +153,9 @@ def main() -> int:
     lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in (ROOT / PACKAGE).rglob("*.py"))
     print(f"files {len(house.imports)}, lines {lines}")
     print(f"rooms {len(rooms)}, floors {house.floors}, arrows {len(house.arrows)}")
+    print(f"upward {len(house.upward)}")
+    for line in house.upward:
+        print("  " + line)
     print(f"circles {[len(circle) for circle in house.circles]}")
     for circle in house.circles:
         print("  " + ", ".join(circle))

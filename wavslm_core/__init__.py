@@ -9,16 +9,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wavslm_core.codec import Codec
+    from wavslm_core.model.codec import Codec
+    from wavslm_core.model.speech_lm import SpeechLM
     from wavslm_core.recipe import Recipe
-    from wavslm_core.speech_lm import SpeechLM
 
 __all__ = ["Codec", "Recipe", "SpeechLM"]
 
 _HOMES = {
-    "Codec": "wavslm_core.codec",
+    "Codec": "wavslm_core.model.codec",
     "Recipe": "wavslm_core.recipe",
-    "SpeechLM": "wavslm_core.speech_lm",
+    "SpeechLM": "wavslm_core.model.speech_lm",
 }
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from wavslm_core.chain_config import ChainConfig
 from wavslm_core.data.folder import FolderConfig
 from wavslm_core.evaluation.config import MelDistanceConfig, StoiConfig
-from wavslm_core.hookspecs import Register
-from wavslm_core.plugins import hookimpl
+from wavslm_core.model.chain_config import ChainConfig
+from wavslm_core.parts.hooks import Register
+from wavslm_core.parts.plugins import hookimpl
 from wavslm_core.stages.evaluate import EvaluateConfig
 from wavslm_core.stages.generate import GenerateConfig
 from wavslm_core.stages.report import ReportConfig
@@ -27,7 +27,7 @@ def register_stages(register: Register) -> None:
 
 @hookimpl
 def register_samplers(register: Register) -> None:
-    register(ChainConfig, "wavslm_core.chain:SamplerChain")
+    register(ChainConfig, "wavslm_core.model.chain:SamplerChain")
 
 
 @hookimpl

@@ -14,7 +14,7 @@ from tests.benchmarks.machine import measure_machine, time_calls
 from tests.benchmarks.models import build_codec
 from tests.benchmarks.tables import print_table
 from wavslm_core import Codec
-from wavslm_core.interfaces import State
+from wavslm_core.parts.interfaces import State
 
 STEPS = 40
 WINDOW_CHUNKS = 128

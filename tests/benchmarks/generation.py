@@ -9,8 +9,8 @@ from tests.benchmarks.machine import measure_machine, time_calls
 from tests.benchmarks.models import build_codec, build_speech_lm
 from tests.benchmarks.tables import print_table
 from wavslm_core import SpeechLM
-from wavslm_core.drawing import TokenDraw
-from wavslm_core.speech_lm_stream import Continuation
+from wavslm_core.model.sampling import TokenDraw
+from wavslm_core.model.speech_lm_stream import Continuation
 
 CHUNKS = 30
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from wavslm_core import Codec, SpeechLM
-from wavslm_core.configs import FormatConfig, PartConfig, Role
-from wavslm_core.plugins import load_registry
+from wavslm_core.parts.configs import FormatConfig, PartConfig, Role
+from wavslm_core.parts.plugins import load_registry
 
 FULL_CODEC = "lucadellalib/focalcodec_50hz_4k_causal"
 FULL_SPEECH_LM = "lucadellalib/wavslm_4k"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tests.contract import broken_configs as configs
 from tests.contract import broken_draws as draws
 from tests.contract import broken_parts as parts
-from wavslm_core.configs import PartConfig
+from wavslm_core.parts.configs import PartConfig
 from wavslm_core.testing import fake_configs as good
 from wavslm_core.testing import fakes
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pydantic import Field
 
-from wavslm_core.facts import (
+from wavslm_core.parts.facts import (
     BackboneFacts,
     DecoderFacts,
     EncoderFacts,

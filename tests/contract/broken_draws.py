@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from wavslm_core.interfaces import Draw, SamplingContext
-from wavslm_core.lengths import valid_mask
+from wavslm_core.parts.interfaces import Draw, SamplingContext
+from wavslm_core.parts.lengths import valid_mask
 from wavslm_core.testing.fakes import FakeHead, FakeSampler
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wavslm_core.interfaces import QuantizerOutput, State
-from wavslm_core.lengths import zero_padding
+from wavslm_core.parts.interfaces import QuantizerOutput, State
+from wavslm_core.parts.lengths import zero_padding
 from wavslm_core.testing.fakes import FakeBackbone, FakeDecoder, FakeEncoder, FakeQuantizer
 
 

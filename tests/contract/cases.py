@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from wavslm_core.configs import Role
+from wavslm_core.parts.configs import Role
 
 
 @dataclass(frozen=True)

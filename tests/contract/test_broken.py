@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.contract.broken import BACKBONE, BROKEN, ENCODER, HEAD, MERGING, QUANTIZER, SAMPLER, Broken
-from wavslm_core.configs import PartConfig
-from wavslm_core.registry import Entry, Registry
+from wavslm_core.parts.configs import PartConfig
+from wavslm_core.parts.registry import Entry, Registry
 from wavslm_core.testing import contract_tests, fakes
 from wavslm_core.testing import fake_configs as good
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tests.contract.broken_parts import CannotBeExported, LeavesWeightAlone
-from wavslm_core.interfaces import Encoder
-from wavslm_core.registry import Entry, Registry
+from wavslm_core.parts.interfaces import Encoder
+from wavslm_core.parts.registry import Entry, Registry
 from wavslm_core.testing import contract_tests
 from wavslm_core.testing.contract.chi_square import chi_square_likelihood
 from wavslm_core.testing.contract.encoder import EncoderContract

@@ -15,7 +15,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from wavslm_core.configs import (
+from wavslm_core.data.audio import write_audio
+from wavslm_core.data.corpora import Corpus, Utterance
+from wavslm_core.data.folder import FolderConfig
+from wavslm_core.errors import CheckpointError, DataError
+from wavslm_core.evaluation.config import MelDistanceConfig, StoiConfig
+from wavslm_core.parts.configs import (
     Config,
     CorpusConfig,
     FormatConfig,
@@ -24,16 +29,11 @@ from wavslm_core.configs import (
     Role,
     StageConfig,
 )
-from wavslm_core.data.audio import write_audio
-from wavslm_core.data.corpora import Corpus, Utterance
-from wavslm_core.data.folder import FolderConfig
-from wavslm_core.errors import CheckpointError, DataError
-from wavslm_core.evaluation.config import MelDistanceConfig, StoiConfig
-from wavslm_core.evaluation.metrics import Metric, check_pair
-from wavslm_core.interfaces import CheckpointFormat, CheckpointParts
-from wavslm_core.plugins import load_registry
-from wavslm_core.registry import Entry, Registry
-from wavslm_core.run_context import StageContext
+from wavslm_core.parts.interfaces import CheckpointFormat, CheckpointParts
+from wavslm_core.parts.metric import Metric, check_pair
+from wavslm_core.parts.plugins import load_registry
+from wavslm_core.parts.registry import Entry, Registry
+from wavslm_core.run.context import StageContext
 from wavslm_core.stages.base import Stage
 from wavslm_core.stages.evaluate import EvaluateConfig
 from wavslm_core.stages.tokenize import TokenizeConfig

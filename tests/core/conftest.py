@@ -14,9 +14,9 @@ from subprocess import PIPE, Popen
 
 import pytest
 
-from wavslm_core import plugins
-from wavslm_core.plugins import Loaded
-from wavslm_core.registry import Registry
+from wavslm_core.parts import plugins
+from wavslm_core.parts.plugins import Loaded
+from wavslm_core.parts.registry import Registry
 
 EXAMPLE_PATH = Path(__file__).parent / "plugin_path"
 

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 
 HOOKS = """
-from wavslm_core.plugins import hookimpl
+from wavslm_core.parts.plugins import hookimpl
 from wavslm_odd.config import OddConfig, OddFormatConfig
 
 @hookimpl
@@ -29,8 +29,8 @@ def register_formats(register):
 CONFIG = """
 from typing import Literal
 from pydantic import InstanceOf, model_validator
-from wavslm_core.facts import QuantizerFacts
-from wavslm_core.configs import FormatConfig
+from wavslm_core.parts.facts import QuantizerFacts
+from wavslm_core.parts.configs import FormatConfig
 from wavslm_core.testing.fake_configs import FakeQuantizerConfig
 
 class OddThing:
@@ -164,12 +164,16 @@ RUNNING = {
         "quantizer.py",
         "class OddQuantizer(FakeQuantizer)",
         "class OddQuantizer",
-        ("of wavslm-odd 1.0 cannot be used", "is no subclass of wavslm_core.interfaces.Quantizer", "authors"),
+        (
+            "of wavslm-odd 1.0 cannot be used",
+            "is no subclass of wavslm_core.parts.interfaces.Quantizer",
+            "authors",
+        ),
     ),
     "abstract": Case(
         "quantizer.py",
         "class OddQuantizer(FakeQuantizer)",
-        "from wavslm_core.interfaces import Quantizer\n\nclass OddQuantizer(Quantizer)",
+        "from wavslm_core.parts.interfaces import Quantizer\n\nclass OddQuantizer(Quantizer)",
         ("quantizer 'odd' of wavslm-odd 1.0 cannot be built: TypeError", "decode", AUTHORS),
     ),
     "init_raises": Case(

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from wavslm_core import hookspecs
-from wavslm_core.configs import ROLES
-from wavslm_core.plugins import HOOKS, load_registry
+from wavslm_core.parts import hooks as hookspecs
+from wavslm_core.parts.configs import ROLES
+from wavslm_core.parts.plugins import HOOKS, load_registry
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.docs.markdown import blocks
-from wavslm_core.configs import Role
+from wavslm_core.parts.configs import Role
 from wavslm_core.recipe.loading import read_extended, recipe_from_dict
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,8 +15,8 @@ import pytest
 import soundfile
 from safetensors.torch import load_file, save_file
 
+from wavslm_core.data.token_files import TokenFile
 from wavslm_core.data.token_store import TokenStore
-from wavslm_core.token_files import TokenFile
 
 GOOD = {"eight_bit", "good", "rate_96k", "stereo"}
 BAD = {

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from tests.conftest import run_command
-from wavslm_core.codec import Codec
 from wavslm_core.data.audio import read_audio
 from wavslm_core.data.token_store import TokenStore
 from wavslm_core.errors import RecipeError
+from wavslm_core.model.codec import Codec
+from wavslm_core.model.speech_lm import SpeechLM
 from wavslm_core.recipe import Recipe
-from wavslm_core.speech_lm import SpeechLM
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "wavslm_tiny.yaml"
 UNITS, MAX_RUN = 16, 8

@@ -14,7 +14,7 @@ import torch
 from wavslm_core import Codec, Recipe
 from wavslm_core.data.corpora import open_split
 from wavslm_core.data.token_store import TokenStore
-from wavslm_core.metrics_file import read_metrics
+from wavslm_core.run.metrics_file import read_metrics
 
 HERE = Path(__file__).parent
 PLUGINS = HERE.parent / "core" / "plugin_path"

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from wavslm_core.plugins import load_registry
+from wavslm_core.parts.plugins import load_registry
+from wavslm_core.parts.streaming import CausalConv1d
 from wavslm_core.recipe import Recipe
-from wavslm_core.streaming import CausalConv1d
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 FRAMES = (4, 60)

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from wavslm_core.codec import Codec
 from wavslm_core.data.audio import load_torchaudio, write_audio
-from wavslm_core.metrics_file import read_metrics
-from wavslm_core.plugins import load_registry
+from wavslm_core.model.codec import Codec
+from wavslm_core.model.speech_lm import SpeechLM
+from wavslm_core.parts.plugins import load_registry
 from wavslm_core.recipe import Recipe
-from wavslm_core.run_context import StageContext
-from wavslm_core.speech_lm import SpeechLM
+from wavslm_core.run.context import StageContext
+from wavslm_core.run.metrics_file import read_metrics
 
 pytest.importorskip("wavslm_wavlm")
 pytest.importorskip("wavslm_focalcodec_stream")

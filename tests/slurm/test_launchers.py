@@ -12,10 +12,10 @@ import pytest
 from tests.core.conftest import command, example_environment, example_loaded
 from tests.slurm.cluster import Cluster
 from tests.slurm.submitted import stages_of
-from wavslm_core.launching import sbatch
-from wavslm_core.launching import slurm as launcher
-from wavslm_core.launching.job_record import read_jobs
-from wavslm_core.recipe.launch import LAUNCH_CONFIGS
+from wavslm_core.launch import sbatch
+from wavslm_core.launch import slurm as launcher
+from wavslm_core.recipe.launch_block import LAUNCH_CONFIGS
+from wavslm_core.run.job_record import read_jobs
 
 __all__ = ["command", "example_environment", "example_loaded"]
 

@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 from tests.slurm.cluster import Cluster
-from wavslm_core.launching import slurm_state
-from wavslm_core.launching.slurm_state import cancel, is_active, job_states, queued_states
+from wavslm_core.machine import slurm as slurm_state
+from wavslm_core.machine.slurm import cancel, is_active, job_states, queued_states
 
 
 def test_states_of_jobs_and_tasks(slurm: Cluster, tmp_path: Path) -> None:

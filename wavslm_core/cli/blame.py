@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from wavslm_core.plugins import Plugin
+    from wavslm_core.parts.plugins import Plugin
 
 FRAME = re.compile(r'^ *File "(?P<file>.+)", line (?P<line>\d+)', re.MULTILINE)
 CORE = "wavslm_core"

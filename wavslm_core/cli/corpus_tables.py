@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from rich.table import Table
 
 from wavslm_core.data.statistics import QUANTILES, SplitStatistics
-from wavslm_core.terminal import new_console
+from wavslm_core.machine.terminal import new_console
 
 BAR_CELLS = 40
 _EIGHTHS = " ▏▎▍▌▋▊▉█"

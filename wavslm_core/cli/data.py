@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from wavslm_core.errors import RecipeError
-from wavslm_core.terminal import echo, echo_row
+from wavslm_core.machine.terminal import echo, echo_row
 
 if TYPE_CHECKING:
     from wavslm_core.data.statistics import SplitStatistics
@@ -39,7 +39,7 @@ def stats(
     from wavslm_core.cli.corpus_tables import print_statistics
     from wavslm_core.data.corpora import Corpus, outside_in_words
     from wavslm_core.data.statistics import split_statistics
-    from wavslm_core.plugins import load_registry
+    from wavslm_core.parts.plugins import load_registry
 
     data = _data_config(corpus)
     found: dict[str, SplitStatistics] = {}
@@ -113,7 +113,7 @@ def _document(item: SplitStatistics) -> dict[str, Any]:
 
 
 def _draw(found: dict[str, SplitStatistics], picture: Path) -> None:
-    from wavslm_core.data.atomic import replacing
+    from wavslm_core.machine.files import replacing
     from wavslm_core.plotting import histogram_figure, png_bytes
 
     if picture.suffix.lower() != ".png":

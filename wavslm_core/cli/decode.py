@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from wavslm_core.cli.devices import AUTO, DeviceOption, usable_device
-from wavslm_core.terminal import echo
+from wavslm_core.machine.terminal import echo
 
 
 def decode(
@@ -25,11 +25,11 @@ def decode(
     import torch
 
     from wavslm_core.cli.inputs import Files, counted, find_files, output_files
-    from wavslm_core.codec import Codec
     from wavslm_core.data.audio import write_audio
-    from wavslm_core.data.progress import progress_bar
+    from wavslm_core.data.token_files import SUFFIX, TokenFile
     from wavslm_core.errors import DataError
-    from wavslm_core.token_files import SUFFIX, TokenFile
+    from wavslm_core.machine.progress import progress_bar
+    from wavslm_core.model.codec import Codec
 
     target = usable_device(device)
     files = find_files(inputs, {SUFFIX})

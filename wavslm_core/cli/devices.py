@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wavslm_core.devices import AUTO, choose_device
+from wavslm_core.machine.devices import AUTO, choose_device
 
 if TYPE_CHECKING:
     import torch

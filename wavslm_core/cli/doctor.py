@@ -11,7 +11,7 @@ import typer
 
 from wavslm_core.cli.devices import AUTO, DeviceOption, usable_device
 from wavslm_core.errors import WavslmError
-from wavslm_core.terminal import echo
+from wavslm_core.machine.terminal import echo
 
 if TYPE_CHECKING:
     from wavslm_core.training.precision_proof import PrecisionProof
@@ -85,8 +85,8 @@ def _report_environment(runs_dir: Path) -> list[str]:
     import soundfile
     import torch
 
-    from wavslm_core.launching.environment import describe_processor
-    from wavslm_core.plugins import load
+    from wavslm_core.parts.plugins import load
+    from wavslm_core.run.environment import describe_processor
 
     _line("python", f"{sys.version.split()[0]} on {sys.platform}")
     _line("torch", f"{torch.__version__}, {torch.get_num_threads()} threads")

@@ -9,12 +9,12 @@ import typer
 
 from wavslm_core.cli.devices import AUTO, DeviceOption, usable_device
 from wavslm_core.errors import AudioError
-from wavslm_core.terminal import echo
+from wavslm_core.machine.terminal import echo
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from wavslm_core.speech_lm import SpeechLM
+    from wavslm_core.model.speech_lm import SpeechLM
 
 
 def generate(
@@ -48,8 +48,8 @@ def generate(
 
     from wavslm_core.cli.inputs import Recordings, counted, find_files, load_speech_lm, sampler_options
     from wavslm_core.data.audio_files import AUDIO_SUFFIXES, printable
-    from wavslm_core.data.progress import progress_bar
     from wavslm_core.evaluation.continuations import continue_all
+    from wavslm_core.machine.progress import progress_bar
 
     chosen = sampler_options(sampler, options or [])
     target = usable_device(device, cpu_only=None if weights is None else f"--weights {weights}")
@@ -102,7 +102,7 @@ def _too_short(
     """Return what is wrong when the prompt gives no whole chunk."""
     import torch
 
-    from wavslm_core.prompts import chunk_in_words, prompt_unit
+    from wavslm_core.model.prompts import chunk_in_words, prompt_unit
 
     codec = speech_lm.codec
     prompt_S = waveform_S[: round(prompt_seconds * codec.sample_rate_in)]

@@ -9,9 +9,9 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from wavslm_core.data.atomic import refusal
 from wavslm_core.errors import WavslmError, summary
-from wavslm_core.terminal import echo, prepare_output
+from wavslm_core.machine.files import refusal
+from wavslm_core.machine.terminal import echo, prepare_output
 
 EXIT_BUG, EXIT_MENDABLE, EXIT_INTERRUPTED = 1, 2, 130
 TRACEBACK = "--traceback"
@@ -94,8 +94,8 @@ def _explain(error: Exception, shown: bool) -> int:
 
 def _culprit(error: Exception) -> object | None:
     # Imported when something broke only: `--help` needs no plugins.
-    from wavslm_core import plugins
     from wavslm_core.cli.blame import find_culprit
+    from wavslm_core.parts import plugins
 
     try:
         return find_culprit(error, plugins.load().plugins)

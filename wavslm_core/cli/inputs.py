@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from wavslm_core.errors import CheckpointError, DataError, NoCodecError, RecipeError, WavslmError
-from wavslm_core.terminal import echo
+from wavslm_core.machine.terminal import echo
 
 if TYPE_CHECKING:
     import torch
 
-    from wavslm_core.speech_lm import SpeechLM
+    from wavslm_core.model.speech_lm import SpeechLM
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def find_files(paths: Sequence[Path], suffixes: Collection[str]) -> list[Found]:
     """
     from wavslm_core.data.audio_files import AUDIO_SUFFIXES, READABLE_FORMATS
     from wavslm_core.data.audio_tree import files_below
-    from wavslm_core.launching.run_folder import RECIPE_FILE
+    from wavslm_core.run.folder import RECIPE_FILE
 
     found: list[Found] = []
     for path in paths:
@@ -171,8 +171,8 @@ def counted(number: int, what: str) -> str:
 
 def load_speech_lm(model: str, codec: str | None, *, device: torch.device) -> SpeechLM:
     """Load a language model by folder, run folder or hub id, with the codec it names or another one."""
-    from wavslm_core.codec import Codec
-    from wavslm_core.speech_lm import SpeechLM
+    from wavslm_core.model.codec import Codec
+    from wavslm_core.model.speech_lm import SpeechLM
 
     given = None if codec is None else Codec.load(codec, device=device)
     try:
@@ -186,7 +186,7 @@ def sampler_options(name: str | None, options: Sequence[str]) -> dict[str, Any] 
 
     Raises: WavslmError for options without a sampler, and for what is not `option=value`.
     """
-    from wavslm_core.recipe.yaml_files import parse_yaml
+    from wavslm_core.recipe.yaml import parse_yaml
 
     if name is None:
         if options:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wavslm_core.terminal import new_console
+from wavslm_core.machine.terminal import new_console
 
 if TYPE_CHECKING:
     from rich.console import Group, RenderableType
@@ -50,8 +50,8 @@ def _shown(run: str | None, runs_dir: Path, lines: int) -> Group:
     from rich.console import Group
 
     from wavslm_core.cli.job_tables import first_failures, jobs_table, log_tail, newest_log, runs_table
-    from wavslm_core.launching.run_search import find_run, find_runs
-    from wavslm_core.launching.run_status import State, read_statuses
+    from wavslm_core.run.search import find_run, find_runs
+    from wavslm_core.run.state import State, read_statuses
 
     folders = find_runs(runs_dir) if run is None else [find_run(run, runs_dir)]
     if not folders:

@@ -14,7 +14,7 @@ import typer
 
 from wavslm_core import cli
 from wavslm_core.cli.guard import guarded
-from wavslm_core.terminal import echo
+from wavslm_core.machine.terminal import echo
 
 NOT_VERBS = {
     "sweep_run",

@@ -17,9 +17,9 @@ from typing import Annotated
 import typer
 
 from wavslm_core.errors import WavslmError
-from wavslm_core.plugins import HOOKS
-from wavslm_core.registry import INTERFACES
-from wavslm_core.terminal import echo
+from wavslm_core.machine.terminal import echo
+from wavslm_core.parts.plugins import HOOKS
+from wavslm_core.parts.registry import INTERFACES
 
 RECIPE = "recipes/wavslm_tiny.yaml"
 LONGEST_NAME = 30
@@ -89,7 +89,7 @@ def new_plugin(
     into: Annotated[Path, typer.Option(help="Folder to write wavslm-NAME into.")] = Path(),
 ) -> None:
     """Write a plugin with one small part, stage, metric or corpus that works: wavslm-NAME, with tests."""
-    from wavslm_core.data.atomic import replacing_folder
+    from wavslm_core.machine.files import replacing_folder
 
     check_name(name, role)
     distribution = f"wavslm-{name.replace('_', '-')}"
@@ -135,7 +135,7 @@ def check_name(name: str, role: PluginRole) -> None:
         )
     if len(name) > LONGEST_NAME:
         raise WavslmError(f"'{name}' has {len(name)} letters; {LONGEST_NAME} are the most, so shorten it")
-    from wavslm_core.plugins import load
+    from wavslm_core.parts.plugins import load
 
     loaded = load()
     for entry in loaded.registry:

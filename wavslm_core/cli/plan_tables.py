@@ -6,9 +6,9 @@ from pathlib import Path
 
 from rich.table import Table
 
+from wavslm_core.machine.terminal import new_console
 from wavslm_core.recipe import Recipe
 from wavslm_core.recipe.plan import Plan, byte_text
-from wavslm_core.terminal import new_console
 
 
 def print_plan(plan: Plan, recipe: Recipe, *, folder: Path, where: str) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from wavslm_core.terminal import echo, new_console
+from wavslm_core.machine.terminal import echo, new_console
 
 
 def plugins(
@@ -32,7 +32,7 @@ def plugins(
 
 
 def _listed() -> list[dict[str, Any]]:
-    from wavslm_core.plugins import load
+    from wavslm_core.parts.plugins import load
 
     loaded = load()
     listed = []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wavslm_core.terminal import echo
+from wavslm_core.machine.terminal import echo
 
 if TYPE_CHECKING:
     from wavslm_core.recipe import Recipe
@@ -23,7 +23,7 @@ Overrides = Annotated[
 def show(recipe: RecipePath, overrides: Overrides = None) -> None:
     """Print the resolved recipe as YAML: everything that it extends, every default, every linked number."""
     from wavslm_core.recipe import Recipe
-    from wavslm_core.recipe.yaml_files import dump_yaml
+    from wavslm_core.recipe.yaml import dump_yaml
 
     echo(dump_yaml(Recipe.load(recipe, overrides or []).to_dict()), end="")
 
@@ -50,7 +50,7 @@ def check(recipe: RecipePath, overrides: Overrides = None) -> None:
 
 def schema() -> None:
     """Print the JSON schema of recipes made of what is installed, for editors."""
-    from wavslm_core.plugins import load_registry
+    from wavslm_core.parts.plugins import load_registry
     from wavslm_core.recipe.building import recipe_schema
 
     echo(json.dumps(recipe_schema(load_registry()), indent=2))

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from wavslm_core.cli.guard import EXIT_INTERRUPTED, guarded
-from wavslm_core.terminal import echo
+from wavslm_core.machine.terminal import echo
 
 
 def run(
@@ -43,11 +43,11 @@ def run(
 
     Results are in RUNS_DIR/NAME-DIGEST. Ctrl-C saves and leaves; once more leaves at once.
     """
-    from wavslm_core.launching.base import launcher_for
-    from wavslm_core.launching.prune_files import spare
-    from wavslm_core.launching.queued import refuse_taken
-    from wavslm_core.launching.run_folder import kept_once_begun, prepare_run_folder, run_folder
+    from wavslm_core.launch.launchers import launcher_for
     from wavslm_core.recipe import Recipe
+    from wavslm_core.run.folder import kept_once_begun, prepare_run_folder, run_folder
+    from wavslm_core.run.prune_files import spare
+    from wavslm_core.run.queued import refuse_taken
 
     changes = [*(overrides or []), *([f"launch.on={launcher}"] if launcher else [])]
     loaded = Recipe.load(recipe, changes)
@@ -78,7 +78,7 @@ def run(
         spare(folder)
         echo(f"run folder: {folder}")
         if reuse:
-            from wavslm_core.launching.adoption import Adoption
+            from wavslm_core.run.reuse import Adoption
 
             adopted = Adoption(runs_dir, registry=loaded.registry).adopt(loaded, folder)
             if adopted is not None:
@@ -87,7 +87,7 @@ def run(
     if outcome.status == "submitted":
         echo(f"follow: wavslm jobs {folder}\nstop:   wavslm stop {folder}")
         if wait:
-            from wavslm_core.launching.following import follow
+            from wavslm_core.launch.following import follow
 
             outcome = follow(folder, echo)
             if outcome.status == "submitted":

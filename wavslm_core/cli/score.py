@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from wavslm_core.cli.devices import AUTO, DeviceOption, usable_device
-from wavslm_core.terminal import echo, echo_row
+from wavslm_core.machine.terminal import echo, echo_row
 
 
 def score(
@@ -28,9 +28,9 @@ def score(
 
     from wavslm_core.cli.inputs import Recordings, counted, find_files, load_speech_lm
     from wavslm_core.data.audio_files import AUDIO_SUFFIXES, printable
-    from wavslm_core.data.progress import progress_bar
     from wavslm_core.errors import AudioError
-    from wavslm_core.prompts import chunk_in_words
+    from wavslm_core.machine.progress import progress_bar
+    from wavslm_core.model.prompts import chunk_in_words
 
     target = usable_device(device)
     files = find_files(inputs, AUDIO_SUFFIXES)

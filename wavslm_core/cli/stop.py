@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from wavslm_core.terminal import echo
+from wavslm_core.machine.terminal import echo
 
 
 def stop(
@@ -19,8 +19,8 @@ def stop(
     ] = 300.0,
 ) -> None:
     """Stop a run: cancel what waits, let what runs save and end. The same command continues it later."""
-    from wavslm_core.launching.run_search import find_run, submitted_with
-    from wavslm_core.launching.stopping import stop_run
+    from wavslm_core.launch.stopping import stop_run
+    from wavslm_core.run.search import find_run, submitted_with
 
     folder = find_run(run, runs_dir)
     stopped = stop_run(folder, echo, patience_s=patience)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wavslm_core.terminal import echo
+from wavslm_core.machine.terminal import echo
 
 if TYPE_CHECKING:
-    from wavslm_core.launching.sweeps.folder import SweepFolder
+    from wavslm_core.sweep.folder import SweepFolder
 
 SweepPath = Annotated[
     Path, typer.Argument(help="The folder that wavslm-run printed, or the recipe.", metavar="SWEEP")
@@ -35,8 +35,8 @@ def status(
 
 def results(sweep: SweepPath, runs_dir: RunsDir = Path("runs")) -> None:
     """Print the trials from best to worst, and write the report, pictures and TensorBoard's HParams."""
-    from wavslm_core.evaluation.report.comparison import comparison_markdown
-    from wavslm_core.launching.sweeps.results import read_results, write_results
+    from wavslm_core.sweep.page import comparison_markdown
+    from wavslm_core.sweep.results import read_results, write_results
 
     found = _found(sweep, runs_dir)
     comparison = write_results(found, read_results(found))
@@ -60,7 +60,7 @@ def retry(
 ) -> None:
     """Run failed trials again, alone; or others that have stopped, such as pruned ones, by their numbers."""
     from wavslm_core.cli.sweep_run import run_trials
-    from wavslm_core.launching.sweeps.retry import ready_to_retry
+    from wavslm_core.sweep.retry import ready_to_retry
 
     found = _found(sweep, runs_dir)
     only = ready_to_retry(found, trials or ())
@@ -69,7 +69,7 @@ def retry(
 
 def stop(sweep: SweepPath, runs_dir: RunsDir = Path("runs")) -> None:
     """Cancel the trials that wait on SLURM, and ask those that run, anywhere, to save and to end."""
-    from wavslm_core.launching.sweeps.array import stop_sweep
+    from wavslm_core.sweep.array import stop_sweep
 
     stop_sweep(_found(sweep, runs_dir), echo)
 
@@ -77,8 +77,8 @@ def stop(sweep: SweepPath, runs_dir: RunsDir = Path("runs")) -> None:
 def _found(path: Path, runs_dir: Path) -> SweepFolder:
     """Return the sweep in a folder, or that of a recipe. Raises: RecipeError."""
     from wavslm_core.errors import RecipeError
-    from wavslm_core.launching.sweeps.folder import SweepFolder
     from wavslm_core.recipe import Recipe
+    from wavslm_core.sweep.folder import SweepFolder
 
     if path.is_dir():
         return SweepFolder.open(path)

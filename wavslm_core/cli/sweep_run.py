@@ -11,34 +11,34 @@ from typing import TYPE_CHECKING
 import typer
 
 from wavslm_core.cli.guard import EXIT_BUG, EXIT_INTERRUPTED, EXIT_MENDABLE
+from wavslm_core.machine.terminal import echo, new_console
 from wavslm_core.recipe import Recipe
-from wavslm_core.recipe.launch import SlurmLaunch
-from wavslm_core.terminal import echo, new_console
+from wavslm_core.recipe.launch_block import SlurmLaunch
 
 if TYPE_CHECKING:
-    from wavslm_core.evaluation.comparison import Comparison
-    from wavslm_core.launching.sweeps.folder import SweepFolder
     from wavslm_core.recipe.sweep_space import Trial
+    from wavslm_core.sweep.comparison import Comparison
+    from wavslm_core.sweep.folder import SweepFolder
 
 
 def run_sweep_recipe(
     recipe: Recipe, *, runs_dir: Path, dry_run: bool, command: str, wait: bool = False
 ) -> None:
     """Run the trials and print how they compare, or submit them; or, with `dry_run`, list them."""
-    from wavslm_core.launching.sweeps.folder import SweepFolder
+    from wavslm_core.sweep.folder import SweepFolder
 
     sweep, trials = SweepFolder.of(recipe, runs_dir)
     if dry_run:
         _list(sweep, trials)
         echo(f"\nsweep folder: {sweep.path}")
         if isinstance(recipe.launch, SlurmLaunch):
-            from wavslm_core.launching.sweeps.array import preview_sweep
+            from wavslm_core.sweep.array import preview_sweep
 
             echo(f"\n{preview_sweep(sweep)}")
         return
-    from wavslm_core.launching.run_folder import BEGUN, kept_once_begun, run_folder
-    from wavslm_core.launching.sweeps.array import refuse_submitted
-    from wavslm_core.launching.sweeps.jobs import TASKS_FILE
+    from wavslm_core.run.folder import BEGUN, kept_once_begun, run_folder
+    from wavslm_core.sweep.array import refuse_submitted
+    from wavslm_core.sweep.jobs import TASKS_FILE
 
     # Before anything is written that a job of it may read.
     refuse_submitted(sweep, range(1, sweep.count + 1))
@@ -57,9 +57,9 @@ def run_trials(sweep: SweepFolder, *, command: str, only: Sequence[int] = (), wa
     if isinstance(sweep.recipe.launch, SlurmLaunch):
         _submit(sweep, only, wait=wait)
         return
-    from wavslm_core.evaluation.report.comparison import comparison_markdown
-    from wavslm_core.launching.sweeps.retry import sparing
-    from wavslm_core.launching.sweeps.run import run_sweep
+    from wavslm_core.sweep.page import comparison_markdown
+    from wavslm_core.sweep.retry import sparing
+    from wavslm_core.sweep.run import run_sweep
 
     began = time.monotonic()
     with sparing(sweep, only):
@@ -73,8 +73,8 @@ def run_trials(sweep: SweepFolder, *, command: str, only: Sequence[int] = (), wa
 
 
 def _submit(sweep: SweepFolder, only: Sequence[int], *, wait: bool) -> None:
-    from wavslm_core.launching.sweeps.array import submit_sweep
-    from wavslm_core.launching.sweeps.retry import sparing
+    from wavslm_core.sweep.array import submit_sweep
+    from wavslm_core.sweep.retry import sparing
 
     with sparing(sweep, only):
         submitted = submit_sweep(sweep, echo, only=only)
@@ -84,8 +84,8 @@ def _submit(sweep: SweepFolder, only: Sequence[int], *, wait: bool) -> None:
         echo(f"stop:    wavslm sweep stop {sweep.path}")
         return
     from wavslm_core.cli.sweep_tables import watch_sweep
-    from wavslm_core.evaluation.report.comparison import comparison_markdown
-    from wavslm_core.launching.sweeps.results import read_results, write_results
+    from wavslm_core.sweep.page import comparison_markdown
+    from wavslm_core.sweep.results import read_results, write_results
 
     ended = watch_sweep(sweep)
     comparison = write_results(sweep, read_results(sweep))
@@ -116,9 +116,9 @@ def _list(sweep: SweepFolder, trials: Sequence[Trial]) -> None:
     """Print every trial, which one it shares its first stages with, and how far it is."""
     from rich.table import Table
 
-    from wavslm_core.launching.run_folder import run_folder
-    from wavslm_core.launching.run_status import read_statuses
-    from wavslm_core.recipe.identity import stage_identities
+    from wavslm_core.run.folder import run_folder
+    from wavslm_core.run.identity import stage_identities
+    from wavslm_core.run.state import read_statuses
 
     table = Table(box=None, pad_edge=False)
     for column in ("", "trial", "shares", "state", "folder"):

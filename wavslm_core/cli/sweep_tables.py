@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from wavslm_core.launching.sweeps.folder import SweepFolder
-from wavslm_core.launching.sweeps.status import SweepStatus, sweep_status
-from wavslm_core.terminal import new_console
+from wavslm_core.machine.terminal import new_console
+from wavslm_core.sweep.folder import SweepFolder
+from wavslm_core.sweep.status import SweepStatus, sweep_status
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -38,7 +38,7 @@ def _shown(sweep: SweepFolder, now: SweepStatus) -> RenderableType:
     from rich.console import Group
     from rich.table import Table
 
-    from wavslm_core.evaluation.report.ranking import number_text
+    from wavslm_core.sweep.ranking_table import number_text
 
     metric = sweep.sweep.metric
     table = Table(box=None, pad_edge=False)

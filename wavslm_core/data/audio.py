@@ -23,8 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wavslm_core.arguments import FLOATS, checked_rate
-from wavslm_core.data.atomic import replacing
+from wavslm_core.data.arguments import FLOATS, checked_rate
 from wavslm_core.data.audio_files import (
     AudioBytes,
     AudioInfo,
@@ -34,6 +33,7 @@ from wavslm_core.data.audio_files import (
     read_samples,
 )
 from wavslm_core.errors import AudioError
+from wavslm_core.machine.files import replacing
 
 LARGEST_RATIO_TERM = 2000
 """Bound on the terms of a resampling ratio: the kernel grows with their product. A ratio with larger terms

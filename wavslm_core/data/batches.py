@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from wavslm_core.data.crop_index import CropIndex, KnownLengths, Lengths
 from wavslm_core.errors import DataError, RecipeError
-from wavslm_core.processes import uneven_batch
+from wavslm_core.machine.processes import uneven_batch
 
 IntArray = npt.NDArray[np.int64]
 _UintArray = npt.NDArray[np.uint64]

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wavslm_core.configs import CorpusConfig
+from wavslm_core.parts.configs import CorpusConfig
 
 if TYPE_CHECKING:
     import numpy as np
@@ -159,7 +159,7 @@ def open_split(data: DataConfig, name: str, *, cache_dir: Path) -> Split:
     Raises: DataError when the recipe or the corpus has no such split, or it is empty.
     """
     from wavslm_core.errors import DataError
-    from wavslm_core.plugins import load_registry
+    from wavslm_core.parts.plugins import load_registry
 
     config = data.corpus_for(name)
     corpus: Corpus = load_registry().build(config, cache_dir=cache_dir)

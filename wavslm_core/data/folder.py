@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from wavslm_core.configs import CorpusConfig
 from wavslm_core.data.cut_config import CutConfig
 from wavslm_core.data.recorded import RecordedCorpus
 from wavslm_core.errors import DataError
+from wavslm_core.parts.configs import CorpusConfig
 
 if TYPE_CHECKING:
     import numpy as np

@@ -28,10 +28,10 @@ import numpy as np
 import numpy.typing as npt
 
 from wavslm_core.data.audio_files import AudioInfo
-from wavslm_core.data.json_files import parse_json
-from wavslm_core.data.npy_files import map_column
-from wavslm_core.data.regular_files import read_regular
 from wavslm_core.data.strings import Strings, StringsWriter
+from wavslm_core.machine.json_files import parse_json
+from wavslm_core.machine.npy_files import map_column
+from wavslm_core.machine.regular_files import read_regular
 
 FORMAT_VERSION = 4
 MANIFEST_FILE = "manifest.json"

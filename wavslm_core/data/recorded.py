@@ -11,10 +11,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wavslm_core.configs import CorpusConfig
 from wavslm_core.data.corpora import Corpus, Rejected, Utterance
 from wavslm_core.data.cut_config import CutConfig
 from wavslm_core.errors import AudioError, DataError, WavslmError, summary
+from wavslm_core.parts.configs import CorpusConfig
 
 if TYPE_CHECKING:
     import numpy as np
@@ -187,8 +187,8 @@ class RecordedCorpus(Corpus):
         """Return where the key of each recording falls among the hash buckets, the same on every machine."""
         import numpy as np
 
-        from wavslm_core.data.atomic import replacing
-        from wavslm_core.data.npy_files import map_column
+        from wavslm_core.machine.files import replacing
+        from wavslm_core.machine.npy_files import map_column
 
         manifest = self.manifest
         within = f"{len(recordings)} from {recordings[0]} to {recordings[-1]}" if len(recordings) else "none"

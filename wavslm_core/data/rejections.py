@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from wavslm_core.data.corpora import Rejected
-from wavslm_core.data.json_files import read_lines
 from wavslm_core.data.token_store import MOST_BYTES, REJECTED_FILE, STORE_FILE, read_part
 from wavslm_core.data.token_writer import PLAN_FILE, RECORDS, ShardRecord
 from wavslm_core.errors import DataError
+from wavslm_core.machine.json_files import read_lines
 
 SCAN = "scan"
 """Where a file was found bad that no shard was planned for."""

@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from wavslm_core.data.atomic import open_in_place, replacing_folder, unwritable
-from wavslm_core.data.exclusive import one_at_a_time
-from wavslm_core.data.json_files import parse_json
 from wavslm_core.data.manifest import FORMAT_VERSION, Manifest, ManifestWriter, Recording
-from wavslm_core.data.progress import progress_bar
+from wavslm_core.machine.files import open_in_place, replacing_folder, unwritable
+from wavslm_core.machine.json_files import parse_json
+from wavslm_core.machine.locks import one_at_a_time
+from wavslm_core.machine.progress import progress_bar
 
 SCAN_THREADS = 8
 BLOCK = 256

@@ -14,8 +14,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from wavslm_core.data.npy_files import map_column
-from wavslm_core.data.regular_files import size_of_regular
+from wavslm_core.machine.npy_files import map_column
+from wavslm_core.machine.regular_files import size_of_regular
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, FiniteFloat
 
-from wavslm_core.data.json_files import read_json
-from wavslm_core.data.regular_files import size_of_regular
 from wavslm_core.data.strings import Strings
 from wavslm_core.errors import DataError
+from wavslm_core.machine.json_files import read_json
+from wavslm_core.machine.regular_files import size_of_regular
 
 STORE_FILE = "store.json"
 BOUNDS_FILE = "bounds.bin"

@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import FiniteFloat
 
-from wavslm_core.data.atomic import replacing, write_json
 from wavslm_core.data.corpora import Rejected, Utterance, content_digest, durations_s
 from wavslm_core.data.token_store import (
     BOUNDS_FILE,
@@ -37,6 +36,7 @@ from wavslm_core.data.token_store import (
     token_dtype,
 )
 from wavslm_core.errors import DataError
+from wavslm_core.machine.files import replacing, write_json
 
 PLAN_FILE = "plan.json"
 RECORDS = "records"

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from wavslm_core.evaluation.estimates import NORMAL_95
+from wavslm_core.parts.estimates import NORMAL_95
 
 STANDARD_ERRORS = 4.0
 """Differences up to this many standard errors are chance: one in 16,000, were they normal."""

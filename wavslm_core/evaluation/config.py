@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from wavslm_core.configs import MetricConfig
+from wavslm_core.parts.configs import MetricConfig
 
 
 class MelDistanceConfig(MetricConfig):

@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wavslm_core.checkpoint_io import write_folder
-from wavslm_core.data.atomic import write_json
 from wavslm_core.data.audio import write_audio
-from wavslm_core.dividing import divide
 from wavslm_core.errors import AudioError
 from wavslm_core.evaluation.reconstruction import reconstruct
-from wavslm_core.interfaces import Sampler
+from wavslm_core.machine.dividing import divide
+from wavslm_core.machine.files import write_json
+from wavslm_core.machine.processes import ALONE, Processes
+from wavslm_core.model.speech_lm import SamplerLike, SpeechLM
+from wavslm_core.model.weights import write_folder
+from wavslm_core.parts.interfaces import Sampler
 from wavslm_core.plotting import png_bytes, rendered, spectrogram_figure
-from wavslm_core.processes import ALONE, Processes
-from wavslm_core.speech_lm import SamplerLike, SpeechLM
 
 SAMPLE_FILE = "sample.json"
 

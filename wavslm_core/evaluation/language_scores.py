@@ -9,15 +9,15 @@ import numpy as np
 
 from wavslm_core.errors import DataError
 from wavslm_core.evaluation.backoff import Ints
-from wavslm_core.evaluation.estimates import by_speaker, ratio_estimate
 from wavslm_core.evaluation.likelihood import token_bits
 from wavslm_core.evaluation.ngrams import TokenSequences, mean_by_place, score_baselines
+from wavslm_core.parts.estimates import by_speaker, ratio_estimate
 
 if TYPE_CHECKING:
-    from wavslm_core.codec import Codec
     from wavslm_core.data.token_store import TokenStore
-    from wavslm_core.run_context import StageContext
-    from wavslm_core.speech_lm import SpeechLM
+    from wavslm_core.model.codec import Codec
+    from wavslm_core.model.speech_lm import SpeechLM
+    from wavslm_core.run.context import StageContext
 
 
 def stage_speech_lm(context: StageContext, reference: str | None, *, codec: Codec | None = None) -> SpeechLM:
@@ -25,7 +25,7 @@ def stage_speech_lm(context: StageContext, reference: str | None, *, codec: Code
 
     `codec`: the run's, if it is loaded already.
     """
-    from wavslm_core.speech_lm import SpeechLM
+    from wavslm_core.model.speech_lm import SpeechLM
 
     codec = codec or context.codec()
     if reference is None:

@@ -10,11 +10,11 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from wavslm_core.data.length_batches import length_batches
-from wavslm_core.data.progress import progress_bar
-from wavslm_core.dividing import divide
 from wavslm_core.evaluation.backoff import Floats, Ints
-from wavslm_core.processes import ALONE, Processes
-from wavslm_core.speech_lm import SpeechLM
+from wavslm_core.machine.dividing import divide
+from wavslm_core.machine.processes import ALONE, Processes
+from wavslm_core.machine.progress import progress_bar
+from wavslm_core.model.speech_lm import SpeechLM
 
 
 def token_bits(

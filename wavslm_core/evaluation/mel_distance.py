@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wavslm_core.data.audio import load_torchaudio
 from wavslm_core.evaluation.config import MelDistanceConfig
-from wavslm_core.evaluation.metrics import Metric, check_pair
+from wavslm_core.parts.metric import Metric, check_pair
 
 _SMALLEST_POWER = 1e-20
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, ValidationError
 
-from wavslm_core.configs import MetricConfig
+from wavslm_core.parts.configs import MetricConfig
 
 MetricChoice = str | dict[str, Any]
 """`stoi`, or `{name: stoi, extended: true}`."""
@@ -16,7 +16,7 @@ MetricChoice = str | dict[str, Any]
 def metric_configs(choices: Sequence[MetricChoice]) -> list[MetricConfig]:
     """Return the configs. Raises: ValueError for an unknown or repeated metric or a wrong option."""
     from wavslm_core.errors import did_you_mean
-    from wavslm_core.plugins import load_registry
+    from wavslm_core.parts.plugins import load_registry
 
     registry = load_registry()
     configs: list[MetricConfig] = []

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from wavslm_core.codec import Codec
 from wavslm_core.data.corpora import Rejected, Split
 from wavslm_core.data.length_batches import length_batches
-from wavslm_core.data.progress import progress_bar
-from wavslm_core.dividing import divide
 from wavslm_core.errors import AudioError
 from wavslm_core.evaluation.backoff import Ints
-from wavslm_core.evaluation.metrics import Measurement, Metric, measure, unmeasured
-from wavslm_core.processes import ALONE, Processes
+from wavslm_core.machine.dividing import divide
+from wavslm_core.machine.processes import ALONE, Processes
+from wavslm_core.machine.progress import progress_bar
+from wavslm_core.model.codec import Codec
+from wavslm_core.parts.metric import Measurement, Metric, measure, unmeasured
 
 Result = TypeVar("Result")
 

@@ -16,11 +16,14 @@ from torch import Tensor
 
 from wavslm_core.data.corpora import Split
 from wavslm_core.data.length_batches import spread
-from wavslm_core.data.progress import progress_bar
-from wavslm_core.dividing import divide
-from wavslm_core.drawing import TokenDraw
 from wavslm_core.errors import AudioError, WavslmError
-from wavslm_core.evaluation.metrics import (
+from wavslm_core.machine.dividing import divide
+from wavslm_core.machine.processes import ALONE, Processes
+from wavslm_core.machine.progress import progress_bar
+from wavslm_core.model.sampling import TokenDraw
+from wavslm_core.model.speech_lm import SpeechLM
+from wavslm_core.parts.facts import chunk_ahead_problem
+from wavslm_core.parts.metric import (
     Measurement,
     Metric,
     measure,
@@ -28,9 +31,6 @@ from wavslm_core.evaluation.metrics import (
     unmeasured,
     warn_of_failures,
 )
-from wavslm_core.facts import chunk_ahead_problem
-from wavslm_core.processes import ALONE, Processes
-from wavslm_core.speech_lm import SpeechLM
 
 Metrics = Mapping[str, Metric[Any]]
 Stop = Callable[[], bool]

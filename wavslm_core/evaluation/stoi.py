@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wavslm_core.errors import WavslmError
 from wavslm_core.evaluation.config import StoiConfig
-from wavslm_core.evaluation.metrics import Metric, check_pair
+from wavslm_core.parts.metric import Metric, check_pair
 
 _RATE_HZ = 10_000
 _LONGEST_TOO_SHORT = 256 + 30 * 128

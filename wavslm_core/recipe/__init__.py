@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wavslm_core.recipe.data import DataConfig
+from wavslm_core.recipe.data_block import DataConfig
 from wavslm_core.recipe.model import CodecCheckpoint, Recipe
 
 __all__ = ["CodecCheckpoint", "DataConfig", "Recipe"]

@@ -9,12 +9,12 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, GetCoreSchemaHandler, create_model
 from pydantic_core import CoreSchema, core_schema
 
-from wavslm_core.configs import PART_ROLES, Config
-from wavslm_core.recipe.data import EVERY_SPLIT, SPLITS, DataConfig
-from wavslm_core.recipe.launch import LAUNCH_CONFIGS
+from wavslm_core.parts.configs import PART_ROLES, Config
+from wavslm_core.parts.registry import Entry, Registry
+from wavslm_core.recipe.data_block import EVERY_SPLIT, SPLITS, DataConfig
+from wavslm_core.recipe.launch_block import LAUNCH_CONFIGS
 from wavslm_core.recipe.model import Recipe
 from wavslm_core.recipe.unions import ConfigUnion, tag_of
-from wavslm_core.registry import Entry, Registry
 
 ONE_CORPUS, BY_SPLIT = "<one corpus>", "<by split>"
 """Tags of the two shapes of a `data:` block; they appear in error locations only."""

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from wavslm_core.checkpoint_documents import (
+from wavslm_core.errors import CheckpointError, WavslmError
+from wavslm_core.model.documents import (
     CONFIG_FILE,
     Kind,
     first_format,
@@ -20,10 +21,9 @@ from wavslm_core.checkpoint_documents import (
     read_document,
     recognise,
 )
-from wavslm_core.configs import LANGUAGE_ROLES, PartConfig, Role
-from wavslm_core.errors import CheckpointError, WavslmError
-from wavslm_core.facts import BackboneFacts, HeadFacts, codec_problem
-from wavslm_core.registry import Registry
+from wavslm_core.parts.configs import LANGUAGE_ROLES, PartConfig, Role
+from wavslm_core.parts.facts import BackboneFacts, HeadFacts, codec_problem
+from wavslm_core.parts.registry import Registry
 
 if TYPE_CHECKING:
     from wavslm_core.recipe.model import Recipe

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import cast
 
-from wavslm_core.configs import CODEC_ROLES, Role, StageConfig
 from wavslm_core.errors import WavslmError, summary
-from wavslm_core.facts import (
+from wavslm_core.parts.configs import CODEC_ROLES, Role, StageConfig
+from wavslm_core.parts.facts import (
     BackboneFacts,
     DecoderFacts,
     EncoderFacts,

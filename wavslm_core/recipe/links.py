@@ -7,10 +7,10 @@ from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
 
-from wavslm_core.config_blocks import config_problems
-from wavslm_core.configs import CODEC_ROLES, PART_ROLES, Config, PartConfig, Role
 from wavslm_core.errors import PluginError, RecipeError, WavslmError, summary
-from wavslm_core.facts import (
+from wavslm_core.parts.blocks import config_problems
+from wavslm_core.parts.configs import CODEC_ROLES, PART_ROLES, Config, PartConfig, Role
+from wavslm_core.parts.facts import (
     BackboneFacts,
     CodecFacts,
     DecoderFacts,
@@ -20,9 +20,9 @@ from wavslm_core.facts import (
     QuantizerFacts,
     SamplerFacts,
 )
+from wavslm_core.parts.registry import Registry
 from wavslm_core.recipe.checkpoints import checkpoint_configs
 from wavslm_core.recipe.model import Recipe
-from wavslm_core.registry import Registry
 
 FACTS: dict[Role, type] = {
     "encoder": EncoderFacts,

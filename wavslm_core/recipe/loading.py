@@ -8,17 +8,17 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from wavslm_core.config_blocks import Problem, chained
 from wavslm_core.errors import RecipeError
-from wavslm_core.plugins import load_registry
+from wavslm_core.parts.blocks import Problem, chained
+from wavslm_core.parts.plugins import load_registry
+from wavslm_core.parts.registry import Registry
 from wavslm_core.recipe.building import recipe_model
 from wavslm_core.recipe.merging import merged
 from wavslm_core.recipe.model import Recipe
 from wavslm_core.recipe.overrides import apply_overrides, parse_override
 from wavslm_core.recipe.problems import recipe_problems
 from wavslm_core.recipe.stage_launch import launch_problems
-from wavslm_core.recipe.yaml_files import read_yaml
-from wavslm_core.registry import Registry
+from wavslm_core.recipe.yaml import read_yaml
 
 MOST_EXTENDED = 32
 """Recipes below each other."""

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
-from wavslm_core.configs import (
+from wavslm_core.parts.configs import (
     PART_ROLES,
     BackboneConfig,
     Config,
@@ -26,11 +26,11 @@ from wavslm_core.configs import (
     SamplerConfig,
     StageConfig,
 )
-from wavslm_core.facts import CodecFacts
-from wavslm_core.recipe.data import DataConfig
-from wavslm_core.recipe.launch import LaunchConfig, LocalLaunch
+from wavslm_core.parts.facts import CodecFacts
+from wavslm_core.parts.registry import Registry
+from wavslm_core.recipe.data_block import DataConfig
+from wavslm_core.recipe.launch_block import LaunchConfig, LocalLaunch
 from wavslm_core.recipe.sweep_config import SweepConfig
-from wavslm_core.registry import Registry
 
 
 class CodecCheckpoint(Config):

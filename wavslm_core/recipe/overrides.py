@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from wavslm_core.errors import RecipeError, did_you_mean
-from wavslm_core.recipe.data import SPLITS
+from wavslm_core.recipe.data_block import SPLITS
 from wavslm_core.recipe.merging import DISCRIMINATORS, merged
-from wavslm_core.recipe.yaml_files import parse_yaml
+from wavslm_core.recipe.yaml import parse_yaml
 
 Path = tuple[str | int, ...]
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from wavslm_core.configs import CODEC_ROLES, PartConfig, Role, StageConfig
-from wavslm_core.devices import choose_device, memory_bytes
 from wavslm_core.errors import WavslmError
-from wavslm_core.facts import CodecFacts
-from wavslm_core.recipe.launch import LaunchConfig, SlurmLaunch
+from wavslm_core.machine.devices import choose_device, memory_bytes
+from wavslm_core.parts.configs import CODEC_ROLES, PartConfig, Role, StageConfig
+from wavslm_core.parts.facts import CodecFacts
+from wavslm_core.recipe.launch_block import LaunchConfig, SlurmLaunch
 from wavslm_core.recipe.links import link_recipe
 from wavslm_core.recipe.model import Recipe
 from wavslm_core.recipe.places import earlier_place

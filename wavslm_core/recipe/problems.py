@@ -6,15 +6,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from wavslm_core.config_blocks import Problem, keys_of, problem_text, shown
-from wavslm_core.configs import PART_ROLES, Config, Role
 from wavslm_core.errors import did_you_mean
+from wavslm_core.parts.blocks import Problem, keys_of, problem_text, shown
+from wavslm_core.parts.configs import PART_ROLES, Config, Role
+from wavslm_core.parts.registry import Registry
 from wavslm_core.recipe.building import BY_SPLIT, ONE_CORPUS
-from wavslm_core.recipe.data import SPLITS
-from wavslm_core.recipe.launch import LAUNCH_CONFIGS
+from wavslm_core.recipe.data_block import SPLITS
+from wavslm_core.recipe.launch_block import LAUNCH_CONFIGS
 from wavslm_core.recipe.model import Recipe
 from wavslm_core.recipe.unions import NOTHING_INSTALLED, tag_of
-from wavslm_core.registry import Registry
 
 LEADING_ROLES: dict[str, Role] = {**{role: role for role in PART_ROLES}, "stages": "stage", "data": "corpus"}
 """First key of a location → role of the blocks under it."""

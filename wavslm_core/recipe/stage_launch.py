@@ -11,10 +11,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from wavslm_core.config_blocks import Problem, problem_text
-from wavslm_core.configs import StageConfig
 from wavslm_core.errors import did_you_mean
-from wavslm_core.recipe.launch import LAUNCH_CONFIGS, LaunchConfig
+from wavslm_core.parts.blocks import Problem, problem_text
+from wavslm_core.parts.configs import StageConfig
+from wavslm_core.recipe.launch_block import LAUNCH_CONFIGS, LaunchConfig
 from wavslm_core.recipe.model import Recipe
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from wavslm_core.errors import RecipeError
-from wavslm_core.recipe.launch import SlurmLaunch
+from wavslm_core.recipe.launch_block import SlurmLaunch
 from wavslm_core.recipe.model import Recipe
 from wavslm_core.recipe.sweep_config import SweepConfig
 from wavslm_core.recipe.sweep_space import Cell, SweepSpace, Trial

@@ -12,8 +12,8 @@ from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from wavslm_core.configs import Config
 from wavslm_core.errors import did_you_mean
+from wavslm_core.parts.configs import Config
 
 Kind = Literal["uniform", "log_uniform", "int_uniform", "log_int", "choice"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from wavslm_core.configs import Config
+from wavslm_core.parts.configs import Config
 from wavslm_core.recipe.sweep_axes import RandomAxes
 from wavslm_core.recipe.sweep_metric import Metric
 from wavslm_core.recipe.sweep_prune import Prune

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
-from wavslm_core.configs import Config
 from wavslm_core.errors import RecipeError, did_you_mean
+from wavslm_core.parts.configs import Config
 
 if TYPE_CHECKING:
     from wavslm_core.recipe.model import Recipe

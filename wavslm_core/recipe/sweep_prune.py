@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from wavslm_core.configs import Config
+from wavslm_core.parts.configs import Config
 
 
 class Prune(Config):

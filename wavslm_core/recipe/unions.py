@@ -13,8 +13,8 @@ from typing import Any
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from wavslm_core.configs import Config, Role
-from wavslm_core.registry import Registry
+from wavslm_core.parts.configs import Config, Role
+from wavslm_core.parts.registry import Registry
 
 NOTHING_INSTALLED = "nothing_installed"
 """Error type of a union without members."""

@@ -13,10 +13,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from wavslm_core.configs import Role, StageConfig
-from wavslm_core.data.json_files import parse_object
-from wavslm_core.data.regular_files import read_regular
-from wavslm_core.run_context import StageContext
+from wavslm_core.machine.json_files import parse_object
+from wavslm_core.machine.regular_files import read_regular
+from wavslm_core.parts.configs import Role, StageConfig
+from wavslm_core.run.context import StageContext
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,8 +73,8 @@ class Stage(ABC, Generic[StageConfigT]):
         """
         if context.rank > 0:
             return
-        from wavslm_core.data.atomic import write_json
-        from wavslm_core.evaluation.estimates import json_value
+        from wavslm_core.machine.files import write_json
+        from wavslm_core.parts.estimates import json_value
 
         write_json(self.results_file(context), json_value(results))
 

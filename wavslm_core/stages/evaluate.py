@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from wavslm_core.configs import CODEC_ROLES, Role, StageConfig
 from wavslm_core.evaluation.metric_choice import MetricChoices, metric_configs
 from wavslm_core.evaluation.speaking_config import ChunkAheadConfig, ContinuationsConfig
-from wavslm_core.facts import chunk_ahead_problem
-from wavslm_core.run_context import StageContext
+from wavslm_core.parts.configs import CODEC_ROLES, Role, StageConfig
+from wavslm_core.parts.facts import chunk_ahead_problem
+from wavslm_core.run.context import StageContext
 from wavslm_core.stages.base import (
     TRAIN_CODEC,
     TRAIN_LM,
@@ -25,12 +25,12 @@ from wavslm_core.stages.base import (
 from wavslm_core.stages.train_codec import TrainCodecConfig
 
 if TYPE_CHECKING:
-    from wavslm_core.codec import Codec
     from wavslm_core.data.corpora import Split
     from wavslm_core.data.token_store import TokenStore
     from wavslm_core.evaluation.agreement import Disagreement
+    from wavslm_core.model.codec import Codec
+    from wavslm_core.model.speech_lm import SpeechLM
     from wavslm_core.recipe import Recipe
-    from wavslm_core.speech_lm import SpeechLM
 
 logger = logging.getLogger(__name__)
 
@@ -163,7 +163,7 @@ class Evaluate(Stage[EvaluateConfig]):
 
         Returns those of reconstruction, of continuations, and of one chunk ahead.
         """
-        from wavslm_core.plugins import load_registry
+        from wavslm_core.parts.plugins import load_registry
 
         registry = load_registry()
 
@@ -209,9 +209,9 @@ class Evaluate(Stage[EvaluateConfig]):
         metrics: dict[str, Any],
     ) -> dict[str, Any]:
         from wavslm_core.data.length_batches import spread
-        from wavslm_core.evaluation.estimates import by_speaker
-        from wavslm_core.evaluation.metrics import score_documents, totals, warn_of_failures
         from wavslm_core.evaluation.reconstruction import score_reconstruction
+        from wavslm_core.parts.estimates import by_speaker
+        from wavslm_core.parts.metric import score_documents, totals, warn_of_failures
 
         split = context.split(self.config.split)
         indices = spread(len(split.utterances), self.config.utterances)
@@ -252,7 +252,7 @@ class Evaluate(Stage[EvaluateConfig]):
         indices: list[int],
     ) -> dict[str, Any]:
         """Count codes in the token stores; without any, in the utterances that were reconstructed."""
-        from wavslm_core.evaluation.codebook import codebook_use, count_codes
+        from wavslm_core.data.codebook import codebook_use, count_codes
         from wavslm_core.evaluation.reconstruction import encode_utterances
 
         found = {name: codebook_use(store.counts()).to_dict() for name, store in stores.items()}

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import Field
 
-from wavslm_core.configs import CODEC_ROLES, Role, SamplerConfig, StageConfig
 from wavslm_core.errors import DataError, RecipeError
-from wavslm_core.facts import sampler_problem
-from wavslm_core.run_context import StageContext
+from wavslm_core.parts.configs import CODEC_ROLES, Role, SamplerConfig, StageConfig
+from wavslm_core.parts.facts import sampler_problem
+from wavslm_core.run.context import StageContext
 from wavslm_core.stages.base import TRAIN_CODEC, TRAIN_LM, Stage, streamed_roles
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class GenerateConfig(StageConfig):
         return ()
 
     def problems(self, recipe: Recipe) -> Iterator[str]:
-        from wavslm_core.config_blocks import config_from_dict
+        from wavslm_core.parts.blocks import config_from_dict
         from wavslm_core.recipe.checkpoints import speech_lm_problems
 
         if self.speech_lm is not None:
@@ -83,9 +83,9 @@ class Generate(Stage[GenerateConfig]):
     """Leaves `samples/<prompt>/` with WAVs, a picture and `sample.json`, and `results/generate.json`."""
 
     def run(self, context: StageContext) -> None:
-        from wavslm_core.data.progress import progress_bar
         from wavslm_core.evaluation.continuations import continue_all, samples_folder
         from wavslm_core.evaluation.language_scores import stage_speech_lm
+        from wavslm_core.machine.progress import progress_bar
 
         config = self.config
         speech_lm = stage_speech_lm(context, config.speech_lm)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wavslm_core.errors import RecipeError
-from wavslm_core.run_context import StageContext
+from wavslm_core.run.context import StageContext
 from wavslm_core.stages.train_codec import TrainCodec, TrainCodecConfig
 from wavslm_core.stages.train_lm import TrainLm, TrainLmConfig
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from wavslm_core.codec import Codec
+    from wavslm_core.model.codec import Codec
     from wavslm_core.recipe import Recipe
     from wavslm_core.training.config import TrainingConfig
     from wavslm_core.training.precision import ChosenPrecision
@@ -96,7 +96,7 @@ def _loss(task: Task, step: int) -> Tensor:
 
 def _codec(context: StageContext) -> Codec:
     """Return the recipe's checkpoint; random weights do as well, for tokens to learn by heart."""
-    from wavslm_core.codec import Codec
+    from wavslm_core.model.codec import Codec
 
     if context.recipe.codec is not None:
         return Codec.load(context.recipe.codec.checkpoint, device=context.device)
@@ -139,7 +139,7 @@ def _descend(
 ) -> Overfitting:
     import torch
 
-    from wavslm_core.data.progress import progress_bar
+    from wavslm_core.machine.progress import progress_bar
     from wavslm_core.training.precision import choose_precision
     from wavslm_core.training.precision_proof import prove
 

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from wavslm_core.configs import StageConfig
-from wavslm_core.run_context import StageContext
+from wavslm_core.parts.configs import StageConfig
+from wavslm_core.run.context import StageContext
 from wavslm_core.stages.base import Stage
 
 
@@ -28,8 +28,8 @@ class Report(Stage[ReportConfig]):
     def run(self, context: StageContext) -> None:
         if context.rank > 0:
             return
-        from wavslm_core.data.atomic import replacing
-        from wavslm_core.evaluation.report.build import build_report
+        from wavslm_core.machine.files import replacing
+        from wavslm_core.report.build import build_report
 
         html = build_report(context.run_dir, context.recipe, samples_shown=self.config.samples)
         with replacing(context.run_dir / "report.html") as beside:

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from wavslm_core.configs import CODEC_ROLES, Role, StageConfig
 from wavslm_core.data.corpora import Rejected, Split
-from wavslm_core.dividing import divide
 from wavslm_core.errors import AudioError
-from wavslm_core.interruption import Interrupted
-from wavslm_core.run_context import StageContext
+from wavslm_core.machine.dividing import divide
+from wavslm_core.machine.interruption import Interrupted
+from wavslm_core.parts.configs import CODEC_ROLES, Role, StageConfig
+from wavslm_core.run.context import StageContext
 from wavslm_core.stages.base import TRAIN_CODEC, Stage
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
-    from wavslm_core.codec import Codec
     from wavslm_core.data.token_store import TokenStore
     from wavslm_core.data.token_writer import ShardRecord
+    from wavslm_core.model.codec import Codec
     from wavslm_core.recipe import Recipe
 
     Loaded = Tensor | Rejected
@@ -73,9 +73,9 @@ class Tokenize(Stage[TokenizeConfig]):
 
     def _split(self, context: StageContext, codec: Codec, split: Split) -> dict[str, Any]:
         """Encode what is missing of a split; return what the report shows of it, in rank 0."""
-        from wavslm_core.data.progress import progress_bar
         from wavslm_core.data.token_store import token_fingerprint
         from wavslm_core.data.token_writer import TokenWriter, plan_digest, plan_shards
+        from wavslm_core.machine.progress import progress_bar
 
         shards = plan_shards(split.utterances, shard_minutes=self.config.shard_minutes)
         writer = TokenWriter(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from wavslm_core.configs import CODEC_ROLES
 from wavslm_core.evaluation.metric_choice import MetricChoices, metric_configs
-from wavslm_core.run_context import StageContext
+from wavslm_core.parts.configs import CODEC_ROLES
+from wavslm_core.run.context import StageContext
 from wavslm_core.stages.base import Stage
 from wavslm_core.training.codec_config import CodecTrainingConfig
 
 if TYPE_CHECKING:
-    from wavslm_core.codec import Codec
+    from wavslm_core.model.codec import Codec
     from wavslm_core.recipe import Recipe
     from wavslm_core.training.codec_task import CodecTask
     from wavslm_core.training.state import TrainState
@@ -60,7 +60,7 @@ class TrainCodec(Stage[TrainCodecConfig]):
 
     def build_codec(self, context: StageContext) -> Codec:
         """Return the codec to start from, in which every random weight follows from the recipe's seed."""
-        from wavslm_core.codec import Codec
+        from wavslm_core.model.codec import Codec
         from wavslm_core.training.randomness import seed_torch
 
         earlier = context.earlier("codec")
@@ -72,7 +72,7 @@ class TrainCodec(Stage[TrainCodecConfig]):
         return Codec.from_configs(context.recipe.part_configs()).to(context.device)
 
     def build_task(self, codec: Codec, context: StageContext) -> CodecTask:
-        from wavslm_core.plugins import load_registry
+        from wavslm_core.parts.plugins import load_registry
         from wavslm_core.training.codec_task import CodecTask
 
         registry = load_registry()

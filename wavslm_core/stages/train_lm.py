@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from pydantic import Field
 
-from wavslm_core.configs import PART_ROLES, Role
-from wavslm_core.facts import BackboneFacts, HeadFacts
-from wavslm_core.run_context import StageContext
+from wavslm_core.parts.configs import PART_ROLES, Role
+from wavslm_core.parts.facts import BackboneFacts, HeadFacts
+from wavslm_core.run.context import StageContext
 from wavslm_core.stages.base import TRAIN_CODEC, Stage, tokenize_first
 from wavslm_core.training.config import TrainingConfig
 
 if TYPE_CHECKING:
-    from wavslm_core.codec import Codec
     from wavslm_core.data.token_store import TokenStore
+    from wavslm_core.model.codec import Codec
+    from wavslm_core.model.speech_lm import SpeechLM
     from wavslm_core.recipe import Recipe
-    from wavslm_core.speech_lm import SpeechLM
 
 
 class TrainLmConfig(TrainingConfig):
@@ -108,7 +108,7 @@ class TrainLm(Stage[TrainLmConfig]):
 
     def build_model(self, codec: Codec, context: StageContext) -> SpeechLM:
         """Return the model to start from, in which every random weight follows from the recipe's seed."""
-        from wavslm_core.speech_lm import SpeechLM
+        from wavslm_core.model.speech_lm import SpeechLM
         from wavslm_core.training.randomness import seed_torch
 
         seed_torch(self.config.seed_in(context), "init", self.config.run)

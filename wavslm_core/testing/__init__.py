@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from wavslm_core.configs import Config, PartConfig, Role
-from wavslm_core.registry import Registry
+from wavslm_core.parts.configs import Config, PartConfig, Role
+from wavslm_core.parts.registry import Registry
 
 
 def contract_tests(
@@ -42,7 +42,7 @@ def contract_tests(
 
     Raises: ValueError when a linked field or the parts of a format are not given, or a reason is empty.
     """
-    from wavslm_core.plugins import load_registry
+    from wavslm_core.parts.plugins import load_registry
     from wavslm_core.testing.contract.roles import CONTRACTS
     from wavslm_core.testing.contract.subject import Subject
 

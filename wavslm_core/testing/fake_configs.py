@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from wavslm_core.configs import (
+from wavslm_core.parts.configs import (
     BackboneConfig,
     DecoderConfig,
     EncoderConfig,
@@ -15,7 +15,7 @@ from wavslm_core.configs import (
     SamplerConfig,
     linked,
 )
-from wavslm_core.facts import (
+from wavslm_core.parts.facts import (
     BackboneFacts,
     DecoderFacts,
     EncoderFacts,

@@ -9,9 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from wavslm_core.codec import Codec
-from wavslm_core.configs import Config
-from wavslm_core.interfaces import (
+from wavslm_core.model.codec import Codec
+from wavslm_core.model.speech_lm import SpeechLM
+from wavslm_core.parts.configs import Config
+from wavslm_core.parts.interfaces import (
     Backbone,
     Decoder,
     Draw,
@@ -23,10 +24,9 @@ from wavslm_core.interfaces import (
     SamplingContext,
     State,
 )
-from wavslm_core.lengths import valid_mask, zero_padding
-from wavslm_core.plugins import load_registry
-from wavslm_core.registry import Entry, Registry
-from wavslm_core.speech_lm import SpeechLM
+from wavslm_core.parts.lengths import valid_mask, zero_padding
+from wavslm_core.parts.plugins import load_registry
+from wavslm_core.parts.registry import Entry, Registry
 from wavslm_core.testing.fake_configs import (
     FakeBackboneConfig,
     FakeDecoderConfig,

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from wavslm_core.data.atomic import replacing
 from wavslm_core.errors import CheckpointError
-from wavslm_core.weight_files import read_torch
+from wavslm_core.machine.files import replacing
+from wavslm_core.model.weight_files import read_torch
 
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:

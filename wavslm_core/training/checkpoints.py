@@ -14,10 +14,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from wavslm_core.checkpoint_io import load_state
-from wavslm_core.data.atomic import remove, remove_leftovers
 from wavslm_core.errors import CheckpointError
-from wavslm_core.processes import ALONE, Processes
+from wavslm_core.machine.files import remove, remove_leftovers
+from wavslm_core.machine.processes import ALONE, Processes
+from wavslm_core.model.weights import load_state
 from wavslm_core.training.checkpoint_files import read_checkpoint, write_checkpoint
 from wavslm_core.training.sharded_checkpoints import read_about, write_sharded
 

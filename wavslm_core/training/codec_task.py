@@ -19,22 +19,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from wavslm_core.codec import Codec
-from wavslm_core.configs import CODEC_ROLES
 from wavslm_core.data.audio import load_torchaudio
 from wavslm_core.data.batches import Batching, Crop, CropOrder
+from wavslm_core.data.codebook import codebook_use, count_codes
 from wavslm_core.data.corpora import Split
 from wavslm_core.data.length_batches import length_batches, spread
 from wavslm_core.data.prefetch import Prefetch
-from wavslm_core.dividing import divide
 from wavslm_core.errors import DataError, RecipeError
-from wavslm_core.evaluation.codebook import codebook_use, count_codes
-from wavslm_core.evaluation.estimates import ratio_estimate
-from wavslm_core.evaluation.metrics import Measurement, Metric, measure, totals, warn_of_failures
-from wavslm_core.interfaces import QuantizerOutput
-from wavslm_core.kept_facts import check_losses, check_width
-from wavslm_core.lengths import valid_mask, zero_padding
-from wavslm_core.processes import ALONE, Processes
+from wavslm_core.machine.dividing import divide
+from wavslm_core.machine.processes import ALONE, Processes
+from wavslm_core.model.codec import Codec
+from wavslm_core.parts.configs import CODEC_ROLES
+from wavslm_core.parts.estimates import ratio_estimate
+from wavslm_core.parts.interfaces import QuantizerOutput
+from wavslm_core.parts.lengths import valid_mask, zero_padding
+from wavslm_core.parts.metric import Measurement, Metric, measure, totals, warn_of_failures
+from wavslm_core.parts.promises import check_losses, check_width
 from wavslm_core.training.codec_config import CodecTrainingConfig
 from wavslm_core.training.losses import MelLoss, feature_distance
 from wavslm_core.training.task import LossOutput, Task

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
-from wavslm_core.configs import StageConfig
-from wavslm_core.processes import uneven_batch
+from wavslm_core.machine.processes import uneven_batch
+from wavslm_core.parts.configs import StageConfig
 
 if TYPE_CHECKING:
     from wavslm_core.data.batches import Batching
     from wavslm_core.recipe import Recipe
-    from wavslm_core.run_context import StageContext
+    from wavslm_core.run.context import StageContext
 
 
 class TrainingConfig(StageConfig):

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import torch
 
 from wavslm_core.errors import CheckpointError
-from wavslm_core.interruption import Interrupted, Pruned
-from wavslm_core.run_context import StageContext
+from wavslm_core.machine.interruption import Interrupted, Pruned
+from wavslm_core.run.context import StageContext
 from wavslm_core.training.buffers import check_buffers
 from wavslm_core.training.checkpoints import Checkpoints
 from wavslm_core.training.config import TrainingConfig

@@ -17,8 +17,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from wavslm_core.processes import Processes
-from wavslm_core.run_context import StageContext
+from wavslm_core.machine.processes import Processes
+from wavslm_core.run.context import StageContext
 from wavslm_core.training.checkpoints import load_modules
 from wavslm_core.training.guard import TrainingError
 from wavslm_core.training.sharded_checkpoints import read_sharded

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import torch
 
-from wavslm_core.processes import ALONE, Processes
+from wavslm_core.machine.processes import ALONE, Processes
 from wavslm_core.training.guard import TrainingError
 from wavslm_core.training.precision_proof import Arithmetic, PrecisionProof
 

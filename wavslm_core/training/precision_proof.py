@@ -21,8 +21,8 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from wavslm_core.checkpoint_io import own_part
-from wavslm_core.processes import ALONE, Processes
+from wavslm_core.machine.processes import ALONE, Processes
+from wavslm_core.model.weights import own_part
 
 Arithmetic = Literal["fp32", "bf16"]
 PASSES: tuple[tuple[Arithmetic, bool], ...] = (("fp32", False), ("fp32", True), ("bf16", False))

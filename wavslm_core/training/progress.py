@@ -9,7 +9,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from wavslm_core.terminal import new_console
+from wavslm_core.machine.terminal import new_console
 
 SECONDS_BETWEEN_LINES = 10.0
 

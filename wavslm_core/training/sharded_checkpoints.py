@@ -28,12 +28,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, Shard
 
-from wavslm_core.checkpoint_io import own_part
-from wavslm_core.data.atomic import replacing_folder, write_json
-from wavslm_core.data.json_files import read_json
-from wavslm_core.data.regular_files import open_regular
 from wavslm_core.errors import CheckpointError
-from wavslm_core.processes import Processes
+from wavslm_core.machine.files import replacing_folder, write_json
+from wavslm_core.machine.json_files import read_json
+from wavslm_core.machine.processes import Processes
+from wavslm_core.machine.regular_files import open_regular
+from wavslm_core.model.weights import own_part
 from wavslm_core.training.checkpoint_files import cannot_write, read_checkpoint, write_checkpoint
 
 ABOUT_FILE, INDEX_FILE = "about.pt", "index.json"

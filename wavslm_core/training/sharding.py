@@ -20,8 +20,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from wavslm_core.checkpoint_io import own_part
-from wavslm_core.run_context import StageContext
+from wavslm_core.model.weights import own_part
+from wavslm_core.run.context import StageContext
 from wavslm_core.training.blocks import read_outside, repeated_blocks
 from wavslm_core.training.checkpoints import load_modules
 from wavslm_core.training.config import TrainingConfig

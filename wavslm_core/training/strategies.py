@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wavslm_core.run_context import StageContext
+from wavslm_core.run.context import StageContext
 from wavslm_core.training.config import TrainingConfig
 from wavslm_core.training.parallel import Alone, DataParallel, Parallel
 from wavslm_core.training.sharding import FullyShardedParallel

@@ -23,10 +23,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wavslm_core.data.atomic import open_in_place, refusal
 from wavslm_core.errors import DataError, WavslmError, summary
-from wavslm_core.interruption import Interrupted
-from wavslm_core.metrics_file import METRICS_FILE, cut_metrics
+from wavslm_core.machine.files import open_in_place, refusal
+from wavslm_core.machine.interruption import Interrupted
+from wavslm_core.run.metrics_file import METRICS_FILE, cut_metrics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from wavslm_core.data.corpora import open_split
 from wavslm_core.errors import DataError
-from wavslm_core.plugins import load_registry
+from wavslm_core.parts.plugins import load_registry
 from wavslm_core.recipe import DataConfig
 from wavslm_core.recipe.loading import recipe_from_dict
 from wavslm_corpora.libri import Libri

@@ -13,9 +13,9 @@ from made_corpora import RATE_HZ, encoded, write_tar
 
 from wavslm_core.data.rejections import stored_rejections
 from wavslm_core.data.token_store import TokenStore
-from wavslm_core.processes import Share
+from wavslm_core.machine.processes import Share
 from wavslm_core.recipe import Recipe
-from wavslm_core.run_context import StageContext
+from wavslm_core.run.context import StageContext
 from wavslm_core.stages.tokenize import Tokenize, TokenizeConfig
 from wavslm_core.testing.fakes import fake_codec, register_fakes
 

@@ -7,9 +7,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wavslm_core.data.exclusive import one_at_a_time
 from wavslm_core.data.recorded import RecordedCorpus
 from wavslm_core.errors import DataError
+from wavslm_core.machine.locks import one_at_a_time
 from wavslm_corpora.libri_configs import LibriConfig
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from wavslm_core.configs import CorpusConfig
 from wavslm_core.data.cut_config import CutConfig
+from wavslm_core.parts.configs import CorpusConfig
 from wavslm_corpora.archives import LIBRI_LIGHT, LIBRISPEECH, LIBRITTS, MINI_LIBRISPEECH, Release
 
 LibriSpeechSubset = Literal[

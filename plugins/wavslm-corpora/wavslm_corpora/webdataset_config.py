@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from wavslm_core.configs import CorpusConfig
 from wavslm_core.data.cut_config import CutConfig
+from wavslm_core.parts.configs import CorpusConfig
 
 Patterns = tuple[str, ...]
 

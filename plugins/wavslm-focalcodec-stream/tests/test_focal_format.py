@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from wavslm_core import Codec, SpeechLM
 from wavslm_core.errors import CheckpointError
-from wavslm_core.interfaces import CheckpointParts
-from wavslm_core.plugins import load_registry
+from wavslm_core.parts.interfaces import CheckpointParts
+from wavslm_core.parts.plugins import load_registry
 from wavslm_focalcodec_stream.decoder_config import IstftConfig, WaveNeXtConfig
 from wavslm_focalcodec_stream.format_config import FocalCodecFormatConfig
 from wavslm_focalcodec_stream.official_format import FocalCodecFormat, fuse_projections

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from wavslm_core.plugins import load_registry
+from wavslm_core.parts.plugins import load_registry
 from wavslm_focalcodec_stream.format_config import FocalCodecFormatConfig
 from wavslm_focalcodec_stream.official_format import CODEC_PREFIXES
 

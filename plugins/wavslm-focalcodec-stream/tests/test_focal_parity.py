@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from wavslm_core import Codec
-from wavslm_core.plugins import load_registry
+from wavslm_core.parts.plugins import load_registry
 from wavslm_focalcodec_stream.format_config import FocalCodecFormatConfig
 from wavslm_focalcodec_stream.official_format import FocalCodecFormat
 from wavslm_focalcodec_stream.quantizer import FocalCodecStream

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from wavslm_core.errors import StreamingError
-from wavslm_core.inference import packed_copy
-from wavslm_core.interfaces import Decoder, State
+from wavslm_core.parts.interfaces import Decoder, State
+from wavslm_core.parts.packing import packed_copy
 from wavslm_focalcodec_stream.config import FocalCodecStreamConfig
 from wavslm_focalcodec_stream.decoder_config import IstftConfig, VocosConfig, WaveNeXtConfig
 from wavslm_focalcodec_stream.istft import Istft

@@ -6,8 +6,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from wavslm_core.configs import DecoderConfig, linked
-from wavslm_core.facts import DecoderFacts
+from wavslm_core.parts.configs import DecoderConfig, linked
+from wavslm_core.parts.facts import DecoderFacts
 
 
 class ConvNeXtDecoderConfig(DecoderConfig):

@@ -6,8 +6,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from wavslm_core.errors import StreamingError
-from wavslm_core.interfaces import Quantizer, QuantizerOutput, State
-from wavslm_core.lengths import valid_mask
+from wavslm_core.parts.interfaces import Quantizer, QuantizerOutput, State
+from wavslm_core.parts.lengths import valid_mask
 from wavslm_focalcodec_stream.bsq import (
     codes_from_tokens,
     commitment_loss,

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wavslm_core.inference import PackLinear
-from wavslm_core.lengths import zero_padding
+from wavslm_core.parts.lengths import zero_padding
+from wavslm_core.parts.packing import PackLinear
 
 
 class Snake(nn.Module):

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wavslm_core.inference import PackLinear
-from wavslm_core.lengths import zero_padding
-from wavslm_core.streaming import PIECE_FRAMES, CausalConv1d, Padding
+from wavslm_core.parts.lengths import zero_padding
+from wavslm_core.parts.packing import PackLinear
+from wavslm_core.parts.streaming import PIECE_FRAMES, CausalConv1d, Padding
 
 FFT_KERNEL = 64
 """Depthwise kernels from this size on are convolved by FFT over whole sequences."""

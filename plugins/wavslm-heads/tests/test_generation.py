@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from wavslm_core import SpeechLM
-from wavslm_core.interfaces import Head
-from wavslm_core.plugins import load_registry
+from wavslm_core.parts.interfaces import Head
+from wavslm_core.parts.plugins import load_registry
 from wavslm_core.testing.fakes import fake_codec, fake_speech_lm
 from wavslm_heads.config import ChunkAutoregressiveConfig
 

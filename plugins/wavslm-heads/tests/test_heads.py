@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from wavslm_core.configs import HeadConfig
-from wavslm_core.drawing import TokenDraw
-from wavslm_core.inference import packed_copy
-from wavslm_core.interfaces import Head, SamplingContext
-from wavslm_core.plugins import load_registry
+from wavslm_core.model.sampling import TokenDraw
+from wavslm_core.parts.configs import HeadConfig
+from wavslm_core.parts.interfaces import Head, SamplingContext
+from wavslm_core.parts.packing import packed_copy
+from wavslm_core.parts.plugins import load_registry
 from wavslm_heads.config import BitwiseConfig, ChunkAutoregressiveConfig, NextTokenConfig
 from wavslm_next_chunk.sampler_configs import TopPConfig
 from wavslm_next_chunk.truncating import TopPSampler

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from wavslm_core.interfaces import Head
+from wavslm_core.parts.interfaces import Head
 from wavslm_heads.chunk_autoregressive import ChunkAutoregressiveHead
 from wavslm_heads.config import ChunkAutoregressiveConfig
 from wavslm_next_chunk.config import NextChunkConfig

@@ -7,8 +7,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from wavslm_core.configs import HeadConfig, linked
-from wavslm_core.facts import HeadFacts
+from wavslm_core.parts.configs import HeadConfig, linked
+from wavslm_core.parts.facts import HeadFacts
 
 
 class NextTokenConfig(HeadConfig):

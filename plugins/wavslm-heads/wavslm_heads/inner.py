@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wavslm_core.inference import LinearGelu
-from wavslm_core.interfaces import State
+from wavslm_core.parts.interfaces import State
+from wavslm_core.parts.packing import LinearGelu
 
 
 class Inner(nn.Module, ABC):

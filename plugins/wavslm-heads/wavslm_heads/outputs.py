@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wavslm_core.inference import PackLinear
-from wavslm_core.interfaces import Draw
+from wavslm_core.parts.interfaces import Draw
+from wavslm_core.parts.packing import PackLinear
 
 
 class Output(nn.Module, ABC):

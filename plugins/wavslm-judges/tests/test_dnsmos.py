@@ -13,8 +13,8 @@ from torch import Tensor
 from wavslm_core.data.audio import resample
 from wavslm_core.errors import AudioError
 from wavslm_core.evaluation.metric_choice import metric_configs
-from wavslm_core.evaluation.metrics import Metric, ReferenceFreeMetric
-from wavslm_core.plugins import load_registry
+from wavslm_core.parts.metric import Metric, ReferenceFreeMetric
+from wavslm_core.parts.plugins import load_registry
 from wavslm_judges.config import DnsmosConfig
 from wavslm_judges.dnsmos import RATE_HZ, WINDOW_SAMPLES, Dnsmos, windows
 

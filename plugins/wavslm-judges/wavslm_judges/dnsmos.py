@@ -19,7 +19,7 @@ from torch import Tensor
 
 from wavslm_core.data.audio import resample
 from wavslm_core.errors import AudioError, WavslmError
-from wavslm_core.evaluation.metrics import ReferenceFreeMetric
+from wavslm_core.parts.metric import ReferenceFreeMetric
 from wavslm_judges.config import DnsmosConfig
 
 RATE_HZ = 16_000

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from wavslm_core.hookspecs import Register
-from wavslm_core.plugins import hookimpl
+from wavslm_core.parts.hooks import Register
+from wavslm_core.parts.plugins import hookimpl
 from wavslm_judges.config import DnsmosConfig, WordErrorConfig
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wavslm_core.drawing import TokenDraw
-from wavslm_core.plugins import load_registry
+from wavslm_core.model.sampling import TokenDraw
+from wavslm_core.parts.plugins import load_registry
 from wavslm_next_chunk.config import NextChunkConfig
 from wavslm_next_chunk.head import NextChunkHead
 from wavslm_next_chunk.sampler_configs import TopPConfig

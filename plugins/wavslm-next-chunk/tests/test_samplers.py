@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from wavslm_core.drawing import draw_ids
-from wavslm_core.interfaces import Sampler, SamplingContext
+from wavslm_core.model.sampling import draw_ids
+from wavslm_core.parts.interfaces import Sampler, SamplingContext
 from wavslm_next_chunk.reshaping import (
     BestOfSampler,
     RepetitionAwareSampler,

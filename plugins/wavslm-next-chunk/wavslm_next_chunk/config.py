@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from wavslm_core.configs import HeadConfig, linked
-from wavslm_core.facts import HeadFacts
+from wavslm_core.parts.configs import HeadConfig, linked
+from wavslm_core.parts.facts import HeadFacts
 
 
 class NextChunkConfig(HeadConfig):

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from wavslm_core.configs import SamplerConfig
-from wavslm_core.facts import SamplerFacts
+from wavslm_core.parts.configs import SamplerConfig
+from wavslm_core.parts.facts import SamplerFacts
 
 
 class TopPConfig(SamplerConfig):

@@ -12,9 +12,9 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
-from wavslm_core.checkpoint_io import SkipInitialisation
 from wavslm_core.errors import CheckpointError, PluginError, StreamingError
-from wavslm_core.plugins import load_registry
+from wavslm_core.model.weights import SkipInitialisation
+from wavslm_core.parts.plugins import load_registry
 from wavslm_speech_encoders.config import HubConfig, HubertConfig, Wav2Vec2Config
 from wavslm_speech_encoders.hub_encoder import HubEncoder, Hubert, Wav2Vec2
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from wavslm_core.data.audio import load_torchaudio
 from wavslm_core.errors import StreamingError
-from wavslm_core.plugins import load_registry
+from wavslm_core.parts.plugins import load_registry
 from wavslm_speech_encoders.config import MelConfig
 from wavslm_speech_encoders.mel import Mel
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import nn
 
-from wavslm_core import checkpoint_io
-from wavslm_core.checkpoint_documents import read_document
-from wavslm_core.data.json_files import read_object
 from wavslm_core.errors import CheckpointError
-from wavslm_core.weight_files import PICKLE_FILE, WEIGHTS_FILE, read_folder
+from wavslm_core.machine.json_files import read_object
+from wavslm_core.model import weights as checkpoint_io
+from wavslm_core.model.documents import read_document
+from wavslm_core.model.weight_files import PICKLE_FILE, WEIGHTS_FILE, read_folder
 from wavslm_speech_encoders.config import HubConfig
 
 NAMES = {

@@ -8,9 +8,9 @@ from torch.nn import functional as F
 
 from wavslm_core.data.audio import load_torchaudio
 from wavslm_core.errors import StreamingError
-from wavslm_core.interfaces import Encoder, State
-from wavslm_core.lengths import zero_padding
-from wavslm_core.streaming import FrameRing
+from wavslm_core.parts.interfaces import Encoder, State
+from wavslm_core.parts.lengths import zero_padding
+from wavslm_core.parts.streaming import FrameRing
 from wavslm_speech_encoders.config import MelConfig
 
 

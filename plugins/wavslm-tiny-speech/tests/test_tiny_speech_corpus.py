@@ -14,7 +14,7 @@ import torch
 from pydantic import ValidationError
 
 from wavslm_core.errors import DataError
-from wavslm_core.plugins import load_registry
+from wavslm_core.parts.plugins import load_registry
 from wavslm_tiny_speech.config import TinySpeechConfig
 from wavslm_tiny_speech.corpus import TinySpeech
 from wavslm_tiny_speech.espeak import SAMPLE_RATE_HZ, Espeak

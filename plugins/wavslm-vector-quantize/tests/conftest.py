@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from wavslm_core.interfaces import Quantizer
-from wavslm_core.plugins import load_registry
+from wavslm_core.parts.interfaces import Quantizer
+from wavslm_core.parts.plugins import load_registry
 from wavslm_vector_quantize.codebook_configs import (
     CodebookOptions,
     KMeansConfig,

@@ -10,7 +10,7 @@ import torch
 from vector_quantize_pytorch import VectorQuantize
 from vector_quantize_pytorch.vector_quantize_pytorch import kmeans
 
-from wavslm_core.interfaces import Quantizer
+from wavslm_core.parts.interfaces import Quantizer
 from wavslm_vector_quantize import nearest as nearest_module
 from wavslm_vector_quantize.codebook import MovingCodebook
 from wavslm_vector_quantize.codebook_configs import CodebookOptions

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from wavslm_core.facts import CodecFacts
+from wavslm_core.parts.facts import CodecFacts
 from wavslm_core.testing.fake_configs import FakeDecoderConfig, FakeEncoderConfig
 from wavslm_vector_quantize.codebook_configs import KMeansConfig, ResidualConfig, SimVqConfig, VqConfig
 from wavslm_vector_quantize.config import MappedQuantizerConfig

@@ -10,7 +10,7 @@ import torch
 from vector_quantize_pytorch import FSQ, LFQ
 
 from wavslm_core.errors import StreamingError
-from wavslm_core.inference import packed_copy
+from wavslm_core.parts.packing import packed_copy
 from wavslm_vector_quantize.codebook_configs import KMeansConfig, ResidualConfig, SimVqConfig
 from wavslm_vector_quantize.fsq import Fsq
 from wavslm_vector_quantize.k_means import KMeans

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from wavslm_core.facts import QuantizerFacts
-from wavslm_core.interfaces import Quantizer
+from wavslm_core.parts.facts import QuantizerFacts
+from wavslm_core.parts.interfaces import Quantizer
 
 
 def distance(given: torch.Tensor, features: torch.Tensor) -> torch.Tensor:

@@ -6,8 +6,8 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from wavslm_core.configs import QuantizerConfig, linked
-from wavslm_core.facts import QuantizerFacts
+from wavslm_core.parts.configs import QuantizerConfig, linked
+from wavslm_core.parts.facts import QuantizerFacts
 from wavslm_vector_quantize.config import MappedQuantizerConfig
 
 Gradient = Literal["straight_through", "rotation"]

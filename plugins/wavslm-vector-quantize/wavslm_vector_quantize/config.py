@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from wavslm_core.configs import QuantizerConfig, linked
-from wavslm_core.facts import QuantizerFacts
+from wavslm_core.parts.configs import QuantizerConfig, linked
+from wavslm_core.parts.facts import QuantizerFacts
 from wavslm_vector_quantize.focal_options import FocalCompressorOptions, FocalDecompressorOptions
 
 

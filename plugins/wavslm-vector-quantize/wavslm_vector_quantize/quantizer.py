@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from wavslm_core.errors import StreamingError
-from wavslm_core.interfaces import Quantizer, QuantizerOutput, State
-from wavslm_core.lengths import valid_mask
+from wavslm_core.parts.interfaces import Quantizer, QuantizerOutput, State
+from wavslm_core.parts.lengths import valid_mask
 from wavslm_vector_quantize.config import MappedQuantizerConfig
 from wavslm_vector_quantize.maps import build_map
 

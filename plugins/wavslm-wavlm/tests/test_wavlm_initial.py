@@ -11,9 +11,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from wavslm_core.checkpoint_io import SkipInitialisation
 from wavslm_core.errors import CheckpointError
-from wavslm_core.plugins import load_registry
+from wavslm_core.model.weights import SkipInitialisation
+from wavslm_core.parts.plugins import load_registry
 from wavslm_wavlm.backbone import WavLMUpper
 from wavslm_wavlm.config import WavLMConfig, WavLMUpperConfig
 from wavslm_wavlm.encoder import WavLM

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from wavslm_core.errors import StreamingError
-from wavslm_core.inference import packed_copy
-from wavslm_core.interfaces import State
+from wavslm_core.parts.interfaces import State
+from wavslm_core.parts.packing import packed_copy
 from wavslm_wavlm.backbone import WavLMUpper
 from wavslm_wavlm.config import WavLMConfig, WavLMUpperConfig
 from wavslm_wavlm.encoder import WavLM

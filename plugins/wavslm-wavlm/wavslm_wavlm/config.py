@@ -7,8 +7,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from wavslm_core.configs import BackboneConfig, EncoderConfig, linked
-from wavslm_core.facts import BackboneFacts, EncoderFacts
+from wavslm_core.parts.configs import BackboneConfig, EncoderConfig, linked
+from wavslm_core.parts.facts import BackboneFacts, EncoderFacts
 
 SAMPLE_RATE_HZ = 16000
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from wavslm_core import checkpoint_io
-from wavslm_core.checkpoint_documents import CONFIG_FILE
 from wavslm_core.errors import CheckpointError
-from wavslm_core.weight_files import (
+from wavslm_core.model import weights as checkpoint_io
+from wavslm_core.model.documents import CONFIG_FILE
+from wavslm_core.model.weight_files import (
     PICKLE_FILE,
     WEIGHTS_FILE,
     joined,

@@ -10,7 +10,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from wavslm_core.plugins import load_registry
+from wavslm_core.parts.plugins import load_registry
 from wavslm_x_transformers.backbone import XTransformer
 from wavslm_x_transformers.config import XTransformerConfig
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from x_transformers.x_transformers import AttentionLayers
 
-from wavslm_core.checkpoint_io import load_state
+from wavslm_core.model.weights import load_state
 from wavslm_x_transformers.backbone import XTransformer
 from wavslm_x_transformers.config import XTransformerConfig
 

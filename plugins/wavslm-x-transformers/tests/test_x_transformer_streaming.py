@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from wavslm_core.errors import StreamingError
-from wavslm_core.inference import packed_copy
-from wavslm_core.interfaces import State
-from wavslm_core.streaming import new_position
+from wavslm_core.parts.interfaces import State
+from wavslm_core.parts.packing import packed_copy
+from wavslm_core.parts.streaming import new_position
 from wavslm_x_transformers.backbone import XTransformer
 from wavslm_x_transformers.config import XTransformerConfig
 from wavslm_x_transformers.rotary import rotate, rotation

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from wavslm_core.cli.devices import usable_device
-from wavslm_core.devices import choose_device
 from wavslm_core.errors import WavslmError
+from wavslm_core.machine.devices import choose_device
 
 
 @pytest.mark.parametrize(

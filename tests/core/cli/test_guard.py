@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from wavslm_core.errors import DataError
-from wavslm_core.launching.lock import RunLock
-from wavslm_core.launching.stop_file import request_stop
+from wavslm_core.run.lock import RunLock
+from wavslm_core.run.stop_file import request_stop
 
 Become = Callable[[], AbstractContextManager[None]]
 

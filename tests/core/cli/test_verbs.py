@@ -19,10 +19,10 @@ import torch
 
 from wavslm_core import Codec, SpeechLM
 from wavslm_core.cli.main import main
-from wavslm_core.data import progress
 from wavslm_core.data.audio import read_audio, write_audio
+from wavslm_core.data.token_files import TokenFile
 from wavslm_core.errors import DataError
-from wavslm_core.token_files import TokenFile
+from wavslm_core.machine import progress
 
 
 @pytest.fixture(scope="module")

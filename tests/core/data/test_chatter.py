@@ -12,7 +12,7 @@ import soundfile
 
 from wavslm_core.data.audio_files import proven_info, read_samples
 from wavslm_core.data.chatter import without_chatter
-from wavslm_core.terminal import new_console
+from wavslm_core.machine.terminal import new_console
 from wavslm_core.training.progress import TrainingProgress
 
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from wavslm_core.data import json_files
 from wavslm_core.data.rejections import stored_rejections
 from wavslm_core.data.token_store import MOST_BYTES
 from wavslm_core.errors import DataError
+from wavslm_core.machine import json_files
 
 
 def test_a_long_list_is_read_and_one_that_is_too_long_is_no_damage(

@@ -10,23 +10,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from wavslm_core.configs import MetricConfig
 from wavslm_core.data.audio import write_audio
 from wavslm_core.data.corpora import Split, open_split
 from wavslm_core.errors import WavslmError
 from wavslm_core.evaluation.config import MelDistanceConfig
 from wavslm_core.evaluation.mel_distance import MelDistance
-from wavslm_core.evaluation.metrics import ReferenceFreeMetric
 from wavslm_core.evaluation.speaking import (
     chunks_ahead,
     long_enough,
     score_chunks_ahead,
     score_continuations,
 )
-from wavslm_core.interruption import Interrupted
-from wavslm_core.plugins import load_registry
+from wavslm_core.machine.interruption import Interrupted
+from wavslm_core.model.speech_lm import SpeechLM
+from wavslm_core.parts.configs import MetricConfig
+from wavslm_core.parts.metric import ReferenceFreeMetric
+from wavslm_core.parts.plugins import load_registry
 from wavslm_core.recipe import Recipe
-from wavslm_core.speech_lm import SpeechLM
 from wavslm_core.testing.fakes import fake_codec, fake_speech_lm
 
 

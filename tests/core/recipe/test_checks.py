@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from wavslm_core.errors import DataError, RecipeError
+from wavslm_core.parts.registry import Registry
 from wavslm_core.recipe import Recipe
-from wavslm_core.registry import Registry
 
 FAKES: dict[str, Any] = {
     role: {"name": "fake"} for role in ("encoder", "quantizer", "decoder", "backbone", "head")

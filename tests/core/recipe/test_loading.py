@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
-from wavslm_core.config_blocks import config_from_dict
 from wavslm_core.errors import RecipeError
+from wavslm_core.parts.blocks import config_from_dict
+from wavslm_core.parts.registry import Registry
 from wavslm_core.recipe import Recipe
 from wavslm_core.recipe.loading import read_extended
-from wavslm_core.recipe.yaml_files import dump_yaml, parse_yaml
-from wavslm_core.registry import Registry
+from wavslm_core.recipe.yaml import dump_yaml, parse_yaml
 
 PARTS = "\n".join(
     f"{role}: {{name: fake}}" for role in ("encoder", "quantizer", "decoder", "backbone", "head")

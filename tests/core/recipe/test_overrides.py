@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from wavslm_core.errors import RecipeError
+from wavslm_core.parts.registry import Registry
 from wavslm_core.recipe import Recipe
 from wavslm_core.recipe.overrides import apply_overrides, parse_override
-from wavslm_core.registry import Registry
 
 DOCUMENT: dict[str, Any] = {
     "name": "one",

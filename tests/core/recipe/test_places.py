@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from wavslm_core.configs import StageConfig
-from wavslm_core.plugins import load_registry
+from wavslm_core.parts.configs import StageConfig
+from wavslm_core.parts.plugins import load_registry
+from wavslm_core.parts.registry import Entry, Registry
 from wavslm_core.recipe import Recipe
 from wavslm_core.recipe.places import earlier_place, found_place, place
-from wavslm_core.registry import Entry, Registry
 
 CODEC = {"run": "train_codec", "steps": 2}
 TOKENIZE = {"run": "tokenize", "splits": ["train"]}

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from wavslm_core.configs import Config
 from wavslm_core.data.folder import FolderConfig
+from wavslm_core.parts.configs import Config
+from wavslm_core.parts.registry import Entry, Registry
 from wavslm_core.recipe import Recipe
 from wavslm_core.recipe.plan import byte_text, make_plan
-from wavslm_core.registry import Entry, Registry
 from wavslm_core.stages.train_codec import TrainCodecConfig
 from wavslm_core.stages.train_lm import TrainLmConfig
 from wavslm_core.testing.fakes import register_fakes

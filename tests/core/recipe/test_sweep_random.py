@@ -9,11 +9,11 @@ import pytest
 from pydantic import ValidationError
 
 from wavslm_core.errors import RecipeError
+from wavslm_core.parts.registry import Registry
 from wavslm_core.recipe import Recipe
 from wavslm_core.recipe.building import recipe_schema
 from wavslm_core.recipe.sweep import expand_sweep, sweep_folder_name, trial_count
 from wavslm_core.recipe.sweep_axes import Distribution, share_of
-from wavslm_core.registry import Registry
 
 LEARN: dict[str, Any] = {
     "name": "one",

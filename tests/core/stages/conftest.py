@@ -12,7 +12,7 @@ import torch
 
 from wavslm_core.data.audio import write_audio
 from wavslm_core.recipe import Recipe
-from wavslm_core.run_context import StageContext
+from wavslm_core.run.context import StageContext
 from wavslm_core.stages.tokenize import Tokenize, TokenizeConfig
 from wavslm_core.testing.fakes import fake_codec, fake_speech_lm, register_fakes
 

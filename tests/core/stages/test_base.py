@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 import pytest
 
-from wavslm_core.configs import Role, StageConfig
 from wavslm_core.errors import RecipeError
-from wavslm_core.facts import BackboneFacts, HeadFacts, SamplerFacts
-from wavslm_core.plugins import load_registry
+from wavslm_core.parts.configs import Role, StageConfig
+from wavslm_core.parts.facts import BackboneFacts, HeadFacts, SamplerFacts
+from wavslm_core.parts.plugins import load_registry
+from wavslm_core.parts.registry import Entry, Registry
 from wavslm_core.recipe import Recipe
-from wavslm_core.registry import Entry, Registry
-from wavslm_core.run_context import StageContext
+from wavslm_core.run.context import StageContext
 from wavslm_core.stages.tokenize import Tokenize, TokenizeConfig
 from wavslm_core.testing.fake_configs import FakeBackboneConfig, FakeHeadConfig, FakeSamplerConfig
 from wavslm_core.testing.fakes import fake_codec, fake_speech_lm, register_fakes

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from wavslm_core.codec import Codec
 from wavslm_core.data import corpora
 from wavslm_core.data.audio import write_audio
 from wavslm_core.data.corpora import Split
@@ -21,10 +20,11 @@ from wavslm_core.errors import DataError
 from wavslm_core.evaluation.language_scores import language_scores, token_stores
 from wavslm_core.evaluation.likelihood import token_bits
 from wavslm_core.evaluation.reconstruction import score_reconstruction
-from wavslm_core.interruption import Interrupted
-from wavslm_core.plugins import load_registry
+from wavslm_core.machine.interruption import Interrupted
+from wavslm_core.model.codec import Codec
+from wavslm_core.parts.plugins import load_registry
 from wavslm_core.recipe import Recipe
-from wavslm_core.run_context import StageContext
+from wavslm_core.run.context import StageContext
 from wavslm_core.stages.evaluate import Evaluate, EvaluateConfig
 from wavslm_core.stages.report import Report, ReportConfig
 

@@ -15,7 +15,7 @@ import torch
 
 from wavslm_core.data.audio import write_audio
 from wavslm_core.recipe import Recipe
-from wavslm_core.run_context import StageContext
+from wavslm_core.run.context import StageContext
 from wavslm_core.stages.evaluate import Evaluate, EvaluateConfig
 from wavslm_core.stages.generate import Generate, GenerateConfig
 from wavslm_core.stages.report import Report, ReportConfig

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from wavslm_core.pulse import Pulse, telling
-from wavslm_core.run_context import StageContext
+from wavslm_core.machine.pulse import Pulse, telling
+from wavslm_core.run.context import StageContext
 from wavslm_core.stages.evaluate import Evaluate, EvaluateConfig
 from wavslm_core.stages.generate import Generate, GenerateConfig
 

@@ -12,12 +12,12 @@ import pytest
 import soundfile
 import torch
 
-from wavslm_core.codec import Codec
 from wavslm_core.data.token_store import TokenStore, token_fingerprint
 from wavslm_core.errors import DataError
-from wavslm_core.interruption import Interrupted
+from wavslm_core.machine.interruption import Interrupted
+from wavslm_core.model.codec import Codec
 from wavslm_core.recipe import Recipe
-from wavslm_core.run_context import StageContext
+from wavslm_core.run.context import StageContext
 from wavslm_core.stages.tokenize import Tokenize, TokenizeConfig, _encode
 from wavslm_core.testing.fakes import fake_codec, register_fakes
 

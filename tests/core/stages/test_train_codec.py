@@ -14,18 +14,18 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from wavslm_core.codec import Codec
 from wavslm_core.data.audio import resample, write_audio
 from wavslm_core.data.batches import Batching
 from wavslm_core.data.corpora import Split
 from wavslm_core.errors import AudioError, PluginError, RecipeError
 from wavslm_core.evaluation.mel_distance import MelDistance
-from wavslm_core.interfaces import QuantizerOutput
-from wavslm_core.interruption import Interrupted
-from wavslm_core.metrics_file import read_metrics
-from wavslm_core.plugins import load_registry
+from wavslm_core.machine.interruption import Interrupted
+from wavslm_core.model.codec import Codec
+from wavslm_core.parts.interfaces import QuantizerOutput
+from wavslm_core.parts.plugins import load_registry
 from wavslm_core.recipe import Recipe
-from wavslm_core.run_context import StageContext
+from wavslm_core.run.context import StageContext
+from wavslm_core.run.metrics_file import read_metrics
 from wavslm_core.stages.train_codec import TrainCodec, TrainCodecConfig
 from wavslm_core.testing.fake_configs import FakeQuantizerConfig
 from wavslm_core.training.codec_task import CodecTask

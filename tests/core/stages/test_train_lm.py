@@ -15,15 +15,15 @@ import pytest
 import soundfile
 import torch
 
-from wavslm_core.configs import Config
 from wavslm_core.data.folder import FolderConfig
 from wavslm_core.errors import CheckpointError, DataError
-from wavslm_core.interruption import Interrupted
-from wavslm_core.plugins import load_registry
+from wavslm_core.machine.interruption import Interrupted
+from wavslm_core.model.speech_lm import SpeechLM
+from wavslm_core.parts.configs import Config
+from wavslm_core.parts.plugins import load_registry
+from wavslm_core.parts.registry import Entry, Registry
 from wavslm_core.recipe import Recipe
-from wavslm_core.registry import Entry, Registry
-from wavslm_core.run_context import StageContext
-from wavslm_core.speech_lm import SpeechLM
+from wavslm_core.run.context import StageContext
 from wavslm_core.stages.tokenize import Tokenize, TokenizeConfig
 from wavslm_core.stages.train_lm import TrainLm, TrainLmConfig
 from wavslm_core.testing.fakes import fake_codec, register_fakes

@@ -23,18 +23,18 @@ import torch
 from torch.distributed.distributed_c10d import _set_pg_timeout
 from torch.distributed.fsdp import FSDPModule
 
-from wavslm_core.configs import Role
 from wavslm_core.data.token_store import TokenStore
 from wavslm_core.data.token_writer import ShardRecord, TokenWriter
-from wavslm_core.dividing import divide
 from wavslm_core.errors import WavslmError
-from wavslm_core.interruption import Interrupted
-from wavslm_core.joining import join_processes
-from wavslm_core.plugins import load_registry
-from wavslm_core.processes import ALONE, WHOLE, Processes, Share
+from wavslm_core.machine.dividing import divide
+from wavslm_core.machine.interruption import Interrupted
+from wavslm_core.machine.joining import join_processes
+from wavslm_core.machine.processes import ALONE, WHOLE, Processes, Share
+from wavslm_core.model.speech_lm import SpeechLM
+from wavslm_core.parts.configs import Role
+from wavslm_core.parts.plugins import load_registry
 from wavslm_core.recipe import Recipe
-from wavslm_core.run_context import StageContext
-from wavslm_core.speech_lm import SpeechLM
+from wavslm_core.run.context import StageContext
 from wavslm_core.testing.fakes import (
     FakeSampler,
     FakeSamplerConfig,

@@ -17,8 +17,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from wavslm_core.interruption import Interrupted
-from wavslm_core.metrics_file import read_metrics
+from wavslm_core.machine.interruption import Interrupted
+from wavslm_core.run.metrics_file import read_metrics
 
 pytestmark = [
     pytest.mark.slow,

@@ -17,14 +17,14 @@ import numpy as np
 import pytest
 import torch
 
-from wavslm_core.codec import Codec
 from wavslm_core.data.audio import write_audio
 from wavslm_core.errors import CheckpointError, LostProcessError, RecipeError, WavslmError
-from wavslm_core.joining import VARIABLES, join_processes
-from wavslm_core.metrics_file import read_metrics
-from wavslm_core.process_group import SHOWN_GPUS, gpu_for
-from wavslm_core.processes import ALONE, Share
-from wavslm_core.speech_lm import SpeechLM
+from wavslm_core.machine.joining import VARIABLES, join_processes
+from wavslm_core.machine.process_group import SHOWN_GPUS, gpu_for
+from wavslm_core.machine.processes import ALONE, Share
+from wavslm_core.model.codec import Codec
+from wavslm_core.model.speech_lm import SpeechLM
+from wavslm_core.run.metrics_file import read_metrics
 from wavslm_core.testing.fakes import fake_codec, fake_speech_lm
 from wavslm_core.training.checkpoints import Checkpoints
 from wavslm_core.training.sharded_checkpoints import read_sharded

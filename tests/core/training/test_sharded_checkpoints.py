@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from wavslm_core.errors import CheckpointError
-from wavslm_core.processes import ALONE
+from wavslm_core.machine.processes import ALONE
 from wavslm_core.training.checkpoints import Checkpoints
 from wavslm_core.training.sharded_checkpoints import load_shards, read_about, read_sharded, write_sharded
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from wavslm_core.errors import WavslmError
-from wavslm_core.metrics_file import METRICS_FILE, read_metrics
+from wavslm_core.run.metrics_file import METRICS_FILE, read_metrics
 from wavslm_core.training.progress import TrainingProgress, spell_seconds
 from wavslm_core.training.tracking import Tracker
 

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wavslm_core.interruption import Interrupted
+from wavslm_core.machine.interruption import Interrupted
 from wavslm_core.recipe import Recipe
-from wavslm_core.run_context import StageContext
+from wavslm_core.run.context import StageContext
 from wavslm_core.training.config import TrainingConfig
 from wavslm_core.training.loop import fit
 from wavslm_core.training.state import TrainState

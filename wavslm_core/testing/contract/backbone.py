@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wavslm_core.facts import BackboneFacts
+from wavslm_core.parts.facts import BackboneFacts
 from wavslm_core.testing.contract.flow import Flow, random_features, random_tokens
 from wavslm_core.testing.contract.streaming_checks import FlowChecks
 

@@ -16,9 +16,9 @@ from typing import Any, cast
 import pytest
 from pydantic import ValidationError
 
-from wavslm_core import facts
-from wavslm_core.configs import PartConfig, Role
-from wavslm_core.registry import INTERFACES
+from wavslm_core.parts import facts
+from wavslm_core.parts.configs import PartConfig, Role
+from wavslm_core.parts.registry import INTERFACES
 from wavslm_core.testing.contract.subject import Contract
 
 FACTS: dict[Role, type] = {

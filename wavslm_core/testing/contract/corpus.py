@@ -10,9 +10,9 @@ from typing import Any, cast
 import pytest
 import torch
 
-from wavslm_core.configs import CorpusConfig
 from wavslm_core.data.corpora import Corpus, Utterance, durations_s
 from wavslm_core.errors import DataError
+from wavslm_core.parts.configs import CorpusConfig
 from wavslm_core.testing.contract.config_checks import ConfigChecks
 
 OTHER_RATE_HZ = 8000

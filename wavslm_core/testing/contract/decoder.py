@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wavslm_core.facts import DecoderFacts
+from wavslm_core.parts.facts import DecoderFacts
 from wavslm_core.testing.contract.flow import Flow, random_features
 from wavslm_core.testing.contract.streaming_checks import FlowChecks
 

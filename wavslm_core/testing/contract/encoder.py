@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wavslm_core.facts import EncoderFacts
+from wavslm_core.parts.facts import EncoderFacts
 from wavslm_core.testing.contract.flow import Flow, random_waveform
 from wavslm_core.testing.contract.streaming_checks import FlowChecks
 

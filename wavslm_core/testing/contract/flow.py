@@ -13,11 +13,11 @@ from itertools import cycle
 import torch
 from torch import Tensor
 
-from wavslm_core.interfaces import State
+from wavslm_core.parts.interfaces import State
 from wavslm_core.testing.contract.subject import generator
 
 LEAST_FRAMES = 96
-"""More than the rings of `wavslm_core.streaming` hold, so that they wrap."""
+"""More than the rings of `wavslm_core.parts.streaming` hold, so that they wrap."""
 
 
 @dataclass(frozen=True, kw_only=True)

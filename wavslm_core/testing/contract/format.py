@@ -9,10 +9,10 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from wavslm_core.checkpoint_documents import CONFIG_FILE, OUR_FORMATS, ROLES, Kind
-from wavslm_core.configs import FormatConfig, PartConfig, Role
 from wavslm_core.errors import WavslmError, summary
-from wavslm_core.interfaces import CheckpointFormat, CheckpointParts
+from wavslm_core.model.documents import CONFIG_FILE, OUR_FORMATS, ROLES, Kind
+from wavslm_core.parts.configs import FormatConfig, PartConfig, Role
+from wavslm_core.parts.interfaces import CheckpointFormat, CheckpointParts
 from wavslm_core.testing.contract.config_checks import ConfigChecks
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from wavslm_core.drawing import TokenDraw
-from wavslm_core.facts import HeadFacts
+from wavslm_core.model.sampling import TokenDraw
+from wavslm_core.parts.facts import HeadFacts
 from wavslm_core.testing.contract.chi_square import LEAST_LIKELY, chi_square_likelihood
 from wavslm_core.testing.contract.flow import random_features, random_tokens
 from wavslm_core.testing.contract.module_checks import ModuleChecks

@@ -8,9 +8,9 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from wavslm_core.configs import MetricConfig
 from wavslm_core.errors import AudioError
-from wavslm_core.evaluation.metrics import Better, Measured, Metric, ReferenceFreeMetric
+from wavslm_core.parts.configs import MetricConfig
+from wavslm_core.parts.metric import Better, Measured, Metric, ReferenceFreeMetric
 from wavslm_core.testing.contract.config_checks import ConfigChecks
 from wavslm_core.testing.contract.subject import generator
 

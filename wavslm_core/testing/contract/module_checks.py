@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from wavslm_core.checkpoint_io import load_state, write_weights
-from wavslm_core.inference import packed_copy
+from wavslm_core.model.weight_files import WEIGHTS_FILE, read_weights
+from wavslm_core.model.weights import load_state, write_weights
+from wavslm_core.parts.packing import packed_copy
 from wavslm_core.testing.contract.config_checks import PartChecks
 from wavslm_core.testing.contract.subject import TOLERANCE, generator
-from wavslm_core.weight_files import WEIGHTS_FILE, read_weights
 
 BF16_ERROR = 0.1
 """Largest error of a bf16 output relative to its norm; rounding of 2⁻⁸ through a few layers stays below."""
@@ -153,7 +153,7 @@ class ModuleChecks(PartChecks):
         )
 
     def test_packed_copy(self) -> None:
-        rule = "packing for inference in fp32 changes nothing but speed; see `wavslm_core.inference`"
+        rule = "packing for inference in fp32 changes nothing but speed; see `wavslm_core.parts.packing`"
         with self.attempt("a packed copy", rule):
             packed = packed_copy(self.part(), weights="fp32")
             self.compare(packed, self.part(), "of a packed copy differs", rule, tolerance=TOLERANCE)

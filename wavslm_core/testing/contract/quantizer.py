@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wavslm_core.facts import QuantizerFacts
-from wavslm_core.interfaces import QuantizerOutput
+from wavslm_core.parts.facts import QuantizerFacts
+from wavslm_core.parts.interfaces import QuantizerOutput
 from wavslm_core.testing.contract.flow import Flow, random_features, random_tokens
 from wavslm_core.testing.contract.module_checks import projected
 from wavslm_core.testing.contract.run_checks import RunChecks

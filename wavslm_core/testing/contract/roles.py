@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wavslm_core.configs import Role
+from wavslm_core.parts.configs import Role
 from wavslm_core.testing.contract.backbone import BackboneContract
 from wavslm_core.testing.contract.corpus import CorpusContract
 from wavslm_core.testing.contract.decoder import DecoderContract

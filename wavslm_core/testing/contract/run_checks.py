@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wavslm_core.facts import QuantizerFacts
+from wavslm_core.parts.facts import QuantizerFacts
 from wavslm_core.testing.contract.flow import random_features, random_tokens
 from wavslm_core.testing.contract.streaming_checks import FlowChecks
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from wavslm_core.chain import SamplerChain
-from wavslm_core.chain_config import ChainConfig
-from wavslm_core.drawing import NO_TOKEN, TokenDraw
-from wavslm_core.facts import SamplerFacts
-from wavslm_core.interfaces import SamplingContext
-from wavslm_core.plugins import load_registry
+from wavslm_core.model.chain import SamplerChain
+from wavslm_core.model.chain_config import ChainConfig
+from wavslm_core.model.sampling import NO_TOKEN, TokenDraw
+from wavslm_core.parts.facts import SamplerFacts
+from wavslm_core.parts.interfaces import SamplingContext
+from wavslm_core.parts.plugins import load_registry
 from wavslm_core.testing.contract.chi_square import LEAST_LIKELY, chi_square_likelihood
 from wavslm_core.testing.contract.config_checks import PartChecks
 from wavslm_core.testing.contract.subject import generator

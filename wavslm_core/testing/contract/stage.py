@@ -9,12 +9,12 @@ from typing import Any, cast
 
 import torch
 
-from wavslm_core.configs import PART_ROLES, StageConfig
 from wavslm_core.data.audio import write_audio
 from wavslm_core.errors import summary
-from wavslm_core.interruption import Interrupted
+from wavslm_core.machine.interruption import Interrupted
+from wavslm_core.parts.configs import PART_ROLES, StageConfig
 from wavslm_core.recipe import Recipe
-from wavslm_core.run_context import StageContext
+from wavslm_core.run.context import StageContext
 from wavslm_core.stages.base import Stage
 from wavslm_core.stages.tokenize import Tokenize, TokenizeConfig
 from wavslm_core.testing.contract.config_checks import ConfigChecks, imports_torch

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from wavslm_core.errors import StreamingError
-from wavslm_core.inference import packed_copy
+from wavslm_core.parts.packing import packed_copy
 from wavslm_core.testing.contract.flow import Flow, state_bytes
 from wavslm_core.testing.contract.sequence_checks import SequenceChecks
 
@@ -40,7 +40,7 @@ class FlowChecks(SequenceChecks):
     def test_packed_steps(self) -> None:
         if not self.facts.streams:
             pytest.skip("its facts say streams=False")
-        rule = "packing for inference in fp32 changes nothing but speed; see `wavslm_core.inference`"
+        rule = "packing for inference in fp32 changes nothing but speed; see `wavslm_core.parts.packing`"
         with self.attempt("a step of a packed copy", rule):
             packed = packed_copy(self.part(), weights="fp32")
             for flow, plain in zip(self.flows(packed), self.flows(self.part()), strict=True):

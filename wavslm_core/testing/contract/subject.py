@@ -10,10 +10,10 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from wavslm_core.configs import Config, PartConfig, Role
 from wavslm_core.errors import summary
-from wavslm_core.facts import PartFacts
-from wavslm_core.registry import Registry
+from wavslm_core.parts.configs import Config, PartConfig, Role
+from wavslm_core.parts.facts import PartFacts
+from wavslm_core.parts.registry import Registry
 
 TOLERANCE = 1e-4
 """Largest difference, relative to the largest magnitude, between two ways to compute the same in fp32."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from wavslm_core.configs import (
+from wavslm_core.parts.configs import (
     BackboneConfig,
     CorpusConfig,
     FormatConfig,
@@ -17,7 +17,7 @@ from wavslm_core.configs import (
     StageConfig,
     linked,
 )
-from wavslm_core.facts import BackboneFacts, QuantizerFacts, SamplerFacts
+from wavslm_core.parts.facts import BackboneFacts, QuantizerFacts, SamplerFacts
 
 if TYPE_CHECKING:
     from wavslm_core.recipe import Recipe

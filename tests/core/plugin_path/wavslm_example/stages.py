@@ -10,18 +10,18 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from wavslm_core.configs import Role, StageConfig
 from wavslm_core.errors import DataError
-from wavslm_core.interruption import Interrupted, Pruned
-from wavslm_core.metrics_file import read_metrics
+from wavslm_core.machine.interruption import Interrupted, Pruned
+from wavslm_core.parts.configs import Role, StageConfig
 from wavslm_core.recipe import Recipe
-from wavslm_core.run_context import StageContext
+from wavslm_core.run.context import StageContext
+from wavslm_core.run.metrics_file import read_metrics
 from wavslm_core.stages.base import Stage
 from wavslm_core.stages.train_codec import TrainCodec, TrainCodecConfig
 from wavslm_example.configs import LearnConfig
 
 if TYPE_CHECKING:
-    from wavslm_core.codec import Codec
+    from wavslm_core.model.codec import Codec
     from wavslm_core.training.codec_task import CodecTask
     from wavslm_core.training.task import LossOutput
 

@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from wavslm_core.configs import QuantizerConfig, SamplerConfig, linked
-from wavslm_core.facts import QuantizerFacts, SamplerFacts
-from wavslm_core.hookspecs import Register
-from wavslm_core.plugins import hookimpl
+from wavslm_core.parts.configs import QuantizerConfig, SamplerConfig, linked
+from wavslm_core.parts.facts import QuantizerFacts, SamplerFacts
+from wavslm_core.parts.hooks import Register
+from wavslm_core.parts.plugins import hookimpl
 
 
 class NearestConfig(QuantizerConfig):

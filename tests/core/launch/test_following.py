@@ -1,0 +1,48 @@
+"""How a run is said to have ended whose jobs SLURM has forgotten; tests/slurm follows real ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from wavslm_core.launch import following
+from wavslm_core.launch.following import follow
+from wavslm_core.launch.launchers import JobCrashed
+from wavslm_core.run.job_record import add_jobs, new_record
+from wavslm_core.run.stage_record import STAGES_FILE, StageRecord
+
+
+@pytest.fixture
+def forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a run with a chain of two jobs, an array first, that a SLURM without accounts forgot."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name, code in (("squeue", 0), ("sacct", 1)):
+        (programs / name).write_text(f"#!/bin/sh\nexit {code}\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    monkeypatch.setattr(following, "UNKNOWN_S", 0.0)
+    run_dir = tmp_path / "one-1234"
+    run_dir.mkdir()
+    array = new_record("12", "slurm", ["tokenize"], array=2)
+    add_jobs(run_dir, [array, new_record("13", "slurm", ["tokenize", "train_lm"], depends_on=["12"])])
+    return run_dir
+
+
+def finish(run_dir: Path, stage: str) -> None:
+    record = StageRecord(run_dir / STAGES_FILE)
+    record.begin(stage)
+    record.end(stage, "finished", 1.0)
+
+
+def test_forgotten_jobs_whose_stages_finished_have_finished(forgotten: Path) -> None:
+    finish(forgotten, "tokenize")
+    finish(forgotten, "train_lm")
+    assert follow(forgotten, lambda line: None).status == "finished"
+
+
+def test_forgotten_jobs_with_stages_left_have_not(forgotten: Path) -> None:
+    finish(forgotten, "tokenize")
+    with pytest.raises(JobCrashed, match="job 13 is not known to SLURM any more"):
+        follow(forgotten, lambda line: None)

@@ -1,0 +1,317 @@
+"""Runs as a user sees them: continue, skip, refuse, stop, and end in every way that a stage can end."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from wavslm_core.run.folder import first_difference
+from wavslm_core.run.job_record import add_jobs, new_record, read_jobs
+from wavslm_core.sweep.judge import Pruning
+
+LAUNCHERS = ["launch.on=debug", "launch.process=this", "launch.process=child"]
+PROCESSES = ["launch.process=this", "launch.process=child"]
+
+
+def recipe(folder: Path, stages: str) -> None:
+    (folder / "r.yaml").write_text(f"name: one\nstages: {stages}\n")
+
+
+def only_run(folder: Path) -> Path:
+    (run,) = [path for path in (folder / "runs").iterdir() if path.name.startswith("one-")]
+    return run
+
+
+def wait_for(path: Path, process: Any) -> None:
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, f"{path} did not appear"
+        time.sleep(0.02)
+
+
+def wait_for_words(words: str, process: Any) -> None:
+    """Wait until a process has said something, wherever it says it."""
+    said = {process.stdout.fileno(): b"", process.stderr.fileno(): b""}
+    while not any(words.encode() in text for text in said.values()):
+        ready, _, _ = select.select(list(said), [], [], 120)
+        assert ready, said
+        for descriptor in ready:
+            found = os.read(descriptor, 4096)
+            assert found, said
+            said[descriptor] += found
+
+
+def started_run(folder: Path, process: Any) -> Path:
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("runs/one-*")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "no run folder appeared"
+        time.sleep(0.02)
+    return only_run(folder)
+
+
+@pytest.mark.parametrize("launch", LAUNCHERS)
+def test_a_run_finishes_and_is_then_skipped(tmp_path: Path, command: Callable[..., Any], launch: str) -> None:
+    recipe(tmp_path, "[{run: count}, {run: count, steps: 2}]")
+    done = command("run", "r.yaml", launch)
+    assert done.returncode == 0, done.stderr
+    assert "stage count_2: finished in" in done.stdout
+    assert done.stderr == ""
+    run = only_run(tmp_path)
+    assert (run / "count.txt").read_text() == "0\n1\n2\n"
+    assert (run / "count_2.txt").read_text() == "0\n1\n"
+    stages = json.loads((run / "stages.json").read_text())
+    assert [entry["status"] for entry in stages.values()] == ["finished", "finished"]
+    saved = yaml.safe_load((run / "recipe.yaml").read_text())
+    assert saved["stages"][1] == {"run": "count", "steps": 2, "pause_s": 0.0, "deaf": False}
+    environment = json.loads((run / "environment.json").read_text())
+    assert environment["plugins"] == {"wavslm-example": "1.0"}
+    assert environment["torch"]
+    again = command("run", "r.yaml", launch)
+    assert again.returncode == 0
+    assert again.stdout.count("finished before, skipped") == 2
+    assert (run / "count.txt").read_text() == "0\n1\n2\n"
+
+
+@pytest.mark.parametrize("launch", PROCESSES)
+@pytest.mark.parametrize(
+    ("how", "code", "said"),
+    [
+        ("mendable", 2, "error: the shelf is empty. Put something on it."),
+        ("disk", 2, "error: the disk is full while writing weights.bin."),
+        ("bug", 1, "RuntimeError: a wheel came off; report it to its authors; --traceback shows all"),
+    ],
+)
+def test_errors_are_one_line_and_an_exit_code(
+    tmp_path: Path, command: Callable[..., Any], launch: str, how: str, code: int, said: str
+) -> None:
+    recipe(tmp_path, f"[{{run: count}}, {{run: break, how: {how}}}]")
+    done = command("run", "r.yaml", launch)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    run = only_run(tmp_path)
+    assert json.loads((run / "stages.json").read_text())["break"]["status"] == "failed"
+    assert "stage count: finished before" in command("run", "r.yaml", launch).stdout
+
+
+@pytest.mark.parametrize("launch", PROCESSES)
+def test_traceback_shows_where(tmp_path: Path, command: Callable[..., Any], launch: str) -> None:
+    recipe(tmp_path, "[{run: break, how: bug}]")
+    done = command("run", "r.yaml", "--traceback", launch)
+    assert done.returncode == 1
+    assert 'raise RuntimeError("a wheel came off")' in done.stderr
+
+
+def test_a_killed_child_is_reported(tmp_path: Path, command: Callable[..., Any]) -> None:
+    recipe(tmp_path, "[{run: break, how: killed}]")
+    done = command("run", "r.yaml", "launch.process=child")
+    assert done.returncode == 1
+    assert "the job ended without a result: it was killed (out of memory?) or crashed" in done.stderr
+
+
+def test_a_pruned_trial_is_not_finished(
+    tmp_path: Path, command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = ("encoder", "quantizer", "decoder", "backbone", "head", "sampler")
+    document = {"name": "one", "stages": [{"run": "descend"}], **{part: {"name": "fake"} for part in parts}}
+    (tmp_path / "r.yaml").write_text(json.dumps(document))
+    monkeypatch.setattr(Pruning, "__call__", lambda *_: True)
+    done = command("run", "r.yaml")
+    assert done.returncode == 130
+    assert "finished in" not in done.stdout
+    assert "ended early during stage descend: behind the other trials of its sweep" in done.stderr
+
+
+def test_what_slurm_may_still_have_is_not_run(
+    tmp_path: Path, command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe(tmp_path, "[{run: count}]")
+    assert command("run", "r.yaml").returncode == 0
+    run = only_run(tmp_path)
+    add_jobs(run, [new_record("12", "slurm", ["count"])])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = command("run", "r.yaml")
+    assert done.returncode == 2
+    assert "was submitted to SLURM before, and jobs of it may wait or run. SLURM cannot be" in done.stderr
+    (run / "jobs.json").unlink()
+    assert command("run", "r.yaml").returncode == 0
+
+
+def test_what_an_earlier_process_of_the_same_number_left_does_not_count(
+    tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    recipe(tmp_path, "[{run: break, how: killed}]")
+    assert command("run", "r.yaml", "launch.process=child").returncode == 1
+    run = only_run(tmp_path)
+    (earlier,) = read_jobs(run)
+    kept = [run / "jobs" / f"{earlier.job_id}_0_{kind}" for kind in ("result.pkl", "error.json")]
+    for path in kept:
+        path.touch()
+    done = command("run", "r.yaml", "launch.process=child")
+    assert "the job ended without a result" in done.stderr
+    assert not any(path.exists() for path in kept)
+    assert not list(run.glob("jobs/*_starts.json")), "only SLURM starts a job again"
+    assert (run / earlier.logs[0]).exists()
+
+
+@pytest.mark.slow
+def test_one_of_two_processes_that_is_killed_takes_the_other_along(
+    tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    recipe(tmp_path, "[{run: break, how: killed, rank: 1}]")
+    done = command("run", "r.yaml", "launch.processes=2", "launch.device=cpu")
+    assert done.returncode == 2
+    assert "process 0 of 2 lost another one (it said nothing: was it killed" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("launch", "number"),
+    [(PROCESSES[0], signal.SIGINT), (PROCESSES[0], signal.SIGTERM), (PROCESSES[1], signal.SIGINT)],
+)
+def test_the_first_signal_stops_safely_and_the_same_command_continues(
+    tmp_path: Path,
+    command: Callable[..., Any],
+    start: Callable[..., Any],
+    launch: str,
+    number: signal.Signals,
+) -> None:
+    recipe(tmp_path, "[{run: count, steps: 999, pause_s: 0.1}]")
+    process = start("run", "r.yaml", launch)
+    wait_for(started_run(tmp_path, process) / "count.txt", process)
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert "stopping at the next safe point" in output + errors
+    assert f"interrupted during stage count; to continue: wavslm-run r.yaml {launch}" in errors
+    run = only_run(tmp_path)
+    counted = (run / "count.txt").read_text().split()
+    assert 0 < len(counted) < 999
+    assert json.loads((run / "stages.json").read_text())["count"]["status"] == "interrupted"
+    (run / "hurry").touch()
+    done = command("run", "r.yaml", launch)
+    assert done.returncode == 0, done.stderr
+    assert (run / "count.txt").read_text().split() == [str(step) for step in range(999)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launch", ["launch.process=this", "launch.process=child", "launch.processes=2"])
+def test_ctrl_c_at_a_terminal_reaches_every_process_and_asks_once(
+    tmp_path: Path, start: Callable[..., Any], launch: str
+) -> None:
+    recipe(tmp_path, "[{run: count, steps: 999, pause_s: 0.5}]")
+    process = start("run", "r.yaml", launch, "launch.device=cpu")
+    run = started_run(tmp_path, process)
+    wait_for(run / "count.txt", process)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert "interrupted during stage count; to continue" in errors
+    assert json.loads((run / "stages.json").read_text())["count"]["status"] == "interrupted"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launch", PROCESSES)
+def test_the_second_signal_leaves_at_once(tmp_path: Path, start: Callable[..., Any], launch: str) -> None:
+    recipe(tmp_path, "[{run: count, steps: 1000, pause_s: 0.1, deaf: true}]")
+    process = start("run", "r.yaml", launch)
+    counted = started_run(tmp_path, process) / "count.txt"
+    wait_for(counted, process)
+    process.send_signal(signal.SIGINT)
+    # Of two signals that come before one was handled, there is one.
+    wait_for_words("stopping at the next safe point", process)
+    heard = len(counted.read_text().split())
+    deadline = time.monotonic() + 120
+    while len(counted.read_text().split()) < heard + 3:
+        assert process.poll() is None, "the first one only asks"
+        assert time.monotonic() < deadline, "it no longer counts"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=120)
+    assert process.returncode == 130
+
+
+@pytest.mark.slow
+def test_a_killed_run_leaves_no_stale_lock(
+    tmp_path: Path, command: Callable[..., Any], start: Callable[..., Any]
+) -> None:
+    recipe(tmp_path, "[{run: count, steps: 999, pause_s: 0.1}]")
+    process = start("run", "r.yaml")
+    run = started_run(tmp_path, process)
+    wait_for(run / "count.txt", process)
+    request = run / "stop"
+    before = (run / "recipe.yaml").stat().st_mtime_ns, (run / "code.json").stat().st_mtime_ns
+    for launch in LAUNCHERS:
+        second = command("run", "r.yaml", launch)
+        assert second.returncode == 2
+        assert f"is in use by process {process.pid} on" in second.stderr
+    after = (run / "recipe.yaml").stat().st_mtime_ns, (run / "code.json").stat().st_mtime_ns
+    assert before == after, "whoever has it reads them"
+    # Nor is the request to stop taken back that somebody has just made.
+    request.touch()
+    assert command("run", "r.yaml").returncode == 2
+    assert request.exists()
+    request.unlink()
+    process.kill()
+    process.communicate()
+    (run / "hurry").touch()
+    done = command("run", "r.yaml")
+    assert done.returncode == 0, done.stderr
+    assert (run / "count.txt").read_text().split() == [str(step) for step in range(999)]
+
+
+def test_a_folder_of_another_recipe_is_refused(tmp_path: Path, command: Callable[..., Any]) -> None:
+    recipe(tmp_path, "[{run: count}]")
+    assert command("run", "r.yaml").returncode == 0
+    saved = only_run(tmp_path) / "recipe.yaml"
+    saved.write_text(saved.read_text().replace("steps: 3", "steps: 4"))
+    done = command("run", "r.yaml")
+    assert done.returncode == 2
+    assert "was edited: stages.0.steps is 4, but the recipe says 3. Delete the folder" in done.stderr
+    assert "steps: 4" in saved.read_text(), "what the user did stays"
+
+
+def test_damaged_stage_records_and_unwritable_folders(tmp_path: Path, command: Callable[..., Any]) -> None:
+    recipe(tmp_path, "[{run: count}]")
+    assert command("run", "r.yaml").returncode == 0
+    (only_run(tmp_path) / "stages.json").write_text('{"count"')
+    done = command("run", "r.yaml")
+    assert done.returncode == 2
+    assert "stages.json is damaged" in done.stderr
+    (tmp_path / "file").write_text("")
+    done = command("run", "r.yaml", "--runs-dir", "file")
+    assert done.returncode == 2
+    assert "cannot write" in done.stderr
+
+
+def test_a_device_that_is_not_there(tmp_path: Path, command: Callable[..., Any]) -> None:
+    recipe(tmp_path, "[{run: count}]")
+    done = command("run", "r.yaml", "launch.device=mps")
+    assert done.returncode == 2
+    assert "launch.device is mps, but PyTorch sees none here. Usable: auto, cpu" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "said"),
+    [
+        ({"a": 1}, {"a": 1}, None),
+        ({"a": [1, {"b": 2}]}, {"a": [1, {"b": 3}]}, "a.1.b is 2, but the recipe says 3"),
+        ({}, {"a": 1}, "a is missing"),
+        ({"a": 1}, {}, "a is not part of the recipe"),
+        ({"a": [1]}, {"a": [1, 2]}, "a is [1], but the recipe says [1, 2]"),
+    ],
+)
+def test_differences_in_words(found: Any, wanted: Any, said: str | None) -> None:
+    assert first_difference(found, wanted) == said

@@ -1,0 +1,95 @@
+"""What sbatch is given, and what its refusals come to; tests/slurm hands real jobs to a real one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from wavslm_core.errors import WavslmError
+from wavslm_core.launch.job import RunJob
+from wavslm_core.launch.sbatch import script_text, submit
+from wavslm_core.recipe.launch_block import SlurmLaunch
+
+LAUNCH = SlurmLaunch(partition="gpu", cpus_per_task=4)
+
+
+def programs(folder: Path, monkeypatch: pytest.MonkeyPatch, **scripts: str) -> None:
+    """Put commands of a cluster, as they behave at this moment, on the path."""
+    (folder / "bin").mkdir(exist_ok=True)
+    for name, script in {"srun": "exit 0", **scripts}.items():
+        (folder / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}{os.pathsep}/usr/bin{os.pathsep}/bin")
+
+
+def refused(folder: Path, *, count: int = 1) -> str:
+    jobs = [RunJob(str(folder / "recipe.yaml"))] * count
+    with pytest.raises(WavslmError) as caught:
+        submit(jobs, LAUNCH, folder, name="one", at_once=2)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("extra", [{}, {"wckey": False}])
+def test_no_wckey_is_sent_that_nobody_asked_for(tmp_path: Path, extra: dict[str, bool]) -> None:
+    assert "--wckey" not in script_text(SlurmLaunch(extra=extra), tmp_path, name="one")
+
+
+def test_a_wckey_that_is_asked_for_is_sent(tmp_path: Path) -> None:
+    assert "#SBATCH --wckey=mine\n" in script_text(SlurmLaunch(extra={"wckey": "mine"}), tmp_path, name="one")
+
+
+def test_sbatch_that_refuses_without_a_word_is_told_with_what_it_was_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs(tmp_path, monkeypatch, sbatch="exit 7")
+    said = refused(tmp_path)
+    assert said.startswith("sbatch refuses the job: it gives no reason, only exit code 7. It was asked for ")
+    assert "cpus-per-task=4" in said
+    assert "partition=gpu" in said
+    assert "time=1440" in said
+    assert "sinfo" in said
+    assert "output" not in said
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ("Batch job submission failed: Invalid job array specification", "MaxArraySize"),
+        (
+            "Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size "
+            "and/or time limits)",
+            "every task of an array counts",
+        ),
+        ("QOSMaxSubmitJobPerUserLimit", "every task of an array counts"),
+        ("AssocMaxSubmitJobLimit", "every task of an array counts"),
+        ("invalid partition specified: gpu", "launch.partition names one"),
+        ("Invalid account or account/partition combination specified", "sacctmgr show assoc"),
+        ("Batch job submission failed: Requested node configuration is not available", "Ask for less"),
+        ("Invalid wckey specification", "launch.extra={wckey: NAME}"),
+    ],
+)
+def test_what_sbatch_says_comes_with_what_to_do(
+    words: str, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs(tmp_path, monkeypatch, sbatch=f"echo 'sbatch: error: {words.replace(chr(39), '')}' >&2; exit 1")
+    said = refused(tmp_path)
+    assert f"sbatch refuses the job: {words.replace(chr(39), '')}. It was asked for" in said
+    assert hint in said
+
+
+def test_an_array_that_is_refused_for_no_known_reason_hints_at_the_limits_of_arrays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs(tmp_path, monkeypatch, sbatch="echo 'sorry' ; exit 1")
+    said = refused(tmp_path, count=3)
+    assert "sbatch refuses the array of 3 jobs: sorry. It was asked for array=0-2%2, " in said
+    assert "MaxArraySize" in said
+    assert "maxsubmitjobsperuser" in said
+
+
+def test_a_cluster_without_sbatch_here_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    programs(tmp_path, monkeypatch)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert "sbatch cannot be run: No such file or directory" in refused(tmp_path)

@@ -1,0 +1,113 @@
+"""What trials share is computed once, before they start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from wavslm_core.data.audio import write_audio
+from wavslm_core.parts.plugins import load_registry
+from wavslm_core.recipe import Recipe
+from wavslm_core.recipe.sweep import corner_trials
+from wavslm_core.run.identity import StageIdentity
+from wavslm_core.run.reuse import Adoption
+from wavslm_core.sweep.folder import SweepFolder
+from wavslm_core.sweep.phases import Task, plan_phases, shared_first, untouched_stages
+from wavslm_core.sweep.study import SweepStudy
+from wavslm_core.testing.fakes import register_fakes
+
+
+def chain(*digests: str, kept: str = "") -> list[StageIdentity]:
+    """Stages a, b, c, … of a trial; every one is kept unless its letter is not in `kept`."""
+    return [
+        StageIdentity(name, (name,), digest, places=(name,), kept=not kept or name in kept)
+        for name, digest in zip("abcd", digests, strict=False)
+    ]
+
+
+def test_trials_with_nothing_in_common() -> None:
+    assert shared_first({1: chain("1"), 2: chain("2"), 3: []}) == []
+
+
+def test_one_leader_for_what_all_share() -> None:
+    chains = {number: chain("codec", "tokens", f"lm {number}") for number in (1, 2, 3)}
+    assert shared_first(chains) == [[Task(1, ("a", "b"))]]
+
+
+def test_two_groups_each_have_a_leader() -> None:
+    chains = {number: chain(f"codec {number % 2}", f"lm {number}") for number in (1, 2, 3, 4, 5)}
+    assert shared_first(chains) == [[Task(1, ("a",)), Task(2, ("a",))]]
+    alone = {**chains, 6: chain("codec of its own", "lm 6")}
+    assert shared_first(alone) == [[Task(1, ("a",)), Task(2, ("a",))]]
+
+
+def test_leaders_may_share_less() -> None:
+    chains = {number: chain("codec", f"tokens {number % 2}", f"lm {number}") for number in (1, 2, 3, 4)}
+    assert shared_first(chains) == [[Task(1, ("a",))], [Task(1, ("a", "b")), Task(2, ("a", "b"))]]
+
+
+def test_what_a_later_stage_replaces_is_not_left_to_share() -> None:
+    chains = {number: chain("codec", "tuned codec", f"lm {number}", kept="bc") for number in (1, 2)}
+    assert shared_first(chains) == [[Task(1, ("a", "b"))]]
+    assert shared_first({number: chain("codec", f"lm {number}", kept="b") for number in (1, 2)}) == []
+
+
+def test_what_optuna_cannot_touch_is_computed_first() -> None:
+    """The stages of recipes that differ in the head only, and in the codec too."""
+    register_fakes()
+    roles = ("encoder", "quantizer", "decoder", "backbone", "head", "sampler")
+    document: dict[str, Any] = {
+        "name": "one",
+        **{role: {"name": "fake"} for role in roles},
+        "data": {"corpus": "folder", "path": "here"},
+        "stages": [
+            {"run": "train_codec", "steps": 1},
+            {"run": "tokenize"},
+            {"run": "train_lm", "steps": 1},
+        ],
+    }
+
+    def untouched(random: dict[str, Any]) -> tuple[str, ...]:
+        sweep = {"sampler": "optuna", "metric": "valid.loss", "random": {**random, "trials": 3}}
+        recipe = Recipe.from_dict({**document, "sweep": sweep}, registry=load_registry())
+        return untouched_stages([trial.recipe for trial in corner_trials(recipe)])
+
+    head = {"head.chunk_tokens": {"choice": [4, 8]}}
+    assert untouched(head) == ("train_codec", "tokenize")
+    assert untouched({**head, "stages.train_lm.lr": {"log_uniform": [1e-4, 1e-2]}}) == (
+        "train_codec",
+        "tokenize",
+    )
+    assert untouched({**head, "stages.tokenize.shard_minutes": {"uniform": [1, 2]}}) == ("train_codec",)
+    assert untouched({**head, "stages.train_codec.lr": {"log_uniform": [1e-4, 1e-2]}}) == ()
+
+
+def test_an_interrupted_study_still_shares_its_codec(tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    register_fakes()
+    roles = ("encoder", "quantizer", "decoder", "backbone", "head", "sampler")
+    write_audio(tmp_path / "corpus" / "train" / "1.wav", torch.zeros(16_000), 16_000)
+    write_audio(tmp_path / "corpus" / "valid" / "1.wav", torch.zeros(16_000), 16_000)
+    document: dict[str, Any] = {
+        "name": "one",
+        **{role: {"name": "fake"} for role in roles},
+        "data": {"corpus": "folder", "path": str(tmp_path / "corpus")},
+        "stages": [
+            {"run": "train_codec", "steps": 1},
+            {"run": "tokenize"},
+            {"run": "train_lm", "steps": 1},
+        ],
+        "sweep": {
+            "sampler": "optuna",
+            "metric": "valid.loss",
+            "random": {"head.chunk_tokens": {"choice": [4, 8]}, "trials": 3},
+        },
+    }
+    sweep, trials = SweepFolder.of(Recipe.from_dict(document, registry=load_registry()), tmp_path / "runs")
+    sweep.prepare(trials)
+    SweepStudy(sweep).claim(1)
+    phases = plan_phases(sweep, [1, 2, 3], Adoption(tmp_path / "runs", registry=sweep.recipe.registry))
+    assert phases == [[Task(1, ("train_codec", "tokenize"))], [Task(1), Task(2), Task(3)]]

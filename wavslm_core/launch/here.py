@@ -1,0 +1,39 @@
+"""Runs the jobs of a recipe one after another in this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wavslm_core.launch.chain import plan_jobs
+from wavslm_core.launch.launchers import Outcome, Say
+from wavslm_core.launch.runner import run_stages
+from wavslm_core.run.code_snapshot import save_code
+from wavslm_core.run.folder import saved_recipe
+from wavslm_core.run.job_logs import keeping_log
+from wavslm_core.run.queued import refuse_taken
+from wavslm_core.run.run_error import clear_error, noting_failure
+from wavslm_core.run.stop_file import clear_stop
+
+
+def begin_launch(run_dir: Path, say: Say) -> None:
+    """Get a run's folder ready for a launch on this machine. Raises: WavslmError when somebody has it."""
+    refuse_taken(run_dir, say)
+    clear_stop(run_dir)
+    clear_error(run_dir)
+    save_code(run_dir)
+
+
+def run_in_process(run_dir: Path, say: Say) -> Outcome:
+    """See `Launcher.launch`."""
+    begin_launch(run_dir, say)
+    with noting_failure(run_dir), keeping_log(run_dir, say) as say:
+        recipe = saved_recipe(run_dir)
+        if all(recipe.launch_for(stage).array is None for stage in recipe.stages):
+            # One call, so that what earlier stages imported and locked serves the later ones.
+            return run_stages(run_dir, say)
+        for job in plan_jobs(recipe):
+            for share in job.shares:
+                outcome = run_stages(run_dir, say, stages=job.stages, share=share)
+                if outcome.status != "finished":
+                    return outcome
+    return Outcome("finished")

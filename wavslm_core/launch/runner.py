@@ -1,0 +1,165 @@
+"""Runs the stages of a run folder in order: finished ones are skipped, the interrupted one continues.
+
+Every process of a job is here, with the same stages; rank 0 alone holds the lock and keeps the record.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any, Literal
+
+from wavslm_core.errors import WavslmError
+from wavslm_core.launch.launchers import Outcome, Say
+from wavslm_core.machine.devices import choose_device
+from wavslm_core.machine.files import remove_leftovers
+from wavslm_core.machine.interruption import Interrupted, Pruned
+from wavslm_core.machine.processes import ALONE, WHOLE, Processes, Share
+from wavslm_core.machine.pulse import SILENT, RunPulse, progress_path, telling
+from wavslm_core.parts.configs import StageConfig
+from wavslm_core.parts.registry import Registry
+from wavslm_core.recipe import Recipe
+from wavslm_core.run.context import StageContext
+from wavslm_core.run.folder import saved_recipe
+from wavslm_core.run.lock import RunLock
+from wavslm_core.run.signals import StopRequest
+from wavslm_core.run.stage_record import STAGES_FILE, StageRecord
+from wavslm_core.stages.base import Stage
+from wavslm_core.sweep.judge import Pruning
+
+
+def run_stages(
+    run_dir: Path,
+    say: Say,
+    *,
+    processes: Processes = ALONE,
+    stages: Sequence[str] | None = None,
+    share: Share = WHOLE,
+    stop: Callable[[], bool] | None = None,
+    registry: Registry | None = None,
+) -> Outcome:
+    """Run every unfinished stage of `run_dir/recipe.yaml`; `stages.json` records which are done.
+
+    `stages`: the names of those to run; none: all. `share`: what to do of their work. A partial share is
+    not recorded, for nothing is finished by it. `stop`: asked at safe points; none: signals and the file
+    `stop`.
+    Raises: WavslmError, and whatever a stage raises.
+    """
+    leads = processes.rank == 0
+    with ExitStack() as stack:
+        if stop is None:
+            stop = stack.enter_context(StopRequest(run_dir))
+        lock: RunLock | None = None
+        if leads:
+            lock = stack.enter_context(RunLock(run_dir, share=share, say=say))
+            if not share.partial:
+                # Others write small files into a run's folder, too.
+                remove_leftovers(run_dir, others_write="files")
+        processes.barrier()
+        recipe = saved_recipe(run_dir, registry=registry)
+        asked = stop if lock is None else _either(stop, lock)
+        run = _Run(run_dir, recipe, say if leads else _say_nothing, processes, share, asked)
+        for name, config in recipe.named_stages():
+            if stages is None or name in stages:
+                outcome = run.stage(name, config)
+                if lock is not None and lock.lost_to is not None:
+                    raise WavslmError(
+                        f"{run_dir} was taken over by {lock.lost_to}, which found this process silent. "
+                        "The run goes on there."
+                    )
+                if outcome is not None:
+                    return outcome
+    return Outcome("finished")
+
+
+class _Run:
+    """What the stages of one call have in common."""
+
+    def __init__(
+        self,
+        run_dir: Path,
+        recipe: Recipe,
+        say: Say,
+        processes: Processes,
+        share: Share,
+        stop: Callable[[], bool],
+    ) -> None:
+        self.run_dir, self.recipe, self.say = run_dir, recipe, say
+        self.processes, self.share, self.stop = processes, share, stop
+        self.record = StageRecord(run_dir / STAGES_FILE)
+        self.keeps_record = processes.rank == 0 and not share.partial
+        self.pulse = RunPulse(progress_path(run_dir, share)) if processes.rank == 0 else SILENT
+
+    def stage(self, name: str, config: StageConfig) -> Outcome | None:
+        """Run one stage; return how the run ended if it ends here."""
+        stage: Stage[Any] = self.recipe.registry.build(config)
+        context = StageContext(
+            recipe=self.recipe,
+            run_dir=self.run_dir,
+            device=choose_device(
+                self.recipe.launch_for(config).device,
+                option="launch.device",
+                alone=self.processes.world_size == 1,
+            ),
+            stop_requested=self.stop,
+            pruned=Pruning(self.run_dir),
+            stage_name=name,
+            processes=self.processes,
+            share=self.share,
+            pulse=self.pulse,
+        )
+        # What rank 0 sees counts: a shared file system may show others an older state.
+        if self.processes.broadcast(self.record.finished(name) and stage.left_results(context)):
+            self.say(f"stage {name}: finished before, skipped")
+            return None
+        if self.processes.any(self.stop()):
+            return Outcome("interrupted", name)
+        part = f", part {self.share.index + 1} of {self.share.count}" if self.share.partial else ""
+        self.say(f"stage {name}: running{part}")
+        began = time.monotonic()
+        if self.keeps_record:
+            self.record.begin(name)
+        try:
+            ended = self._run(stage, context)
+        except Exception:
+            # A full disk may be why the stage failed; its own message is the one to show.
+            with suppress(WavslmError):
+                self._end(name, "failed", began)
+            raise
+        if ended != "finished":
+            self._end(name, "interrupted", began)
+            return Outcome(ended, name)
+        self._end(name, "finished", began)
+        self.say(f"stage {name}: finished{part} in {time.monotonic() - began:.1f} s")
+        return None
+
+    def _run(self, stage: Stage[Any], context: StageContext) -> Literal["finished", "interrupted", "pruned"]:
+        """Run a stage in every process; return how it ended."""
+        interrupted = pruned = False
+        try:
+            with telling(self.pulse, context.stage_name):
+                stage.run(context)
+        except Interrupted as error:
+            interrupted, pruned = True, isinstance(error, Pruned)
+        with self.processes.rank_0_first(f"end of {context.stage_name}"):
+            # What rank 0 does alone, such as the report, may take longer than processes are waited for.
+            pass
+        # All leave together when the run is behind others; a stop may reach some of them only.
+        if pruned:
+            return "pruned"
+        return "interrupted" if self.processes.any(interrupted) else "finished"
+
+    def _end(self, name: str, status: str, began: float) -> None:
+        if self.keeps_record:
+            self.record.end(name, status, time.monotonic() - began)
+
+
+def _either(stop: Callable[[], bool], lock: RunLock) -> Callable[[], bool]:
+    """Return the question whether to stop, be it because another process has taken the run over."""
+    return lambda: lock.lost_to is not None or stop()
+
+
+def _say_nothing(line: str) -> None:
+    """Rank 0 talks for all."""

@@ -1,0 +1,1 @@
+"""Parts put together: codecs, language models, their streams, and the folders that they are saved in."""

@@ -1,0 +1,124 @@
+"""Drawing tokens: one stream of random numbers per row, so that a row's tokens never depend on its batch.
+
+Drawing by inversion of the cumulative distribution makes a token a pure function of its own logits, its own
+history and one uniform number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from wavslm_core.errors import CheckpointError, PluginError
+from wavslm_core.parts.interfaces import Draw, Sampler, SamplingContext
+from wavslm_core.parts.plugins import load_registry
+
+NO_TOKEN = -1
+"""What stands in a history before the first token."""
+DAMAGED = (
+    "its weights or its codec's are damaged or its training diverged. Load another checkpoint, or train it "
+    "again with a lower rate"
+)
+"""Why a model gives NaN, and what to do."""
+
+
+class RowRandom:
+    """Uniform numbers for a batch; row r draws from its own generator, seeded with `seeds[r]`.
+
+    Numbers are drawn on the CPU, so a seed gives the same continuation on every device.
+    """
+
+    def __init__(self, seeds: Sequence[int], *, device: torch.device) -> None:
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self._device = device
+
+    def uniform(self, count: int) -> Tensor:
+        """Return the next `count` numbers of each row, (B, count) float32 in [0, 1)."""
+        rows = [torch.rand(count, generator=generator) for generator in self._generators]
+        return torch.stack(rows).to(self._device)
+
+
+def draw_ids(logits_NV: Tensor, uniform_N: Tensor) -> Tensor:
+    """Draw one id a row from softmax(logits), (N,) int64, by inverting its cumulative distribution.
+
+    V, which is no id, in rows that are no distribution.
+    """
+    cumulative_NV = logits_NV.softmax(dim=-1).cumsum(dim=-1)
+    total_N1 = cumulative_NV[:, -1:]
+    # Kept below the total, so that rounding never passes the last token that can be drawn.
+    threshold_N1 = torch.minimum(
+        uniform_N[:, None] * total_N1, total_N1.nextafter(torch.zeros_like(total_N1))
+    )
+    return torch.searchsorted(cumulative_NV, threshold_N1, right=True).squeeze(1)
+
+
+class TokenDraw(Draw):
+    """Draws for a batch of continuations: knows each row's last tokens and how many it has generated."""
+
+    def __init__(self, sampler: Sampler, prompt_BT: Tensor, *, seeds: Sequence[int]) -> None:
+        self._sampler = sampler
+        self._random = RowRandom(seeds, device=prompt_BT.device)
+        self._size = sampler.config.facts().history_tokens
+        empty_BH = prompt_BT.new_full((prompt_BT.shape[0], self._size), NO_TOKEN)
+        # As of the last whole chunk, and with what the head has drawn since.
+        self._chunk_history_BH = self._history_BH = self._recent(empty_BH, prompt_BT)
+        self._chunk_position = self._position = 0
+        self._before_BT = prompt_BT
+
+    @property
+    def before_BT(self) -> Tensor:
+        return self._before_BT
+
+    def tokens(self, logits_BKV: Tensor) -> Tensor:
+        batch, count, _ = logits_BKV.shape
+        positions_K = torch.arange(self._position, self._position + count, device=logits_BKV.device)
+        context = SamplingContext(
+            positions_N=positions_K.repeat(batch),
+            history_NH=self._history_BH.repeat_interleave(count, dim=0),
+        )
+        tokens_BK = self._draw(logits_BKV, context)
+        self._history_BH = self._recent(self._history_BH, tokens_BK)
+        self._position += count
+        return tokens_BK
+
+    def symbols(self, logits_BKV: Tensor) -> Tensor:
+        rows = logits_BKV.shape[0] * logits_BKV.shape[1]
+        context = SamplingContext(
+            positions_N=torch.full((rows,), self._position, device=logits_BKV.device),
+            history_NH=self._history_BH.new_zeros(rows, 0),
+        )
+        return self._draw(logits_BKV, context)
+
+    def end_chunk(self, tokens_BC: Tensor) -> None:
+        """Take note of the chunk that the head proposed in the end, however it was drawn."""
+        self._chunk_history_BH = self._history_BH = self._recent(self._chunk_history_BH, tokens_BC)
+        self._position = self._chunk_position = self._chunk_position + tokens_BC.shape[1]
+        self._before_BT = tokens_BC
+
+    def _draw(self, logits_BKV: Tensor, context: SamplingContext) -> Tensor:
+        uniform_BK = self._random.uniform(logits_BKV.shape[1])
+        logits_NV = logits_BKV.flatten(0, 1).float()
+        ids_N = draw_ids(self._sampler.adjust(logits_NV, context), uniform_BK.flatten())
+        if int(ids_N.max()) >= logits_NV.shape[1]:
+            raise self._nothing_to_draw(logits_NV)
+        return ids_N.view_as(uniform_BK)
+
+    def _nothing_to_draw(self, logits_NV: Tensor) -> CheckpointError | PluginError:
+        if bool((logits_NV.isnan() | logits_NV.isposinf()).any()):
+            return CheckpointError(f"the language model gives no number for what comes next: {DAMAGED}")
+        return PluginError(
+            f"{load_registry().described(self._sampler.config)} left no token to draw: at least one must "
+            "keep a finite logit. Change its options, or use another sampler"
+        )
+
+    def _recent(self, history_BH: Tensor, tokens_BT: Tensor) -> Tensor:
+        if self._size == 0:
+            return history_BH
+        return torch.cat([history_BH, tokens_BT], dim=1)[:, -self._size :]
+
+
+def candidate_seeds(seeds: Sequence[int], candidates: int) -> list[int]:
+    """Return `candidates` seeds for each given one, side by side; the first of each is the given one."""
+    return [(seed + (candidate << 40)) % 2**63 for seed in seeds for candidate in range(candidates)]

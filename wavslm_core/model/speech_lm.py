@@ -1,0 +1,405 @@
+"""The speech language model: codec, backbone, head and sampler put together. Tokens in, tokens out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from wavslm_core.data.arguments import (
+    Given,
+    Seeds,
+    checked_count,
+    checked_lengths,
+    checked_seconds,
+    checked_seeds,
+    first_floats,
+)
+from wavslm_core.errors import CheckpointError, NoCodecError, RecipeError, StreamingError
+from wavslm_core.model.codec import Codec
+from wavslm_core.model.codec_match import refuse_other_codec, warn_of_other_codec
+from wavslm_core.model.folders import load_parts, loaded_parts, save_parts
+from wavslm_core.model.generation import Generation
+from wavslm_core.model.prompts import decode_continuation, encode_prompt
+from wavslm_core.model.sampling import DAMAGED
+from wavslm_core.model.speech_lm_stream import by_length, by_row, side_by_side
+from wavslm_core.model.weights import load_state
+from wavslm_core.parts.blocks import config_from_dict
+from wavslm_core.parts.configs import LANGUAGE_ROLES, PartConfig, Role
+from wavslm_core.parts.facts import BackboneFacts, HeadFacts, sampler_problem
+from wavslm_core.parts.interfaces import Backbone, CheckpointParts, Head, Sampler
+from wavslm_core.parts.lengths import valid_mask
+from wavslm_core.parts.packing import packed_copy, refuse_packed
+from wavslm_core.parts.plugins import load_registry
+from wavslm_core.parts.promises import check_vocabulary, check_width
+
+SamplerLike = Sampler | Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
+"""A sampler, the options of one, those of several in a row, or None for the model's own."""
+
+
+class SpeechLM(nn.Module):
+    """A language model over the tokens of a frozen codec.
+
+    Shapes: B batch, S samples, T tokens, as `Codec.compact` gives them. The codec is used but not owned: its
+    weights are neither in `parameters()` nor in the saved folder. What is given is taken as by `Codec`:
+    tensors, arrays and lists, one item without a batch, any type of integer for tokens, lengths and seeds.
+    Raises everywhere: AudioError for what is no waveform in [-1, 1]; ArgumentError for what is no such
+    tokens, lengths, seeds or counts.
+    """
+
+    def __init__(self, codec: Codec, backbone: Backbone[Any], head: Head[Any], sampler: Sampler) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.sampler = sampler
+        # In a tuple, so that nn.Module neither trains, moves nor saves the codec with the model.
+        self._codec = (codec.eval().requires_grad_(False),)
+        self.backbone_facts = cast(BackboneFacts, backbone.config.facts())
+        self.head_facts = cast(HeadFacts, head.config.facts())
+        self.checkpoint_codec: str | None = None
+
+    @classmethod
+    def from_configs(cls, codec: Codec, configs: Mapping[Role, PartConfig]) -> SpeechLM:
+        """Build a language model with random weights from resolved configs of its three roles."""
+        registry = load_registry()
+        return cls(codec, *(registry.build(configs[role]) for role in LANGUAGE_ROLES))
+
+    @classmethod
+    def load(
+        cls,
+        reference: str | Path,
+        *,
+        codec: Codec | None = None,
+        device: torch.device | str | None = None,
+    ) -> SpeechLM:
+        """Load a language model from a folder or a hub id, in our format or another registered one.
+
+        `codec` defaults to the one that the folder names. Raises: CheckpointError, PluginError.
+        """
+        parts = load_parts(reference, kind="speech_lm")
+        if codec is None:
+            if parts.codec is None:
+                raise NoCodecError(f"{reference} names no codec")
+            try:
+                codec = Codec.load(parts.codec, device=device)
+            except CheckpointError as error:
+                raise NoCodecError(f"the codec that {reference} names cannot be loaded: {error}") from error
+        refuse_other_codec(
+            codec,
+            cast(BackboneFacts, parts.configs["backbone"].facts()),
+            cast(HeadFacts, parts.configs["head"].facts()),
+            source=str(reference),
+            fingerprint=parts.codec_fingerprint,
+        )
+        backbone, head = loaded_parts(parts, ("backbone", "head"), source=str(reference))
+        model = cls(codec, backbone, head, load_registry().build(parts.configs["sampler"]))
+        model.checkpoint_codec = parts.codec
+        return model.to(device or first_floats(codec).device).eval()
+
+    def start_from(self, reference: str | Path) -> None:
+        """Take over the weights of backbone and head from a folder or a hub id.
+
+        One that was trained on the tokens of another codec is a start as well: that is only warned about.
+        Raises: CheckpointError when it cannot be read or its weights do not fit.
+        """
+        parts = load_parts(reference, kind="speech_lm")
+        warn_of_other_codec(self.codec, parts.codec_fingerprint, source=str(reference))
+        for role in LANGUAGE_ROLES[:2]:
+            load_state(getattr(self, role), parts.states[role], source=f"the {role} in {reference}")
+
+    def save(self, folder: str | Path) -> str:
+        """Save to a folder, in the official format where the parts are the official ones; all or nothing.
+
+        Samplers have no weights and decide nothing: one that the official format has no place for is kept
+        beside it. Returns which format and why, in one line. Raises: CheckpointError when it cannot be
+        written.
+        """
+        refuse_packed(self.backbone, self.head)
+        configs: dict[Role, PartConfig] = {
+            "backbone": self.backbone.config,
+            "head": self.head.config,
+            "sampler": self.sampler.config,
+        }
+        states: dict[Role, dict[str, Tensor]] = {
+            "backbone": self.backbone.state_dict(),
+            "head": self.head.state_dict(),
+        }
+        parts = CheckpointParts(configs, states, self.checkpoint_codec, self.codec.fingerprint())
+        return save_parts(Path(folder), parts, kind="speech_lm")
+
+    @property
+    def codec(self) -> Codec:
+        return self._codec[0]
+
+    @property
+    def chunk_tokens(self) -> int:
+        """Tokens that one generation step gives."""
+        return self.head_facts.chunk_tokens
+
+    @property
+    def streams(self) -> bool:
+        """Whether `generate` works: whatever it runs chunk by chunk can."""
+        reads_features = self.backbone_facts.input == "features"
+        return self.backbone_facts.streams and (self.codec.facts.quantizer.streams or not reads_features)
+
+    def inputs(self, tokens_BT: Given, *, lengths: Given | None = None) -> Tensor:
+        """Return what the backbone reads: the codec's features (B,T,D), or the tokens themselves."""
+        return self._inputs(*self.checked_tokens(tokens_BT, lengths))
+
+    def _inputs(self, tokens_BT: Tensor, lengths: Tensor | None) -> Tensor:
+        if self.backbone_facts.input == "embedding":
+            return tokens_BT
+        # In full precision under autocast too: training must see the features that generation will see.
+        with torch.autocast(tokens_BT.device.type, enabled=False):
+            return self.codec.features(tokens_BT, lengths)
+
+    def log_probs(self, tokens_BT: Given, *, lengths: Given | None = None) -> Tensor:
+        """Return log p(token | its past) in nats, (B,T) float32; differentiable.
+
+        NaN where nothing predicts (the first chunk) and, with `lengths`, in padded places.
+        """
+        return self._log_probs(*self.checked_tokens(tokens_BT, lengths))
+
+    def _log_probs(self, tokens_BT: Tensor, lengths: Tensor | None) -> Tensor:
+        if tokens_BT.shape[1] == 0:
+            return tokens_BT.float()
+        hidden_BTD = self.backbone(self._inputs(tokens_BT, lengths), lengths=lengths)
+        check_width(self.backbone, hidden_BTD, output_dim=self.backbone_facts.output_dim)
+        return self.head.log_probs(hidden_BTD, tokens_BT, lengths=lengths)
+
+    def predicted(self, tokens_BT: Given, *, lengths: Given | None = None) -> Tensor:
+        """Return at which places `log_probs` has a number: valid ones after the first chunk, (B,T) bool."""
+        return self._predicted(*self.checked_tokens(tokens_BT, lengths))
+
+    def _predicted(self, tokens_BT: Tensor, lengths: Tensor | None) -> Tensor:
+        predicted_BT = torch.ones_like(tokens_BT, dtype=torch.bool)
+        if lengths is not None:
+            predicted_BT = valid_mask(lengths, tokens_BT.shape[1])
+        predicted_BT[:, : self.chunk_tokens] = False
+        return predicted_BT
+
+    def scored(self, tokens_BT: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return `log_probs` and `predicted` for what `checked_tokens` gave.
+
+        Looking at values again costs time, and on a GPU a wait.
+        """
+        return self._log_probs(tokens_BT, lengths), self._predicted(tokens_BT, lengths)
+
+    @torch.no_grad()
+    def score(self, tokens_BT: Given, *, lengths: Given | None = None) -> Tensor:
+        """Return `log_probs` for evaluation, (B,T) float32, NaN only where nothing predicts.
+
+        Raises: CheckpointError when the model gives NaN for a token that it predicts.
+        """
+        log_probs_BT, predicted_BT = self.scored(*self.checked_tokens(tokens_BT, lengths))
+        broken = int((log_probs_BT.isnan() & predicted_BT).sum())
+        if broken:
+            raise CheckpointError(
+                f"the language model gives no number for {broken} tokens that it should predict: {DAMAGED}"
+            )
+        return log_probs_BT
+
+    def forward(self, tokens_BT: Given, *, lengths: Given | None = None) -> Tensor:
+        """The same as `log_probs`, so that wrappers which call the module work."""
+        return self.log_probs(tokens_BT, lengths=lengths)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        prompt_BT: Given,
+        *,
+        new_tokens: int,
+        sampler: SamplerLike = None,
+        seed: Seeds = 0,
+        lengths: Given | None = None,
+    ) -> Tensor:
+        """Continue prompts of whole chunks; return only the new tokens (B, new_tokens) int64.
+
+        Row r draws with seed + r (or its own seed), so it does not depend on the rest of its batch.
+        `lengths` counts each prompt's tokens. A sampler with several candidates draws that many
+        continuations of each prompt and keeps the likeliest. Raises: ArgumentError, also for prompts that are
+        not whole chunks; RecipeError, StreamingError; CheckpointError when the model gives NaN.
+        """
+        new_tokens = checked_count(new_tokens, "new_tokens")
+        prompt_BT, lengths = self._checked_prompts(prompt_BT, lengths)
+        generation = self._generation(sampler)
+        seeds = checked_seeds(seed, prompt_BT.shape[0])
+        new_BT = prompt_BT.new_zeros(prompt_BT.shape[0], new_tokens)
+        for rows, prompts in by_length(prompt_BT, lengths):
+            new_BT[rows] = generation.tokens(prompts, new_tokens, [seeds[row] for row in rows.tolist()])
+        check_vocabulary(self.head, new_BT, vocab_size=self.head_facts.vocab_size)
+        return new_BT
+
+    @torch.no_grad()
+    def generate_speech(
+        self,
+        prompt_BT: Given,
+        *,
+        samples: int,
+        sampler: SamplerLike = None,
+        seed: Seeds = 0,
+        lengths: Given | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Continue prompts by at least `samples` samples of the codec's output, as `generate` does.
+
+        Returns the new tokens (B,T) and how many of them each row needs (B,); where the quantizer merges
+        runs, rows differ, and what is padded holds zeros.
+        """
+        facts = self.codec.facts
+        tokens = facts.tokens_for(checked_count(samples, "samples"))
+        prompt_BT, lengths = self._checked_prompts(prompt_BT, lengths)
+        if not facts.quantizer.variable_rate:
+            new_BT = self.generate(prompt_BT, new_tokens=tokens, sampler=sampler, seed=seed, lengths=lengths)
+            return new_BT, torch.full(new_BT.shape[:1], tokens, device=new_BT.device)
+        generation = self._generation(sampler)
+        seeds = checked_seeds(seed, prompt_BT.shape[0])
+        rows: list[Tensor] = [prompt_BT[0, :0]] * len(prompt_BT)
+        for places, prompts in by_length(prompt_BT, lengths):
+            numbers = places.tolist()
+            # Plain tokens are frames here.
+            drawn = generation.frames(prompts, tokens, [seeds[row] for row in numbers])
+            for row, new_T in zip(numbers, drawn, strict=True):
+                rows[row] = new_T
+        new_BT = pad_sequence(rows, batch_first=True)
+        check_vocabulary(self.head, new_BT, vocab_size=self.head_facts.vocab_size)
+        return new_BT, torch.tensor([len(row) for row in rows], device=new_BT.device)
+
+    def stream(
+        self,
+        prompt_BT: Given,
+        *,
+        sampler: SamplerLike = None,
+        seed: Seeds = 0,
+        lengths: Given | None = None,
+    ) -> Iterator[Tensor]:
+        """Speak on after prompts: yield audio (B,S) chunk by chunk until the consumer stops.
+
+        What is yielded, concatenated, equals decoding prompt and continuation together and cutting the
+        prompt off. A piece is as long as a chunk of the head (80 ms for 4 tokens at 50 Hz), but a decoder
+        that lags knows the end of a chunk only once it has read the next: the first piece is shorter by
+        `codec.facts.decoder.delay_samples`. With a delay of 60 ms it is 20 ms, and every later one 80 ms; a
+        delay of more than a chunk takes whole pieces away. Where the codec's chunk is longer than the head's,
+        pieces are as long as the codec's; where runs are merged, their lengths vary. `lengths` counts each
+        prompt's tokens; rows of different lengths run side by side. Raises: ArgumentError, RecipeError,
+        StreamingError when a part does not stream or the sampler ranks whole continuations.
+        """
+        prompt_BT, lengths = self._checked_prompts(prompt_BT, lengths)
+        generation = self._generation(sampler)
+        if generation.candidates > 1:
+            raise StreamingError(
+                "the sampler picks the likeliest of several whole continuations, so nothing can be heard "
+                "before the last is drawn: use generate(), or a sampler with one candidate"
+            )
+        seeds = checked_seeds(seed, prompt_BT.shape[0])
+        # Where tokens are merged, rows of one length do not speak at one rate.
+        grouped = by_row if self.codec.facts.quantizer.variable_rate else by_length
+        groups = [
+            (rows, generation.begin(prompts, [seeds[row] for row in rows.tolist()], speaks=True))
+            for rows, prompts in grouped(prompt_BT, lengths)
+        ]
+        return side_by_side(groups)
+
+    @torch.no_grad()
+    def continue_speech(
+        self,
+        waveform_BS: Given,
+        *,
+        sample_rate: float,
+        seconds: float = 3.0,
+        sampler: SamplerLike = None,
+        seed: Seeds = 0,
+        lengths: Given | None = None,
+    ) -> Tensor:
+        """Continue speech: (B,S) at `sample_rate` Hz to the new audio alone, at `codec.sample_rate_out`.
+
+        The prompt is cut to whole chunks. Raises: AudioError, also when it is shorter than one chunk;
+        ArgumentError, RecipeError, StreamingError.
+        """
+        prompts, prompt_lengths = self.encode_prompt(waveform_BS, sample_rate=sample_rate, lengths=lengths)
+        samples = round(checked_seconds(seconds, "seconds") * self.codec.sample_rate_out)
+        new, new_lengths = self.generate_speech(
+            prompts, samples=samples, sampler=sampler, seed=seed, lengths=prompt_lengths
+        )
+        return self.decode_continuation(prompts, new, lengths=prompt_lengths, new_lengths=new_lengths)[
+            :, :samples
+        ]
+
+    @torch.no_grad()
+    def encode_prompt(
+        self, waveform_BS: Given, *, sample_rate: float, lengths: Given | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Resample and encode prompts; return tokens (B,T) and lengths (B,), both whole chunks.
+
+        Raises: AudioError when a prompt is shorter than one chunk.
+        """
+        return encode_prompt(
+            self.codec, waveform_BS, self.chunk_tokens, sample_rate=sample_rate, lengths=lengths
+        )
+
+    @torch.no_grad()
+    def decode_continuation(
+        self,
+        prompt_BT: Given,
+        new_BT: Given,
+        *,
+        lengths: Given | None = None,
+        new_lengths: Given | None = None,
+    ) -> Tensor:
+        """Decode prompt and continuation together and cut the prompt off: (B, `samples_out(new)`).
+
+        `lengths` counts the prompts' tokens, `new_lengths` those of the continuations. Where the quantizer
+        merges runs: (B,S), S the most samples of all items, silence where an item is shorter.
+        """
+        return decode_continuation(self.codec, prompt_BT, new_BT, lengths=lengths, new_lengths=new_lengths)
+
+    def for_inference(self, *, weights: str = "fp32") -> SpeechLM:
+        """Return a copy with its linears packed for fast steps on this CPU.
+
+        `weights`: "fp32", "bf16" or "int8". Not for training; not for saving.
+        """
+        codec = packed_copy(self.codec, weights=weights)
+        return SpeechLM(
+            codec,
+            packed_copy(self.backbone, weights=weights),
+            packed_copy(self.head, weights=weights),
+            self.sampler,
+        ).eval()
+
+    def make_sampler(self, sampler: SamplerLike) -> Sampler:
+        """Return the given sampler, one built from `{"name": …}` or a list of such, or the model's own.
+
+        Raises: RecipeError for an unknown name or option, or a sampler that does not suit the head.
+        """
+        if sampler is None:
+            sampler = self.sampler
+        if not isinstance(sampler, Sampler):
+            config = config_from_dict("sampler", sampler, where="sampler")
+            sampler = cast(Sampler, load_registry().build(config))
+        problem = sampler_problem(self.head_facts, sampler.config.facts())
+        if problem:
+            raise RecipeError(f"sampler: {problem}")
+        return sampler
+
+    def checked_tokens(self, tokens_BT: Given, lengths: Given | None = None) -> tuple[Tensor, Tensor | None]:
+        """Return tokens (B,T) int64 and lengths (B,) int64, on the device of what reads them first.
+
+        Raises: ArgumentError.
+        """
+        reads_tokens = self.backbone_facts.input == "embedding"
+        device = first_floats(self.backbone, self.codec).device if reads_tokens else None
+        return self.codec.checked_tokens(tokens_BT, lengths, device=device)
+
+    def _generation(self, sampler: SamplerLike) -> Generation:
+        chosen = self.make_sampler(sampler)
+        return Generation(self.codec, self.backbone, self.head, chosen, score=self.score)
+
+    def _checked_prompts(self, prompt_BT: Given, lengths: Given | None) -> tuple[Tensor, Tensor | None]:
+        """Return prompts and lengths of at least one token. Raises: ArgumentError."""
+        prompt_BT, _ = self.checked_tokens(prompt_BT)
+        rows, most = prompt_BT.shape
+        lengths_B = checked_lengths(lengths, rows=rows, most=most, unit="tokens", device=prompt_BT.device)
+        return prompt_BT, lengths_B

@@ -1,0 +1,1 @@
+"""What parts are: configs, facts, interfaces, plugins, and the blocks that parts are written with."""

@@ -1,0 +1,235 @@
+"""Configs: frozen pydantic models, one per registered thing; the docstring under a field is its help text.
+
+A config lives without torch. Numbers that must agree with a neighbour (a head's vocabulary with the
+quantizer's) are declared with `linked(...)`: left out, they are taken from the neighbour; given, they
+are checked against it. So changing one part in a recipe never asks for edits in the others.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from wavslm_core.parts.facts import (
+    BackboneFacts,
+    DecoderFacts,
+    EncoderFacts,
+    HeadFacts,
+    PartFacts,
+    QuantizerFacts,
+    SamplerFacts,
+)
+
+if TYPE_CHECKING:
+    from wavslm_core.recipe import Recipe
+
+Role = Literal[
+    "encoder",
+    "quantizer",
+    "decoder",
+    "backbone",
+    "head",
+    "sampler",
+    "stage",
+    "metric",
+    "corpus",
+    "format",
+]
+ROLES: tuple[Role, ...] = get_args(Role)
+PART_ROLES: tuple[Role, ...] = ("encoder", "quantizer", "decoder", "backbone", "head", "sampler")
+"""The six roles of a model, in the order in which facts flow from one to the next."""
+CODEC_ROLES: tuple[Role, ...] = PART_ROLES[:3]
+LANGUAGE_ROLES: tuple[Role, ...] = PART_ROLES[3:]
+
+
+def linked(source: str, *, open_value: Any = 0, **constraints: Any) -> Any:
+    """Declare a value that defaults to a neighbour's fact, such as `linked("quantizer.vocab_size")`.
+
+    The default, 0 for numbers and `()` for tuples, stands for "taken from the neighbour"; a recipe's
+    `resolve()` fills it in.
+    """
+    if open_value == 0:
+        constraints.setdefault("gt", 0)
+    return Field(default=open_value, json_schema_extra={"linked": source}, **constraints)
+
+
+class Config(BaseModel):
+    """Base of every config: immutable, no unknown keys, field docstrings as descriptions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    role: ClassVar[Role]
+    tag: ClassVar[str] = "name"
+    """The field whose literal value names the implementation."""
+
+    @classmethod
+    def registered_name(cls) -> str:
+        """Return the name under which this config is registered."""
+        field = cls.model_fields.get(cls.tag)
+        values = get_args(field.annotation) if field is not None else ()
+        if len(values) != 1 or not isinstance(values[0], str):
+            raise TypeError(
+                f"{cls.__module__}.{cls.__qualname__} needs a field "
+                f'`{cls.tag}: Literal["…"] = "…"` with exactly one value'
+            )
+        if field is None or field.default != values[0]:
+            raise TypeError(
+                f"{cls.__module__}.{cls.__qualname__}: give the field `{cls.tag}` its one value "
+                f'"{values[0]}" as default'
+            )
+        return values[0]
+
+    @classmethod
+    def links(cls) -> dict[str, str]:
+        """Return field name → `role.fact` for every linked field."""
+        found: dict[str, str] = {}
+        for field_name, field in cls.model_fields.items():
+            extra = field.json_schema_extra
+            if isinstance(extra, dict) and "linked" in extra:
+                found[field_name] = str(extra["linked"])
+        return found
+
+
+class PartConfig(Config):
+    """Base of the configs of the six roles."""
+
+    @abstractmethod
+    def facts(self) -> PartFacts:
+        """Return this part's facts; linked fields are filled in by then."""
+
+
+class EncoderConfig(PartConfig):
+    role: ClassVar[Role] = "encoder"
+
+    @abstractmethod
+    def facts(self) -> EncoderFacts: ...
+
+
+class QuantizerConfig(PartConfig):
+    role: ClassVar[Role] = "quantizer"
+
+    @abstractmethod
+    def facts(self) -> QuantizerFacts: ...
+
+
+class DecoderConfig(PartConfig):
+    role: ClassVar[Role] = "decoder"
+
+    @abstractmethod
+    def facts(self) -> DecoderFacts: ...
+
+
+class BackboneConfig(PartConfig):
+    role: ClassVar[Role] = "backbone"
+
+    @abstractmethod
+    def facts(self) -> BackboneFacts: ...
+
+
+class HeadConfig(PartConfig):
+    role: ClassVar[Role] = "head"
+
+    @abstractmethod
+    def facts(self) -> HeadFacts: ...
+
+
+class SamplerConfig(PartConfig):
+    role: ClassVar[Role] = "sampler"
+
+    @abstractmethod
+    def facts(self) -> SamplerFacts: ...
+
+
+class StageConfig(Config):
+    """One thing that a recipe does: `- {run: train_lm, steps: 1000}`."""
+
+    role: ClassVar[Role] = "stage"
+    tag: ClassVar[str] = "run"
+    needs: ClassVar[tuple[Role, ...]] = ()
+    """Roles that the recipe must have; a codec checkpoint counts as encoder, quantizer and decoder."""
+    trains: ClassVar[tuple[Role, ...]] = ()
+    """Roles whose weights the stage changes; plans estimate memory from it."""
+    divides: ClassVar[bool] = False
+    """Its class does only a part of the work when `StageContext.share` is partial: a job array can share
+    it."""
+
+    launch: Mapping[str, Any] | None = None
+    """What this stage needs other than the recipe's `launch:` block says, such as `{gpus_per_node: 0}`."""
+
+    def needs_streaming(self, recipe: Recipe) -> Iterable[Role]:
+        """Return roles that the stage runs chunk by chunk, where the resolved recipe has them: they must
+        stream."""
+        return ()
+
+    def needed_splits(self) -> tuple[str, ...]:
+        """Return the splits that the recipe's `data:` block must have."""
+        return ()
+
+    def reads(self) -> Mapping[str, str]:
+        """Return what the stage takes from the run's folder: path → what to do when no stage left it there.
+
+        Such paths are "codec", "speech_lm", "tokens/train"; `StageContext.found` tells where they are.
+        """
+        return {}
+
+    def leaves(self) -> Iterable[str] | None:
+        """Return the paths that later stages may read; each is written to `StageContext.place(path)`.
+
+        None: not stated, so it may be anything; then no stage before it is shared with other runs either.
+        """
+        return None
+
+    def problems(self, recipe: Recipe) -> Iterable[str]:
+        """Return what else is wrong with this stage in a resolved recipe whose parts fit, a line each.
+
+        What is found here is told before anything runs. Imports nothing heavy.
+        """
+        return ()
+
+
+class MetricConfig(Config):
+    """A number that compares audio with a reference, or judges it alone."""
+
+    role: ClassVar[Role] = "metric"
+    needs_reference: ClassVar[bool] = True
+    """False: it judges speech by itself; its class is a `ReferenceFreeMetric`."""
+
+
+class CorpusConfig(Config):
+    """Where speech comes from: `data: {corpus: folder, path: …}`."""
+
+    role: ClassVar[Role] = "corpus"
+    tag: ClassVar[str] = "corpus"
+
+    def expected_seconds(self, split: str) -> float | None:
+        """Return how much audio a split will hold, when that is known without looking; for plans."""
+        return None
+
+
+class FormatConfig(Config):
+    """A checkpoint format of another project: recognised by its `config.json`, without torch."""
+
+    role: ClassVar[Role] = "format"
+    tag: ClassVar[str] = "format"
+
+    @abstractmethod
+    def holds(self, document: dict[str, Any]) -> Literal["codec", "speech_lm"] | None:
+        """Return what a folder with this `config.json` holds, or None when it is not this format."""
+
+    @abstractmethod
+    def part_configs(self, document: dict[str, Any]) -> dict[Role, PartConfig]:
+        """Return role → config for the parts that a folder with this `config.json` holds."""
+
+    @abstractmethod
+    def document(self, parts: dict[Role, PartConfig]) -> dict[str, Any] | str | None:
+        """Return the `config.json` for these parts; why not (None: without words) when it cannot hold them.
+
+        A sampler has no weights and decides nothing: one that the format has no place for is kept beside it.
+        """
+
+    @abstractmethod
+    def known_document(self, checkpoint: str) -> dict[str, Any] | None:
+        """Return the `config.json` of a well-known hub id, so that plans need no download."""

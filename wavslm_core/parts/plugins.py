@@ -1,0 +1,187 @@
+"""Finds and loads plugins from the entry-point group `wavslm`; one broken plugin never takes the rest down.
+
+`WAVSLM_PLUGINS=a,b` restricts loading to the named entry points (core's own always load);
+`WAVSLM_STRICT_PLUGINS=1` re-raises the first failure instead of keeping it for the message.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache, partial
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import pluggy
+from pydantic import PydanticUserError
+
+from wavslm_core.errors import PluginError, did_you_mean
+from wavslm_core.parts import hooks as hookspecs
+from wavslm_core.parts.configs import ROLES, Config, Role
+from wavslm_core.parts.registry import Entry, Registry
+
+GROUP = "wavslm"
+CORE_ENTRY_POINT = "core"
+
+hookimpl = pluggy.HookimplMarker("wavslm")
+
+HOOKS: dict[Role, str] = {
+    role: "register_corpora" if role == "corpus" else f"register_{role}s" for role in ROLES
+}
+"""Role → name of the hook that registers it."""
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One entry point in the group `wavslm` and what became of it."""
+
+    name: str
+    value: str
+    distribution: str
+    version: str
+    error: BaseException | None = None
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The result of loading every plugin once."""
+
+    registry: Registry
+    plugins: tuple[Plugin, ...]
+
+
+@cache
+def load() -> Loaded:
+    """Load every installed plugin once per process."""
+    return load_from(entry_points(group=GROUP))
+
+
+def load_registry() -> Registry:
+    """Return the registry of everything installed."""
+    return load().registry
+
+
+def load_from(points: Iterable[EntryPoint]) -> Loaded:
+    """Load plugins from these entry points, each isolated from the others.
+
+    Raises: PluginError when one entry-point name has two values, or, with
+    `WAVSLM_STRICT_PLUGINS=1`, whatever the first broken plugin raised.
+    """
+    strict = os.environ.get("WAVSLM_STRICT_PLUGINS") == "1"
+    registry = Registry()
+    plugins: list[Plugin] = []
+    for point in _unique(points):
+        distribution, version = _origin(point)
+        plugin = Plugin(point.name, point.value, distribution, version)
+        try:
+            _register(point.load(), plugin, registry)
+        # A plugin that calls sys.exit() on import must not take the rest down either.
+        except (Exception, SystemExit) as error:
+            if strict:
+                raise
+            second = distribution in registry.load_errors
+            registry.load_errors[f"{distribution} ({point.name})" if second else distribution] = error
+            plugin = Plugin(point.name, point.value, distribution, version, error)
+        plugins.append(plugin)
+    return Loaded(registry, tuple(plugins))
+
+
+def _unique(points: Iterable[EntryPoint]) -> list[EntryPoint]:
+    """Sort by name, restrict to WAVSLM_PLUGINS, drop exact repeats, refuse one name with two values."""
+    found = sorted(points, key=lambda point: (point.name, point.value))
+    names = _wanted({point.name for point in found})
+    unique: dict[str, EntryPoint] = {}
+    for point in found:
+        if names is not None and point.name not in names:
+            continue
+        seen = unique.setdefault(point.name, point)
+        if seen.value != point.value:
+            raise PluginError(
+                f"the plugin name '{point.name}' is claimed by {_origin(seen)[0]} ({seen.value}) "
+                f"and by {_origin(point)[0]} ({point.value}). Uninstall one of them."
+            )
+    return list(unique.values())
+
+
+def _wanted(installed: set[str]) -> set[str] | None:
+    """Return the names in WAVSLM_PLUGINS and core's own, or None when everything is wanted."""
+    value = os.environ.get("WAVSLM_PLUGINS")
+    if value is None:
+        return None
+    names = {name.strip() for name in value.split(",") if name.strip()}
+    for name in sorted(names - installed):
+        raise PluginError(
+            f"WAVSLM_PLUGINS asks for the plugin '{name}', which is not installed."
+            f"{did_you_mean(name, installed)} Installed: {', '.join(sorted(installed))}."
+        )
+    return names | {CORE_ENTRY_POINT}
+
+
+def _origin(point: EntryPoint) -> tuple[str, str]:
+    """Return distribution name and version of an entry point."""
+    unknown = point.value.partition(":")[0], "unknown"
+    if point.dist is None:
+        return unknown
+    # What a broken uninstallation leaves behind may have entry points and no metadata.
+    return point.dist.name or unknown[0], point.dist.version or unknown[1]
+
+
+def _register(module: Any, plugin: Plugin, registry: Registry) -> None:
+    """Check one plugin's hooks and add what it registers; nothing is added when anything is wrong."""
+    manager = pluggy.PluginManager("wavslm")
+    manager.add_hookspecs(hookspecs)
+    try:
+        manager.register(module, name=plugin.name)
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        raise PluginError(_wrong_hook(plugin, " ".join(str(error).split()))) from error
+    for caller in manager.get_hookcallers(module) or []:
+        # pluggy lets a hook leave arguments out, but then it can register nothing, and nobody would notice.
+        if any("register" not in implementation.argnames for implementation in caller.get_hookimpls()):
+            raise PluginError(_wrong_hook(plugin, f"{caller.name}() takes no `register`"))
+    if not manager.get_hookcallers(module):
+        raise PluginError(
+            f"plugin '{plugin.name}' of {plugin.distribution} implements no hook. Define one of "
+            f"{', '.join(HOOKS.values())} in {plugin.value} and mark it with @hookimpl."
+        )
+    entries: list[Entry] = []
+    for role, hook in HOOKS.items():
+        getattr(manager.hook, hook)(register=partial(_collect, entries, role, plugin))
+    registry.add(*entries)
+
+
+def _wrong_hook(plugin: Plugin, problem: str) -> str:
+    return (
+        f"plugin '{plugin.name}' of {plugin.distribution} has a wrong hook: {problem}. "
+        f"The hooks are: {', '.join(HOOKS.values())}, each with the one argument `register`. "
+        f"Report it to its authors, or uninstall it"
+    )
+
+
+def _collect(
+    entries: list[Entry], role: Role, plugin: Plugin, config_class: type[Config], target: str
+) -> None:
+    """The `register` callable that plugins are given."""
+    given = f"{plugin.distribution} called register({config_class!r}, {target!r}) in {HOOKS[role]}"
+    if not (isinstance(config_class, type) and issubclass(config_class, Config)):
+        raise PluginError(
+            f"{given}: the first argument must be a subclass of wavslm_core.parts.configs.Config"
+        )
+    given_role = getattr(config_class, "role", None)
+    if given_role != role:
+        raise PluginError(f"{given}: that config is a {given_role}, not a {role}")
+    if inspect.isabstract(config_class):
+        lacking = ", ".join(sorted(config_class.__abstractmethods__))
+        raise PluginError(f"{given}: that config must define {lacking}")
+    module_name, separator, attribute = target.partition(":")
+    if not (separator and module_name and attribute):
+        raise PluginError(f"{given}: the second argument must read 'package.module:Class'")
+    try:
+        # Annotations that do not resolve would else show only when a recipe is read, and end them all.
+        config_class.model_rebuild()
+        name = config_class.registered_name()
+    except (TypeError, PydanticUserError) as error:
+        raise PluginError(f"{given}: {error}") from None
+    entries.append(Entry(role, name, config_class, target, plugin.distribution, plugin.version, plugin.name))

@@ -1,0 +1,242 @@
+"""(role, name) → config class and a factory that imports the implementation when it is first built."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from wavslm_core.errors import PluginError, WavslmError, did_you_mean, nearest, summary
+from wavslm_core.parts.configs import ROLES, Config, Role
+
+INTERFACES: dict[Role, str] = {
+    "encoder": "wavslm_core.parts.interfaces:Encoder",
+    "quantizer": "wavslm_core.parts.interfaces:Quantizer",
+    "decoder": "wavslm_core.parts.interfaces:Decoder",
+    "backbone": "wavslm_core.parts.interfaces:Backbone",
+    "head": "wavslm_core.parts.interfaces:Head",
+    "sampler": "wavslm_core.parts.interfaces:Sampler",
+    "stage": "wavslm_core.stages.base:Stage",
+    "metric": "wavslm_core.parts.metric:Metric",
+    "corpus": "wavslm_core.data.corpora:Corpus",
+    "format": "wavslm_core.parts.interfaces:CheckpointFormat",
+}
+"""Role → the class that its implementations derive from, imported at build time like them."""
+
+KNOWN_PROVIDERS: dict[tuple[Role, str], str] = {
+    ("encoder", "wavlm"): "wavslm-wavlm",
+    ("encoder", "mel"): "wavslm-speech-encoders",
+    ("encoder", "hubert"): "wavslm-speech-encoders",
+    ("encoder", "wav2vec2"): "wavslm-speech-encoders",
+    ("backbone", "wavlm_upper"): "wavslm-wavlm",
+    ("backbone", "x_transformer"): "wavslm-x-transformers",
+    ("quantizer", "focalcodec_stream"): "wavslm-focalcodec-stream",
+    ("quantizer", "fsq"): "wavslm-vector-quantize",
+    ("quantizer", "lfq"): "wavslm-vector-quantize",
+    ("quantizer", "bsq"): "wavslm-vector-quantize",
+    ("quantizer", "vq"): "wavslm-vector-quantize",
+    ("quantizer", "sim_vq"): "wavslm-vector-quantize",
+    ("quantizer", "residual"): "wavslm-vector-quantize",
+    ("quantizer", "k_means"): "wavslm-vector-quantize",
+    ("decoder", "wavenext"): "wavslm-focalcodec-stream",
+    ("decoder", "vocos"): "wavslm-focalcodec-stream",
+    ("decoder", "istft"): "wavslm-focalcodec-stream",
+    ("head", "next_chunk"): "wavslm-next-chunk",
+    ("head", "next_token"): "wavslm-heads",
+    ("head", "chunk_autoregressive"): "wavslm-heads",
+    ("head", "bitwise"): "wavslm-heads",
+    ("sampler", "top_p"): "wavslm-next-chunk",
+    ("sampler", "top_k"): "wavslm-next-chunk",
+    ("sampler", "min_p"): "wavslm-next-chunk",
+    ("sampler", "greedy"): "wavslm-next-chunk",
+    ("sampler", "typical"): "wavslm-next-chunk",
+    ("sampler", "temperature"): "wavslm-next-chunk",
+    ("sampler", "repetition_aware"): "wavslm-next-chunk",
+    ("sampler", "repetition_penalty"): "wavslm-next-chunk",
+    ("sampler", "best_of"): "wavslm-next-chunk",
+    ("metric", "dnsmos"): "wavslm-judges",
+    ("metric", "word_error"): "wavslm-judges",
+    ("corpus", "tiny_speech"): "wavslm-tiny-speech",
+    ("corpus", "librispeech"): "wavslm-corpora",
+    ("corpus", "mini_librispeech"): "wavslm-corpora",
+    ("corpus", "libritts"): "wavslm-corpora",
+    ("corpus", "libri_light"): "wavslm-corpora",
+    ("corpus", "hub"): "wavslm-corpora",
+    ("corpus", "webdataset"): "wavslm-corpora",
+    ("format", "focalcodec"): "wavslm-focalcodec-stream",
+}
+"""Names of the reference plugins, so that a core without them can say what to install."""
+
+
+MEND = "update, reinstall or uninstall it"
+"""What to do about a plugin that fails."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered implementation and where it came from."""
+
+    role: Role
+    name: str
+    config_class: type[Config]
+    target: str
+    """`package.module:Class`, imported at build time."""
+    distribution: str
+    version: str
+    plugin: str = ""
+    """Name of the entry point that registered it."""
+
+    @property
+    def described(self) -> str:
+        """What it is and whose, for messages."""
+        return f"{self.role} '{self.name}' of {self.distribution} {self.version}"
+
+    def load(self) -> type:
+        """Import and return the implementation class.
+
+        Raises: PluginError naming the distribution when the import fails, or gives something else than a
+        class with the interface of its role.
+        """
+        try:
+            found = _imported(self.target)
+        # An implementation that calls sys.exit() on import must not end the program without a word.
+        except (Exception, SystemExit) as error:
+            raise PluginError(
+                f"{self.described} cannot be imported from {self.target}: {summary(error)}. "
+                f"Install {self.distribution} again from where it came, or mend what it imports"
+            ) from error
+        if not (isinstance(found, type) and issubclass(found, _imported(INTERFACES[self.role]))):
+            interface = INTERFACES[self.role].replace(":", ".")
+            raise PluginError(
+                f"{self.described} cannot be used: {self.target} is no subclass of {interface}. "
+                f"Report it to the authors of {self.distribution}, or name another {self.role}"
+            )
+        return found
+
+    def build(self, config: Config, **context: Any) -> Any:
+        """Return `Class(config, **context)`.
+
+        Raises: PluginError naming the distribution; the implementation's own WavslmErrors as they are.
+        """
+        implementation = self.load()
+        try:
+            return implementation(config, **context)
+        except (WavslmError, MemoryError):
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise PluginError(
+                f"{self.described} cannot be built: {summary(error)}. Change its options, or report it to "
+                f"the authors of {self.distribution}; --traceback shows where"
+            ) from error
+
+
+def _imported(target: str) -> Any:
+    module_name, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module_name), attribute)
+
+
+class Registry:
+    """All registered implementations. Filled by `wavslm_core.parts.plugins.load_registry()`."""
+
+    def __init__(self) -> None:
+        self._entries: dict[tuple[Role, str], Entry] = {}
+        self.load_errors: dict[str, BaseException] = {}
+        """Distribution → exception, for the plugins that failed to load."""
+
+    def add(self, *entries: Entry) -> None:
+        """Register entries, all or none.
+
+        Raises: PluginError when a name is taken by another implementation.
+        """
+        added: dict[tuple[Role, str], Entry] = {}
+        for entry in entries:
+            key = entry.role, entry.name
+            taken = self._entries.get(key) or added.get(key)
+            if taken is not None and (taken.target, taken.config_class) != (entry.target, entry.config_class):
+                raise PluginError(
+                    f"{entry.role} '{entry.name}' is registered twice: by {taken.distribution} "
+                    f"({taken.target}) and by {entry.distribution} ({entry.target}). "
+                    f"Uninstall one of them or restrict plugins with WAVSLM_PLUGINS."
+                )
+            added[key] = entry
+        self._entries.update(added)
+
+    def __iter__(self) -> Iterator[Entry]:
+        """Iterate over entries by role, then name."""
+        order = {role: index for index, role in enumerate(ROLES)}
+        return iter(sorted(self._entries.values(), key=lambda entry: (order[entry.role], entry.name)))
+
+    def names(self, role: Role) -> list[str]:
+        return [entry.name for entry in self if entry.role == role]
+
+    def config_classes(self, role: Role) -> list[type[Config]]:
+        return [entry.config_class for entry in self if entry.role == role]
+
+    def entry(self, role: Role, name: str) -> Entry:
+        """Return the entry of that role and name. Raises: PluginError saying what is installed."""
+        try:
+            return self._entries[role, name]
+        except KeyError:
+            raise PluginError(self.unknown(role, name)) from None
+
+    def unknown(self, role: Role, name: str) -> str:
+        """Return the message for a name that is not registered: what is, what is near, what to do."""
+        names = self.names(role)
+        providers = {known: dist for (kind, known), dist in KNOWN_PROVIDERS.items() if kind == role}
+        message = f"no {role} is called '{name}'."
+        if name not in providers:
+            message += did_you_mean(name, {*names, *providers})
+        message += f" Installed: {', '.join(names)}." if names else f" No {role} is installed."
+        near = name if name in providers else nearest(name, {*names, *providers})
+        provider = None if near in names else providers.get(near or "")
+        if provider is not None and provider not in self.load_errors:
+            message += f" '{near}' comes with {provider}{_how(provider)}"
+        for distribution, error in sorted(self.load_errors.items()):
+            source = (
+                f"'{near}' comes with {provider}, which"
+                if distribution == provider
+                else f"Plugin {distribution}"
+            )
+            message += f" ({source} {_failed(error)})"
+        return message
+
+    def not_installed(self, role: Role) -> str:
+        """Return, with a space in front, which known names of a role are not installed and what has them."""
+        lacking = [
+            f" '{name}' comes with {provider}{_how(provider)}."
+            for (kind, name), provider in KNOWN_PROVIDERS.items()
+            if kind == role and name not in self.names(role)
+        ]
+        return "".join(lacking)
+
+    def failures(self) -> str:
+        """Return a remark in parentheses for every plugin that failed to load, with a space before each."""
+        return "".join(
+            f" (Plugin {name} {_failed(error)})" for name, error in sorted(self.load_errors.items())
+        )
+
+    def described(self, config: Config) -> str:
+        """Return what a config stands for and whose it is, for messages."""
+        entry = self._entries.get((config.role, config.registered_name()))
+        return f"{config.role} '{config.registered_name()}'" if entry is None else entry.described
+
+    def build(self, config: Config, **context: Any) -> Any:
+        """Import the implementation of `config` and build it as `Class(config, **context)`.
+
+        Raises: PluginError naming its distribution; the implementation's own WavslmErrors as they are.
+        """
+        return self.entry(config.role, str(getattr(config, config.tag))).build(config, **context)
+
+
+def _how(provider: str) -> str:
+    """Return how one of the reference plugins is installed, to go after its name."""
+    return f", in a clone of wavslm: pip install ./plugins/{provider}"
+
+
+def _failed(error: BaseException) -> str:
+    text = summary(error)
+    return f"failed to load: {text}" if isinstance(error, PluginError) else f"failed to load: {text}; {MEND}"

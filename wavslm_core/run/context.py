@@ -1,0 +1,150 @@
+"""A run as its stages, training and evaluation see it."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wavslm_core.errors import WavslmError
+from wavslm_core.machine.processes import ALONE, WHOLE, Processes, Share
+from wavslm_core.machine.pulse import SILENT, Pulse
+
+if TYPE_CHECKING:
+    import torch
+
+    from wavslm_core.data.corpora import Split
+    from wavslm_core.model.codec import Codec
+    from wavslm_core.model.speech_lm import SpeechLM
+    from wavslm_core.recipe import Recipe
+
+
+logger = logging.getLogger(__name__)
+
+
+@functools.cache
+def _warn_once(line: str) -> None:
+    logger.warning("%s", line)
+
+
+def _cpu() -> torch.device:
+    import torch
+
+    return torch.device("cpu")
+
+
+@dataclass
+class StageContext:
+    """A run, as a stage sees it."""
+
+    recipe: Recipe
+    """Resolved: every linked field is filled in."""
+    run_dir: Path
+    device: torch.device = field(default_factory=_cpu)
+    stop_requested: Callable[[], bool] = lambda: False
+    """True once the run was asked to stop: save at the next safe point and raise `Interrupted`."""
+    pruned: Callable[[str, int, Mapping[str, float]], bool] = lambda stage, step, valid: False
+    """Asked by rank 0 after each validation of a stage, with the step and the scalars: true once the run is
+    behind others that it is compared with."""
+    stage_name: str = ""
+    processes: Processes = ALONE
+    """Those that share the run; only rank 0 writes what all have in common."""
+    share: Share = WHOLE
+    """What this process does of work that divides into pieces."""
+    pulse: Pulse = SILENT
+    """Told how far a stage is."""
+    _splits: dict[str, Split] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def rank(self) -> int:
+        return self.processes.rank
+
+    @property
+    def world_size(self) -> int:
+        return self.processes.world_size
+
+    def place(self, path: str) -> Path:
+        """Return where this stage leaves a path such as "codec" or "tokens/train"; see `recipe.places`."""
+        from wavslm_core.recipe import places
+
+        return self.run_dir / places.place(self.recipe, path, stage=self.stage_name)
+
+    @property
+    def codec_dir(self) -> Path:
+        """Where this stage leaves a codec: a folder that `Codec.load` reads."""
+        return self.place("codec")
+
+    @property
+    def speech_lm_dir(self) -> Path:
+        """Where this stage leaves a language model: a folder that `SpeechLM.load` reads."""
+        return self.place("speech_lm")
+
+    def earlier(self, path: str) -> Path | None:
+        """Return what an earlier stage left under a path, to start from; None: there is no such thing."""
+        from wavslm_core.recipe import places
+
+        return self._existing(places.earlier_place(self.recipe, path, stage=self.stage_name))
+
+    def found(self, path: str) -> Path | None:
+        """Return what this stage reads under a path: that of the last stage before it that leaves it."""
+        from wavslm_core.recipe import places
+
+        return self._existing(places.found_place(self.recipe, path, stage=self.stage_name))
+
+    def _existing(self, place: str | None) -> Path | None:
+        return self.run_dir / place if place is not None and (self.run_dir / place).exists() else None
+
+    @property
+    def cache_dir(self) -> Path:
+        """Shared between runs: corpus manifests and synthesised audio."""
+        return self.run_dir.parent / ".cache"
+
+    def split(self, name: str) -> Split:
+        """Open a split ("train", "valid", …) of the recipe's data, once for the stage.
+
+        Rank 0 first: it may have to make it.
+        """
+        from wavslm_core.data.corpora import open_split, outside_in_words
+
+        if name in self._splits:
+            return self._splits[name]
+        if self.recipe.data is None:
+            raise WavslmError(
+                f"stage '{self.stage_name}' needs speech, but the recipe has no `data:` block. "
+                "Add one, for instance `data: {corpus: folder, path: …}`"
+            )
+        with self.processes.rank_0_first(f"split {name}"):
+            split = open_split(self.recipe.data, name, cache_dir=self.cache_dir)
+        if self.processes.rank == 0 and (outside := outside_in_words(split.corpus)):
+            _warn_once(outside)
+        self._splits[name] = split
+        return split
+
+    def codec(self) -> Codec:
+        """Load the codec that an earlier stage left, else the recipe's checkpoint."""
+        from wavslm_core.model.codec import Codec
+
+        folder = self.found("codec")
+        if folder is not None:
+            return Codec.load(folder, device=self.device)
+        if self.recipe.codec is not None:
+            return Codec.load(self.recipe.codec.checkpoint, device=self.device)
+        raise WavslmError(
+            f"stage '{self.stage_name}' needs a codec, but {self.run_dir} holds none and the recipe has no "
+            "`codec.checkpoint`. Put `- {run: train_codec}` before this stage or name a checkpoint."
+        )
+
+    def speech_lm(self, codec: Codec | None = None) -> SpeechLM:
+        """Load the language model that an earlier stage left, with `codec`, by default the run's."""
+        from wavslm_core.model.speech_lm import SpeechLM
+
+        folder = self.found("speech_lm")
+        if folder is None:
+            raise WavslmError(
+                f"stage '{self.stage_name}' needs a language model, but {self.run_dir} holds none. "
+                "Put `- {run: train_lm}` before this stage."
+            )
+        return SpeechLM.load(folder, codec=codec or self.codec(), device=self.device)

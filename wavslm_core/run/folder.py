@@ -1,0 +1,116 @@
+"""The folder of a run: `<runs-dir>/<name>-<digest>/`, named by what it computes, so that the same command
+again finds it and continues there.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+from wavslm_core.errors import RecipeError, WavslmError
+from wavslm_core.machine.files import replacing, write_json
+from wavslm_core.parts.registry import Registry
+from wavslm_core.recipe import Recipe
+from wavslm_core.recipe.model import without_launch
+from wavslm_core.recipe.yaml import dump_yaml, read_yaml
+from wavslm_core.run.environment import describe_environment
+from wavslm_core.run.job_record import JOBS_FILE
+from wavslm_core.run.queued import held_alone
+from wavslm_core.run.stage_record import STAGES_FILE
+
+RECIPE_FILE = "recipe.yaml"
+ENVIRONMENT_FILE = "environment.json"
+BEGUN = (STAGES_FILE, JOBS_FILE)
+
+
+def run_folder(recipe: Recipe, runs_dir: Path) -> Path:
+    """Return where a recipe's run lives."""
+    return runs_dir / recipe.run_name
+
+
+def prepare_run_folder(recipe: Recipe, runs_dir: Path) -> Path:
+    """Make the folder, or check that it holds this very recipe, and write recipe and environment into it.
+
+    Raises: RecipeError when it holds another recipe, DataError when it cannot be written.
+    """
+    folder = run_folder(recipe, runs_dir)
+    saved = folder / RECIPE_FILE
+    if saved.exists():
+        difference = first_difference(without_launch(read_yaml(saved)), recipe.identity())
+        if difference is not None:
+            raise RecipeError(
+                f"{saved} was edited: {difference}. Delete the folder to start afresh, undo the edit, "
+                "or put the change into your own recipe, which gives it a folder of its own."
+            )
+    with replacing(saved) as beside:
+        beside.write_text(dump_yaml(recipe.to_dict()), encoding="utf-8")
+    write_json(folder / ENVIRONMENT_FILE, describe_environment())
+    return folder
+
+
+@contextmanager
+def kept_once_begun(
+    folder: Path, trials: Iterable[Path] = (), *, signs: Sequence[str] = BEGUN
+) -> Iterator[None]:
+    """Make a run's folder, or that of a sweep and of its trials, for the block to fill.
+
+    Those that were not there before are removed again if it raises before anything in them has begun: a run
+    that could not even start would else be listed among those that did. Not while another command has them,
+    and no trial while one has the sweep. `signs`: files of which one is there once something has begun.
+    """
+    made = [path for path in (*trials, folder) if _make(path)]
+    try:
+        yield
+    except BaseException:
+        if made:
+            with suppress(WavslmError), held_alone(folder):
+                for path in made:
+                    _remove(path, signs, held=path == folder)
+        raise
+
+
+def _make(folder: Path) -> bool:
+    """Make a folder; False when it was there, or when it is for whoever writes into it to say why not."""
+    try:
+        folder.mkdir(parents=True)
+    except OSError:
+        return False
+    return True
+
+
+def _remove(folder: Path, signs: Sequence[str], *, held: bool) -> None:
+    """Remove a folder in which nothing has begun, unless somebody has it. `held`: this process has."""
+    with suppress(WavslmError), nullcontext() if held else held_alone(folder):
+        if not any((folder / name).exists() for name in signs):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def saved_recipe(folder: Path, *, registry: Registry | None = None) -> Recipe:
+    """Return the resolved recipe of a run folder. Raises: RecipeError."""
+    path = folder / RECIPE_FILE
+    return Recipe.from_dict(read_yaml(path), source=str(path), registry=registry).resolve()
+
+
+def first_difference(found: Any, wanted: Any, where: str = "") -> str | None:
+    """Return where two documents differ first, in words, or None when they are equal."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for key in [*wanted, *(key for key in found if key not in wanted)]:
+            place = f"{where}.{key}" if where else str(key)
+            if key not in found:
+                return f"{place} is missing"
+            if key not in wanted:
+                return f"{place} is not part of the recipe"
+            inner = first_difference(found[key], wanted[key], place)
+            if inner is not None:
+                return inner
+        return None
+    if isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
+        inners = (
+            first_difference(*pair, f"{where}.{index}")
+            for index, pair in enumerate(zip(found, wanted, strict=True))
+        )
+        return next((inner for inner in inners if inner is not None), None)
+    return None if found == wanted else f"{where} is {found!r}, but the recipe says {wanted!r}"

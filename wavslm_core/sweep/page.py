@@ -1,0 +1,185 @@
+"""A sweep's comparison as JSON, as a Markdown table and as a page."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from wavslm_core.errors import summary
+from wavslm_core.parts.estimates import Estimate, json_value
+from wavslm_core.report.html import (
+    code,
+    details,
+    drawing,
+    drawing_ink,
+    group,
+    page,
+    paragraph,
+    section,
+    table,
+)
+from wavslm_core.sweep.axis_figures import axis_figures
+from wavslm_core.sweep.comparison import Comparison, Variant
+from wavslm_core.sweep.comparison_figures import comparison_figures
+from wavslm_core.sweep.hparams import write_hparams
+from wavslm_core.sweep.ranking_table import (
+    axes_of,
+    markdown_table,
+    number_text,
+    ranking_header,
+    ranking_markdown,
+    ranking_rows,
+)
+
+logger = logging.getLogger(__name__)
+
+
+def comparison_document(comparison: Comparison) -> dict[str, Any]:
+    """Return JSON values: every run, every variant, every number."""
+    document = json_value(asdict(comparison))
+    for result, shown in zip(comparison.results, document["results"], strict=True):
+        shown["folder"] = result.folder.name
+    return dict(document)
+
+
+def comparison_markdown(comparison: Comparison) -> str:
+    """Return the table in Markdown, the best of each column in bold, and what its intervals are."""
+    text = markdown_table(_header(comparison), _rows(comparison, strong=lambda text: f"**{text}**"))
+    pieces = [ranking_markdown(comparison)] if comparison.metric is not None else []
+    return "\n\n".join([*pieces, text, _note(comparison)]) + "\n"
+
+
+def comparison_page(comparison: Comparison, *, title: str, subtitle: str, recipe: str) -> str:
+    """Return the report: tables, pictures, the runs, and the recipe's text."""
+    strong: set[tuple[int, int]] = set()
+    header = _header(comparison)
+    first = len(header) - len(comparison.columns)
+    for place, column in enumerate(comparison.columns):
+        strong |= {(r, first + place) for r, v in enumerate(comparison.variants) if v.name == column.best}
+    figures = comparison_figures(comparison, ink=drawing_ink())
+    ranks = comparison.metric is not None
+    over_axes = axis_figures(comparison, ink=drawing_ink())
+    return page(
+        title,
+        subtitle,
+        [
+            section(
+                "Ranking",
+                table(ranking_header(comparison), ranking_rows(comparison), strong=[0]) if ranks else "",
+                group("drawings", [drawing(draw, description=said) for said, draw in over_axes]),
+            ),
+            section(
+                "Comparison",
+                table(header, _rows(comparison), strong_cells=strong),
+                paragraph(_note(comparison), quiet=True),
+            ),
+            section(
+                "Pictures",
+                group("drawings", [drawing(draw, description=said) for said, draw in figures]),
+            ),
+            _differences(comparison),
+            section("Runs", table(["run", "state", "taken over", "error"], _runs(comparison))),
+            section("How it was made", details("Recipe", code(recipe))),
+        ],
+    )
+
+
+def _header(comparison: Comparison) -> list[str]:
+    arrows = {"higher": " ↑", "lower": " ↓", None: ""}
+    return [*axes_of(comparison), *(column.title + arrows[column.better] for column in comparison.columns)]
+
+
+def _rows(comparison: Comparison, strong: Callable[[str], str] = str) -> list[list[str]]:
+    rows = []
+    for variant in comparison.variants:
+        cells = [str(variant.settings.get(axis, variant.name)) for axis in axes_of(comparison)]
+        for column in comparison.columns:
+            text = _cell(variant.cells.get(column.path))
+            cells.append(strong(text) if column.best == variant.name else text)
+        rows.append(cells)
+    return rows
+
+
+def _cell(estimate: Estimate | None) -> str:
+    if estimate is None or not math.isfinite(estimate.mean):
+        return "–"
+    text, digits = number_text(estimate.mean)
+    return text if not math.isfinite(estimate.interval) else f"{text} ± {estimate.interval:.{digits}f}"
+
+
+def _note(comparison: Comparison) -> str:
+    bad = sum(result.status != "finished" for result in comparison.results)
+    missing = f" {bad} of {len(comparison.results)} runs are not in it." if bad else ""
+    if not comparison.columns:
+        return f"No run left a number to compare; `sweep.compare` picks from their `results/`.{missing}"
+    over = (
+        f"Means over {comparison.seeds} seeds with 95% intervals by Student's t."
+        if comparison.seeds > 1
+        else "One run each, with 95% intervals over utterances."
+    )
+    over += " The best of each column in bold."
+    same = f" The same in all runs: {', '.join(comparison.constant)}." if comparison.constant else ""
+    return over + same + missing
+
+
+def _differences(comparison: Comparison) -> str:
+    others = [variant for variant in comparison.variants if variant.differences]
+    if not others:
+        return ""
+    rows = [[variant.name, *_difference_cells(variant, comparison)] for variant in others]
+    base = comparison.variants[0].name
+    return section(
+        "Differences",
+        table(["", *(column.title for column in comparison.columns)], rows),
+        paragraph(f"Against '{base}', paired by seed: what both owe to a seed cancels out.", quiet=True),
+    )
+
+
+def _difference_cells(variant: Variant, comparison: Comparison) -> list[str]:
+    cells = [variant.differences.get(column.path) for column in comparison.columns]
+    return [("+" if cell and cell.mean > 0 else "") + _cell(cell) for cell in cells]
+
+
+def _runs(comparison: Comparison) -> Sequence[Sequence[str]]:
+    return [
+        [result.folder.name, result.status, result.adopted or "", result.error or ""]
+        for result in comparison.results
+    ]
+
+
+def write_comparison(folder: Path, comparison: Comparison, *, title: str, subtitle: str, recipe: str) -> None:
+    """Write `results.json`, `table.md`, `report.html`, pictures and `tensorboard/`.
+
+    What cannot be drawn, or shown in TensorBoard, is warned about. Raises: DataError.
+    """
+    from wavslm_core.machine.files import replacing, write_json
+    from wavslm_core.plotting import png_bytes, rendered
+
+    write_json(folder / "results.json", comparison_document(comparison))
+    html = comparison_page(comparison, title=title, subtitle=subtitle, recipe=recipe)
+    for name, text in (("table.md", comparison_markdown(comparison)), ("report.html", html)):
+        with replacing(folder / name) as beside:
+            beside.write_text(text, encoding="utf-8")
+    figures = {"plot": comparison_figures(comparison), "axis": axis_figures(comparison)}
+    for name, drawn in figures.items():
+        for old in folder.glob(f"{name}_*.png"):
+            place = old.stem.rpartition("_")[2]
+            if place.isdigit() and int(place) > len(drawn):
+                # Of an axis or a number that is no longer compared.
+                old.unlink(missing_ok=True)
+        for number, (said, draw) in enumerate(drawn, start=1):
+            picture = folder / f"{name}_{number}.png"
+            png = rendered(draw, png_bytes, what=said)
+            if png is None:
+                picture.unlink(missing_ok=True)
+                continue
+            with replacing(picture) as beside:
+                beside.write_bytes(png)
+    try:
+        write_hparams(folder / "tensorboard", comparison)
+    except Exception as error:
+        logger.warning("the sweep is not shown in TensorBoard: %s", summary(error))
