@@ -9,6 +9,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+EXIT_BUG, EXIT_MENDABLE, EXIT_INTERRUPTED = 1, 2, 130
+
 
 class WavslmError(Exception):
     """Base of every error whose message is meant for the person who typed the command."""
@@ -71,3 +73,11 @@ def did_you_mean(given: str, allowed: Iterable[str]) -> str:
 
 class LostProcessError(WavslmError):
     """Another process that shares the run failed, was killed, or fell silent."""
+
+
+class JobCrashed(Exception):
+    """The job of a launcher ended in a way that nobody foresaw. `details` holds its traceback or log."""
+
+    def __init__(self, message: str, details: str = "") -> None:
+        super().__init__(message)
+        self.details = details

@@ -9,11 +9,10 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from wavslm_core.errors import WavslmError, summary
+from wavslm_core.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_MENDABLE, WavslmError, summary
 from wavslm_core.machine.files import refusal
 from wavslm_core.machine.terminal import echo, prepare_output
 
-EXIT_BUG, EXIT_MENDABLE, EXIT_INTERRUPTED = 1, 2, 130
 TRACEBACK = "--traceback"
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.ENAMETOOLONG)
 """What the system says of files that belong to others, are links, or cannot be."""

@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from wavslm_core.cli.guard import EXIT_INTERRUPTED, guarded
+from wavslm_core.cli.guard import guarded
+from wavslm_core.errors import EXIT_INTERRUPTED
 from wavslm_core.machine.terminal import echo
 
 

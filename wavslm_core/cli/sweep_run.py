@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from wavslm_core.cli.guard import EXIT_BUG, EXIT_INTERRUPTED, EXIT_MENDABLE
+from wavslm_core.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_MENDABLE
 from wavslm_core.machine.terminal import echo, new_console
 from wavslm_core.recipe import Recipe
 from wavslm_core.recipe.launch_block import SlurmLaunch

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from wavslm_core.parts.configs import CorpusConfig
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
-    from wavslm_core.recipe import DataConfig
 
 MOST_LISTED = 5
 
@@ -153,7 +152,13 @@ def outside_in_words(corpus: Corpus) -> str:
     )
 
 
-def open_split(data: DataConfig, name: str, *, cache_dir: Path) -> Split:
+class Splits(Protocol):
+    """A recipe's `data:` block: which corpus each split is taken from."""
+
+    def corpus_for(self, split: str) -> CorpusConfig: ...
+
+
+def open_split(data: Splits, name: str, *, cache_dir: Path) -> Split:
     """Open a split of a recipe's `data:` block.
 
     Raises: DataError when the recipe or the corpus has no such split, or it is empty.

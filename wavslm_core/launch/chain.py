@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from wavslm_core.launch.launchers import Say
 from wavslm_core.machine.processes import WHOLE, Share
+from wavslm_core.machine.terminal import Say
 from wavslm_core.recipe import Recipe
 from wavslm_core.recipe.launch_block import LaunchConfig, SlurmLaunch
 from wavslm_core.run.finished import is_finished

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from wavslm_core.launch.here import run_in_process
-from wavslm_core.launch.launchers import Launcher, Outcome, Say
+from wavslm_core.launch.launchers import Launcher, Outcome
+from wavslm_core.machine.terminal import Say
 from wavslm_core.recipe.launch_block import LaunchConfig
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from wavslm_core.launch.launchers import JobCrashed, Outcome, Say
+from wavslm_core.errors import JobCrashed
+from wavslm_core.launch.launchers import Outcome
 from wavslm_core.machine.slurm import JobState, count_states
+from wavslm_core.machine.terminal import Say
 from wavslm_core.run.job_logs import GrowingLog, error_line
 from wavslm_core.run.job_record import JobRecord
 from wavslm_core.run.progress import newest_progress

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from wavslm_core.launch.chain import plan_jobs
-from wavslm_core.launch.launchers import Outcome, Say
+from wavslm_core.launch.launchers import Outcome
 from wavslm_core.launch.runner import run_stages
+from wavslm_core.machine.terminal import Say
 from wavslm_core.run.code_snapshot import save_code
 from wavslm_core.run.folder import saved_recipe
 from wavslm_core.run.job_logs import keeping_log

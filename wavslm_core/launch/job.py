@@ -18,16 +18,15 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
-import wavslm_core
-from wavslm_core.errors import WavslmError
-from wavslm_core.launch.launchers import Outcome, say_here
+from wavslm_core.errors import EXIT_INTERRUPTED, WavslmError
+from wavslm_core.launch.launchers import Outcome
 from wavslm_core.machine.processes import Share
 from wavslm_core.machine.terminal import echo, prepare_output
 from wavslm_core.recipe.launch_block import LaunchConfig, SlurmLaunch
 from wavslm_core.run.code_snapshot import changed_since
 from wavslm_core.run.folder import saved_recipe
 from wavslm_core.run.rank_error import RankError, describe, error_path, first_error, write_error
-from wavslm_core.run.signals import EXIT_INTERRUPTED, IN_A_JOB, StopRequest
+from wavslm_core.run.signals import IN_A_JOB, StopRequest
 from wavslm_core.run.starts import count_start
 
 EXIT_BUG, EXIT_MENDABLE = 1, 2
@@ -61,7 +60,7 @@ class RunJob:
             error_path(run_dir, job.job_id, rank).unlink(missing_ok=True)
             try:
                 if rank == 0:
-                    say_here(f"code: {Path(wavslm_core.__file__).parent}")
+                    echo(f"code: {Path(__file__).parents[1]}")
                     # A sweep's jobs have one folder for all trials.
                     _clear_half_pickles(job.paths.folder, job.job_id)
                     self._count_start(run_dir, job.job_id, on_slurm=on_slurm)
@@ -72,7 +71,7 @@ class RunJob:
             if outcome.status == "interrupted":
                 for_good = stop.filed() or stop.number == signal.SIGINT
                 if on_slurm and (for_good or _slurm_ends_it(job.raw_job_id)):
-                    say_here("stopped; the same command continues")
+                    echo("stopped; the same command continues")
                     sys.exit(EXIT_INTERRUPTED if rank == 0 else 0)
                 if (on_slurm or stop.number == signal.SIGUSR2) and not for_good and callable(requeue):
                     # Rank 0 leaves here; the others have nothing left to do.
@@ -92,7 +91,7 @@ class RunJob:
         with join_processes(self._launch(run_dir).device) as processes:
             return run_stages(
                 run_dir,
-                say_here,
+                echo,
                 processes=processes,
                 stages=self.stages,
                 share=Share(*self.share),
@@ -107,7 +106,7 @@ class RunJob:
 
     def _count_start(self, run_dir: Path, job_id: str, *, on_slurm: bool) -> None:
         if changed_since(run_dir):
-            say_here("the code is not the one that was submitted: launch.copy_code=true would have kept it")
+            echo("the code is not the one that was submitted: launch.copy_code=true would have kept it")
         if not on_slurm:
             # Nobody starts it again, and its id is only that of a process.
             return
@@ -115,7 +114,7 @@ class RunJob:
         allowed = launch.max_restarts if isinstance(launch, SlurmLaunch) else 0
         starts = count_start(run_dir, job_id, max_restarts=allowed)
         if starts.restarts:
-            say_here(f"restart {starts.restarts} of job {job_id} on {socket.gethostname()}")
+            echo(f"restart {starts.restarts} of job {job_id} on {socket.gethostname()}")
 
 
 def _prepare_environment() -> None:

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
-from wavslm_core.machine.terminal import echo
+from wavslm_core.machine.terminal import Say
 from wavslm_core.recipe.launch_block import LaunchConfig
 
 if TYPE_CHECKING:
     from wavslm_core.recipe import Recipe
 
 LaunchConfigT = TypeVar("LaunchConfigT", bound=LaunchConfig)
-
-Say = Callable[[str], None]
-"""Shows one line to the person who started the run."""
-
-
-def say_here(line: str) -> None:
-    """Say it on this process's output at once: a job's log."""
-    echo(line)
 
 
 @dataclass(frozen=True)
@@ -34,14 +25,6 @@ class Outcome:
     """`pruned`: a sweep found it behind its other trials. `submitted`: jobs that others run were queued."""
     stage: str | None = None
     """Where it was interrupted or found behind."""
-
-
-class JobCrashed(Exception):
-    """The job of a launcher ended in a way that nobody foresaw. `details` holds its traceback or log."""
-
-    def __init__(self, message: str, details: str = "") -> None:
-        super().__init__(message)
-        self.details = details
 
 
 class Launcher(ABC, Generic[LaunchConfigT]):

@@ -17,11 +17,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from wavslm_core.errors import JobCrashed
 from wavslm_core.launch.chain import PlannedJob, jobs_left
 from wavslm_core.launch.here import begin_launch, run_in_process
 from wavslm_core.launch.job import VISIBLE_GPUS, RunJob
-from wavslm_core.launch.launchers import JobCrashed, Launcher, Outcome, Say
+from wavslm_core.launch.launchers import Launcher, Outcome
 from wavslm_core.machine.processes import Share
+from wavslm_core.machine.terminal import Say
 from wavslm_core.recipe.launch_block import LaunchConfig, LocalLaunch
 from wavslm_core.run.folder import RECIPE_FILE, saved_recipe
 from wavslm_core.run.job_logs import GrowingLog

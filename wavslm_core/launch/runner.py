@@ -6,28 +6,30 @@ Every process of a job is here, with the same stages; rank 0 alone holds the loc
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
 from wavslm_core.errors import WavslmError
-from wavslm_core.launch.launchers import Outcome, Say
+from wavslm_core.launch.launchers import Outcome
 from wavslm_core.machine.devices import choose_device
 from wavslm_core.machine.files import remove_leftovers
 from wavslm_core.machine.interruption import Interrupted, Pruned
 from wavslm_core.machine.processes import ALONE, WHOLE, Processes, Share
 from wavslm_core.machine.pulse import SILENT, RunPulse, progress_path, telling
+from wavslm_core.machine.terminal import Say
 from wavslm_core.parts.configs import StageConfig
 from wavslm_core.parts.registry import Registry
 from wavslm_core.recipe import Recipe
 from wavslm_core.run.context import StageContext
 from wavslm_core.run.folder import saved_recipe
 from wavslm_core.run.lock import RunLock
+from wavslm_core.run.prune_files import JUDGE, PRUNE_FILE
 from wavslm_core.run.signals import StopRequest
 from wavslm_core.run.stage_record import STAGES_FILE, StageRecord
 from wavslm_core.stages.base import Stage
-from wavslm_core.sweep.judge import Pruning
 
 
 def run_stages(
@@ -104,7 +106,7 @@ class _Run:
                 alone=self.processes.world_size == 1,
             ),
             stop_requested=self.stop,
-            pruned=Pruning(self.run_dir),
+            pruned=_judge(self.run_dir),
             stage_name=name,
             processes=self.processes,
             share=self.share,
@@ -154,6 +156,16 @@ class _Run:
     def _end(self, name: str, status: str, began: float) -> None:
         if self.keeps_record:
             self.record.end(name, status, time.monotonic() - began)
+
+
+def _judge(run_dir: Path) -> Callable[[str, int, Mapping[str, float]], bool]:
+    """Return the question whether a validation shows that a trial is behind the others of its sweep."""
+    if not (run_dir / PRUNE_FILE).exists():
+        return lambda stage, step, valid: False
+    # By name: sweeps are made of runs, and a run knows nothing of them.
+    module, _, name = JUDGE.partition(":")
+    judge: Callable[[str, int, Mapping[str, float]], bool] = getattr(import_module(module), name)(run_dir)
+    return judge
 
 
 def _either(stop: Callable[[], bool], lock: RunLock) -> Callable[[], bool]:

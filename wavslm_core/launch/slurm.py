@@ -11,9 +11,10 @@ from pathlib import Path
 
 from wavslm_core.launch.chain import PlannedJob, jobs_left, plan_jobs
 from wavslm_core.launch.job import RunJob
-from wavslm_core.launch.launchers import Launcher, Outcome, Say
+from wavslm_core.launch.launchers import Launcher, Outcome
 from wavslm_core.launch.sbatch import script_text, submit
 from wavslm_core.machine.slurm import cancel
+from wavslm_core.machine.terminal import Say
 from wavslm_core.recipe import Recipe
 from wavslm_core.recipe.launch_block import SlurmLaunch
 from wavslm_core.run.code_snapshot import save_code

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from wavslm_core.errors import WavslmError
-from wavslm_core.launch.launchers import Say
 from wavslm_core.machine.slurm import JobState, cancel
+from wavslm_core.machine.terminal import Say
 from wavslm_core.run.lock_holder import LOCK_FILE, Holder, runs_here, send_signal
 from wavslm_core.run.state import RunStatus, read_statuses
 from wavslm_core.run.stop_file import clear_stop, request_stop

@@ -9,8 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from wavslm_core.errors import WavslmError
-from wavslm_core.run.signals import EXIT_INTERRUPTED
+from wavslm_core.errors import EXIT_INTERRUPTED, WavslmError
 
 ASK_S = 30.0
 """A busy controller may take its time."""

@@ -12,8 +12,12 @@ import codecs
 import logging
 import re
 import sys
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+
+Say = Callable[[str], None]
+"""Shows one line to the person who started the run."""
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -98,3 +102,10 @@ def _spell(error: UnicodeError) -> tuple[str, int]:
         raise error
     spelt = error.object[error.start : error.end].translate(_SPELT)
     return spelt.encode("ascii", "backslashreplace").decode("ascii"), error.end
+
+
+def spell_seconds(seconds: float) -> str:
+    """Return "1:02:03" or "2:03"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

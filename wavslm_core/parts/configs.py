@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,9 +22,6 @@ from wavslm_core.parts.facts import (
     QuantizerFacts,
     SamplerFacts,
 )
-
-if TYPE_CHECKING:
-    from wavslm_core.recipe import Recipe
 
 Role = Literal[
     "encoder",
@@ -159,8 +156,8 @@ class StageConfig(Config):
     launch: Mapping[str, Any] | None = None
     """What this stage needs other than the recipe's `launch:` block says, such as `{gpus_per_node: 0}`."""
 
-    def needs_streaming(self, recipe: Recipe) -> Iterable[Role]:
-        """Return roles that the stage runs chunk by chunk, where the resolved recipe has them: they must
+    def needs_streaming(self, recipe: Any) -> Iterable[Role]:
+        """Return roles that the stage runs chunk by chunk, where the resolved `Recipe` has them: they must
         stream."""
         return ()
 
@@ -182,8 +179,8 @@ class StageConfig(Config):
         """
         return None
 
-    def problems(self, recipe: Recipe) -> Iterable[str]:
-        """Return what else is wrong with this stage in a resolved recipe whose parts fit, a line each.
+    def problems(self, recipe: Any) -> Iterable[str]:
+        """Return what else is wrong with this stage in a resolved `Recipe` whose parts fit, a line each.
 
         What is found here is told before anything runs. Imports nothing heavy.
         """

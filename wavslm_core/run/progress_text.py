@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wavslm_core.machine.pulse import Progress
-from wavslm_core.training.progress import spell_seconds
+from wavslm_core.machine.terminal import spell_seconds
 
 
 def progress_cells(progress: Progress | None, *, moving: bool) -> tuple[str, str, str, str]:

@@ -17,8 +17,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, FiniteFloat
 
-from wavslm_core.errors import LostProcessError, WavslmError, summary
-from wavslm_core.launch.launchers import JobCrashed
+from wavslm_core.errors import JobCrashed, LostProcessError, WavslmError, summary
 from wavslm_core.machine.files import write_json
 from wavslm_core.machine.json_files import parse_json
 from wavslm_core.machine.regular_files import read_regular

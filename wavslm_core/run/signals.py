@@ -16,9 +16,9 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
+from wavslm_core.errors import EXIT_INTERRUPTED
 from wavslm_core.run.stop_file import StopFile
 
-EXIT_INTERRUPTED = 130
 AT_A_TERMINAL = (signal.SIGINT, signal.SIGTERM)
 IN_A_JOB = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 

@@ -12,9 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from wavslm_core.errors import WavslmError
-from wavslm_core.launch.launchers import Say
 from wavslm_core.launch.sbatch import script_text, submit
 from wavslm_core.machine.slurm import JobState, cancel, job_states
+from wavslm_core.machine.terminal import Say
 from wavslm_core.recipe.launch_block import SlurmLaunch
 from wavslm_core.run.code_snapshot import save_code
 from wavslm_core.run.job_record import log_path, read_jobs

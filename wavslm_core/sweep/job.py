@@ -14,7 +14,6 @@ from typing_extensions import TypedDict
 
 from wavslm_core.errors import WavslmError
 from wavslm_core.launch.job import EXIT_MENDABLE, RunJob
-from wavslm_core.launch.launchers import say_here
 from wavslm_core.machine.files import write_json
 from wavslm_core.machine.json_files import parse_json
 from wavslm_core.machine.regular_files import read_regular
@@ -84,7 +83,7 @@ class TrialJob:
         with noting_begin_error(Path(self.sweep), self.trial):
             sweep = SweepFolder.open(Path(self.sweep))
             adoption = Adoption(sweep.path.parent, registry=sweep.recipe.registry)
-            run_dir = begin_trial(sweep, self.trial, adoption, say_here)
+            run_dir = begin_trial(sweep, self.trial, adoption, echo)
             if run_dir is not None:
                 record_job(sweep, run_dir, job_id, self.stages)
         return run_dir

@@ -13,8 +13,8 @@ from pathlib import Path
 from types import FrameType
 
 from wavslm_core.errors import WavslmError
-from wavslm_core.launch.launchers import Say
 from wavslm_core.machine.files import open_in_place
+from wavslm_core.machine.terminal import Say
 from wavslm_core.sweep.folder import SweepFolder
 from wavslm_core.sweep.phases import Task
 

@@ -7,13 +7,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from wavslm_core.errors import WavslmError
+from wavslm_core.errors import EXIT_INTERRUPTED, WavslmError
 from wavslm_core.launch.job import EXIT_BUG, EXIT_MENDABLE
-from wavslm_core.launch.launchers import say_here
 from wavslm_core.machine.terminal import echo, prepare_output
 from wavslm_core.recipe.launch_block import DebugLaunch, LaunchConfig, LocalLaunch
 from wavslm_core.run.reuse import Adoption
-from wavslm_core.run.signals import EXIT_INTERRUPTED
 from wavslm_core.sweep.folder import SweepFolder
 from wavslm_core.sweep.trial import run_trial
 from wavslm_core.sweep.trial_state import noting_begin_error
@@ -28,7 +26,7 @@ def main(arguments: list[str]) -> int:
             sweep = SweepFolder.open(Path(folder))
             adoption = Adoption(sweep.path.parent, registry=sweep.recipe.registry)
         names = stages[0].split(",") if stages else None
-        outcome = run_trial(sweep, int(number), adoption, say_here, stages=names, launch=_launch(sweep))
+        outcome = run_trial(sweep, int(number), adoption, echo, stages=names, launch=_launch(sweep))
     except Exception as error:
         echo(f"error: {error}", err=True)
         return EXIT_MENDABLE if isinstance(error, WavslmError) else EXIT_BUG

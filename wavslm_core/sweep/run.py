@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from wavslm_core.errors import WavslmError
 from wavslm_core.launch.job import EXIT_BUG
-from wavslm_core.launch.launchers import Say
+from wavslm_core.machine.terminal import Say
 from wavslm_core.recipe.launch_block import LocalLaunch
 from wavslm_core.run.lock import RunLock
 from wavslm_core.run.reuse import Adoption

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wavslm_core.errors import RecipeError
-from wavslm_core.launch.launchers import Outcome, Say, launcher_for
+from wavslm_core.launch.launchers import Outcome, launcher_for
 from wavslm_core.launch.runner import run_stages
+from wavslm_core.machine.terminal import Say
 from wavslm_core.recipe.launch_block import LaunchConfig
 from wavslm_core.run.finished import is_finished
 from wavslm_core.run.folder import saved_recipe

@@ -9,16 +9,9 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from wavslm_core.machine.terminal import new_console
+from wavslm_core.machine.terminal import new_console, spell_seconds
 
 SECONDS_BETWEEN_LINES = 10.0
-
-
-def spell_seconds(seconds: float) -> str:
-    """Return "1:02:03" or "2:03"."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 class TrainingProgress:

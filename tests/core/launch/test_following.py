@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from wavslm_core.errors import JobCrashed
 from wavslm_core.launch import following
 from wavslm_core.launch.following import follow
-from wavslm_core.launch.launchers import JobCrashed
 from wavslm_core.run.job_record import add_jobs, new_record
 from wavslm_core.run.stage_record import STAGES_FILE, StageRecord
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from wavslm_core.errors import DataError, LostProcessError
-from wavslm_core.launch.launchers import JobCrashed
+from wavslm_core.errors import DataError, JobCrashed, LostProcessError
 from wavslm_core.run.rank_error import describe, first_error, to_exception, write_error
 
 

@@ -14,8 +14,9 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from wavslm_core.errors import WavslmError
+from wavslm_core.machine.terminal import spell_seconds
 from wavslm_core.run.metrics_file import METRICS_FILE, read_metrics
-from wavslm_core.training.progress import TrainingProgress, spell_seconds
+from wavslm_core.training.progress import TrainingProgress
 from wavslm_core.training.tracking import Tracker
 
 

@@ -1,0 +1,45 @@
+"""The plan of the core: every arrow between rooms points down."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.house import STOREYS, House, read_house
+
+
+@pytest.fixture(scope="module")
+def house() -> House:
+    return read_house()
+
+
+def test_every_room_has_its_storey(house: House) -> None:
+    planned = [room for rooms in STOREYS for room in sorted(rooms)]
+    assert sorted(planned) == sorted({*house.rooms.values()})
+    assert len(planned) <= 20
+
+
+def test_no_import_points_up(house: House) -> None:
+    assert house.upward == []
+
+
+def test_it_stays_as_plain_as_it_is(house: House) -> None:
+    assert house.floors <= 12
+    assert len(house.arrows) <= 95
+    # What is left of a larger circle: a recipe resolves, checks and expands itself.
+    assert [len(circle) for circle in house.circles] in ([], [12])
+    assert all(file.startswith("wavslm_core.recipe.") for circle in house.circles for file in circle)
+
+
+def test_arrows_circles_and_floors_are_found() -> None:
+    house = House(
+        {
+            "wavslm_core.cli.run": frozenset({"wavslm_core.data.audio", "wavslm_core.errors"}),
+            "wavslm_core.data.audio": frozenset({"wavslm_core.data.files"}),
+            "wavslm_core.data.files": frozenset({"wavslm_core.data.audio", "wavslm_core.cli.run"}),
+            "wavslm_core.errors": frozenset(),
+        }
+    )
+    assert {*house.arrows} == {("cli", "data"), ("cli", "errors"), ("data", "cli")}
+    assert house.upward == ["wavslm_core.data.files → wavslm_core.cli.run"]
+    assert [len(circle) for circle in house.circles] == [3]
+    assert house.floors == 2
