@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.house import STOREYS, House, read_house
+from tests.house import ROOT, STOREYS, House, read_house
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +28,12 @@ def test_it_stays_as_plain_as_it_is(house: House) -> None:
     # What is left of a larger circle: a recipe resolves, checks and expands itself.
     assert [len(circle) for circle in house.circles] in ([], [12])
     assert all(file.startswith("wavslm_core.recipe.") for circle in house.circles for file in circle)
+
+
+def test_the_map_for_contributors_has_every_room(house: House) -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    unlisted = {"__init__", "builtin", "plotting"}
+    assert {room for room in house.rooms.values() if f"| `{room}` |" not in page} == unlisted
 
 
 def test_arrows_circles_and_floors_are_found() -> None:
