@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "wavslm_core"
 STOREYS = (
-    {"__init__", "cli"},
+    {"__init__", "cli", "plugin"},
     {"builtin", "testing"},
     {"sweep"},
     {"launch"},

@@ -12,12 +12,15 @@ from pathlib import Path
 
 import pytest
 
-CORE = Path(__file__).parents[2] / "wavslm_core"
-PLUGINS = Path(__file__).parents[2] / "plugins"
+from wavslm_core import plugin
+
+ROOT = Path(__file__).parents[2]
+CORE, PLUGINS = ROOT / "wavslm_core", ROOT / "plugins"
 PUBLIC = {"wavslm_focalcodec_stream": {"maps"}}
 """Modules of plugins that other plugins may import."""
 LIGHT = [
     "wavslm_core",
+    "wavslm_core.plugin",
     "wavslm_core.recipe",
     "wavslm_core.parts.plugins",
     "wavslm_core.builtin",
@@ -72,12 +75,35 @@ def test_plugins_import_other_distributions_only_if_they_declare_them() -> None:
     assert found == {f"{package}.{module}" for package, modules in PUBLIC.items() for module in modules}
 
 
-def test_plugins_do_not_import_commands_or_launchers() -> None:
-    for path in PLUGINS.glob("*/wavslm_*/**/*.py"):
-        found = {
-            name for name in imported(path) if name.startswith(("wavslm_core.cli", "wavslm_core.launch"))
-        }
-        assert not found, f"{path} imports {found}"
+def test_plugins_import_their_one_face_of_the_core() -> None:
+    sources = [*PLUGINS.glob("*/wavslm_*/**/*.py"), *ROOT.glob("tests/e2e/third_party/*/**/*.py")]
+    wanted: set[str] = set()
+    for path in sources:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("wavslm_core"):
+                assert node.module in ("wavslm_core.plugin", "wavslm_core.testing"), f"{path}: {node.module}"
+                if node.module == "wavslm_core.plugin":
+                    wanted |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.Import):
+                assert not any(alias.name.startswith("wavslm_core") for alias in node.names), path
+    assert len(wanted) > 50
+    assert wanted <= {*plugin.__all__}
+
+
+def test_the_face_has_what_it_says() -> None:
+    for name in plugin.__all__:
+        assert getattr(plugin, name) is not None
+    assert not hasattr(plugin, "nothing")
+    tree = ast.parse(Path(plugin.__file__).read_text())
+    # What type checkers see is what is there.
+    shown = {
+        (node.module, alias.name)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("wavslm_core")
+        for alias in node.names
+    }
+    assert {name for _, name in shown} == {*plugin.__all__}
+    assert {(module, name) for name, module in plugin._MODULES.items()} <= shown
 
 
 def test_nothing_but_tests_imports_what_is_for_tests() -> None:

@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from wavslm_core.data.corpora import Corpus, Rejected, Utterance
 from wavslm_core.data.cut_config import CutConfig
@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from wavslm_core.data.audio_files import AudioInfo, AudioSource
     from wavslm_core.data.manifest import Manifest, Recording
 
-    Recordings = range | npt.NDArray[np.int64]
 
 _HASH_BUCKETS = 1 << 32
+
+Recordings: TypeAlias = "range | npt.NDArray[np.int64]"
 
 
 class RecordedCorpus(Corpus):

@@ -7,8 +7,7 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
-from wavslm_core.errors import DataError, summary
-from wavslm_core.machine.files import open_in_place, unwritable
+from wavslm_core.plugin import DataError, open_in_place, summary, unwritable
 
 BLOCK_BYTES = 1 << 22
 

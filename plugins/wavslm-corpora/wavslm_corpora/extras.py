@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from wavslm_core.errors import PluginError
+from wavslm_core.plugin import PluginError
 
 
 def optional(module: str, *, extra: str, corpus: str) -> Any:

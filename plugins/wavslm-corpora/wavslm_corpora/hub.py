@@ -9,15 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wavslm_core.data.recorded import RecordedCorpus
-from wavslm_core.errors import AudioError, DataError, did_you_mean, summary
+from wavslm_core.plugin import AudioError, DataError, RecordedCorpus, did_you_mean, summary
 from wavslm_corpora.extras import optional
 from wavslm_corpora.hub_config import HubConfig
 
 if TYPE_CHECKING:
-    from wavslm_core.data.audio_files import AudioSource
-    from wavslm_core.data.manifest import Recording
-    from wavslm_core.data.recorded import Recordings
+    from wavslm_core.plugin import AudioSource, Recording, Recordings
 
 SPLITS = ("test", "train", "valid")
 """In the order of the recordings' names."""
@@ -84,7 +81,7 @@ class Hub(RecordedCorpus):
         return json.dumps([config.dataset, config.subset, columns, fingerprints])
 
     def present(self) -> Iterable[Recording]:
-        from wavslm_core.data.manifest import Recording
+        from wavslm_core.plugin import Recording
 
         for split in SPLITS:
             if split in self._splits:
@@ -92,7 +89,7 @@ class Hub(RecordedCorpus):
                     yield Recording(f"{split}/{row:09d}", 0, 0)
 
     def source(self, name: str) -> AudioSource:
-        from wavslm_core.data.audio_files import AudioBytes
+        from wavslm_core.plugin import AudioBytes
 
         split, _, row = name.partition("/")
         cell = self._splits[split][int(row)][self.config.audio_column]

@@ -7,14 +7,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wavslm_core.data.recorded import RecordedCorpus
-from wavslm_core.errors import DataError
-from wavslm_core.machine.locks import one_at_a_time
+from wavslm_core.plugin import DataError, RecordedCorpus, one_at_a_time
 from wavslm_corpora.libri_configs import LibriConfig
 
 if TYPE_CHECKING:
-    from wavslm_core.data.manifest import Recording
-    from wavslm_core.data.recorded import Recordings
+    from wavslm_core.plugin import Recording, Recordings
 
 
 class Libri(RecordedCorpus):
@@ -40,7 +37,7 @@ class Libri(RecordedCorpus):
         return sorted((name for name in wanted if (self.root / name).is_dir()), key=lambda name: f"{name}/")
 
     def present(self) -> Iterable[Recording]:
-        from wavslm_core.data.audio_tree import walk
+        from wavslm_core.plugin import walk
 
         for subset in self._present_subsets():
             yield from walk(self.root / subset, inside=f"{subset}/")

@@ -7,8 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from wavslm_core.data.cut_config import CutConfig
-from wavslm_core.parts.configs import CorpusConfig
+from wavslm_core.plugin import CorpusConfig, CutConfig
 from wavslm_corpora.archives import LIBRI_LIGHT, LIBRISPEECH, LIBRITTS, MINI_LIBRISPEECH, Release
 
 LibriSpeechSubset = Literal[

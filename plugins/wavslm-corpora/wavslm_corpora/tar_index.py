@@ -15,12 +15,18 @@ from typing import Literal, NamedTuple
 
 from pydantic import NonNegativeInt
 
-from wavslm_core.data.audio_files import AUDIO_SUFFIXES, AudioBytes, printable
-from wavslm_core.data.manifest import Recording
-from wavslm_core.errors import AudioError, DataError
-from wavslm_core.machine.files import replacing
-from wavslm_core.machine.json_files import parse_json, parse_object
-from wavslm_core.machine.regular_files import read_regular
+from wavslm_core.plugin import (
+    AUDIO_SUFFIXES,
+    AudioBytes,
+    AudioError,
+    DataError,
+    Recording,
+    parse_json,
+    parse_object,
+    printable,
+    read_regular,
+    replacing,
+)
 from wavslm_corpora.strict_tar import open_tar
 
 logger = logging.getLogger(__name__)

@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from wavslm_core.errors import DataError, did_you_mean, summary
-from wavslm_core.machine.files import replacing
-from wavslm_core.machine.locks import one_at_a_time
+from wavslm_core.plugin import DataError, did_you_mean, one_at_a_time, replacing, summary
 from wavslm_corpora.download import download
 from wavslm_corpora.extras import optional
 

@@ -10,15 +10,12 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from wavslm_core.data.recorded import RecordedCorpus
-from wavslm_core.errors import AudioError, DataError
+from wavslm_core.plugin import AudioError, DataError, RecordedCorpus
 from wavslm_corpora.tar_shelf import TarShelf, elsewhere, expanded
 from wavslm_corpora.webdataset_config import WebDatasetConfig
 
 if TYPE_CHECKING:
-    from wavslm_core.data.audio_files import AudioBytes
-    from wavslm_core.data.manifest import Recording
-    from wavslm_core.data.recorded import Recordings
+    from wavslm_core.plugin import AudioBytes, Recording, Recordings
 
 SPLITS = ("train", "valid", "test")
 FETCHES = 3
@@ -118,7 +115,7 @@ class Tars(RecordedCorpus):
     def recordings_of(self, split: str) -> Recordings:
         import numpy as np
 
-        from wavslm_core.data.audio_files import READABLE_FORMATS
+        from wavslm_core.plugin import READABLE_FORMATS
 
         if split not in SPLITS:
             raise DataError(f"a webdataset corpus has no split '{split}'; its splits are {', '.join(SPLITS)}")

@@ -7,8 +7,7 @@ import tarfile
 import zlib
 from pathlib import Path
 
-from wavslm_core.errors import DataError, summary
-from wavslm_core.machine.files import unwritable
+from wavslm_core.plugin import DataError, summary, unwritable
 from wavslm_corpora.strict_tar import open_tar
 
 

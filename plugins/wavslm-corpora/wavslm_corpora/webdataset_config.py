@@ -6,8 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from wavslm_core.data.cut_config import CutConfig
-from wavslm_core.parts.configs import CorpusConfig
+from wavslm_core.plugin import CorpusConfig, CutConfig
 
 Patterns = tuple[str, ...]
 

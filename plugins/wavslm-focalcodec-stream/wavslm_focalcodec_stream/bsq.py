@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wavslm_core.machine.shared_rows import mean_of_all
+from wavslm_core.plugin import mean_of_all
 
 
 def code_scale(bits: int) -> float:

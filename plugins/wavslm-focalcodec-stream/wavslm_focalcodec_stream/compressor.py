@@ -5,11 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wavslm_core.errors import StreamingError
-from wavslm_core.parts.interfaces import State
-from wavslm_core.parts.lengths import zero_padding
-from wavslm_core.parts.packing import LinearGelu
-from wavslm_core.parts.streaming import StateReader, join_states
+from wavslm_core.plugin import LinearGelu, State, StateReader, StreamingError, join_states, zero_padding
 from wavslm_focalcodec_stream.config import CompressorOptions, DecompressorOptions
 from wavslm_focalcodec_stream.focal import FocalBlock
 from wavslm_focalcodec_stream.scaling import DownScale, UpScale

@@ -7,8 +7,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
-from wavslm_core.parts.configs import QuantizerConfig, linked
-from wavslm_core.parts.facts import QuantizerFacts
+from wavslm_core.plugin import QuantizerConfig, QuantizerFacts, linked
 
 
 def _check_lengths(name: str, factors: tuple[int, ...], hidden_dims: tuple[int, ...]) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from wavslm_core.parts.interfaces import State
-from wavslm_core.parts.packing import LinearGelu
-from wavslm_core.parts.streaming import Padding, StateReader, join_states
+from wavslm_core.plugin import LinearGelu, Padding, State, StateReader, join_states
 from wavslm_focalcodec_stream.decoder_config import ConvNeXtDecoderConfig
 from wavslm_focalcodec_stream.time_conv import TimeConv
 

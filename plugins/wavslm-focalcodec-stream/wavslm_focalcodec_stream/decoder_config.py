@@ -6,8 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from wavslm_core.parts.configs import DecoderConfig, linked
-from wavslm_core.parts.facts import DecoderFacts
+from wavslm_core.plugin import DecoderConfig, DecoderFacts, linked
 
 
 class ConvNeXtDecoderConfig(DecoderConfig):

@@ -6,10 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wavslm_core.parts.interfaces import State
-from wavslm_core.parts.lengths import zero_padding
-from wavslm_core.parts.packing import LinearGelu
-from wavslm_core.parts.streaming import StateReader, join_states
+from wavslm_core.plugin import LinearGelu, State, StateReader, join_states, zero_padding
 from wavslm_focalcodec_stream.config import FocalOptions
 from wavslm_focalcodec_stream.scaling import MergeFrames
 from wavslm_focalcodec_stream.time_conv import TimeConv

@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from math import prod
 from typing import Any, Literal
 
-from wavslm_core.errors import CheckpointError, did_you_mean
-from wavslm_core.parts.configs import FormatConfig, PartConfig, Role
+from wavslm_core.plugin import CheckpointError, FormatConfig, PartConfig, Role, did_you_mean
 from wavslm_focalcodec_stream.config import CompressorOptions, DecompressorOptions
 from wavslm_focalcodec_stream.official_names import (
     BACKBONE_KEYS,

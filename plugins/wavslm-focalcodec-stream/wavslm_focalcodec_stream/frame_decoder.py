@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
-from wavslm_core.parts.interfaces import Decoder, State
+from wavslm_core.plugin import Decoder, State
 from wavslm_focalcodec_stream.convnext import ConvNeXtBackbone
 from wavslm_focalcodec_stream.decoder_config import VocosConfig, WaveNeXtConfig
 

@@ -11,9 +11,7 @@ from math import exp
 import torch
 from torch import Tensor, nn
 
-from wavslm_core.parts.interfaces import Decoder, State
-from wavslm_core.parts.lengths import zero_padding
-from wavslm_core.parts.streaming import join_states
+from wavslm_core.plugin import Decoder, State, join_states, zero_padding
 from wavslm_focalcodec_stream.convnext import ConvNeXtBackbone
 from wavslm_focalcodec_stream.decoder_config import IstftConfig
 from wavslm_focalcodec_stream.spectrum import overlap_add, polar_to_samples

@@ -8,12 +8,21 @@ from typing import Any
 
 from torch import Tensor
 
-from wavslm_core.errors import CheckpointError
-from wavslm_core.model.documents import read_document
-from wavslm_core.model.weight_files import INDEX, WEIGHTS_FILE, joined, read_folder, read_torch, tensors_in
-from wavslm_core.model.weights import write_document, write_weights
-from wavslm_core.parts.configs import Role
-from wavslm_core.parts.interfaces import CheckpointFormat, CheckpointParts
+from wavslm_core.plugin import (
+    INDEX,
+    WEIGHTS_FILE,
+    CheckpointError,
+    CheckpointFormat,
+    CheckpointParts,
+    Role,
+    joined,
+    read_document,
+    read_folder,
+    read_torch,
+    tensors_in,
+    write_document,
+    write_weights,
+)
 from wavslm_focalcodec_stream.format_config import FocalCodecFormatConfig
 
 TORCH_FILE = "model.pt"

@@ -7,9 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from wavslm_core.errors import CheckpointError, did_you_mean
-from wavslm_core.parts.configs import PartConfig, Role
-from wavslm_core.parts.plugins import load_registry
+from wavslm_core.plugin import CheckpointError, PartConfig, Role, did_you_mean, load_registry
 from wavslm_focalcodec_stream.official_names import HARMLESS_KEYS
 
 

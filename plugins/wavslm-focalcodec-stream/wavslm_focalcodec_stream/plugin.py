@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from wavslm_core.parts.hooks import Register
-from wavslm_core.parts.plugins import hookimpl
+from wavslm_core.plugin import Register, hookimpl
 from wavslm_focalcodec_stream.config import FocalCodecStreamConfig
 from wavslm_focalcodec_stream.decoder_config import IstftConfig, VocosConfig, WaveNeXtConfig
 from wavslm_focalcodec_stream.format_config import FocalCodecFormatConfig

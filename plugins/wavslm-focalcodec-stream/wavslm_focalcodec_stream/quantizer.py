@@ -5,9 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from wavslm_core.errors import StreamingError
-from wavslm_core.parts.interfaces import Quantizer, QuantizerOutput, State
-from wavslm_core.parts.lengths import valid_mask
+from wavslm_core.plugin import Quantizer, QuantizerOutput, State, StreamingError, valid_mask
 from wavslm_focalcodec_stream.bsq import (
     codes_from_tokens,
     commitment_loss,

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wavslm_core.parts.lengths import zero_padding
-from wavslm_core.parts.packing import PackLinear
+from wavslm_core.plugin import PackLinear, zero_padding
 
 
 class Snake(nn.Module):

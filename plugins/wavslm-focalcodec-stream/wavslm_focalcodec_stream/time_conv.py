@@ -13,9 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wavslm_core.parts.lengths import zero_padding
-from wavslm_core.parts.packing import PackLinear
-from wavslm_core.parts.streaming import PIECE_FRAMES, CausalConv1d, Padding
+from wavslm_core.plugin import PIECE_FRAMES, CausalConv1d, PackLinear, Padding, zero_padding
 
 FFT_KERNEL = 64
 """Depthwise kernels from this size on are convolved by FFT over whole sequences."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from wavslm_core.parts.lengths import valid_mask
+from wavslm_core.plugin import valid_mask
 from wavslm_focalcodec_stream.convnext import ConvNeXtBackbone
 from wavslm_focalcodec_stream.decoder_config import VocosConfig
 from wavslm_focalcodec_stream.frame_decoder import FrameDecoder

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wavslm_core.parts.interfaces import Draw
-from wavslm_core.parts.packing import LinearGelu
+from wavslm_core.plugin import Draw, LinearGelu
 from wavslm_heads.code_bits import bit_count, code_bits
 from wavslm_heads.outputs import Output
 

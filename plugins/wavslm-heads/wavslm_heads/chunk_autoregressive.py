@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wavslm_core.parts.interfaces import Draw, Head
+from wavslm_core.plugin import Draw, Head
 from wavslm_heads.bit_output import BitOutput
 from wavslm_heads.chunks import nothing_predicted, predicted_chunks, with_first_chunk
 from wavslm_heads.code_bits import BitEmbedding

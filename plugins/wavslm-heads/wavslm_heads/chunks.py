@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wavslm_core.parts.lengths import valid_mask
+from wavslm_core.plugin import valid_mask
 
 
 def predicted_chunks(tokens: int, chunk: int) -> int:

@@ -7,8 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from wavslm_core.parts.configs import HeadConfig, linked
-from wavslm_core.parts.facts import HeadFacts
+from wavslm_core.plugin import HeadConfig, HeadFacts, linked
 
 
 class NextTokenConfig(HeadConfig):

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wavslm_core.parts.interfaces import State
-from wavslm_core.parts.packing import LinearGelu
+from wavslm_core.plugin import LinearGelu, State
 
 
 class Inner(nn.Module, ABC):

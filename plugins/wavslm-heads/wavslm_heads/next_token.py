@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from wavslm_core.parts.interfaces import Draw, Head
+from wavslm_core.plugin import Draw, Head
 from wavslm_heads.chunks import nothing_predicted, with_first_chunk
 from wavslm_heads.config import NextTokenConfig
 from wavslm_heads.outputs import LinearOutput

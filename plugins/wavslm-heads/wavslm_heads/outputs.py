@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wavslm_core.parts.interfaces import Draw
-from wavslm_core.parts.packing import PackLinear
+from wavslm_core.plugin import Draw, PackLinear
 
 
 class Output(nn.Module, ABC):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from wavslm_core.parts.hooks import Register
-from wavslm_core.parts.plugins import hookimpl
+from wavslm_core.plugin import Register, hookimpl
 from wavslm_heads.config import BitwiseConfig, ChunkAutoregressiveConfig, NextTokenConfig
 
 

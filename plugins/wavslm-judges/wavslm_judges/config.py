@@ -6,7 +6,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from wavslm_core.parts.configs import MetricConfig
+from wavslm_core.plugin import MetricConfig
 
 
 class DnsmosConfig(MetricConfig):

@@ -17,9 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from wavslm_core.data.audio import resample
-from wavslm_core.errors import AudioError, WavslmError
-from wavslm_core.parts.metric import ReferenceFreeMetric
+from wavslm_core.plugin import AudioError, ReferenceFreeMetric, WavslmError, resample
 from wavslm_judges.config import DnsmosConfig
 
 RATE_HZ = 16_000

@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from wavslm_core.data.audio import resample
-from wavslm_core.errors import WavslmError
+from wavslm_core.plugin import WavslmError, resample
 from wavslm_judges.config import WordErrorConfig
 from wavslm_judges.words import words_of
 

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from wavslm_core.parts.metric import Measured, Metric, check_pair
+from wavslm_core.plugin import Measured, Metric, check_pair
 from wavslm_judges.config import WordErrorConfig
 from wavslm_judges.recognisers import recogniser_for
 from wavslm_judges.words import edits, words_of

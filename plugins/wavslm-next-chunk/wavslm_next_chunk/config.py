@@ -6,8 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from wavslm_core.parts.configs import HeadConfig, linked
-from wavslm_core.parts.facts import HeadFacts
+from wavslm_core.plugin import HeadConfig, HeadFacts, linked
 
 
 class NextChunkConfig(HeadConfig):

@@ -10,9 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wavslm_core.parts.interfaces import Draw, Head
-from wavslm_core.parts.lengths import valid_mask
-from wavslm_core.parts.packing import PackLinear
+from wavslm_core.plugin import Draw, Head, PackLinear, valid_mask
 from wavslm_next_chunk.config import NextChunkConfig
 
 

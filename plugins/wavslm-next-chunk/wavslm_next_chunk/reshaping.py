@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from wavslm_core.parts.interfaces import Sampler, SamplingContext
+from wavslm_core.plugin import Sampler, SamplingContext
 from wavslm_next_chunk.sampler_configs import (
     BestOfConfig,
     RepetitionAwareConfig,

@@ -6,8 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from wavslm_core.parts.configs import SamplerConfig
-from wavslm_core.parts.facts import SamplerFacts
+from wavslm_core.plugin import SamplerConfig, SamplerFacts
 
 
 class TopPConfig(SamplerConfig):

@@ -7,7 +7,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from wavslm_core.parts.interfaces import Sampler, SamplingContext
+from wavslm_core.plugin import Sampler, SamplingContext
 from wavslm_next_chunk.sampler_configs import MinPConfig, TopKConfig, TopPConfig, TypicalConfig
 
 

@@ -7,8 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from wavslm_core.parts.configs import EncoderConfig
-from wavslm_core.parts.facts import EncoderFacts
+from wavslm_core.plugin import EncoderConfig, EncoderFacts
 
 SAMPLES_PER_BAND = 8
 """A window of N samples is read in at most N/8 mel bands; with more, low bands would hold no Fourier bin."""

@@ -9,10 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wavslm_core.data.audio import load_torchaudio
-from wavslm_core.errors import PluginError
-from wavslm_core.model.weights import SkipInitialisation
-from wavslm_core.parts.interfaces import Encoder
+from wavslm_core.plugin import Encoder, PluginError, SkipInitialisation, load_torchaudio
 from wavslm_speech_encoders.config import HubConfig, HubertConfig, Wav2Vec2Config
 from wavslm_speech_encoders.hub_weights import library_options, load_initial
 

@@ -8,11 +8,16 @@ from typing import Any
 
 from torch import nn
 
-from wavslm_core.errors import CheckpointError
-from wavslm_core.machine.json_files import read_object
-from wavslm_core.model import weights as checkpoint_io
-from wavslm_core.model.documents import read_document
-from wavslm_core.model.weight_files import PICKLE_FILE, WEIGHTS_FILE, read_folder
+from wavslm_core.plugin import (
+    PICKLE_FILE,
+    WEIGHTS_FILE,
+    CheckpointError,
+    find_folder,
+    load_state,
+    read_document,
+    read_folder,
+    read_object,
+)
 from wavslm_speech_encoders.config import HubConfig
 
 NAMES = {
@@ -66,14 +71,14 @@ def library_options(config: HubConfig) -> dict[str, Any]:
 
 def load_initial(model: nn.Module, config: HubConfig, config_class: Any, reference: str) -> None:
     """Fill a model from the lowest layers of a checkpoint. Raises: CheckpointError when it does not fit."""
-    folder = checkpoint_io.find_folder(reference)
+    folder = find_folder(reference)
     _check_config(folder, config, config_class, reference)
     prefix = f"{config.registered_name()}."
     state = read_folder(folder, WEIGHTS_FILE, PICKLE_FILE)
     # A model with a task head keeps the model itself under this prefix and the head beside it.
     inner = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     wanted = {WEIGHT_NORM.get(key, key): value for key, value in (inner or state).items()}
-    checkpoint_io.load_state(
+    load_state(
         model,
         {key: value for key, value in wanted.items() if not _is_left_out(key, config)},
         source=reference,

@@ -6,11 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wavslm_core.data.audio import load_torchaudio
-from wavslm_core.errors import StreamingError
-from wavslm_core.parts.interfaces import Encoder, State
-from wavslm_core.parts.lengths import zero_padding
-from wavslm_core.parts.streaming import FrameRing
+from wavslm_core.plugin import Encoder, FrameRing, State, StreamingError, load_torchaudio, zero_padding
 from wavslm_speech_encoders.config import MelConfig
 
 

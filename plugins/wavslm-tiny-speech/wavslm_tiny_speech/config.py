@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from wavslm_core.parts.configs import CorpusConfig
+from wavslm_core.plugin import CorpusConfig
 
 
 class TinySpeechConfig(CorpusConfig):

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from wavslm_core.data.corpora import Corpus, Utterance
-from wavslm_core.errors import DataError
+from wavslm_core.plugin import Corpus, DataError, Utterance
 from wavslm_tiny_speech.config import TinySpeechConfig
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ class TinySpeech(Corpus):
         import numpy as np
         import torch
 
-        from wavslm_core.data.audio import resample
+        from wavslm_core.plugin import resample
 
         split, _, number = utterance.id.rpartition("-")
         opened = self._split(split)

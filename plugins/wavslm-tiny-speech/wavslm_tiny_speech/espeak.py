@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wavslm_core.errors import DataError
+from wavslm_core.plugin import DataError
 from wavslm_tiny_speech.voices import Voice
 
 SAMPLE_RATE_HZ = 22050

@@ -21,7 +21,7 @@ def record(espeak: Espeak, text: str, voice: Voice, *, sample_rate_hz: int) -> n
     """Return an utterance (S,) of about `LEVEL_DBFS` at `sample_rate_hz`. Deterministic."""
     import torch
 
-    from wavslm_core.data.audio import resample
+    from wavslm_core.plugin import resample
 
     spoken = trim(espeak.speak(text, voice).astype(np.float32) / np.float32(32768))
     waveform = resample(torch.from_numpy(spoken), SAMPLE_RATE_HZ, sample_rate_hz).numpy()

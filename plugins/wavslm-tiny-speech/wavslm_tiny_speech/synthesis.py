@@ -18,11 +18,14 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import NonNegativeInt, PositiveInt
 
-from wavslm_core.machine.files import replacing_folder
-from wavslm_core.machine.json_files import parse_json
-from wavslm_core.machine.locks import one_at_a_time
-from wavslm_core.machine.progress import progress_bar
-from wavslm_core.machine.regular_files import read_regular, size_of_regular
+from wavslm_core.plugin import (
+    one_at_a_time,
+    parse_json,
+    progress_bar,
+    read_regular,
+    replacing_folder,
+    size_of_regular,
+)
 from wavslm_tiny_speech.config import TinySpeechConfig
 from wavslm_tiny_speech.espeak import Espeak
 from wavslm_tiny_speech.recording import record

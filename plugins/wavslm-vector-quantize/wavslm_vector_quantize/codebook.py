@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from vector_quantize_pytorch.vector_quantize_pytorch import Codebook
 
-from wavslm_core.machine.shared_rows import all_rows, same_random_numbers
+from wavslm_core.plugin import all_rows, same_random_numbers
 from wavslm_vector_quantize.codebook_configs import CodebookOptions
 from wavslm_vector_quantize.nearest import nearest
 

@@ -6,8 +6,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from wavslm_core.parts.configs import QuantizerConfig, linked
-from wavslm_core.parts.facts import QuantizerFacts
+from wavslm_core.plugin import QuantizerConfig, QuantizerFacts, linked
 from wavslm_vector_quantize.config import MappedQuantizerConfig
 
 Gradient = Literal["straight_through", "rotation"]

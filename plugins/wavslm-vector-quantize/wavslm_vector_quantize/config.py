@@ -7,8 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from wavslm_core.parts.configs import QuantizerConfig, linked
-from wavslm_core.parts.facts import QuantizerFacts
+from wavslm_core.plugin import QuantizerConfig, QuantizerFacts, linked
 from wavslm_vector_quantize.focal_options import FocalCompressorOptions, FocalDecompressorOptions
 
 

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wavslm_core.parts.interfaces import Quantizer, QuantizerOutput, State
-from wavslm_core.parts.lengths import valid_mask
+from wavslm_core.plugin import Quantizer, QuantizerOutput, State, valid_mask
 from wavslm_vector_quantize.codebook import MovingCodebook
 from wavslm_vector_quantize.codebook_configs import KMeansConfig
 from wavslm_vector_quantize.gradients import pass_gradient

@@ -7,8 +7,7 @@ from typing import Protocol
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wavslm_core.parts.interfaces import State
-from wavslm_core.parts.streaming import CausalConv1d, StateReader, join_states
+from wavslm_core.plugin import CausalConv1d, State, StateReader, join_states
 from wavslm_vector_quantize.config import ConvOptions, LinearOptions
 from wavslm_vector_quantize.focal_options import FocalCompressorOptions, FocalDecompressorOptions
 

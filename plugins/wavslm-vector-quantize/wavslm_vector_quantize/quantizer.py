@@ -9,9 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from wavslm_core.errors import StreamingError
-from wavslm_core.parts.interfaces import Quantizer, QuantizerOutput, State
-from wavslm_core.parts.lengths import valid_mask
+from wavslm_core.plugin import Quantizer, QuantizerOutput, State, StreamingError, valid_mask
 from wavslm_vector_quantize.config import MappedQuantizerConfig
 from wavslm_vector_quantize.maps import build_map
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wavslm_core.machine.shared_rows import mean_of_all
+from wavslm_core.plugin import mean_of_all
 
 TINY = 1e-12
 """Probability below which a code's gradient no longer grows."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from vector_quantize_pytorch import SimVQ
 
-from wavslm_core.parts.packing import PackLinear
+from wavslm_core.plugin import PackLinear
 from wavslm_vector_quantize.codebook_configs import SimVqConfig
 from wavslm_vector_quantize.gradients import pass_gradient
 from wavslm_vector_quantize.nearest import nearest

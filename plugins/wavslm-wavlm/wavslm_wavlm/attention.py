@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from wavslm_core.parts.interfaces import State
+from wavslm_core.plugin import State
 from wavslm_wavlm.blocks import Plan, Whole
 from wavslm_wavlm.scores import attend
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from wavslm_core.parts.interfaces import Backbone, State
-from wavslm_core.parts.lengths import zero_padding
+from wavslm_core.plugin import Backbone, State, zero_padding
 from wavslm_wavlm.config import WavLMUpperConfig
 from wavslm_wavlm.initial import load_initial_backbone, wants_initial_weights
 from wavslm_wavlm.transformer import Stack, make_layers, make_stack

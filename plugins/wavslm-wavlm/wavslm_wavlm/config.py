@@ -7,8 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from wavslm_core.parts.configs import BackboneConfig, EncoderConfig, linked
-from wavslm_core.parts.facts import BackboneFacts, EncoderFacts
+from wavslm_core.plugin import BackboneConfig, BackboneFacts, EncoderConfig, EncoderFacts, linked
 
 SAMPLE_RATE_HZ = 16000
 

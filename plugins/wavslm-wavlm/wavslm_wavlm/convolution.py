@@ -11,10 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wavslm_core.parts.interfaces import State
-from wavslm_core.parts.lengths import valid_mask
-from wavslm_core.parts.packing import PackLinear
-from wavslm_core.parts.streaming import new_position
+from wavslm_core.plugin import PackLinear, State, new_position, valid_mask
 
 NARROW = 64
 """Below this many numbers under the kernel, one small unfolded copy beats several thin products."""

@@ -8,10 +8,15 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
-from wavslm_core.errors import StreamingError
-from wavslm_core.parts.interfaces import Encoder, State
-from wavslm_core.parts.lengths import valid_mask, zero_padding
-from wavslm_core.parts.streaming import StateReader, join_states
+from wavslm_core.plugin import (
+    Encoder,
+    State,
+    StateReader,
+    StreamingError,
+    join_states,
+    valid_mask,
+    zero_padding,
+)
 from wavslm_wavlm.config import WavLMConfig
 from wavslm_wavlm.front_end import FeatureExtractor, PositionalEmbedding
 from wavslm_wavlm.initial import load_initial_encoder, wants_initial_weights

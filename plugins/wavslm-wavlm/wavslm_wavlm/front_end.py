@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wavslm_core.parts.interfaces import State
-from wavslm_core.parts.streaming import CausalConv1d, StateReader, join_states
+from wavslm_core.plugin import CausalConv1d, State, StateReader, join_states
 from wavslm_wavlm.config import SAMPLE_RATE_HZ, WavLMConfig
 from wavslm_wavlm.convolution import ConvBlock, TimeNorm
 from wavslm_wavlm.filterbank import BIAS, filterbank

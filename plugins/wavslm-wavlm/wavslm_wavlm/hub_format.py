@@ -8,9 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from wavslm_core.errors import CheckpointError
-from wavslm_core.machine.json_files import read_object
-from wavslm_core.model.documents import read_document
+from wavslm_core.plugin import CheckpointError, read_document, read_object
 from wavslm_wavlm.config import WavLMConfig
 
 PREFIX = "wavlm."

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from wavslm_core.errors import CheckpointError
-from wavslm_core.model.weights import SkipInitialisation, load_state
+from wavslm_core.plugin import CheckpointError, SkipInitialisation, load_state
 from wavslm_wavlm.config import WavLMConfig, WavLMUpperConfig
 
 if TYPE_CHECKING:

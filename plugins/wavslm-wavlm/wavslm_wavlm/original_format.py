@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from wavslm_core.errors import CheckpointError
+from wavslm_core.plugin import CheckpointError
 from wavslm_wavlm.config import WavLMConfig
 
 _LAYER = r"encoder\.layers\.(\d+)\."

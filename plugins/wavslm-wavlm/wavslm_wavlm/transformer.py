@@ -10,10 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wavslm_core.errors import StreamingError
-from wavslm_core.parts.interfaces import State
-from wavslm_core.parts.packing import LinearGelu
-from wavslm_core.parts.streaming import StateReader, join_states, new_position
+from wavslm_core.plugin import LinearGelu, State, StateReader, StreamingError, join_states, new_position
 from wavslm_wavlm.attention import GatedAttention, Ring
 from wavslm_wavlm.blocks import Plan, Reach, Whole, make_plan, whole_mask
 from wavslm_wavlm.config import WavLMConfig, WavLMUpperConfig

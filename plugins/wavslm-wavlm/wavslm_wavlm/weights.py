@@ -11,13 +11,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from wavslm_core.errors import CheckpointError
-from wavslm_core.model import weights as checkpoint_io
-from wavslm_core.model.documents import CONFIG_FILE
-from wavslm_core.model.weight_files import (
+from wavslm_core.plugin import (
+    CONFIG_FILE,
     PICKLE_FILE,
     WEIGHTS_FILE,
+    CheckpointError,
+    find_folder,
     joined,
+    load_part,
     read_folder,
     read_torch,
     tensors_in,
@@ -68,7 +69,7 @@ def read_wavlm(reference: str | Path) -> WavLMCheckpoint:
     """
     path = Path(reference).expanduser()
     if not path.is_file():
-        folder = checkpoint_io.find_folder(reference)
+        folder = find_folder(reference)
         originals = sorted(folder.glob("*.pt"))
         if (folder / CONFIG_FILE).exists() or len(originals) != 1:
             config = hub_format.config_from(folder)
@@ -88,7 +89,7 @@ def load_wavlm(reference: str | Path, *, device: torch.device | str | None = Non
     """Load a complete WavLM in full context, as a teacher or a feature extractor. Raises: CheckpointError."""
     checkpoint = read_wavlm(reference)
     build = partial(WavLM, checkpoint.config)
-    model = checkpoint_io.load_part(build, checkpoint.state, source=checkpoint.source)
+    model = load_part(build, checkpoint.state, source=checkpoint.source)
     return model.to(device or "cpu").eval()
 
 

@@ -17,10 +17,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from x_transformers.x_transformers import AttentionLayers
 
-from wavslm_core.errors import StreamingError
-from wavslm_core.parts.interfaces import Backbone, State
-from wavslm_core.parts.lengths import valid_mask, zero_padding
-from wavslm_core.parts.streaming import StateReader, join_states, new_position
+from wavslm_core.plugin import (
+    Backbone,
+    State,
+    StateReader,
+    StreamingError,
+    join_states,
+    new_position,
+    valid_mask,
+    zero_padding,
+)
 from wavslm_x_transformers.band import Band, attend, make_plan
 from wavslm_x_transformers.config import XTransformerConfig
 from wavslm_x_transformers.ring import STATE_TENSORS, Ring, init_ring

@@ -6,8 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from wavslm_core.parts.configs import BackboneConfig, linked
-from wavslm_core.parts.facts import BackboneFacts
+from wavslm_core.plugin import BackboneConfig, BackboneFacts, linked
 
 FFN_MULTIPLE = 32
 """The default width of the feed-forward parts is rounded up to a multiple of this."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wavslm_core.parts.interfaces import State
+from wavslm_core.plugin import State
 from wavslm_x_transformers.band import Band
 
 STATE_TENSORS = 2

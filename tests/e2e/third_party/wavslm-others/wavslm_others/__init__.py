@@ -6,10 +6,15 @@ from typing import Literal
 
 from pydantic import Field
 
-from wavslm_core.parts.configs import QuantizerConfig, SamplerConfig, linked
-from wavslm_core.parts.facts import QuantizerFacts, SamplerFacts
-from wavslm_core.parts.hooks import Register
-from wavslm_core.parts.plugins import hookimpl
+from wavslm_core.plugin import (
+    QuantizerConfig,
+    QuantizerFacts,
+    Register,
+    SamplerConfig,
+    SamplerFacts,
+    hookimpl,
+    linked,
+)
 
 
 class NearestConfig(QuantizerConfig):

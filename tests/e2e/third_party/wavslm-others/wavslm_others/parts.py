@@ -6,8 +6,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wavslm_core.parts.interfaces import Quantizer, QuantizerOutput, Sampler, SamplingContext, State
-from wavslm_core.parts.lengths import valid_mask, zero_padding
+from wavslm_core.plugin import (
+    Quantizer,
+    QuantizerOutput,
+    Sampler,
+    SamplingContext,
+    State,
+    valid_mask,
+    zero_padding,
+)
 from wavslm_others import NearestConfig
 
 
