@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PACKAGES := wavslm_core $(wildcard plugins/*/wavslm_*)
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: run dev test check bench clean
+.PHONY: run dev test test-fast check bench clean
 
 run: $(VENV)/.installed  ## Train a small WavSLM on embedded speech, let it speak, write a report
 	$(BIN)/wavslm-run recipes/wavslm_tiny.yaml
@@ -15,6 +15,9 @@ dev: $(VENV)/.installed-dev  ## The environment, with what tests need
 
 test: check  ## Everything that CI runs: format, lint, types, tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder
+
+test-fast: $(VENV)/.installed-dev  ## Without what takes more than a few seconds
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope -m "not slow"
 
 check: $(VENV)/.installed-dev  ## Format, lint and types only
 	$(BIN)/ruff format --check .

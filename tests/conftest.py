@@ -58,6 +58,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             files.append(item.path)
         return False, files.index(item.path)
 
+    for item in items:
+        if {"fuzz", *LONG} & {*item.path.relative_to(Path(__file__).parents[1]).parts[1:2]}:
+            item.add_marker(pytest.mark.slow)
     items.sort(key=turn)
 
 

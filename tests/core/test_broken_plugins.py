@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import soundfile
 
+pytestmark = pytest.mark.slow
+
 HOOKS = """
 from wavslm_core.parts.plugins import hookimpl
 from wavslm_odd.config import OddConfig, OddFormatConfig
@@ -300,7 +302,6 @@ def test_what_is_wrong_shows_before_anything_runs(tmp_path: Path, wavslm: Wavslm
     assert ("failed to load" in listed.stdout) == (name in LOADING)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", RUNNING)
 def test_what_is_wrong_shows_in_a_run(tmp_path: Path, wavslm: Wavslm, name: str) -> None:
     case = RUNNING[name]

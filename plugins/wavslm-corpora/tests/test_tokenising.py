@@ -19,6 +19,8 @@ from wavslm_core.run.context import StageContext
 from wavslm_core.stages.tokenize import Tokenize, TokenizeConfig
 from wavslm_core.testing.fakes import fake_codec, register_fakes
 
+pytestmark = pytest.mark.slow
+
 TASKS, SPOKEN = 2, (1.2, 2.5, 0.9, 3.1)
 TASK = (
     "import sys\nfrom pathlib import Path\n"
@@ -62,7 +64,6 @@ def long_recording(seed: int) -> np.ndarray:
     return np.concatenate(parts).astype(np.float32)
 
 
-@pytest.mark.slow
 def test_every_piece_is_tokenised_once(tmp_path: Path) -> None:
     for tar in range(5):
         members = {f"{number}.flac": encoded(long_recording(10 * tar + number)) for number in range(4)}

@@ -21,6 +21,8 @@ from wavslm_heads.config import ChunkAutoregressiveConfig
 from wavslm_next_chunk.config import NextChunkConfig
 from wavslm_next_chunk.head import NextChunkHead
 
+pytestmark = pytest.mark.slow
+
 CODES, MOODS, DIM = 64, 2, 48
 SIZES: dict[str, Any] = {"input_dim": DIM, "vocab_size": CODES, "chunk_tokens": 4}
 INNER: dict[str, Any] = {**SIZES, "dim": 64}
@@ -117,7 +119,6 @@ def test_the_floors_are_what_sequences_cost(source: Source) -> None:
     assert floors[0] - 0.02 < -both.mean().item() / 30 < floors[0] + 1 / 30 + 0.02
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "most"),
     [
@@ -138,7 +139,6 @@ def test_chunk_autoregressive_comes_near_the_entropy(
     assert 1 - 0.01 < ratio < most
 
 
-@pytest.mark.slow
 def test_the_next_chunk_head_cannot(source: Source) -> None:
     torch.manual_seed(0)
     floors = source.independent_bits(4)

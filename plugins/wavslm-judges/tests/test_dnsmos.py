@@ -18,6 +18,8 @@ from wavslm_core.parts.plugins import load_registry
 from wavslm_judges.config import DnsmosConfig
 from wavslm_judges.dnsmos import RATE_HZ, WINDOW_SAMPLES, Dnsmos, windows
 
+pytestmark = pytest.mark.slow
+
 
 def hum(seconds: float) -> Tensor:
     """Return gliding harmonics in syllables with a little noise, the same samples everywhere."""

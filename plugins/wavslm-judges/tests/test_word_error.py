@@ -20,6 +20,8 @@ from wavslm_judges.config import WordErrorConfig
 from wavslm_judges.word_error import WordError
 from wavslm_judges.words import edits, words_of
 
+pytestmark = pytest.mark.slow
+
 RATE_HZ = 16_000
 WORDS = st.lists(st.sampled_from("abc"), max_size=6)
 

@@ -18,6 +18,8 @@ import pytest
 
 from wavslm_core.cli.job_tables import RUN_COLUMNS
 
+pytestmark = pytest.mark.slow
+
 
 def slow_recipe(folder: Path, *, deaf: str = "false") -> None:
     stage = f"{{run: count, steps: 400, pause_s: 0.2, deaf: {deaf}}}"

@@ -24,6 +24,8 @@ from wavslm_core.data.token_files import TokenFile
 from wavslm_core.errors import DataError
 from wavslm_core.machine import progress
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -376,7 +378,6 @@ def test_help_says_what_everything_is(run: Callable[..., Any], tmp_path: Path, v
     assert all(len(line.split("  ")) > 2 for line in options), done.stdout
 
 
-@pytest.mark.slow
 def test_doctor_tells_what_learns_from_what_does_not(
     run: Callable[..., Any], small_recipe: Path, tmp_path: Path
 ) -> None:

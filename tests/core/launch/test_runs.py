@@ -18,6 +18,8 @@ from wavslm_core.run.folder import first_difference
 from wavslm_core.run.job_record import add_jobs, new_record, read_jobs
 from wavslm_core.sweep.judge import Pruning
 
+pytestmark = pytest.mark.slow
+
 LAUNCHERS = ["launch.on=debug", "launch.process=this", "launch.process=child"]
 PROCESSES = ["launch.process=this", "launch.process=child"]
 
@@ -165,7 +167,6 @@ def test_what_an_earlier_process_of_the_same_number_left_does_not_count(
     assert (run / earlier.logs[0]).exists()
 
 
-@pytest.mark.slow
 def test_one_of_two_processes_that_is_killed_takes_the_other_along(
     tmp_path: Path, command: Callable[..., Any]
 ) -> None:
@@ -176,7 +177,6 @@ def test_one_of_two_processes_that_is_killed_takes_the_other_along(
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("launch", "number"),
     [(PROCESSES[0], signal.SIGINT), (PROCESSES[0], signal.SIGTERM), (PROCESSES[1], signal.SIGINT)],
@@ -206,7 +206,6 @@ def test_the_first_signal_stops_safely_and_the_same_command_continues(
     assert (run / "count.txt").read_text().split() == [str(step) for step in range(999)]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("launch", ["launch.process=this", "launch.process=child", "launch.processes=2"])
 def test_ctrl_c_at_a_terminal_reaches_every_process_and_asks_once(
     tmp_path: Path, start: Callable[..., Any], launch: str
@@ -222,7 +221,6 @@ def test_ctrl_c_at_a_terminal_reaches_every_process_and_asks_once(
     assert json.loads((run / "stages.json").read_text())["count"]["status"] == "interrupted"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("launch", PROCESSES)
 def test_the_second_signal_leaves_at_once(tmp_path: Path, start: Callable[..., Any], launch: str) -> None:
     recipe(tmp_path, "[{run: count, steps: 1000, pause_s: 0.1, deaf: true}]")
@@ -243,7 +241,6 @@ def test_the_second_signal_leaves_at_once(tmp_path: Path, start: Callable[..., A
     assert process.returncode == 130
 
 
-@pytest.mark.slow
 def test_a_killed_run_leaves_no_stale_lock(
     tmp_path: Path, command: Callable[..., Any], start: Callable[..., Any]
 ) -> None:

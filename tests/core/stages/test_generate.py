@@ -15,6 +15,8 @@ from wavslm_core.machine.interruption import Interrupted
 from wavslm_core.run.context import StageContext
 from wavslm_core.stages.generate import Generate, GenerateConfig
 
+pytestmark = pytest.mark.slow
+
 
 def generate(context: StageContext, **options: object) -> list[Path]:
     config = GenerateConfig.model_validate(

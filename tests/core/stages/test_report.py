@@ -21,6 +21,8 @@ from wavslm_core.stages.generate import Generate, GenerateConfig
 from wavslm_core.stages.report import Report, ReportConfig
 from wavslm_core.training.precision import ChosenPrecision
 
+pytestmark = pytest.mark.slow
+
 VOID = {"meta", "img", "br", "hr", "link", "input", "source"}
 
 

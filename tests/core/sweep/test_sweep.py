@@ -27,6 +27,8 @@ from wavslm_core.sweep.run import SweepOutcome, run_sweep
 from wavslm_core.sweep.trial_state import read_trials
 from wavslm_core.testing.fakes import register_fakes
 
+pytestmark = pytest.mark.slow
+
 COUNT_SWEEP = (
     "name: one\nstages: [{run: count}]\nsweep: {grid: {stages.count.steps: [1, 2]}, seeds: [0, 1]}\n"
 )
@@ -102,7 +104,6 @@ def test_a_bad_combination_ends_it_before_anything_runs(tmp_path: Path, command:
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.slow
 def test_ctrl_c_stops_safely_and_the_same_command_continues(
     tmp_path: Path, command: Callable[..., Any], start: Callable[..., Any]
 ) -> None:

@@ -15,6 +15,8 @@ from wavslm_core.parts.registry import Registry
 from wavslm_core.sweep.folder import SweepFolder
 from wavslm_core.sweep.trial_state import read_trials
 
+pytestmark = pytest.mark.slow
+
 ROLES = ("encoder", "quantizer", "decoder", "backbone", "head", "sampler")
 HEAD = "name: one\nstages: [{run: descend}]\n" + "".join(f"{role}: {{name: fake}}\n" for role in ROLES)
 
@@ -38,7 +40,6 @@ def document(folder: Path) -> dict[str, Any]:
     return dict(json.loads((found / "results.json").read_text()))
 
 
-@pytest.mark.slow
 def test_several_at_once(tmp_path: Path, command: Callable[..., Any], example_registry: Registry) -> None:
     write(
         tmp_path,
@@ -60,7 +61,6 @@ def test_several_at_once(tmp_path: Path, command: Callable[..., Any], example_re
     assert "stage descend: running" not in log.read_text().partition("finished before")[2]
 
 
-@pytest.mark.slow
 def test_ctrl_c_reaches_every_child(
     tmp_path: Path, start: Callable[..., Any], command: Callable[..., Any], example_registry: Registry
 ) -> None:
@@ -172,7 +172,6 @@ def test_failed_trials_are_shown_and_run_again_alone(
     assert "trial 2" not in retried.stdout
 
 
-@pytest.mark.slow
 def test_a_trial_that_was_killed_says_so(
     tmp_path: Path, command: Callable[..., Any], example_registry: Registry
 ) -> None:
@@ -252,7 +251,6 @@ def test_optuna_prunes(tmp_path: Path, command: Callable[..., Any], example_regi
         assert min(trial.intermediate_values) == 5
 
 
-@pytest.mark.slow
 def test_processes_share_a_study(
     tmp_path: Path, command: Callable[..., Any], example_registry: Registry
 ) -> None:

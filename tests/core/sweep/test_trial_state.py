@@ -37,6 +37,8 @@ from wavslm_core.sweep.status import sweep_status
 from wavslm_core.sweep.study import CLAIM_LOCK, SweepStudy
 from wavslm_core.sweep.trial_state import read_trials
 
+pytestmark = pytest.mark.slow
+
 PARTS = {
     role: {"name": "fake"} for role in ("encoder", "quantizer", "decoder", "backbone", "head", "sampler")
 }
@@ -329,7 +331,6 @@ def test_trials_are_chosen_one_at_a_time(tmp_path: Path, example_registry: Regis
         assert choosing.result(timeout=60).number == 1
 
 
-@pytest.mark.slow
 def test_no_trial_outlives_a_pool_that_fails(
     tmp_path: Path,
     example_registry: Registry,
@@ -357,7 +358,6 @@ def test_no_trial_outlives_a_pool_that_fails(
     assert counts[0].read_text() == steps
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", ["stop", "hang up"])
 def test_a_sweep_on_this_machine_can_be_stopped(
     how: str,
