@@ -21,6 +21,7 @@ from wavslm_core.errors import (
     did_you_mean,
     summary,
 )
+from wavslm_core.machine.interruption import Interrupted
 from wavslm_core.parts.configs import (
     BackboneConfig,
     CorpusConfig,
@@ -193,6 +194,7 @@ __all__ = [
     "Head",
     "HeadConfig",
     "HeadFacts",
+    "Interrupted",
     "LinearGelu",
     "Measured",
     "Metric",
@@ -268,7 +270,14 @@ __all__ = [
 ]  # fmt: skip
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"wavslm_core.plugin has no {name}")
-    return getattr(import_module(_MODULES[name]), name)
+if not TYPE_CHECKING:
+    # Type checkers know every name from above, and nothing else.
+
+    def __getattr__(name: str) -> Any:
+        if name not in _MODULES:
+            raise AttributeError(f"wavslm_core.plugin has no {name}")
+        return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

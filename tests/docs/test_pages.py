@@ -33,6 +33,7 @@ SMALL = [
     "stages.train_lm.batch_size=2",
     "stages.train_lm.crop_tokens=64",
     "stages.train_lm.valid_utterances=2",
+    "backbone.num_layers=1",
 ]
 QUICK_FOLDER = [
     *SMALL,

@@ -16,6 +16,7 @@ SHORT = [
     "data.minutes=6",
     "data.valid_minutes=0.5",
     "quantizer.codebook_size=256",
+    "backbone.num_layers=1",
     "quantizer.entropy_group_bits=8",
     "stages.train_codec.steps=60",
     "stages.train_codec.continuous_steps=20",

@@ -169,7 +169,7 @@ def digest(path: Path) -> Any:
 
 
 def _sha(tensor: torch.Tensor) -> str:
-    return hashlib.sha256(tensor.view(torch.uint8).numpy().tobytes()).hexdigest()[:16]
+    return hashlib.sha256(tensor.reshape(-1).view(torch.uint8).numpy().tobytes()).hexdigest()[:16]
 
 
 def timeless(value: Any) -> Any:

@@ -24,6 +24,7 @@ from wavslm_core.data.audio_source import (
     systems_fault,
 )
 from wavslm_core.data.audio_streams import (
+    MENDER_VERSION,
     PROOF_SAMPLES,
     READER_VERSION,
     AudioInfo,
@@ -40,6 +41,7 @@ from wavslm_core.errors import AudioError
 
 __all__ = [
     "AUDIO_SUFFIXES",
+    "MENDER_VERSION",
     "READABLE_FORMATS",
     "READER_VERSION",
     "AudioBytes",

@@ -27,8 +27,10 @@ CANCELLED = 0.2
 """Channels cancel each other when their mean has less than this part of the power that unrelated ones would
 leave, which is that of one channel by their number."""
 
-READER_VERSION = 3
+READER_VERSION = 2
 """Rises when other samples are read from the same bytes of a file that is not plain."""
+MENDER_VERSION = 1
+"""The same for those whose bytes are mended before libsndfile reads them."""
 KNOWN_LAYOUTS = 128
 """Files whose streams are remembered."""
 

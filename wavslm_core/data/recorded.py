@@ -245,7 +245,7 @@ class RecordedCorpus(Corpus):
     def fingerprint(self, split: str) -> dict[str, Any]:
         import numpy as np
 
-        from wavslm_core.data.audio_files import READER_VERSION
+        from wavslm_core.data.audio_files import MENDER_VERSION, READER_VERSION
         from wavslm_core.data.utterance_table import names_digest
 
         recordings = np.asarray(self.recordings_of(split))
@@ -260,6 +260,8 @@ class RecordedCorpus(Corpus):
         others = recordings[manifest.plain[recordings] == 0]
         if len(others):
             digest.update(f"reader {READER_VERSION}".encode())
+            if manifest.mended[others].any():
+                digest.update(f"mender {MENDER_VERSION}".encode())
             digest.update(np.ascontiguousarray(manifest.samples[others]).tobytes())
         document = {"corpus": self.config.registered_name(), "split": split, "files": len(recordings)}
         if self.cut is not None:

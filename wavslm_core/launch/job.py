@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
-from wavslm_core.errors import EXIT_INTERRUPTED, WavslmError
+from wavslm_core.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_MENDABLE, WavslmError
 from wavslm_core.launch.launchers import Outcome
 from wavslm_core.machine.processes import Share
 from wavslm_core.machine.terminal import echo, prepare_output
@@ -29,7 +29,6 @@ from wavslm_core.run.rank_error import RankError, describe, error_path, first_er
 from wavslm_core.run.signals import IN_A_JOB, StopRequest
 from wavslm_core.run.starts import count_start
 
-EXIT_BUG, EXIT_MENDABLE = 1, 2
 LOOK_FOR_OTHERS_S = 2.0
 VISIBLE_GPUS = "WAVSLM_VISIBLE_GPUS"
 """Hands CUDA_VISIBLE_DEVICES on to the job: submitit's local executor hides every GPU."""

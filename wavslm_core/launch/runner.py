@@ -160,12 +160,15 @@ class _Run:
 
 def _judge(run_dir: Path) -> Callable[[str, int, Mapping[str, float]], bool]:
     """Return the question whether a validation shows that a trial is behind the others of its sweep."""
-    if not (run_dir / PRUNE_FILE).exists():
-        return lambda stage, step, valid: False
-    # By name: sweeps are made of runs, and a run knows nothing of them.
-    module, _, name = JUDGE.partition(":")
-    judge: Callable[[str, int, Mapping[str, float]], bool] = getattr(import_module(module), name)(run_dir)
-    return judge
+
+    def is_behind(stage: str, step: int, valid: Mapping[str, float]) -> bool:
+        if not (run_dir / PRUNE_FILE).exists():
+            return False
+        # By name: sweeps are made of runs, and a run knows nothing of them.
+        module, _, name = JUDGE.partition(":")
+        return bool(getattr(import_module(module), name)(run_dir)(stage, step, valid))
+
+    return is_behind
 
 
 def _either(stop: Callable[[], bool], lock: RunLock) -> Callable[[], bool]:

@@ -87,7 +87,6 @@ def job_states(job_ids: Iterable[str]) -> dict[str, JobState]:
     if not wanted:
         return {}
     states = _squeue(wanted, f"--user={os.getuid()}")
-    states = _of_whole_arrays(asked, states) | states
     forgotten = _unknown(asked, states)
     if forgotten:
         command = (
@@ -108,7 +107,7 @@ def job_states(job_ids: Iterable[str]) -> dict[str, JobState]:
     if _unknown(asked, states):
         # Somebody else's, which without accounts only the whole queue shows.
         states = _squeue(wanted) | states
-    states = _of_whole_arrays(asked, states) | states
+    states |= _of_whole_arrays(asked, states)
     return {job_id: state for job_id, state in states.items() if {job_id, _root(job_id)} & asked}
 
 
@@ -123,11 +122,16 @@ def _squeue(wanted: set[str], *options: str) -> dict[str, JobState]:
 def _of_whole_arrays(asked: set[str], states: dict[str, JobState]) -> dict[str, JobState]:
     """Return the states of tasks that were cancelled before they began.
 
-    squeue shows all that such an array had left as one job with the array's own number, and accounts, where
-    a cluster keeps them, hear of it some time later.
+    squeue shows all that such an array had left as one job with the array's own number. Accounts, where a
+    cluster keeps them, hear of it some time later: until then they say that such tasks wait.
     """
-    rest = {job_id: states.get(_root(job_id)) for job_id in asked - states.keys() if "_" in job_id}
-    return {job_id: replace(state, job_id=job_id) for job_id, state in rest.items() if state is not None}
+    found = {}
+    for job_id in asked:
+        known, whole = states.get(job_id), states.get(_root(job_id))
+        ended = whole is not None and not whole.active and (known is None or known.waits)
+        if whole is not None and ended:
+            found[job_id] = replace(whole, job_id=job_id)
+    return found
 
 
 def _unknown(asked: set[str], states: dict[str, JobState]) -> set[str]:

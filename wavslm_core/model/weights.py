@@ -29,7 +29,7 @@ from torch.nn.modules.module import (
 )
 from torch.overrides import TorchFunctionMode
 
-from wavslm_core.errors import CheckpointError, PluginError, summary
+from wavslm_core.errors import CheckpointError, PluginError, WavslmError, summary
 from wavslm_core.machine.files import replacing_folder
 from wavslm_core.model.documents import BESIDE_FILE, CONFIG_FILE
 from wavslm_core.model.weight_files import WEIGHTS_FILE
@@ -142,7 +142,7 @@ def load_part(build: Callable[[], ModuleT], state: Mapping[str, Tensor], *, sour
             try:
                 planned = build()
             except Exception as error:
-                if isinstance(error, CheckpointError) or not re.search(r"\bmeta\b", str(error)):
+                if isinstance(error, WavslmError) or not re.search(r"\bmeta\b", str(error)):
                     raise
                 raise PluginError(
                     f"{source} cannot be loaded: it does not build on the meta device, where tensors have no "

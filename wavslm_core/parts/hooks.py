@@ -3,14 +3,15 @@
 A plugin is a module (or object) named by an entry point in the group `wavslm` that implements any of
 these hooks:
 
-    from wavslm_core.parts.plugins import hookimpl
+    from wavslm_core.plugin import hookimpl
 
     @hookimpl
     def register_quantizers(register):
         register(MyQuantizerConfig, "my_package.quantizer:MyQuantizer")
 
 The config class must import without torch; the string is imported when the part is built. The class is
-built as `MyQuantizer(config)` and implements the interface of its role in `wavslm_core.parts.interfaces`.
+built as `MyQuantizer(config)` and implements the interface of its role. All names are in
+`wavslm_core.plugin`.
 """
 
 from __future__ import annotations
@@ -56,17 +57,17 @@ def register_samplers(register: Register) -> None:
 
 @hookspec
 def register_stages(register: Register) -> None:
-    """What a recipe can do: `StageConfig`, `stages.base.Stage`."""
+    """What a recipe can do: `StageConfig`, `Stage`."""
 
 
 @hookspec
 def register_metrics(register: Register) -> None:
-    """Numbers that compare audio with a reference: `MetricConfig`, `evaluation.metrics.Metric`."""
+    """Numbers that compare audio with a reference: `MetricConfig`, `Metric`."""
 
 
 @hookspec
 def register_corpora(register: Register) -> None:
-    """Where speech comes from: `CorpusConfig`, `data.corpora.Corpus`."""
+    """Where speech comes from: `CorpusConfig`, `Corpus`."""
 
 
 @hookspec

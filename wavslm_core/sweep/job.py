@@ -12,8 +12,8 @@ from typing import Any, NotRequired
 
 from typing_extensions import TypedDict
 
-from wavslm_core.errors import WavslmError
-from wavslm_core.launch.job import EXIT_MENDABLE, RunJob
+from wavslm_core.errors import EXIT_MENDABLE, WavslmError
+from wavslm_core.launch.job import RunJob
 from wavslm_core.machine.files import write_json
 from wavslm_core.machine.json_files import parse_json
 from wavslm_core.machine.regular_files import read_regular

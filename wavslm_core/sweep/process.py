@@ -7,8 +7,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from wavslm_core.errors import EXIT_INTERRUPTED, WavslmError
-from wavslm_core.launch.job import EXIT_BUG, EXIT_MENDABLE
+from wavslm_core.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_MENDABLE, WavslmError
 from wavslm_core.machine.terminal import echo, prepare_output
 from wavslm_core.recipe.launch_block import DebugLaunch, LaunchConfig, LocalLaunch
 from wavslm_core.run.reuse import Adoption

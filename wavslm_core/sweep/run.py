@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from wavslm_core.errors import WavslmError
-from wavslm_core.launch.job import EXIT_BUG
+from wavslm_core.errors import EXIT_BUG, WavslmError
 from wavslm_core.machine.terminal import Say
 from wavslm_core.recipe.launch_block import LocalLaunch
 from wavslm_core.run.lock import RunLock

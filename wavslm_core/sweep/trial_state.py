@@ -11,6 +11,7 @@ from wavslm_core.errors import WavslmError
 from wavslm_core.machine.slurm import JobState, job_states
 from wavslm_core.recipe.sweep_metric import measuring_stage
 from wavslm_core.run.run_error import first_line, read_error_text, write_error_text
+from wavslm_core.run.stage_record import STAGES_FILE
 from wavslm_core.run.state import RunStatus, State, read_statuses
 from wavslm_core.sweep.folder import SweepFolder, TrialEntry
 from wavslm_core.sweep.jobs import trial_tasks
@@ -105,7 +106,7 @@ def read_trials(sweep: SweepFolder, numbers: Iterable[int] = ()) -> Trials:
 
 
 def _begun(sweep: SweepFolder, number: int, entry: TrialEntry, run: RunStatus) -> TrialRun:
-    told = read_begin_error(sweep.path, number)
+    told = read_begin_error(sweep.path, number, since=run.run_dir / STAGES_FILE)
     if told is not None and run.state in (State.NEW, State.INTERRUPTED, State.FAILED):
         return TrialRun(number, entry, run, State.FAILED, told)
     return TrialRun(number, entry, run, run.state, run.error)
@@ -161,9 +162,15 @@ def noting_begin_error(sweep: Path, number: int) -> Iterator[None]:
         raise
 
 
-def read_begin_error(sweep: Path, number: int) -> str | None:
-    """Return the first line of it, if a trial could not begin."""
-    return read_error_text(_begin_error(sweep, number))
+def read_begin_error(sweep: Path, number: int, *, since: Path | None = None) -> str | None:
+    """Return the first line of it, if a trial could not begin; not of one that has `since`, a file, begun."""
+    path = _begin_error(sweep, number)
+    try:
+        if since is not None and since.stat().st_mtime > path.stat().st_mtime:
+            return None
+    except FileNotFoundError:
+        pass
+    return read_error_text(path)
 
 
 def clear_begin_error(sweep: Path, number: int) -> None:

@@ -37,5 +37,5 @@ def check_buffers(modules: Mapping[str, nn.Module], processes: Processes) -> Non
         raise TrainingError(
             f"the buffer {differing[0]} is not the same in all processes: it learns from each one's own part "
             "of a batch alone. Train this stage with one process, freeze the part, or let it learn from "
-            "`wavslm_core.machine.shared_rows.all_rows`"
+            "`wavslm_core.plugin.all_rows`"
         )

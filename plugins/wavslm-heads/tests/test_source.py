@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 CODES, MOODS, DIM = 64, 2, 48
 SIZES: dict[str, Any] = {"input_dim": DIM, "vocab_size": CODES, "chunk_tokens": 4}
 INNER: dict[str, Any] = {**SIZES, "dim": 64}
-STEPS = 300
+STEPS = 200
 
 
 @dataclass

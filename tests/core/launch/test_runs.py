@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
+from wavslm_core.launch import runner
 from wavslm_core.run.folder import first_difference
 from wavslm_core.run.job_record import add_jobs, new_record, read_jobs
-from wavslm_core.sweep.judge import Pruning
 
 pytestmark = pytest.mark.slow
 
@@ -128,7 +128,7 @@ def test_a_pruned_trial_is_not_finished(
     parts = ("encoder", "quantizer", "decoder", "backbone", "head", "sampler")
     document = {"name": "one", "stages": [{"run": "descend"}], **{part: {"name": "fake"} for part in parts}}
     (tmp_path / "r.yaml").write_text(json.dumps(document))
-    monkeypatch.setattr(Pruning, "__call__", lambda *_: True)
+    monkeypatch.setattr(runner, "_judge", lambda run_dir: lambda *_: True)
     done = command("run", "r.yaml")
     assert done.returncode == 130
     assert "finished in" not in done.stdout

@@ -99,6 +99,24 @@ def test_tasks_that_were_cancelled_before_they_began_are_known_without_accounts(
     assert not is_active("15_1")
 
 
+def test_a_task_that_ended_long_before_the_rest_was_cancelled_keeps_its_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    squeue = tmp_path / "squeue"
+    squeue.write_text("#!/bin/sh\necho '15 |CANCELLED |JobArrayTaskLimit | |0 |2026-11-25T02:57:13 |0 |'\n")
+    sacct = tmp_path / "sacct"
+    sacct.write_text(
+        "#!/bin/sh\n"
+        "echo '15_0|OUT_OF_MEMORY|0:125|node1|2026-11-25T02:37:13'\n"
+        "echo '15_[1-2%1]|PENDING|0:0|None assigned|Unknown'\n"
+    )
+    for command in (squeue, sacct):
+        command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    states = {job_id: state.state for job_id, state in job_states(["15_0", "15_1", "15_2"]).items()}
+    assert states == {"15_0": "OUT_OF_MEMORY", "15_1": "CANCELLED", "15_2": "CANCELLED"}
+
+
 @pytest.mark.parametrize("accounts", [True, False])
 def test_the_whole_queue_is_asked_for_only_when_nobody_else_knows(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, accounts: bool

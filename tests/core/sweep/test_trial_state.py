@@ -25,6 +25,7 @@ from wavslm_core.run.job_record import add_jobs, new_record
 from wavslm_core.run.lock import RunLock
 from wavslm_core.run.rank_error import describe, write_error
 from wavslm_core.run.reuse import Adoption
+from wavslm_core.run.stage_record import STAGES_FILE, StageRecord
 from wavslm_core.sweep.array import refuse_submitted
 from wavslm_core.sweep.folder import SweepFolder
 from wavslm_core.sweep.jobs import note_tasks, trial_jobs
@@ -35,7 +36,7 @@ from wavslm_core.sweep.retry import ready_to_retry, sparing
 from wavslm_core.sweep.run import run_sweep
 from wavslm_core.sweep.status import sweep_status
 from wavslm_core.sweep.study import CLAIM_LOCK, SweepStudy
-from wavslm_core.sweep.trial_state import read_trials
+from wavslm_core.sweep.trial_state import noting_begin_error, read_trials
 
 pytestmark = pytest.mark.slow
 
@@ -209,6 +210,23 @@ def test_a_trial_that_cannot_begin_here_says_why(
     assert ready_to_retry(sweep, ()) == [1]
     run()
     assert sweep_status(sweep).counts == "1 finished"
+
+
+def test_why_a_trial_could_not_begin_is_of_no_interest_once_it_has(
+    tmp_path: Path, example_registry: Registry
+) -> None:
+    sweep = prepared(tmp_path, example_registry, {"seeds": [0]}, launch={"on": "debug"})
+    (trial,) = read_trials(sweep).runs
+    assert trial.run is not None
+    record = StageRecord(trial.run.run_dir / STAGES_FILE)
+    record.begin("descend")
+    with pytest.raises(WavslmError), noting_begin_error(sweep.path, 1):
+        raise WavslmError("in use by a process.")
+    assert read_trials(sweep)[1].error == "in use by a process."
+    record.end("descend", "interrupted", 1.0)
+    later = time.time() + 10
+    os.utime(trial.run.run_dir / STAGES_FILE, (later, later))
+    assert read_trials(sweep)[1].state == "interrupted"
 
 
 def test_the_first_process_of_a_trial_decides_for_all(
