@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -97,13 +98,12 @@ class _Run:
     def stage(self, name: str, config: StageConfig) -> Outcome | None:
         """Run one stage; return how the run ended if it ends here."""
         stage: Stage[Any] = self.recipe.registry.build(config)
+        wanted = self.recipe.launch_for(config).device
         context = StageContext(
             recipe=self.recipe,
             run_dir=self.run_dir,
-            device=choose_device(
-                self.recipe.launch_for(config).device,
-                option="launch.device",
-                alone=self.processes.world_size == 1,
+            choose_device=partial(
+                choose_device, wanted, option="launch.device", alone=self.processes.world_size == 1
             ),
             stop_requested=self.stop,
             pruned=_judge(self.run_dir),
@@ -118,6 +118,9 @@ class _Run:
             return None
         if self.processes.any(self.stop()):
             return Outcome("interrupted", name)
+        if wanted != "cpu":
+            # What is not there is told before anything begins.
+            _ = context.device
         part = f", part {self.share.index + 1} of {self.share.count}" if self.share.partial else ""
         self.say(f"stage {name}: running{part}")
         began = time.monotonic()

@@ -43,7 +43,8 @@ class StageContext:
     recipe: Recipe
     """Resolved: every linked field is filled in."""
     run_dir: Path
-    device: torch.device = field(default_factory=_cpu)
+    choose_device: Callable[[], torch.device] = _cpu
+    """Asked once, when a stage first needs its `device`."""
     stop_requested: Callable[[], bool] = lambda: False
     """True once the run was asked to stop: save at the next safe point and raise `Interrupted`."""
     pruned: Callable[[str, int, Mapping[str, float]], bool] = lambda stage, step, valid: False
@@ -57,6 +58,11 @@ class StageContext:
     pulse: Pulse = SILENT
     """Told how far a stage is."""
     _splits: dict[str, Split] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @functools.cached_property
+    def device(self) -> torch.device:
+        """Where tensors belong. Stages without any begin, and finished ones are skipped, without torch."""
+        return self.choose_device()
 
     @property
     def rank(self) -> int:

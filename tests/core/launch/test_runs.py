@@ -6,6 +6,8 @@ import json
 import os
 import select
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -120,6 +122,33 @@ def test_a_killed_child_is_reported(tmp_path: Path, command: Callable[..., Any])
     done = command("run", "r.yaml", "launch.process=child")
     assert done.returncode == 1
     assert "the job ended without a result: it was killed (out of memory?) or crashed" in done.stderr
+
+
+def test_a_run_without_tensors_needs_no_torch(tmp_path: Path, example_environment: dict[str, str]) -> None:
+    parts = ("encoder", "quantizer", "decoder", "backbone", "head", "sampler")
+    document = {
+        "name": "one",
+        **{part: {"name": "fake"} for part in parts},
+        "stages": [{"run": "count", "steps": 2}],
+        "launch": {"device": "cpu"},
+    }
+    (tmp_path / "r.yaml").write_text(json.dumps(document))
+    program = (
+        "import sys\nfrom wavslm_core.cli.run import main\nsys.argv = ['wavslm-run', 'r.yaml']\n"
+        "try:\n    main()\nexcept SystemExit as leaving:\n"
+        "    sys.exit(leaving.code or 'torch' in sys.modules)"
+    )
+    for said in ("stage count: finished in", "stage count: finished before, skipped"):
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=tmp_path,
+            env=example_environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert said in done.stdout
 
 
 def test_a_pruned_trial_is_not_finished(
