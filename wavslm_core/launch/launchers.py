@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from wavslm_core.machine.terminal import Say
+from wavslm_core.parts.registry import imported
 from wavslm_core.recipe.launch_block import LaunchConfig
 
 if TYPE_CHECKING:
@@ -52,6 +52,5 @@ class Launcher(ABC, Generic[LaunchConfigT]):
 
 def launcher_for(config: LaunchConfig) -> Launcher[LaunchConfig]:
     """Return the launcher of a `launch:` block."""
-    module, _, name = config.launcher.partition(":")
-    launcher: type[Launcher[LaunchConfig]] = getattr(import_module(module), name)
+    launcher: type[Launcher[LaunchConfig]] = imported(config.launcher)
     return launcher(config)

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +21,7 @@ from wavslm_core.machine.processes import ALONE, WHOLE, Processes, Share
 from wavslm_core.machine.pulse import SILENT, RunPulse, progress_path, telling
 from wavslm_core.machine.terminal import Say
 from wavslm_core.parts.configs import StageConfig
-from wavslm_core.parts.registry import Registry
+from wavslm_core.parts.registry import Registry, imported
 from wavslm_core.recipe import Recipe
 from wavslm_core.run.context import StageContext
 from wavslm_core.run.folder import saved_recipe
@@ -168,8 +167,7 @@ def _judge(run_dir: Path) -> Callable[[str, int, Mapping[str, float]], bool]:
         if not (run_dir / PRUNE_FILE).exists():
             return False
         # By name: sweeps are made of runs, and a run knows nothing of them.
-        module, _, name = JUDGE.partition(":")
-        return bool(getattr(import_module(module), name)(run_dir)(stage, step, valid))
+        return bool(imported(JUDGE)(run_dir)(stage, step, valid))
 
     return is_behind
 

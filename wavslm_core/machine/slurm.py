@@ -128,8 +128,7 @@ def _of_whole_arrays(asked: set[str], states: dict[str, JobState]) -> dict[str, 
     found = {}
     for job_id in asked:
         known, whole = states.get(job_id), states.get(_root(job_id))
-        ended = whole is not None and not whole.active and (known is None or known.waits)
-        if whole is not None and ended:
+        if whole is not None and not whole.active and (known is None or known.waits):
             found[job_id] = replace(whole, job_id=job_id)
     return found
 

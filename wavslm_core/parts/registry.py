@@ -100,14 +100,14 @@ class Entry:
         class with the interface of its role.
         """
         try:
-            found = _imported(self.target)
+            found = imported(self.target)
         # An implementation that calls sys.exit() on import must not end the program without a word.
         except (Exception, SystemExit) as error:
             raise PluginError(
                 f"{self.described} cannot be imported from {self.target}: {summary(error)}. "
                 f"Install {self.distribution} again from where it came, or mend what it imports"
             ) from error
-        if not (isinstance(found, type) and issubclass(found, _imported(INTERFACES[self.role]))):
+        if not (isinstance(found, type) and issubclass(found, imported(INTERFACES[self.role]))):
             interface = INTERFACES[self.role].replace(":", ".")
             raise PluginError(
                 f"{self.described} cannot be used: {self.target} is no subclass of {interface}. "
@@ -134,7 +134,8 @@ class Entry:
             ) from error
 
 
-def _imported(target: str) -> Any:
+def imported(target: str) -> Any:
+    """Return what `package.module:Name` names."""
     module_name, _, attribute = target.partition(":")
     return getattr(importlib.import_module(module_name), attribute)
 
