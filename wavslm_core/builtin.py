@@ -5,8 +5,8 @@ from __future__ import annotations
 from wavslm_core.data.folder import FolderConfig
 from wavslm_core.evaluation.config import MelDistanceConfig, StoiConfig
 from wavslm_core.model.chain_config import ChainConfig
-from wavslm_core.parts.hooks import Register
 from wavslm_core.parts.plugins import hookimpl
+from wavslm_core.parts.roles import Register
 from wavslm_core.stages.evaluate import EvaluateConfig
 from wavslm_core.stages.generate import GenerateConfig
 from wavslm_core.stages.report import ReportConfig

@@ -45,8 +45,8 @@ from wavslm_core.parts.facts import (
     QuantizerFacts,
     SamplerFacts,
 )
-from wavslm_core.parts.hooks import Register
 from wavslm_core.parts.plugins import hookimpl
+from wavslm_core.parts.roles import Register
 
 if TYPE_CHECKING:
     from wavslm_core.data.audio import load_torchaudio, resample

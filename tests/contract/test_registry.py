@@ -9,9 +9,10 @@ from typing import cast
 
 from tests.contract.cases import CASES, Case
 from wavslm_core.parts.blocks import config_from_dict
-from wavslm_core.parts.configs import PART_ROLES, PartConfig
+from wavslm_core.parts.configs import PartConfig
 from wavslm_core.parts.plugins import load_registry
 from wavslm_core.parts.registry import Entry, Registry
+from wavslm_core.parts.roles import PART_ROLES
 from wavslm_core.testing import contract_tests
 from wavslm_core.testing.contract.subject import Contract
 from wavslm_core.testing.fake_configs import FakeHeadConfig

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from wavslm_core.cli.new_plugin import SKETCHES, PluginRole
-from wavslm_core.parts.configs import PART_ROLES
+from wavslm_core.parts.roles import PART_ROLES
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = [role.value for role in PluginRole]

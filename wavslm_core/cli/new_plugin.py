@@ -18,8 +18,7 @@ import typer
 
 from wavslm_core.errors import WavslmError
 from wavslm_core.machine.terminal import echo
-from wavslm_core.parts.plugins import HOOKS
-from wavslm_core.parts.registry import INTERFACES
+from wavslm_core.parts.roles import ROLES
 
 RECIPE = "recipes/wavslm_tiny.yaml"
 LONGEST_NAME = 30
@@ -163,8 +162,8 @@ def rendered(name: str, role: PluginRole, distribution: str) -> dict[str, str]:
         "package": package,
         "config": f"{stem}Config",
         "part": stem if stem.endswith(interface) else f"{stem}{interface}",
-        "interface": INTERFACES[role.value].replace(":", "."),
-        "hook": HOOKS[role.value],
+        "interface": ROLES[role.value].interface.replace(":", "."),
+        "hook": ROLES[role.value].hook,
         "about": sketch.about,
         "example": sketch.example,
         "block": sketch.block.format(role=role.value, name=name),

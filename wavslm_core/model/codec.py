@@ -21,13 +21,14 @@ from wavslm_core.data.arguments import (
 from wavslm_core.model import weights as checkpoint_io
 from wavslm_core.model.codec_stream import CodecStream
 from wavslm_core.model.folders import load_parts, loaded_parts, save_parts
-from wavslm_core.parts.configs import CODEC_ROLES, PartConfig, Role
+from wavslm_core.parts.configs import PartConfig, Role
 from wavslm_core.parts.facts import CodecFacts, DecoderFacts, EncoderFacts, QuantizerFacts
 from wavslm_core.parts.interfaces import CheckpointParts, Decoder, Encoder, Quantizer
 from wavslm_core.parts.lengths import valid_mask
 from wavslm_core.parts.packing import packed_copy, refuse_packed
 from wavslm_core.parts.plugins import load_registry
 from wavslm_core.parts.promises import check_samples, check_vocabulary, check_width
+from wavslm_core.parts.roles import CODEC_ROLES
 
 
 class Codec(nn.Module):

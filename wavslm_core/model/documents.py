@@ -12,8 +12,9 @@ from typing import Any, Literal, TypeVar, cast, get_args
 from wavslm_core.errors import CheckpointError, WavslmError, summary
 from wavslm_core.machine.json_files import read_object
 from wavslm_core.parts.blocks import config_from_dict
-from wavslm_core.parts.configs import CODEC_ROLES, LANGUAGE_ROLES, FormatConfig, PartConfig, Role
+from wavslm_core.parts.configs import FormatConfig, PartConfig, Role
 from wavslm_core.parts.registry import MEND, Registry
+from wavslm_core.parts.roles import CODEC_ROLES, LANGUAGE_ROLES
 
 CONFIG_FILE = "config.json"
 BESIDE_FILE = "wavslm.json"

@@ -29,13 +29,14 @@ from wavslm_core.model.sampling import DAMAGED
 from wavslm_core.model.speech_lm_stream import by_length, by_row, side_by_side
 from wavslm_core.model.weights import load_state
 from wavslm_core.parts.blocks import config_from_dict
-from wavslm_core.parts.configs import LANGUAGE_ROLES, PartConfig, Role
+from wavslm_core.parts.configs import PartConfig, Role
 from wavslm_core.parts.facts import BackboneFacts, HeadFacts, sampler_problem
 from wavslm_core.parts.interfaces import Backbone, CheckpointParts, Head, Sampler
 from wavslm_core.parts.lengths import valid_mask
 from wavslm_core.parts.packing import packed_copy, refuse_packed
 from wavslm_core.parts.plugins import load_registry
 from wavslm_core.parts.promises import check_vocabulary, check_width
+from wavslm_core.parts.roles import LANGUAGE_ROLES
 
 SamplerLike = Sampler | Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
 """A sampler, the options of one, those of several in a row, or None for the model's own."""

@@ -14,6 +14,7 @@ from wavslm_core.errors import RecipeError, did_you_mean
 from wavslm_core.parts.configs import Config, Role
 from wavslm_core.parts.plugins import load_registry
 from wavslm_core.parts.registry import Registry
+from wavslm_core.parts.roles import ROLES
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def config_from_dict(role: Role, document: Any, *, where: str, registry: Registr
     registry = load_registry() if registry is None else registry
     if role == "sampler":
         document = chained(document)
-    tag = {"stage": "run", "corpus": "corpus", "format": "format"}.get(role, "name")
+    tag = ROLES[role].tag
     name = document.get(tag) if isinstance(document, dict) else None
     names = registry.names(role)
     if not isinstance(name, str):

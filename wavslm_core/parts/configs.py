@@ -23,23 +23,8 @@ from wavslm_core.parts.facts import (
     SamplerFacts,
 )
 
-Role = Literal[
-    "encoder",
-    "quantizer",
-    "decoder",
-    "backbone",
-    "head",
-    "sampler",
-    "stage",
-    "metric",
-    "corpus",
-    "format",
-]
-ROLES: tuple[Role, ...] = get_args(Role)
-PART_ROLES: tuple[Role, ...] = ("encoder", "quantizer", "decoder", "backbone", "head", "sampler")
-"""The six roles of a model, in the order in which facts flow from one to the next."""
-CODEC_ROLES: tuple[Role, ...] = PART_ROLES[:3]
-LANGUAGE_ROLES: tuple[Role, ...] = PART_ROLES[3:]
+Role = str
+"""Name of a row of `roles.ROLES`."""
 
 
 def linked(source: str, *, open_value: Any = 0, **constraints: Any) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
@@ -18,19 +18,14 @@ import pluggy
 from pydantic import PydanticUserError
 
 from wavslm_core.errors import PluginError, did_you_mean
-from wavslm_core.parts import hooks as hookspecs
-from wavslm_core.parts.configs import ROLES, Config, Role
+from wavslm_core.parts.configs import Config, Role
 from wavslm_core.parts.registry import Entry, Registry
+from wavslm_core.parts.roles import ROLES, Register
 
 GROUP = "wavslm"
 CORE_ENTRY_POINT = "core"
 
 hookimpl = pluggy.HookimplMarker("wavslm")
-
-HOOKS: dict[Role, str] = {
-    role: "register_corpora" if role == "corpus" else f"register_{role}s" for role in ROLES
-}
-"""Role → name of the hook that registers it."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +126,7 @@ def _origin(point: EntryPoint) -> tuple[str, str]:
 def _register(module: Any, plugin: Plugin, registry: Registry) -> None:
     """Check one plugin's hooks and add what it registers; nothing is added when anything is wrong."""
     manager = pluggy.PluginManager("wavslm")
-    manager.add_hookspecs(hookspecs)
+    manager.add_hookspecs(_hookspecs())
     try:
         manager.register(module, name=plugin.name)
         manager.check_pending()
@@ -144,18 +139,34 @@ def _register(module: Any, plugin: Plugin, registry: Registry) -> None:
     if not manager.get_hookcallers(module):
         raise PluginError(
             f"plugin '{plugin.name}' of {plugin.distribution} implements no hook. Define one of "
-            f"{', '.join(HOOKS.values())} in {plugin.value} and mark it with @hookimpl."
+            f"{_hook_names()} in {plugin.value} and mark it with @hookimpl."
         )
     entries: list[Entry] = []
-    for role, hook in HOOKS.items():
-        getattr(manager.hook, hook)(register=partial(_collect, entries, role, plugin))
+    for role, spec in ROLES.items():
+        getattr(manager.hook, spec.hook)(register=partial(_collect, entries, role, plugin))
     registry.add(*entries)
+
+
+@cache
+def _hookspecs() -> type:
+    """Return what pluggy reads: a specified hook for each role, all taking the one argument `register`."""
+    marker = pluggy.HookspecMarker("wavslm")
+
+    def specified() -> Callable[[Register], None]:
+        # Each role needs a function of its own, since pluggy marks the function.
+        return marker(lambda register: None)
+
+    return type("Hooks", (), {spec.hook: specified() for spec in ROLES.values()})
+
+
+def _hook_names() -> str:
+    return ", ".join(spec.hook for spec in ROLES.values())
 
 
 def _wrong_hook(plugin: Plugin, problem: str) -> str:
     return (
         f"plugin '{plugin.name}' of {plugin.distribution} has a wrong hook: {problem}. "
-        f"The hooks are: {', '.join(HOOKS.values())}, each with the one argument `register`. "
+        f"The hooks are: {_hook_names()}, each with the one argument `register`. "
         f"Report it to its authors, or uninstall it"
     )
 
@@ -164,7 +175,7 @@ def _collect(
     entries: list[Entry], role: Role, plugin: Plugin, config_class: type[Config], target: str
 ) -> None:
     """The `register` callable that plugins are given."""
-    given = f"{plugin.distribution} called register({config_class!r}, {target!r}) in {HOOKS[role]}"
+    given = f"{plugin.distribution} called register({config_class!r}, {target!r}) in {ROLES[role].hook}"
     if not (isinstance(config_class, type) and issubclass(config_class, Config)):
         raise PluginError(
             f"{given}: the first argument must be a subclass of wavslm_core.parts.configs.Config"

@@ -4,71 +4,15 @@ from __future__ import annotations
 
 import errno
 import importlib
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
 
 from wavslm_core.errors import PluginError, WavslmError, did_you_mean, nearest, summary
-from wavslm_core.parts.configs import ROLES, Config, Role
-
-INTERFACES: dict[Role, str] = {
-    "encoder": "wavslm_core.parts.interfaces:Encoder",
-    "quantizer": "wavslm_core.parts.interfaces:Quantizer",
-    "decoder": "wavslm_core.parts.interfaces:Decoder",
-    "backbone": "wavslm_core.parts.interfaces:Backbone",
-    "head": "wavslm_core.parts.interfaces:Head",
-    "sampler": "wavslm_core.parts.interfaces:Sampler",
-    "stage": "wavslm_core.stages.base:Stage",
-    "metric": "wavslm_core.parts.metric:Metric",
-    "corpus": "wavslm_core.data.corpora:Corpus",
-    "format": "wavslm_core.parts.interfaces:CheckpointFormat",
-}
-"""Role → the class that its implementations derive from, imported at build time like them."""
-
-KNOWN_PROVIDERS: dict[tuple[Role, str], str] = {
-    ("encoder", "wavlm"): "wavslm-wavlm",
-    ("encoder", "mel"): "wavslm-speech-encoders",
-    ("encoder", "hubert"): "wavslm-speech-encoders",
-    ("encoder", "wav2vec2"): "wavslm-speech-encoders",
-    ("backbone", "wavlm_upper"): "wavslm-wavlm",
-    ("backbone", "x_transformer"): "wavslm-x-transformers",
-    ("quantizer", "focalcodec_stream"): "wavslm-focalcodec-stream",
-    ("quantizer", "fsq"): "wavslm-vector-quantize",
-    ("quantizer", "lfq"): "wavslm-vector-quantize",
-    ("quantizer", "bsq"): "wavslm-vector-quantize",
-    ("quantizer", "vq"): "wavslm-vector-quantize",
-    ("quantizer", "sim_vq"): "wavslm-vector-quantize",
-    ("quantizer", "residual"): "wavslm-vector-quantize",
-    ("quantizer", "k_means"): "wavslm-vector-quantize",
-    ("decoder", "wavenext"): "wavslm-focalcodec-stream",
-    ("decoder", "vocos"): "wavslm-focalcodec-stream",
-    ("decoder", "istft"): "wavslm-focalcodec-stream",
-    ("head", "next_chunk"): "wavslm-next-chunk",
-    ("head", "next_token"): "wavslm-heads",
-    ("head", "chunk_autoregressive"): "wavslm-heads",
-    ("head", "bitwise"): "wavslm-heads",
-    ("sampler", "top_p"): "wavslm-next-chunk",
-    ("sampler", "top_k"): "wavslm-next-chunk",
-    ("sampler", "min_p"): "wavslm-next-chunk",
-    ("sampler", "greedy"): "wavslm-next-chunk",
-    ("sampler", "typical"): "wavslm-next-chunk",
-    ("sampler", "temperature"): "wavslm-next-chunk",
-    ("sampler", "repetition_aware"): "wavslm-next-chunk",
-    ("sampler", "repetition_penalty"): "wavslm-next-chunk",
-    ("sampler", "best_of"): "wavslm-next-chunk",
-    ("metric", "dnsmos"): "wavslm-judges",
-    ("metric", "word_error"): "wavslm-judges",
-    ("corpus", "tiny_speech"): "wavslm-tiny-speech",
-    ("corpus", "librispeech"): "wavslm-corpora",
-    ("corpus", "mini_librispeech"): "wavslm-corpora",
-    ("corpus", "libritts"): "wavslm-corpora",
-    ("corpus", "libri_light"): "wavslm-corpora",
-    ("corpus", "hub"): "wavslm-corpora",
-    ("corpus", "webdataset"): "wavslm-corpora",
-    ("format", "focalcodec"): "wavslm-focalcodec-stream",
-}
-"""Names of the reference plugins, so that a core without them can say what to install."""
-
+from wavslm_core.parts.configs import Config, Role
+from wavslm_core.parts.roles import ROLES
 
 MEND = "update, reinstall or uninstall it"
 """What to do about a plugin that fails."""
@@ -107,8 +51,8 @@ class Entry:
                 f"{self.described} cannot be imported from {self.target}: {summary(error)}. "
                 f"Install {self.distribution} again from where it came, or mend what it imports"
             ) from error
-        if not (isinstance(found, type) and issubclass(found, imported(INTERFACES[self.role]))):
-            interface = INTERFACES[self.role].replace(":", ".")
+        if not (isinstance(found, type) and issubclass(found, imported(ROLES[self.role].interface))):
+            interface = ROLES[self.role].interface.replace(":", ".")
             raise PluginError(
                 f"{self.described} cannot be used: {self.target} is no subclass of {interface}. "
                 f"Report it to the authors of {self.distribution}, or name another {self.role}"
@@ -187,7 +131,7 @@ class Registry:
     def unknown(self, role: Role, name: str) -> str:
         """Return the message for a name that is not registered: what is, what is near, what to do."""
         names = self.names(role)
-        providers = {known: dist for (kind, known), dist in KNOWN_PROVIDERS.items() if kind == role}
+        providers = known_providers(role)
         message = f"no {role} is called '{name}'."
         if name not in providers:
             message += did_you_mean(name, {*names, *providers})
@@ -209,8 +153,8 @@ class Registry:
         """Return, with a space in front, which known names of a role are not installed and what has them."""
         lacking = [
             f" '{name}' comes with {provider}{_how(provider)}."
-            for (kind, name), provider in KNOWN_PROVIDERS.items()
-            if kind == role and name not in self.names(role)
+            for name, provider in known_providers(role).items()
+            if name not in self.names(role)
         ]
         return "".join(lacking)
 
@@ -231,6 +175,13 @@ class Registry:
         Raises: PluginError naming its distribution; the implementation's own WavslmErrors as they are.
         """
         return self.entry(config.role, str(getattr(config, config.tag))).build(config, **context)
+
+
+def known_providers(role: Role) -> dict[str, str]:
+    """Return name → distribution of what the plugins of this repository register for a role."""
+    text = files("wavslm_core.parts").joinpath("known_plugins.toml").read_text(encoding="utf-8")
+    provided = tomllib.loads(text)
+    return {name: provider for provider, roles in provided.items() for name in roles.get(role, ())}
 
 
 def _how(provider: str) -> str:

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, GetCoreSchemaHandler, create_model
 from pydantic_core import CoreSchema, core_schema
 
-from wavslm_core.parts.configs import PART_ROLES, Config
+from wavslm_core.parts.configs import Config
 from wavslm_core.parts.registry import Entry, Registry
+from wavslm_core.parts.roles import PART_ROLES
 from wavslm_core.recipe.data_block import EVERY_SPLIT, SPLITS, DataConfig
 from wavslm_core.recipe.launch_block import LAUNCH_CONFIGS
 from wavslm_core.recipe.model import Recipe

@@ -21,9 +21,10 @@ from wavslm_core.model.documents import (
     read_document,
     recognise,
 )
-from wavslm_core.parts.configs import LANGUAGE_ROLES, PartConfig, Role
+from wavslm_core.parts.configs import PartConfig, Role
 from wavslm_core.parts.facts import BackboneFacts, HeadFacts, codec_problem
 from wavslm_core.parts.registry import Registry
+from wavslm_core.parts.roles import LANGUAGE_ROLES
 
 if TYPE_CHECKING:
     from wavslm_core.recipe.model import Recipe

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from wavslm_core.errors import WavslmError, summary
-from wavslm_core.parts.configs import CODEC_ROLES, Role, StageConfig
+from wavslm_core.parts.configs import Role, StageConfig
 from wavslm_core.parts.facts import (
     BackboneFacts,
     DecoderFacts,
@@ -17,6 +17,7 @@ from wavslm_core.parts.facts import (
     SamplerFacts,
     sampler_problem,
 )
+from wavslm_core.parts.roles import CODEC_ROLES
 from wavslm_core.recipe.links import Links, link_recipe, raise_problems
 from wavslm_core.recipe.model import Recipe
 

@@ -9,29 +9,18 @@ from pydantic import ValidationError
 
 from wavslm_core.errors import PluginError, RecipeError, WavslmError, summary
 from wavslm_core.parts.blocks import config_problems
-from wavslm_core.parts.configs import CODEC_ROLES, PART_ROLES, Config, PartConfig, Role
+from wavslm_core.parts.configs import Config, PartConfig, Role
 from wavslm_core.parts.facts import (
-    BackboneFacts,
     CodecFacts,
     DecoderFacts,
     EncoderFacts,
-    HeadFacts,
     PartFacts,
     QuantizerFacts,
-    SamplerFacts,
 )
 from wavslm_core.parts.registry import Registry
+from wavslm_core.parts.roles import CODEC_ROLES, PART_ROLES, ROLES
 from wavslm_core.recipe.checkpoints import checkpoint_configs
 from wavslm_core.recipe.model import Recipe
-
-FACTS: dict[Role, type] = {
-    "encoder": EncoderFacts,
-    "quantizer": QuantizerFacts,
-    "decoder": DecoderFacts,
-    "backbone": BackboneFacts,
-    "head": HeadFacts,
-    "sampler": SamplerFacts,
-}
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 
@@ -133,8 +122,9 @@ def _link_part(links: Links, role: Role, config: PartConfig) -> None:
         return
     try:
         facts = config.facts()
-        if not isinstance(facts, FACTS[role]):
-            raise TypeError(f"it returns {type(facts).__name__}, not {FACTS[role].__name__}")
+        wanted = ROLES[role].facts
+        if wanted is not None and not isinstance(facts, wanted):
+            raise TypeError(f"it returns {type(facts).__name__}, not {wanted.__name__}")
     except WavslmError as error:
         links.unfilled.append(f"{role}.{name}: {error}")
         links.unknown.add(role)
@@ -152,8 +142,7 @@ def _filled(links: Links, config: ConfigT, *, where: str) -> ConfigT:
     """Return the config with its linked fields taken from the facts known so far."""
     updates: dict[str, Any] = {}
     for field_name, source in config.links().items():
-        role_name, _, fact = source.partition(".")
-        role = cast(Role, role_name)
+        role, _, fact = source.partition(".")
         given = getattr(config, field_name)
         if role not in links.facts:
             if not given and role not in links.unknown:

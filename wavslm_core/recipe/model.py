@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from wavslm_core.parts.configs import (
-    PART_ROLES,
     BackboneConfig,
     Config,
     DecoderConfig,
@@ -28,6 +27,7 @@ from wavslm_core.parts.configs import (
 )
 from wavslm_core.parts.facts import CodecFacts
 from wavslm_core.parts.registry import Registry
+from wavslm_core.parts.roles import PART_ROLES
 from wavslm_core.recipe.data_block import DataConfig
 from wavslm_core.recipe.launch_block import LaunchConfig, LocalLaunch
 from wavslm_core.recipe.sweep_config import SweepConfig

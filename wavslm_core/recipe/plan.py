@@ -9,8 +9,9 @@ from typing import Any
 
 from wavslm_core.errors import WavslmError
 from wavslm_core.machine.devices import choose_device, memory_bytes
-from wavslm_core.parts.configs import CODEC_ROLES, PartConfig, Role, StageConfig
+from wavslm_core.parts.configs import PartConfig, Role, StageConfig
 from wavslm_core.parts.facts import CodecFacts
+from wavslm_core.parts.roles import CODEC_ROLES
 from wavslm_core.recipe.launch_block import LaunchConfig, SlurmLaunch
 from wavslm_core.recipe.links import link_recipe
 from wavslm_core.recipe.model import Recipe

@@ -8,8 +8,9 @@ from pydantic import ValidationError
 
 from wavslm_core.errors import did_you_mean
 from wavslm_core.parts.blocks import Problem, keys_of, problem_text, shown
-from wavslm_core.parts.configs import PART_ROLES, Config, Role
+from wavslm_core.parts.configs import Config, Role
 from wavslm_core.parts.registry import Registry
+from wavslm_core.parts.roles import PART_ROLES
 from wavslm_core.recipe.building import BY_SPLIT, ONE_CORPUS
 from wavslm_core.recipe.data_block import SPLITS
 from wavslm_core.recipe.launch_block import LAUNCH_CONFIGS

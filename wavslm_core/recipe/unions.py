@@ -15,6 +15,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from wavslm_core.parts.configs import Config, Role
 from wavslm_core.parts.registry import Registry
+from wavslm_core.parts.roles import ROLES
 
 NOTHING_INSTALLED = "nothing_installed"
 """Error type of a union without members."""
@@ -32,7 +33,7 @@ class ConfigUnion:
     def of_role(cls, registry: Registry, role: Role, *, optional: bool = False) -> ConfigUnion:
         """Return the union of everything registered for a role."""
         classes = registry.config_classes(role)
-        tag = {"stage": "run", "corpus": "corpus"}.get(role, "name")
+        tag = ROLES[role].tag
         return cls(tag, tuple((member.registered_name(), member) for member in classes), optional)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:

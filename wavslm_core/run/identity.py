@@ -7,7 +7,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from wavslm_core.parts.configs import CODEC_ROLES, Role
+from wavslm_core.parts.configs import Role
+from wavslm_core.parts.roles import CODEC_ROLES
 from wavslm_core.recipe.model import Recipe
 from wavslm_core.recipe.places import place
 

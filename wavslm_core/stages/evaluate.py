@@ -11,8 +11,9 @@ from pydantic import Field
 
 from wavslm_core.evaluation.metric_choice import MetricChoices, metric_configs
 from wavslm_core.evaluation.speaking_config import ChunkAheadConfig, ContinuationsConfig
-from wavslm_core.parts.configs import CODEC_ROLES, Role, StageConfig
+from wavslm_core.parts.configs import Role, StageConfig
 from wavslm_core.parts.facts import chunk_ahead_problem
+from wavslm_core.parts.roles import CODEC_ROLES
 from wavslm_core.run.context import StageContext
 from wavslm_core.stages.base import (
     TRAIN_CODEC,

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 from pydantic import Field
 
 from wavslm_core.errors import DataError, RecipeError
-from wavslm_core.parts.configs import CODEC_ROLES, Role, SamplerConfig, StageConfig
+from wavslm_core.parts.configs import Role, SamplerConfig, StageConfig
 from wavslm_core.parts.facts import sampler_problem
+from wavslm_core.parts.roles import CODEC_ROLES
 from wavslm_core.run.context import StageContext
 from wavslm_core.stages.base import TRAIN_CODEC, TRAIN_LM, Stage, streamed_roles
 

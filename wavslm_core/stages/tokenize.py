@@ -21,7 +21,8 @@ from wavslm_core.data.corpora import Rejected, Split
 from wavslm_core.errors import AudioError
 from wavslm_core.machine.dividing import divide
 from wavslm_core.machine.interruption import Interrupted
-from wavslm_core.parts.configs import CODEC_ROLES, Role, StageConfig
+from wavslm_core.parts.configs import Role, StageConfig
+from wavslm_core.parts.roles import CODEC_ROLES
 from wavslm_core.run.context import StageContext
 from wavslm_core.stages.base import TRAIN_CODEC, Stage
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from pydantic import Field
 
-from wavslm_core.parts.configs import PART_ROLES, Role
+from wavslm_core.parts.configs import Role
 from wavslm_core.parts.facts import BackboneFacts, HeadFacts
+from wavslm_core.parts.roles import PART_ROLES
 from wavslm_core.run.context import StageContext
 from wavslm_core.stages.base import TRAIN_CODEC, Stage, tokenize_first
 from wavslm_core.training.config import TrainingConfig

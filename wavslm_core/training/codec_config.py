@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from wavslm_core.parts.configs import CODEC_ROLES, Role
+from wavslm_core.parts.configs import Role
+from wavslm_core.parts.roles import CODEC_ROLES
 from wavslm_core.training.config import TrainingConfig
 
 if TYPE_CHECKING:

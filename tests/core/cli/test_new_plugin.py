@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from wavslm_core.cli.new_plugin import LONGEST_NAME, PluginRole
-from wavslm_core.parts.configs import ROLES as ALL_ROLES
+from wavslm_core.parts.roles import ROLES as ALL_ROLES
 
 ROOT = Path(__file__).resolve().parents[3]
 ROLES = [role.value for role in PluginRole]

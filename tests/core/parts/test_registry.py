@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from wavslm_core.errors import PluginError
-from wavslm_core.parts.registry import Entry, Registry
+from wavslm_core.parts.plugins import load_registry
+from wavslm_core.parts.registry import Entry, Registry, known_providers
+from wavslm_core.parts.roles import ROLES
 from wavslm_core.testing.fake_configs import FakeEncoderConfig, FakeHeadConfig, FakeSamplerConfig
 
 
@@ -81,3 +83,13 @@ def test_an_implementation_that_cannot_be_imported_names_its_distribution(target
     with pytest.raises(PluginError) as caught:
         registry.build(FakeEncoderConfig())
     assert f"encoder 'fake' of dist 1.0 cannot be imported from {target}" in str(caught.value)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_what_comes_with_the_plugins_of_this_repository_is_known(role: str) -> None:
+    registered = {
+        entry.name: entry.distribution
+        for entry in load_registry()
+        if entry.role == role and entry.distribution.startswith("wavslm-")
+    }
+    assert known_providers(role) == {name: dist for name, dist in registered.items() if dist != "wavslm-core"}

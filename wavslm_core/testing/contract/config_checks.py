@@ -16,19 +16,10 @@ from typing import Any, cast
 import pytest
 from pydantic import ValidationError
 
-from wavslm_core.parts import facts
-from wavslm_core.parts.configs import PartConfig, Role
-from wavslm_core.parts.registry import INTERFACES
+from wavslm_core.parts.configs import PartConfig
+from wavslm_core.parts.roles import ROLES
 from wavslm_core.testing.contract.subject import Contract
 
-FACTS: dict[Role, type] = {
-    "encoder": facts.EncoderFacts,
-    "quantizer": facts.QuantizerFacts,
-    "decoder": facts.DecoderFacts,
-    "backbone": facts.BackboneFacts,
-    "head": facts.HeadFacts,
-    "sampler": facts.SamplerFacts,
-}
 MAY_BE_ZERO = {"delay_samples", "history_tokens"}
 
 
@@ -106,7 +97,7 @@ class ConfigChecks(Contract):
             f"its name is registered with {entry.config_class.__qualname__}",
             "a config is registered under its own name",
         )
-        module, _, attribute = INTERFACES[config.role].partition(":")
+        module, _, attribute = ROLES[config.role].interface.partition(":")
         interface = getattr(importlib.import_module(module), attribute)
         part = self.built()
         self.require(
@@ -122,7 +113,7 @@ class PartChecks(ConfigChecks):
     def test_links_name_facts(self) -> None:
         for field, source in type(self.subject.config).links().items():
             role, _, fact = source.partition(".")
-            known = FACTS.get(role)  # type: ignore[call-overload]
+            known = ROLES[role].facts if role in ROLES else None
             self.require(
                 known is not None and (fact in known.__annotations__ or hasattr(known, fact)),
                 f"its field {field} is linked to '{source}', which is no fact",
@@ -131,11 +122,12 @@ class PartChecks(ConfigChecks):
 
     def test_facts(self) -> None:
         config = cast(PartConfig, self.subject.config)
-        stated = config.facts()
+        stated, wanted = config.facts(), ROLES[config.role].facts
+        assert wanted is not None
         self.require(
-            type(stated) is FACTS[config.role] and stated == config.facts(),
+            type(stated) is wanted and stated == config.facts(),
             f"facts() gave {stated!r}",
-            f"facts() of a {config.role} gives the same {FACTS[config.role].__name__} every time",
+            f"facts() of a {config.role} gives the same {wanted.__name__} every time",
         )
         for field in fields(stated):
             value = getattr(stated, field.name)

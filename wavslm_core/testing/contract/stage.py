@@ -12,7 +12,8 @@ import torch
 from wavslm_core.data.audio import write_audio
 from wavslm_core.errors import summary
 from wavslm_core.machine.interruption import Interrupted
-from wavslm_core.parts.configs import PART_ROLES, StageConfig
+from wavslm_core.parts.configs import StageConfig
+from wavslm_core.parts.roles import PART_ROLES
 from wavslm_core.recipe import Recipe
 from wavslm_core.run.context import StageContext
 from wavslm_core.stages.base import Stage

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from wavslm_core.parts.hooks import Register
 from wavslm_core.parts.plugins import hookimpl
+from wavslm_core.parts.roles import Register
 from wavslm_core.testing import fake_configs
 from wavslm_example import configs, stages
 
