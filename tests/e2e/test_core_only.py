@@ -43,6 +43,7 @@ def test_a_recipe_names_what_to_install(core_only: Path) -> None:
         "wavslm-wavlm",
         "wavslm-focalcodec-stream",
         "wavslm-next-chunk",
+        "wavslm-samplers",
         "wavslm-tiny-speech",
     ):
         assert f"pip install ./plugins/{distribution}" in checked.stderr

@@ -16,8 +16,8 @@ from wavslm_core.parts.interfaces import Head, SamplingContext
 from wavslm_core.parts.packing import packed_copy
 from wavslm_core.parts.plugins import load_registry
 from wavslm_heads.config import BitwiseConfig, ChunkAutoregressiveConfig, NextTokenConfig
-from wavslm_next_chunk.sampler_configs import TopPConfig
-from wavslm_next_chunk.truncating import TopPSampler
+from wavslm_samplers.config import TopPConfig
+from wavslm_samplers.truncating import TopPSampler
 
 D, V, C = 12, 8, 2
 SIZES: dict[str, Any] = {"input_dim": D, "vocab_size": V}

@@ -1,1 +1,1 @@
-"""Next-chunk prediction, as in WavSLM: a head that predicts several tokens at once, and samplers."""
+"""Next-chunk prediction, as in WavSLM: a head that predicts several tokens at once."""

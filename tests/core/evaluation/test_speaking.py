@@ -144,7 +144,7 @@ def test_a_recording_shorter_than_a_chunk_fails_alone(speech_lm: SpeechLM, tmp_p
 def test_samplers_that_look_far_back_are_refused(speech_lm: SpeechLM) -> None:
     sampler = {"name": "repetition_penalty", "window_tokens": 50}
     if "repetition_penalty" not in load_registry().names("sampler"):
-        pytest.skip("needs wavslm-next-chunk")
+        pytest.skip("needs wavslm-samplers")
     far = SpeechLM(speech_lm.codec, speech_lm.backbone, speech_lm.head, speech_lm.make_sampler(sampler))
     with pytest.raises(WavslmError, match="sees no more than the chunk before"):
         chunks_ahead(far, torch.zeros(1, 16, dtype=torch.int64), seed=0)

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from wavslm_core.plugin import Sampler, SamplingContext
-from wavslm_next_chunk.sampler_configs import (
+from wavslm_samplers.config import (
     BestOfConfig,
     RepetitionAwareConfig,
     RepetitionPenaltyConfig,
     TemperatureConfig,
 )
-from wavslm_next_chunk.truncating import kept_in_nucleus
+from wavslm_samplers.truncating import kept_in_nucleus
 
 
 class TemperatureSampler(Sampler):

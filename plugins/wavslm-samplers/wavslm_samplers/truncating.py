@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from wavslm_core.plugin import Sampler, SamplingContext
-from wavslm_next_chunk.sampler_configs import MinPConfig, TopKConfig, TopPConfig, TypicalConfig
+from wavslm_samplers.config import MinPConfig, TopKConfig, TopPConfig, TypicalConfig
 
 
 class GreedySampler(Sampler):

@@ -9,13 +9,7 @@ import torch
 
 from wavslm_core.model.sampling import draw_ids
 from wavslm_core.parts.interfaces import Sampler, SamplingContext
-from wavslm_next_chunk.reshaping import (
-    BestOfSampler,
-    RepetitionAwareSampler,
-    RepetitionPenaltySampler,
-    TemperatureSampler,
-)
-from wavslm_next_chunk.sampler_configs import (
+from wavslm_samplers.config import (
     BestOfConfig,
     GreedyConfig,
     MinPConfig,
@@ -26,7 +20,13 @@ from wavslm_next_chunk.sampler_configs import (
     TopPConfig,
     TypicalConfig,
 )
-from wavslm_next_chunk.truncating import (
+from wavslm_samplers.reshaping import (
+    BestOfSampler,
+    RepetitionAwareSampler,
+    RepetitionPenaltySampler,
+    TemperatureSampler,
+)
+from wavslm_samplers.truncating import (
     GreedySampler,
     MinPSampler,
     TopKSampler,

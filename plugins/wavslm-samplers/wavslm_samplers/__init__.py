@@ -1,0 +1,1 @@
+"""Samplers: maps from logits to logits, alone or in a list."""
