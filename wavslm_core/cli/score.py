@@ -19,8 +19,8 @@ def score(
 ) -> None:
     """Print the log-likelihood of recordings, tab-separated: file, nats, nats per token, tokens scored.
 
-    The first chunk has no past and is not scored. In folders, files that cannot be scored are skipped and
-    listed; a file that is named itself must be usable.
+    Whole chunks count; the first one has no past and is not scored. In folders, files that cannot be scored
+    are skipped and listed; a file that is named itself must be usable.
     """
     import math
 
@@ -35,25 +35,22 @@ def score(
     target = usable_device(device)
     files = find_files(inputs, AUDIO_SUFFIXES)
     speech_lm = load_speech_lm(model, codec, device=target)
-    held = speech_lm.codec
     recordings = Recordings(files, sample_rate_hz=speech_lm.codec.sample_rate_in)
+    chunk = chunk_in_words(speech_lm.codec, speech_lm.chunk_tokens)
     sum_nats, sum_tokens, scored = 0.0, 0, 0
     echo_row("file", "log_likelihood", "per_token", "tokens")
     with progress_bar("score", total=len(files), unit="files") as advance, torch.inference_mode():
         for place, waveform_S in recordings.each(advance):
-            tokens_1T = waveform_S.new_zeros(1, 0, dtype=torch.int64)
-            if int(held.token_lengths(torch.tensor(waveform_S.numel()))):
-                tokens_1T, _ = held.compact(held.encode(waveform_S[None].to(target)))
-            if tokens_1T.shape[1] <= speech_lm.chunk_tokens:
+            found = speech_lm.score_speech(waveform_S, sample_rate=recordings.sample_rate_hz)
+            nats, count = found.nats.item(), int(found.counts)
+            if count == 0:
                 lasts_ms = 1000 * waveform_S.numel() / recordings.sample_rate_hz
                 error = AudioError(
-                    f"{files[place].file} lasts {lasts_ms:.0f} ms: no longer than the first chunk "
-                    f"({chunk_in_words(held, speech_lm.chunk_tokens)}), which has no past; leave it out"
+                    f"{files[place].file} lasts {lasts_ms:.0f} ms: no whole chunk ({chunk}) follows the "
+                    "first, which has no past; leave it out"
                 )
                 recordings.skip(place, error)
                 continue
-            known = speech_lm.score(tokens_1T)[speech_lm.predicted(tokens_1T)].cpu()
-            nats, count = known.double().sum().item(), known.numel()
             name = printable(files[place].relative)
             echo_row(name, f"{nats:.3f}", f"{nats / count:.4f}", str(count))
             sum_nats, sum_tokens, scored = sum_nats + nats, sum_tokens + count, scored + 1

@@ -80,9 +80,7 @@ def encode_utterances(
 
     def encode(batch: list[int], inputs: list[Tensor]) -> list[Ints]:
         padded_BS, lengths = _padded(inputs)
-        tokens_BT, sizes_B = codec.compact(
-            codec.encode(padded_BS, lengths=lengths), lengths=codec.token_lengths(lengths)
-        )
+        tokens_BT, sizes_B = codec.tokens(padded_BS, lengths=lengths)
         return [
             tokens_T[:size] for tokens_T, size in zip(tokens_BT.cpu().numpy(), sizes_B.tolist(), strict=True)
         ]

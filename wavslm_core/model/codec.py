@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +19,9 @@ from wavslm_core.data.arguments import (
     checked_waveform,
     first_floats,
 )
-from wavslm_core.model import weights as checkpoint_io
 from wavslm_core.model.codec_stream import CodecStream
 from wavslm_core.model.folders import load_parts, loaded_parts, save_parts
+from wavslm_core.model.weights import WeightVersions, weights_digest
 from wavslm_core.parts.configs import PartConfig, Role
 from wavslm_core.parts.facts import CodecFacts, DecoderFacts, EncoderFacts, QuantizerFacts
 from wavslm_core.parts.interfaces import CheckpointParts, Decoder, Encoder, Quantizer
@@ -99,12 +100,25 @@ class Codec(nn.Module):
         return self.facts.sample_rate_out_hz
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return JSON values that tell this codec's tokens from another's."""
+        """Return JSON values that tell this codec's tokens from another's.
+
+        The weights of a frozen codec, none of which requires a gradient, are read once, and again when one
+        was written or replaced.
+        """
+        if any(parameter.requires_grad for parameter in self.parameters()):
+            return self._fingerprint()
+        known = _FINGERPRINTS.get(self)
+        if known is None or not known[0].hold(self.encoder, self.quantizer):
+            versions = WeightVersions(self.encoder, self.quantizer)
+            known = _FINGERPRINTS[self] = versions, self._fingerprint()
+        return dict(known[1])
+
+    def _fingerprint(self) -> dict[str, Any]:
         return {
             "encoder": self.encoder.config.model_dump(mode="json"),
             "quantizer": self.quantizer.config.model_dump(mode="json"),
-            "encoder_weights": checkpoint_io.weights_digest(self.encoder),
-            "quantizer_weights": checkpoint_io.weights_digest(self.quantizer),
+            "encoder_weights": weights_digest(self.encoder),
+            "quantizer_weights": weights_digest(self.quantizer),
             "sample_rate_hz": self.sample_rate_in,
             "vocab_size": self.facts.quantizer.vocab_size,
         }
@@ -132,6 +146,25 @@ class Codec(nn.Module):
             tokens_BT = tokens_BT.masked_fill(~valid_mask(token_lengths, tokens_BT.shape[1]), 0)
         check_vocabulary(self.quantizer, tokens_BT, vocab_size=self.facts.quantizer.vocab_size)
         return tokens_BT
+
+    @torch.no_grad()
+    def tokens(
+        self, waveform_BS: Given, *, lengths: Given | None = None, multiple_of: int = 1
+    ) -> tuple[Tensor, Tensor]:
+        """Return what a language model reads of waveforms: tokens (B,T) int64, and how many each has (B,).
+
+        The tokens of `encode`, cut to a multiple of `multiple_of` (`facts.chunk_tokens`: whole chunks alone),
+        and with their runs merged where the quantizer merges. What is too short for a token has none.
+        """
+        waveform_BS, samples_B = self._checked_waveform(waveform_BS, lengths)
+        rows, most = waveform_BS.shape
+        full_B = torch.full((rows,), most, device=waveform_BS.device)
+        counts_B = self.token_lengths(full_B if samples_B is None else samples_B) // multiple_of * multiple_of
+        size = int(counts_B.max())
+        if size == 0:
+            return counts_B.new_zeros(rows, 0), counts_B
+        tokens_BT = self._encode(waveform_BS, samples_B)[:, :size]
+        return self.quantizer.compact(tokens_BT, lengths=counts_B)
 
     def compact(self, tokens_BT: Given, *, lengths: Given | None = None) -> tuple[Tensor, Tensor]:
         """Return what a language model reads of tokens, (B,U), and how many of them each item has (B,).
@@ -238,3 +271,7 @@ class Codec(nn.Module):
         rows, most = waveform_BS.shape
         lengths_B = checked_lengths(lengths, rows=rows, most=most, unit="samples", device=waveform_BS.device)
         return waveform_BS, lengths_B
+
+
+_FINGERPRINTS: WeakKeyDictionary[Codec, tuple[WeightVersions, dict[str, Any]]] = WeakKeyDictionary()
+"""What frozen codecs gave. Beside them, so that copies of a codec, with other weights, take nothing along."""

@@ -28,20 +28,8 @@ def encode_prompt(
     `sample_rate` in Hz; `lengths` counts samples. Raises: AudioError when a prompt is shorter than one chunk,
     or no waveform; ArgumentError for other lengths.
     """
-    rate = codec.sample_rate_in
-    sample_rate = checked_rate(sample_rate)
-    waveform_BS = checked_waveform(waveform_BS, like=first_floats(codec.encoder, codec))
-    batch, size = waveform_BS.shape
-    device = waveform_BS.device
-    samples = checked_lengths(lengths, rows=batch, most=size, unit="samples", device=device)
-    if samples is None:
-        samples = torch.full((batch,), size, device=device)
-    resampled = resample(waveform_BS, sample_rate, rate)
-    # At least one sample, so that it is named below what is shorter than a chunk.
-    samples = (samples * rate // sample_rate).clamp(min=1, max=resampled.shape[1])
-    tokens_BT, token_lengths = codec.compact(
-        codec.encode(resampled, lengths=samples), lengths=codec.token_lengths(samples)
-    )
+    waveform_BS, samples = resampled(codec, waveform_BS, sample_rate=sample_rate, lengths=lengths)
+    tokens_BT, token_lengths = codec.tokens(waveform_BS, lengths=samples)
     if codec.facts.quantizer.variable_rate:
         # Where a prompt is cut, its last run may still go on: how long it lasts is not known.
         token_lengths = (token_lengths - 1).clamp(min=0)
@@ -51,6 +39,25 @@ def encode_prompt(
         cut = ", besides the run in which it is cut" if codec.facts.quantizer.variable_rate else ""
         raise AudioError(f"a prompt must be at least one chunk ({chunk_in_words(codec, chunk)}) long{cut}")
     return tokens_BT[:, : int(token_lengths.max())], token_lengths
+
+
+def resampled(
+    codec: Codec, waveform_BS: Given, *, sample_rate: float, lengths: Given | None
+) -> tuple[Tensor, Tensor]:
+    """Return waveforms (B,S) at the rate that a codec hears, and how many samples each has (B,), one or more.
+
+    Raises: AudioError, ArgumentError.
+    """
+    rate, sample_rate = codec.sample_rate_in, checked_rate(sample_rate)
+    waveform_BS = checked_waveform(waveform_BS, like=first_floats(codec.encoder, codec))
+    batch, size = waveform_BS.shape
+    device = waveform_BS.device
+    samples = checked_lengths(lengths, rows=batch, most=size, unit="samples", device=device)
+    if samples is None:
+        samples = torch.full((batch,), size, device=device)
+    waveform_BS = resample(waveform_BS, sample_rate, rate)
+    # At least one, so that what is shorter than a chunk is still named as that.
+    return waveform_BS, (samples * rate // sample_rate).clamp(min=1, max=waveform_BS.shape[1])
 
 
 def prompt_unit(codec: Codec, chunk_tokens: int) -> int:

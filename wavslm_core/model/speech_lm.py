@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,7 +25,7 @@ from wavslm_core.model.codec import Codec
 from wavslm_core.model.codec_match import refuse_other_codec, warn_of_other_codec
 from wavslm_core.model.folders import load_parts, loaded_parts, save_parts
 from wavslm_core.model.generation import Generation
-from wavslm_core.model.prompts import decode_continuation, encode_prompt
+from wavslm_core.model.prompts import decode_continuation, encode_prompt, resampled
 from wavslm_core.model.sampling import DAMAGED
 from wavslm_core.model.speech_lm_stream import by_length, by_row, side_by_side
 from wavslm_core.model.weights import load_state
@@ -40,6 +41,26 @@ from wavslm_core.parts.roles import LANGUAGE_ROLES
 
 SamplerLike = Sampler | Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
 """A sampler, the options of one, those of several in a row, or None for the model's own."""
+
+
+@dataclass(frozen=True)
+class SpeechScore:
+    """How likely speech is to a language model."""
+
+    tokens_BT: Tensor
+    """What was scored, zeros or anything where padded."""
+    log_probs_BT: Tensor
+    """log p(token | its past) in nats; NaN in the first chunk and where padded."""
+
+    @property
+    def nats(self) -> Tensor:
+        """The log-likelihood of each utterance, (B,) float64; 0 of nothing."""
+        return self.log_probs_BT.double().nansum(dim=1)
+
+    @property
+    def counts(self) -> Tensor:
+        """How many tokens of each utterance are scored, (B,) int64."""
+        return (~self.log_probs_BT.isnan()).sum(dim=1)
 
 
 class SpeechLM(nn.Module):
@@ -203,6 +224,20 @@ class SpeechLM(nn.Module):
                 f"the language model gives no number for {broken} tokens that it should predict: {DAMAGED}"
             )
         return log_probs_BT
+
+    @torch.no_grad()
+    def score_speech(
+        self, waveform_BS: Given, *, sample_rate: float, lengths: Given | None = None
+    ) -> SpeechScore:
+        """Return how likely speech is: waveforms (B,S) at `sample_rate` Hz, resampled and encoded.
+
+        Whole chunks of the codec count; nothing of the first chunk of the head, which has no past, is scored.
+        `lengths` counts samples. Raises: AudioError, ArgumentError; CheckpointError when the model gives NaN.
+        """
+        codec = self.codec
+        waveform_BS, samples = resampled(codec, waveform_BS, sample_rate=sample_rate, lengths=lengths)
+        tokens_BT, counts_B = codec.tokens(waveform_BS, lengths=samples, multiple_of=codec.facts.chunk_tokens)
+        return SpeechScore(tokens_BT, self.score(tokens_BT, lengths=counts_B))
 
     def forward(self, tokens_BT: Given, *, lengths: Given | None = None) -> Tensor:
         """The same as `log_probs`, so that wrappers which call the module work."""

@@ -277,6 +277,35 @@ def weights_digest(module: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
+class WeightVersions:
+    """Tells whether the weights of modules are what they were: none written, replaced or moved since.
+
+    Holds on to the memory that it saw, so that no other weights take its place.
+    """
+
+    def __init__(self, *modules: nn.Module) -> None:
+        self._seen = [(key, value.detach(), _version(value)) for key, value in _state(*modules)]
+
+    def hold(self, *modules: nn.Module) -> bool:
+        """Return whether nothing changed; False for weights whose writes torch does not count."""
+        state = _state(*modules)
+        return len(state) == len(self._seen) and all(
+            key == seen_key
+            and value.data_ptr() == seen.data_ptr()
+            and value.dtype == seen.dtype
+            and _version(value) == version is not None
+            for (key, value), (seen_key, seen, version) in zip(state, self._seen, strict=True)
+        )
+
+
+def _state(*modules: nn.Module) -> list[tuple[str, Tensor]]:
+    return [item for module in modules for item in module.state_dict(keep_vars=True).items()]
+
+
+def _version(value: Tensor) -> int | None:
+    return None if value.is_inference() else value._version
+
+
 class SkipInitialisation(TorchFunctionMode):
     """Context in which modules leave their weights uninitialised: they are about to be loaded."""
 

@@ -103,7 +103,7 @@ class Evaluate(Stage[EvaluateConfig]):
 
         started = time.monotonic()
         metrics, spoken, ahead = self._metrics()
-        codec = context.codec()
+        codec = context.codec().requires_grad_(False)
         stores = token_stores(context, codec, *dict.fromkeys(("train", self.config.split)))
         results: dict[str, Any] = {
             "split": self.config.split,

@@ -104,7 +104,6 @@ def _codec(context: StageContext) -> Codec:
 
 
 def _language_model(stage: TrainLm, codec: Codec, context: StageContext, steps: int) -> Overfitting:
-    import torch
     from torch.nn.utils.rnn import pad_sequence
 
     codec.eval().requires_grad_(False)
@@ -114,12 +113,8 @@ def _language_model(stage: TrainLm, codec: Codec, context: StageContext, steps: 
         split.load(index, sample_rate_hz=codec.sample_rate_in)[: round(SECONDS * codec.sample_rate_in)]
         for index in range(min(UTTERANCES, len(split.utterances)))
     ]
-    lengths = torch.tensor([waveform.numel() for waveform in waveforms], device=context.device)
-    waveform_BS = pad_sequence(waveforms, batch_first=True).to(context.device)
-    tokens_BT, token_lengths = codec.compact(
-        codec.encode(waveform_BS, lengths=lengths), lengths=codec.token_lengths(lengths)
-    )
-    checked = model.checked_tokens(tokens_BT, token_lengths)
+    lengths = [waveform.numel() for waveform in waveforms]
+    checked = model.checked_tokens(*codec.tokens(pad_sequence(waveforms, batch_first=True), lengths=lengths))
 
     def bits() -> Tensor:
         log_probs_BT, predicted_BT = model.scored(*checked)

@@ -67,7 +67,7 @@ class Tokenize(Stage[TokenizeConfig]):
     """See `TokenizeConfig`."""
 
     def run(self, context: StageContext) -> None:
-        codec = context.codec()
+        codec = context.codec().requires_grad_(False)
         results = {name: self._split(context, codec, context.split(name)) for name in self.config.splits}
         if not context.share.partial:
             self.write_results(context, {"splits": results})
@@ -134,7 +134,7 @@ class Tokenize(Stage[TokenizeConfig]):
                 if isinstance(item, Rejected)
             }
             if usable:
-                encoded = _encode(codec, [waveform for _, waveform in usable], context)
+                encoded = _encode(codec, [waveform for _, waveform in usable])
                 tokens |= dict(zip((index for index, _ in usable), encoded, strict=True))
             advance(float(split.durations_s[batch].sum()))
         order = sorted(tokens)
@@ -219,19 +219,15 @@ def _load(codec: Codec, split: Split, index: int) -> Loaded:
     return waveform_S
 
 
-def _encode(codec: Codec, waveforms: Sequence[Tensor], context: StageContext) -> list[npt.NDArray[np.int64]]:
+def _encode(codec: Codec, waveforms: Sequence[Tensor]) -> list[npt.NDArray[np.int64]]:
     """Return the tokens of each waveform, whole chunks only, as a language model reads them."""
     import torch
 
-    lengths = torch.tensor([len(waveform) for waveform in waveforms])
+    lengths = [len(waveform) for waveform in waveforms]
     waveform_BS = torch.nn.utils.rnn.pad_sequence(list(waveforms), batch_first=True)
-    chunk = codec.facts.chunk_tokens
-    whole = codec.token_lengths(lengths) // chunk * chunk
     with torch.inference_mode():
-        tokens_BT = codec.encode(waveform_BS.to(context.device), lengths=lengths.to(context.device))
-        tokens_BT, kept = codec.compact(tokens_BT, lengths=whole)
-    # Once nothing of the codec follows: it takes everything back to its own device.
-    rows = zip(tokens_BT.cpu().numpy(), kept.tolist(), strict=True)
+        tokens_BT, counts = codec.tokens(waveform_BS, lengths=lengths, multiple_of=codec.facts.chunk_tokens)
+    rows = zip(tokens_BT.cpu().numpy(), counts.tolist(), strict=True)
     return [tokens_T[:count] for tokens_T, count in rows]
 
 

@@ -166,11 +166,13 @@ def test_score_is_the_models_log_likelihood(
     assert [row[0] for row in rows] == ["a.wav", "b/c.flac", "b/d.e.wav"]
     model = SpeechLM.load(small_run)
     tokens_BT = model.codec.encode(read_audio(speech / "b" / "c.flac", sample_rate_hz=16000)[None])
+    assert tokens_BT.shape[1] % 4, "a part of a chunk is left over"
+    tokens_BT = tokens_BT[:, : tokens_BT.shape[1] // 4 * 4]
     with torch.inference_mode():
         expected = model.log_probs(tokens_BT).nansum().item()
     assert float(rows[1][1]) == pytest.approx(expected, abs=0.01)
     assert int(rows[1][3]) == tokens_BT.shape[1] - 4, "the first chunk is not scored"
-    assert done.stderr.startswith("3 recordings, 98 tokens: ")
+    assert done.stderr.startswith("3 recordings, 92 tokens: ")
 
 
 def test_generate_writes_what_it_says_and_again_the_same(
@@ -238,7 +240,7 @@ def test_generate_with_another_sampler_and_packed_weights(
         (["generate", "RUN", "SPEECH", "--seconds", "inf"], "Invalid value for '--seconds'"),
         (["generate", "RUN", "SPEECH/a.wav", "--prompt-seconds", "0.05"], "shorter than one chunk (80 ms)"),
         (["generate", "RUN", "SPEECH", "--prompt-seconds", "0.05"], "none of the 3 files can be used"),
-        (["score", "RUN", "short.wav"], "short.wav lasts 50 ms: no longer than the first chunk (80 ms)"),
+        (["score", "RUN", "short.wav"], "short.wav lasts 50 ms: no whole chunk (80 ms) follows the first"),
         (["encode", "RUN", "SPEECH", "--device", "cuda:99"], "--device is cuda:99, but PyTorch sees none"),
         (["decode", "RUN", "SPEECH", "--device", "cuda:99"], "--device is cuda:99, but PyTorch sees none"),
         (["score", "RUN", "SPEECH", "--device", "gpu"], "--device gpu is no device. Did you mean 'cpu'?"),

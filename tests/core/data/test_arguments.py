@@ -42,6 +42,8 @@ def hearing(model: SpeechLM) -> dict[str, Method]:
         "encode": codec.encode,
         "reconstruct": codec.reconstruct,
         "stream": lambda given: codec.stream(batch_size=rows(given)).encode(given),
+        "tokens": lambda given: codec.tokens(given)[0],
+        "score_speech": lambda given: model.score_speech(given, sample_rate=16000).log_probs_BT,
         "encode_prompt": lambda given: model.encode_prompt(given, sample_rate=16000)[0],
         "continue_speech": lambda given: model.continue_speech(given, sample_rate=16000, seconds=0.16),
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import os
 import stat
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from torch.export import Dim, export
 
 from wavslm_core import Codec
 from wavslm_core.errors import ArgumentError, AudioError, CheckpointError, StreamingError
+from wavslm_core.model import codec as codec_module
 from wavslm_core.testing.fakes import fake_codec
 
 
@@ -44,6 +47,64 @@ def test_padding_changes_nothing(waveform: torch.Tensor) -> None:
     assert bool((batch[1, valid:] == 0).all())
     padded = codec.reconstruct(waveform, lengths=lengths)
     assert torch.allclose(padded[1, :9000], codec.reconstruct(waveform[1:, :9000])[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("max_run", [1, 3])
+def test_what_a_language_model_reads_does_not_depend_on_the_batch(
+    waveform: torch.Tensor, max_run: int
+) -> None:
+    codec = fake_codec(max_run=max_run)
+    lengths = torch.tensor([16000, 9000])
+    for multiple_of, expected in ((1, [50, 29]), (4, [48, 28]), (32, [32, 0])):
+        tokens, counts = codec.tokens(waveform, lengths=lengths, multiple_of=multiple_of)
+        assert codec.expand(tokens, lengths=counts)[1].tolist() == expected
+        assert max_run > 1 or counts.tolist() == expected
+        for row, length in enumerate(lengths.tolist()):
+            alone, count = codec.tokens(waveform[row, :length], multiple_of=multiple_of)
+            assert torch.equal(alone[0], tokens[row, : int(count)])
+            whole = codec.encode(waveform[row, :length])[:, : expected[row]]
+            assert torch.equal(codec.compact(whole)[0], alone)
+    none, counts = codec.tokens(waveform[:, :1], multiple_of=4)
+    assert (none.shape, counts.tolist()) == ((2, 0), [0, 0])
+
+
+def test_a_frozen_codec_is_read_once_and_again_when_a_weight_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[nn.Module] = []
+    digest = codec_module.weights_digest
+
+    def counted(module: nn.Module) -> str:
+        read.append(module)
+        return digest(module)
+
+    monkeypatch.setattr(codec_module, "weights_digest", counted)
+    codec = fake_codec()
+    assert codec.fingerprint() == codec.fingerprint()
+    assert len(read) == 4, "what learns is read each time"
+    codec.requires_grad_(False)
+    seen = [codec.fingerprint()]
+    weight = codec.encoder.linear.weight
+
+    def load() -> None:
+        codec.quantizer.load_state_dict(fake_codec().quantizer.state_dict())
+
+    def replace() -> None:
+        weight.data = weight.data * 2
+
+    def assign() -> None:
+        codec.encoder.load_state_dict(fake_codec().encoder.state_dict(), assign=True)
+
+    for change in (lambda: weight.mul_(2), load, replace, lambda: codec.half().float(), assign):
+        assert codec.fingerprint() == codec.fingerprint() == seen[-1]
+        read.clear()
+        change()
+        seen.append(codec.fingerprint())
+        assert len(read) == 2
+        assert len({json.dumps(each) for each in seen}) == len(seen)
+        codec.requires_grad_(False)
+        codec.fingerprint()
+    copied = copy.deepcopy(codec)
+    copied.encoder.linear.weight.zero_()
+    assert copied.fingerprint() != codec.fingerprint() == seen[-1]
 
 
 def test_reconstruction_has_the_duration_of_the_input(waveform: torch.Tensor) -> None:

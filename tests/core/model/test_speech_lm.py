@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from wavslm_core import SpeechLM
+from wavslm_core.data.audio import resample
 from wavslm_core.errors import ArgumentError, AudioError, CheckpointError, RecipeError, StreamingError
 from wavslm_core.model.sampling import candidate_seeds
 from wavslm_core.parts.facts import SamplerFacts
@@ -49,6 +50,31 @@ def test_a_model_that_gives_no_numbers_is_not_scored(tokens: torch.Tensor) -> No
         model.head.linear.weight[0, 0] = torch.nan
     with pytest.raises(CheckpointError, match="no number for 53 tokens"):
         model.score(tokens, lengths=lengths)
+
+
+@pytest.mark.parametrize("max_run", [1, 4])
+def test_speech_is_scored_as_its_whole_chunks_are(max_run: int) -> None:
+    torch.manual_seed(0)
+    codec = fake_codec(bits=3, max_run=max_run)
+    model = fake_speech_lm(codec)
+    waveform = speech(3)
+    lengths = [19200, 9000, 1300]
+    batch = model.score_speech(waveform, sample_rate=16000, lengths=lengths)
+    for row, length in enumerate(lengths):
+        alone = model.score_speech(waveform[row, :length], sample_rate=16000)
+        whole = codec.encode(waveform[row, :length])[:, : length // 1280 * 4]
+        tokens, _ = codec.compact(whole)
+        expected = model.log_probs(tokens)[:, 4:].sum().item()
+        assert alone.nats.item() == pytest.approx(expected, rel=1e-5)
+        assert batch.nats[row].item() == pytest.approx(expected, rel=1e-5)
+        assert alone.counts.tolist() == [max(0, tokens.shape[1] - 4)] == batch.counts[row : row + 1].tolist()
+        assert torch.equal(alone.tokens_BT, tokens)
+    assert batch.counts[2] == batch.nats[2] == 0
+    assert model.score_speech(waveform[:, :100], sample_rate=16000).counts.tolist() == [0, 0, 0]
+    slower = model.score_speech(resample(waveform, 16000, 8000), sample_rate=8000, lengths=[9600, 4500, 650])
+    assert slower.tokens_BT.shape == batch.tokens_BT.shape or max_run > 1
+    with pytest.raises(AudioError, match="positive whole number of Hz"):
+        model.score_speech(waveform, sample_rate=0)
 
 
 def test_the_codec_is_neither_trained_nor_saved(tokens: torch.Tensor) -> None:

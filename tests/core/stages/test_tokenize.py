@@ -185,20 +185,18 @@ class OnGpu(torch.Tensor):
 
 @pytest.mark.parametrize("max_run", [1, 3])
 def test_tokens_come_to_the_cpu_once_the_codec_is_done_with_them(
-    tmp_path: Path, speech: Path, monkeypatch: pytest.MonkeyPatch, max_run: int
+    monkeypatch: pytest.MonkeyPatch, max_run: int
 ) -> None:
     codec = fake_codec(max_run=max_run)
     waveforms = [0.1 * torch.randn(3200), 0.1 * torch.randn(1600)]
-    context = context_for(tmp_path / "run", speech)
-    expected = _encode(codec, waveforms, context)
-    checked_tokens = Codec.checked_tokens
+    expected = _encode(codec, waveforms)
+    tokens = Codec.tokens
 
-    def taken_back(*given: Any, **named: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Take tokens back to the codec's device, as the door of a codec on a GPU does."""
-        tokens_BT, lengths = checked_tokens(*given, **named)
-        return tokens_BT.as_subclass(OnGpu), lengths
+    def on_gpu(*given: Any, **named: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        tokens_BT, counts = tokens(*given, **named)
+        return tokens_BT.as_subclass(OnGpu), counts.as_subclass(OnGpu)
 
-    monkeypatch.setattr(Codec, "checked_tokens", taken_back)
-    found = _encode(codec, waveforms, context)
+    monkeypatch.setattr(Codec, "tokens", on_gpu)
+    found = _encode(codec, waveforms)
     assert [tokens_T.tolist() for tokens_T in found] == [tokens_T.tolist() for tokens_T in expected]
     assert all(type(tokens_T) is np.ndarray for tokens_T in found)
