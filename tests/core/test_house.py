@@ -1,10 +1,15 @@
-"""The plan of the core: every arrow between rooms points down."""
+"""The plan of the core: every arrow between rooms points down, and its tests lie as it does."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from tests.house import ROOT, STOREYS, House, read_house
+from tests.house import PACKAGE, ROOT, STOREYS, House, read_house
+
+WHOLE_PACKAGE = {"test_house.py", "test_imports.py"}
+"""Test files about all rooms together."""
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +39,23 @@ def test_the_map_for_contributors_has_every_room(house: House) -> None:
     page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     unlisted = {"__init__", "builtin", "plotting"}
     assert {room for room in house.rooms.values() if f"| `{room}` |" not in page} == unlisted
+
+
+def test_a_test_file_is_named_for_what_it_tests() -> None:
+    """`<room>/test_<module>.py` or `test_<module>_<aspect>.py`; `test_<room>.py` walks through the room.
+
+    What walks through the house lies in `tests/e2e` and the other folders beside `tests/core`.
+    """
+    here = Path(__file__).parent
+    for path in sorted(here.rglob("test_*.py")):
+        place = path.relative_to(here)
+        room = ROOT / PACKAGE / place.parent
+        modules = {room.name, *(module.stem for module in room.glob("*.py"))}
+        words = path.stem.split("_")[1:]
+        named = {"_".join(words[:count]) for count in range(1, len(words) + 1)}
+        assert place.name in WHOLE_PACKAGE or (room.is_dir() and named & modules), (
+            f"tests/core/{place} is named for no module of {PACKAGE}/{place.parent}: rename or merge it"
+        )
 
 
 def test_arrows_circles_and_floors_are_found() -> None:
