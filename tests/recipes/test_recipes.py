@@ -10,7 +10,7 @@ import yaml
 from wavslm_core.cli.run import main as wavslm_run
 from wavslm_core.errors import RecipeError
 from wavslm_core.recipe import Recipe
-from wavslm_core.recipe.sweep import trial_count
+from wavslm_core.recipe.sweep import sweep_of, trial_count
 
 FOLDER = Path(__file__).resolve().parents[2] / "recipes"
 RECIPES = sorted(FOLDER.glob("*.yaml"))
@@ -53,7 +53,7 @@ def test_the_plan_shows_every_stage_or_trial(
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
     if "sweep" in document:
         assert all(trial["label"] in printed for trial in document["sweep"].get("trials", ()))
-        assert printed.count(" new ") == trial_count(Recipe.load(path))
+        assert printed.count(" new ") == trial_count(sweep_of(Recipe.load(path)))
     else:
         assert all(stage["run"] in printed for stage in document["stages"])
     assert "cannot be built" not in printed

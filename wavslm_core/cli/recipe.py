@@ -34,11 +34,11 @@ def check(recipe: RecipePath, overrides: Overrides = None) -> None:
 
     loaded = Recipe.load(recipe, overrides or [])
     if loaded.sweep is not None:
-        from wavslm_core.recipe.sweep import expand_sweep, trial_count
+        from wavslm_core.recipe.sweep import expand_sweep, sweep_of, trial_count
 
         trials = expand_sweep(loaded)
         chosen = "" if trials else ", chosen while they run"
-        echo(f"{recipe}: ok, {trial_count(loaded)} trials{chosen}")
+        echo(f"{recipe}: ok, {trial_count(sweep_of(loaded))} trials{chosen}")
         for trial in trials:
             echo(f"  {trial.label}")
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from wavslm_core.machine.terminal import new_console
+from wavslm_core.machine.terminal import new_console, number_text
 from wavslm_core.sweep.folder import SweepFolder
 from wavslm_core.sweep.status import SweepStatus, sweep_status
 
@@ -37,8 +37,6 @@ def watch_sweep(sweep: SweepFolder) -> SweepStatus:
 def _shown(sweep: SweepFolder, now: SweepStatus) -> RenderableType:
     from rich.console import Group
     from rich.table import Table
-
-    from wavslm_core.sweep.ranking_table import number_text
 
     metric = sweep.sweep.metric
     table = Table(box=None, pad_edge=False)

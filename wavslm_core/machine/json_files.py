@@ -91,12 +91,13 @@ def _encoded(text: str | bytes) -> bytes:
     return encoded
 
 
-def _refuse_infinite(value: Any) -> None:
+def _refuse_infinite(value: dict[str, Any] | list[Any]) -> None:
     """Raises: ValueError for a number such as 1e999, which the parser lets pass as infinite."""
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("it holds a number that is too large")
-    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        _refuse_infinite(inner)
+    for inner in value.values() if isinstance(value, dict) else value:
+        if isinstance(inner, float) and not math.isfinite(inner):
+            raise ValueError("it holds a number that is too large")
+        if isinstance(inner, dict | list):
+            _refuse_infinite(inner)
 
 
 def _explain(path: Path, problem: Exception, remedy: str, error: type[WavslmError]) -> NoReturn:

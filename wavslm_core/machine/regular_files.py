@@ -28,6 +28,14 @@ def open_regular(path: Path) -> BinaryIO:
         raise
 
 
+def names_in(folder: Path) -> frozenset[str]:
+    """Return the names of what is in a folder; none where that cannot be looked at."""
+    try:
+        return frozenset(entry.name for entry in os.scandir(folder))
+    except OSError:
+        return frozenset()
+
+
 def size_of_regular(path: Path) -> int:
     """Return a file's size in bytes. Raises: OSError as `open_regular`."""
     with open_regular(path) as file:

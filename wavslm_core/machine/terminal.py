@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import codecs
 import logging
+import math
 import re
 import sys
 from collections.abc import Callable
@@ -77,7 +78,7 @@ def new_console(*, stderr: bool = False, **options: Any) -> Console:
         def render_str(self, text: str, **options: Any) -> Text:
             return super().render_str(escaped(text), **options)
 
-    return EscapingConsole(stderr=stderr, markup=False, highlight=False, **options)
+    return EscapingConsole(stderr=stderr, markup=False, highlight=False, emoji=False, **options)
 
 
 def prepare_output() -> None:
@@ -109,3 +110,11 @@ def spell_seconds(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def number_text(value: float) -> tuple[str, int]:
+    """Return a number with a few significant digits, and how many stand behind the point."""
+    if value == round(value) and abs(value) >= 1000:
+        return f"{value:,.0f}", 0
+    digits = max(0, min(4, 3 - math.floor(math.log10(max(abs(value), 1e-9)))))
+    return f"{value:.{digits}f}", digits

@@ -58,9 +58,8 @@ def corner_trials(recipe: Recipe, *, runs_dir: Path | None = None) -> list[Trial
     return _checked(space, ((point, None) for point in _corners(space)), runs_dir)
 
 
-def trial_count(recipe: Recipe) -> int:
+def trial_count(sweep: SweepConfig) -> int:
     """Return how many trials a sweep has, without expanding it."""
-    sweep = sweep_of(recipe)
     drawn = 1 if sweep.random is None else sweep.random.trials
     if sweep.sampler == "optuna":
         return drawn

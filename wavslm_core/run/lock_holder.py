@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from pydantic import Field, FiniteFloat
 
 from wavslm_core.machine.json_files import parse_json
 from wavslm_core.machine.pulse import this_job
-from wavslm_core.machine.regular_files import read_regular
+from wavslm_core.machine.regular_files import names_in, read_regular
 
 LOCK_FILE = ".lock"
 BEAT_S = 15.0
@@ -92,13 +92,19 @@ def parse_holder(text: bytes) -> Holder | None:
 
 
 def living_holder(
-    run_dir: Path, *, jobs_active: Callable[[str], bool | None] = lambda job: None
+    run_dir: Path,
+    *,
+    jobs_active: Callable[[str], bool | None] = lambda job: None,
+    names: Iterable[str] | None = None,
 ) -> Holder | None:
     """Return a process that has a run or a part of it, as far as one look tells; it does not wait.
 
-    `jobs_active`: whether a job of SLURM waits or runs, None if that is not known.
+    `jobs_active`: whether a job of SLURM waits or runs, None if that is not known. `names`: of what is in
+    the run's folder, if that was read before.
     """
-    for path in (run_dir / LOCK_FILE, *sorted(run_dir.glob(f"{LOCK_FILE}-*"))):
+    names = names_in(run_dir) if names is None else names
+    for name in (LOCK_FILE, *sorted(name for name in names if name.startswith(f"{LOCK_FILE}-"))):
+        path = run_dir / name
         holder = read_holder(path)
         locked = kernel_has(path)
         if locked:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,23 +24,32 @@ def read_metrics(path: Path, *, split: str | None = None) -> list[dict[str, Any]
 
     Each has its `stage`, `step` and `split`. Raises: DataError when the file cannot be read.
     """
-    lines = []
     try:
-        for text in read_regular(path, most_bytes=MOST_BYTES).splitlines():
-            # Most lines are of training, and parsing is what takes the time.
-            if split is not None and f'"{split}"'.encode() not in text:
-                continue
-            with suppress(ValueError):
-                line = parse_object(text)
-                if _is_whole(line) and split in (None, line["split"]):
-                    lines.append(line)
+        content = read_regular(path, most_bytes=MOST_BYTES)
     except FileNotFoundError:
         return []
     except OSError as error:
         raise DataError(
             f"{path} cannot be read: {error.strerror}. Mend or delete it: only curves are lost"
         ) from error
+    lines = []
+    # Most lines are of training, and parsing is what takes the time.
+    for text in content.splitlines() if split is None else _with_word(content, f'"{split}"'.encode()):
+        with suppress(ValueError):
+            line = parse_object(text)
+            if _is_whole(line) and split in (None, line["split"]):
+                lines.append(line)
     return lines
+
+
+def _with_word(content: bytes, word: bytes) -> Iterator[bytes]:
+    """Yield the lines that hold a word."""
+    found = content.find(word)
+    while found >= 0:
+        begin, end = content.rfind(b"\n", 0, found) + 1, content.find(b"\n", found)
+        end = len(content) if end < 0 else end
+        yield content[begin:end]
+        found = content.find(word, end)
 
 
 def _is_whole(line: dict[str, Any]) -> bool:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from wavslm_core.machine.pulse import PROGRESS_FILE, Progress, read_progress
+from wavslm_core.machine.regular_files import names_in
 from wavslm_core.run.lock_holder import STALE_S
 
+_PART = re.compile(r"progress-\d+-of-(\d+)\.json")
 
-def newest_progress(run_dir: Path) -> Progress | None:
-    """Return the newest progress; that of the tasks of a job array is summed up."""
+
+def newest_progress(run_dir: Path, *, names: Iterable[str] | None = None) -> Progress | None:
+    """Return the newest progress; that of the tasks of a job array is summed up.
+
+    `names`: of what is in the run's folder, if that was read before.
+    """
     whole = read_progress(run_dir / PROGRESS_FILE)
     told = [
-        (path.stem.rpartition("-")[2], part)
-        for path in run_dir.glob("progress-*-of-*.json")
-        if (part := read_progress(path))
+        (found[1], part)
+        for name in sorted(names_in(run_dir) if names is None else names)
+        if (found := _PART.fullmatch(name)) and (part := read_progress(run_dir / name))
     ]
     # An array of another size, or of another stage, may have been here before.
     size, newest = max(told, key=lambda one: one[1].time, default=("", None))

@@ -12,26 +12,20 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from wavslm_core.errors import WavslmError, summary
 from wavslm_core.machine.pulse import Progress
-from wavslm_core.machine.regular_files import read_text
+from wavslm_core.machine.regular_files import names_in
 from wavslm_core.machine.slurm import JobState, job_states
-from wavslm_core.recipe.model import stage_names
-from wavslm_core.recipe.yaml import DEEPEST
 from wavslm_core.run.folder import RECIPE_FILE
 from wavslm_core.run.job_record import JOBS_FILE, JobRecord, read_jobs
 from wavslm_core.run.lock_holder import Holder, living_holder
 from wavslm_core.run.progress import newest_progress
 from wavslm_core.run.prune_files import PRUNED_FILE, read_pruned
 from wavslm_core.run.run_error import first_line, read_error
+from wavslm_core.run.saved_stages import saved_stages
 from wavslm_core.run.stage_record import STAGES_FILE, StageRecord
 
 Part = TypeVar("Part")
-
-_YAML = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
-"""The parser in C, with which hundreds of runs are listed in a moment."""
 
 
 class State(StrEnum):
@@ -115,6 +109,8 @@ class _Files:
     pruned: Mapping[str, Any] | None
     damage: str
     """What of it cannot be read, and why."""
+    names: frozenset[str]
+    """Of everything in the folder."""
 
     @property
     def statuses(self) -> dict[str, str]:
@@ -133,7 +129,7 @@ def read_statuses(
     `tasks`: run → ids of jobs that its own record may not have. `spared`: runs that were stopped for being
     behind, and are to run to their end all the same.
     """
-    tasks = tasks or {}
+    tasks, spared = tasks or {}, set(spared)
     read = {run_dir: _read(run_dir, spared=run_dir in spared) for run_dir in run_dirs}
     own = {
         run_dir: list(dict.fromkeys([*_slurm_tasks(files.records), *tasks.get(run_dir, ())]))
@@ -176,62 +172,13 @@ def _read(run_dir: Path, *, spared: bool) -> _Files:
 
     records: list[JobRecord] = part(JOBS_FILE, lambda: read_jobs(run_dir), [])
     entries: dict[str, dict[str, Any]] = part(STAGES_FILE, begun, {})
-    stages: dict[str, dict[str, Any]] = part(RECIPE_FILE, lambda: _recipe_stages(run_dir), {})
+    stages: Mapping[str, Mapping[str, Any]] = part(RECIPE_FILE, lambda: saved_stages(run_dir), {})
     pruned = None if spared else part(PRUNED_FILE, lambda: read_pruned(run_dir), None)
-    return _Files(tuple(records), entries, stages, pruned, "; ".join(damage))
+    return _Files(tuple(records), entries, stages, pruned, "; ".join(damage), names_in(run_dir))
 
 
 def _in_words(error: Exception) -> str:
     return first_line(error) if isinstance(error, WavslmError) else summary(error)
-
-
-def _recipe_stages(run_dir: Path) -> dict[str, dict[str, Any]]:
-    """Return name → block of the saved recipe's stages, which are in it as resolved; values are text."""
-    path = run_dir / RECIPE_FILE
-    try:
-        document = _plain_yaml(read_text(path))
-    except FileNotFoundError:
-        # A trial whose values are not chosen yet.
-        return {}
-    blocks = document.get("stages") if isinstance(document, dict) else document
-    if blocks in (None, "", "null", "~"):
-        blocks = []
-    if not isinstance(blocks, list) or not all(isinstance(block, dict) for block in blocks):
-        raise WavslmError(f"{path} is damaged: its stages are no list of blocks. Run the recipe again.")
-    names = stage_names(str(block.get("run")) for block in blocks)
-    return dict(zip(names, blocks, strict=True))
-
-
-def _plain_yaml(text: str) -> Any:
-    """Return what a YAML text holds, every value as text and what is said twice left out the second time.
-
-    Put together event by event: a loader recurses, and a file that nests deep enough would end the process.
-    Raises: WavslmError for such a file.
-    """
-    found: list[Any] = []
-    inside: list[tuple[Any, list[str]]] = [(found, [])]
-    """Blocks that are open, outermost first, each with the key that waits for its value."""
-    for event in yaml.parse(text, Loader=_YAML):
-        if isinstance(event, yaml.CollectionEndEvent):
-            inside.pop()
-            continue
-        if not isinstance(event, yaml.NodeEvent):
-            continue
-        value: Any = event.value if isinstance(event, yaml.ScalarEvent) else ""
-        if isinstance(event, yaml.CollectionStartEvent):
-            value = {} if isinstance(event, yaml.MappingStartEvent) else []
-        block, key = inside[-1]
-        if isinstance(block, list):
-            block.append(value)
-        elif key:
-            block[key.pop()] = value
-        else:
-            key.append(value if isinstance(value, str) else "")
-        if isinstance(event, yaml.CollectionStartEvent):
-            inside.append((value, []))
-            if len(inside) > DEEPEST:
-                raise WavslmError(f"blocks are nested more than {DEEPEST} deep, which no recipe needs.")
-    return found[0] if found else None
 
 
 def _slurm_tasks(records: Sequence[JobRecord]) -> list[str]:
@@ -241,10 +188,12 @@ def _slurm_tasks(records: Sequence[JobRecord]) -> list[str]:
 def _status(run_dir: Path, files: _Files, jobs: dict[str, JobState], problem: str) -> RunStatus:
     statuses = files.statuses
     holder = living_holder(
-        run_dir, jobs_active=lambda job_id: jobs[job_id].active if job_id in jobs else None
+        run_dir,
+        jobs_active=lambda job_id: jobs[job_id].active if job_id in jobs else None,
+        names=files.names,
     )
     state, error = _state(run_dir, files, jobs, holder, silent=bool(problem))
-    progress = newest_progress(run_dir)
+    progress = newest_progress(run_dir, names=files.names)
     stage = next((name for name, status in statuses.items() if status != "finished"), "")
     if state is State.RUNNING and progress is not None:
         # The tasks of a job array do not write stages.json.

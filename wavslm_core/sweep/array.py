@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from wavslm_core.errors import WavslmError
@@ -36,7 +37,7 @@ def submit_sweep(sweep: SweepFolder, say: Say, *, only: Sequence[int] = ()) -> t
 
     Raises: WavslmError when jobs of these trials wait or run, or sbatch refuses.
     """
-    sweep = SweepFolder(sweep.path.absolute(), sweep.recipe)
+    sweep = replace(sweep, path=sweep.path.absolute())
     launch = _launch(sweep)
     wanted = list(only) or list(range(1, sweep.count + 1))
     if sweep.sweep.sampler == "optuna":

@@ -6,12 +6,14 @@ file when they are chosen, by whichever process that is.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from wavslm_core.errors import RecipeError, WavslmError
 from wavslm_core.machine.files import replacing, write_json
@@ -20,6 +22,7 @@ from wavslm_core.parts.registry import Registry
 from wavslm_core.recipe import Recipe
 from wavslm_core.recipe.sweep import expand_sweep, sweep_folder_name, sweep_of, trial_count
 from wavslm_core.recipe.sweep_config import SweepConfig
+from wavslm_core.recipe.sweep_metric import validation_stage
 from wavslm_core.recipe.sweep_space import Trial, trial_label
 from wavslm_core.recipe.yaml import dump_yaml, read_yaml
 from wavslm_core.run.environment import describe_environment
@@ -48,6 +51,8 @@ class TrialEntry:
     """It was stopped for being behind, and somebody wants to see its end."""
     same_as: int | None = None
     """Number of the trial whose values optuna chose again: it runs for both."""
+    measured_by: str | None = None
+    """Name of the stage that measures the metric while it trains; None in folders of older versions, too."""
 
     @property
     def label(self) -> str:
@@ -59,14 +64,15 @@ class SweepFolder:
     """A sweep on disk."""
 
     path: Path
-    recipe: Recipe
-    """With its `sweep:` block."""
+    sweep: SweepConfig
+    """The `sweep:` block."""
+    load: Callable[[], Recipe] = field(repr=False, compare=False)
 
     @classmethod
     def of(cls, recipe: Recipe, runs_dir: Path) -> tuple[SweepFolder, tuple[Trial, ...]]:
         """Return a recipe's sweep and its checked trials; writes nothing. Raises: RecipeError."""
         trials = expand_sweep(recipe, runs_dir=runs_dir)
-        return cls(runs_dir / sweep_folder_name(recipe, trials), recipe), trials
+        return cls(runs_dir / sweep_folder_name(recipe, trials), sweep_of(recipe), lambda: recipe), trials
 
     @classmethod
     def open(cls, path: Path, *, registry: Registry | None = None) -> SweepFolder:
@@ -77,18 +83,26 @@ class SweepFolder:
                 "the recipe."
             )
         document = read_yaml(path / SWEEP_FILE)
-        recipe = Recipe.from_dict(document, source=str(path / SWEEP_FILE), registry=registry)
-        sweep_of(recipe)
-        return cls(path, recipe)
 
-    @property
-    def sweep(self) -> SweepConfig:
-        return sweep_of(self.recipe)
+        def load() -> Recipe:
+            return Recipe.from_dict(document, source=str(path / SWEEP_FILE), registry=registry)
 
-    @property
+        try:
+            sweep = SweepConfig.model_validate(document.get("sweep"))
+        except ValidationError:
+            # Says what is wrong in words.
+            sweep = sweep_of(load())
+        return cls(path, sweep, load)
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """With its `sweep:` block; only looking at trials does without it, and without plugins."""
+        return self.load()
+
+    @cached_property
     def count(self) -> int:
         """How many trials there will be."""
-        return trial_count(self.recipe)
+        return trial_count(self.sweep)
 
     def prepare(self, trials: tuple[Trial, ...]) -> None:
         """Write the recipe and the runs of all trials that are known. Raises: WavslmError."""
@@ -103,7 +117,7 @@ class SweepFolder:
     ) -> TrialEntry:
         """Make a trial's run folder and take note of it. Raises: WavslmError."""
         folder = prepare_run_folder(trial.recipe, self.path.parent)
-        before = None
+        before, metric = None, self.sweep.metric
         with suppress(WavslmError):
             # A damaged one is written anew.
             before = self.entry(number)
@@ -116,6 +130,7 @@ class SweepFolder:
             study_number=study_number,
             spared=before is not None and before.run == folder.name and before.spared,
             same_as=same_as,
+            measured_by=None if metric is None else validation_stage(metric, trial.recipe),
         )
         self.write(entry)
         return entry

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from wavslm_core.errors import summary
+from wavslm_core.machine.terminal import number_text
 from wavslm_core.parts.estimates import Estimate, json_value
 from wavslm_core.report.html import (
     code,
@@ -29,7 +30,6 @@ from wavslm_core.sweep.hparams import write_hparams
 from wavslm_core.sweep.ranking_table import (
     axes_of,
     markdown_table,
-    number_text,
     ranking_header,
     ranking_markdown,
     ranking_rows,

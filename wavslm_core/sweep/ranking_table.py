@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
+from wavslm_core.machine.terminal import number_text
 from wavslm_core.sweep.comparison import Comparison
 from wavslm_core.sweep.ranking import Result
 
@@ -46,14 +46,6 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table in Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-def number_text(value: float) -> tuple[str, int]:
-    """Return a number with a few significant digits, and how many stand behind the point."""
-    if value == round(value) and abs(value) >= 1000:
-        return f"{value:,.0f}", 0
-    digits = max(0, min(4, 3 - math.floor(math.log10(max(abs(value), 1e-9)))))
-    return f"{value:.{digits}f}", digits
 
 
 def _value(result: Result) -> str:

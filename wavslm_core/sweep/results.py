@@ -47,7 +47,7 @@ def _result(sweep: SweepFolder, trial: TrialRun, entry: TrialEntry) -> Result:
     run_dir = sweep.run_dir(entry)
     value, error = None, trial.error
     try:
-        value = value_so_far(sweep, trial.run)
+        value = value_so_far(sweep, trial)
     except Exception as damage:
         # Whatever is wrong with one trial, others are to be compared.
         error = error or first_line(damage)

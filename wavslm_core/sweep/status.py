@@ -72,7 +72,7 @@ def sweep_status(sweep: SweepFolder) -> SweepStatus:
 def _row(sweep: SweepFolder, trial: TrialRun) -> TrialRow:
     value, error = None, trial.error
     try:
-        value = value_so_far(sweep, trial.run)
+        value = value_so_far(sweep, trial)
     except Exception as damage:
         # Whatever is wrong with one trial, others are to be seen.
         error = error or first_line(damage)

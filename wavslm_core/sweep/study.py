@@ -78,7 +78,7 @@ class SweepStudy:
             trial = None if number is None else known.get(number)
             if trial is None or found.number in told:
                 continue
-            value = value_so_far(self.sweep, found.run) if found.state is State.FINISHED else None
+            value = value_so_far(self.sweep, found) if found.state is State.FINISHED else None
             if found.state is State.FINISHED and value is not None:
                 if trial.state.is_finished():
                     # It failed or was stopped, and was then run again.

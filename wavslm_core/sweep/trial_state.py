@@ -135,14 +135,18 @@ def _unchosen(sweep: SweepFolder, number: int, jobs: Iterable[JobState]) -> Tria
     return TrialRun(number, None, None, State.FAILED, told)
 
 
-def value_so_far(sweep: SweepFolder, run: RunStatus | None) -> float | None:
+def value_so_far(sweep: SweepFolder, trial: TrialRun) -> float | None:
     """Return the metric of a trial; of one that has not finished the best validation so far."""
-    metric = sweep.sweep.metric
+    metric, run = sweep.sweep.metric, trial.run
     if metric is None or run is None or run.state is State.DAMAGED or not run.stages:
         return None
-    classes = {name: sweep.recipe.registry.entry("stage", block["run"]) for name, block in run.stages.items()}
-    trains = {name: bool(getattr(entry.config_class, "trains", ())) for name, entry in classes.items()}
-    stage = measuring_stage(metric, trains, source=str(run.run_dir))
+    stage = None if trial.entry is None else trial.entry.measured_by
+    if stage is None and metric.validation is not None:
+        # Plugins know which stages train.
+        entry = sweep.recipe.registry.entry
+        kinds = {name: entry("stage", block["run"]) for name, block in run.stages.items()}
+        trains = {name: bool(getattr(kind.config_class, "trains", ())) for name, kind in kinds.items()}
+        stage = measuring_stage(metric, trains, source=str(run.run_dir))
     if run.state is State.FINISHED:
         keeps_best = stage is not None and run.stages[stage].get("select") == "best"
         return metric_value(run.run_dir, metric, stage, keeps_best=keeps_best)
@@ -166,7 +170,7 @@ def read_begin_error(sweep: Path, number: int, *, since: Path | None = None) -> 
     """Return the first line of it, if a trial could not begin; not of one that has `since`, a file, begun."""
     path = _begin_error(sweep, number)
     try:
-        if since is not None and since.stat().st_mtime > path.stat().st_mtime:
+        if since is not None and path.stat().st_mtime < since.stat().st_mtime:
             return None
     except FileNotFoundError:
         pass

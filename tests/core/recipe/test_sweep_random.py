@@ -12,7 +12,7 @@ from wavslm_core.errors import RecipeError
 from wavslm_core.parts.registry import Registry
 from wavslm_core.recipe import Recipe
 from wavslm_core.recipe.building import recipe_schema
-from wavslm_core.recipe.sweep import expand_sweep, sweep_folder_name, trial_count
+from wavslm_core.recipe.sweep import expand_sweep, sweep_folder_name, sweep_of, trial_count
 from wavslm_core.recipe.sweep_axes import Distribution, share_of
 
 LEARN: dict[str, Any] = {
@@ -69,7 +69,7 @@ def test_draws_are_combined_with_the_grid(example_registry: Registry) -> None:
     }
     recipe = recipe_of(example_registry, sweep)
     trials = expand_sweep(recipe)
-    assert len(trials) == trial_count(recipe) == 12
+    assert len(trials) == trial_count(sweep_of(recipe)) == 12
     steps = [trial.settings["stages.learn.steps"] for trial in trials]
     assert steps[:3] == steps[3:6] == steps[6:9]
     assert trials[0].variant == f"chunk_tokens 4, steps {steps[0]}"
@@ -159,7 +159,7 @@ def test_what_optuna_may_choose_is_checked_beforehand(example_registry: Registry
     good["random"]["trials"] = 6
     recipe = recipe_of(example_registry, good)
     assert expand_sweep(recipe) == ()
-    assert trial_count(recipe) == 6
+    assert trial_count(sweep_of(recipe)) == 6
     for key, value, said in [
         ("head.chunk_tokens", [4, 0], "head.chunk_tokens=0"),
         ("sampler.name", {"choice": ["fake", "wram"]}, "Did you mean 'warm'?"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -18,6 +19,8 @@ import pytest
 from wavslm_core.errors import WavslmError
 from wavslm_core.machine.processes import Share
 from wavslm_core.machine.pulse import Progress, RunPulse, progress_path
+from wavslm_core.recipe.yaml import dump_yaml
+from wavslm_core.run import saved_stages
 from wavslm_core.run.job_record import JobRecord, add_jobs, new_record
 from wavslm_core.run.lock import RunLock
 from wavslm_core.run.lock_holder import CLOCKS_APART_S, Holder
@@ -168,6 +171,23 @@ def test_stages_of_a_recipe_are_read_whatever_else_is_in_it(tmp_path: Path, text
     assert status.state == "new"
     assert list(status.stages)[:1] == ["count"][:names]
     assert len(status.stages) == names
+
+
+def test_saved_stages_are_the_same_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = [1, {"a": "two words\n\nand - more: text"}]
+    stages = [{"run": "count", "steps": 2, "at": shared, "none": None}, {"run": "learn", "at": shared}]
+    text = dump_yaml(
+        {"name": "one", "stages": [*stages, {"run": "count", "steps": 3}], "launch": {"on": "local"}}
+    )
+    (tmp_path / "recipe.yaml").write_text(text)
+    parsed: list[str] = []
+    plain = saved_stages._plain
+    monkeypatch.setattr(saved_stages, "_plain", lambda text: parsed.append(text) or plain(text))
+    found = saved_stages.saved_stages(tmp_path)
+    assert parsed == [found for found in parsed if found.startswith("- run: ")]
+    monkeypatch.setattr(saved_stages, "_STAGES", re.compile("never"))
+    assert found == saved_stages.saved_stages(tmp_path)
+    assert list(found) == ["count", "learn", "count_2"]
 
 
 def progress() -> Progress:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +125,26 @@ def test_a_damaged_trial_is_a_row_that_says_so(
     if damaged.startswith("trials"):
         sweep.add(2, SweepFolder.of(sweep.recipe, sweep.path.parent)[1][1])
         assert read_trials(sweep)[2].state == "new", "it is written anew"
+
+
+def test_trials_are_looked_at_without_plugins(
+    tmp_path: Path, example_registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    descend = [{"run": "descend", "steps": 20}]
+    made = prepared(
+        tmp_path, example_registry, {"seeds": [0], "metric": "valid.loss"}, **PARTS, stages=descend
+    )
+    line = {"stage": "descend", "step": 5, "split": "valid", "loss": 2.5}
+    (run_of(made, 1) / "metrics.jsonl").write_text(json.dumps(line))
+    with monkeypatch.context() as without:
+        without.setattr(plugins, "load", lambda: pytest.fail("plugins were loaded"))
+        (row,) = sweep_status(SweepFolder.open(made.path)).rows
+    assert (row.state, row.value) == ("new", 2.5)
+    # Folders of older versions do not say which stage measures.
+    entry = made.entry(1)
+    assert entry is not None
+    made.write(replace(entry, measured_by=None))
+    assert sweep_status(SweepFolder.open(made.path)).rows == (row,)
 
 
 def test_the_job_of_the_shared_stages_counts(
