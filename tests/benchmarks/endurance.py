@@ -9,8 +9,6 @@ import torch
 from tests.benchmarks.machine import resident_memory_mb
 from tests.benchmarks.models import build_codec, build_speech_lm
 from tests.benchmarks.tables import print_table
-from wavslm_core.model.sampling import TokenDraw
-from wavslm_core.model.speech_lm_stream import Continuation
 
 MINUTES = 10
 
@@ -20,9 +18,9 @@ def run() -> None:
     model = build_speech_lm("small", codec)
     stream = codec.stream()
     chunk = codec.facts.chunk_samples_in
-    prompt = stream.encode(torch.randn(1, chunk) * 0.1)
-    draw = TokenDraw(model.sampler, prompt, seeds=[0])
-    continuation = Continuation(codec, model.backbone, model.head, draw, prompt, speaks=True)
+    session = model.session()
+    session.join()
+    session.hear(torch.randn(1, chunk) * 0.1)
     steps_a_minute = 60 * codec.sample_rate_in // chunk
     rows: list[list[object]] = []
     for minute in range(1, MINUTES + 1):
@@ -32,7 +30,7 @@ def run() -> None:
             start = time.perf_counter()
             stream.decode(stream.encode(waveform))
             middle = time.perf_counter()
-            continuation.next_audio()
+            session.speak()
             durations[:, step] = torch.tensor([middle - start, time.perf_counter() - middle])
         resynthesis, generation = (1000 * durations).median(dim=1).values.tolist()
         rows.append([minute, resynthesis, generation, resident_memory_mb()])

@@ -9,8 +9,8 @@ from tests.benchmarks.machine import measure_machine, time_calls
 from tests.benchmarks.models import build_codec, build_speech_lm
 from tests.benchmarks.tables import print_table
 from wavslm_core import SpeechLM
+from wavslm_core.model.continuation import Continuation
 from wavslm_core.model.sampling import TokenDraw
-from wavslm_core.model.speech_lm_stream import Continuation
 
 CHUNKS = 30
 
@@ -53,10 +53,14 @@ def run() -> None:
 
 
 def _chunks(model: SpeechLM, prompt: torch.Tensor, *, speaks: bool) -> torch.Tensor:
-    draw = TokenDraw(model.make_sampler(None), prompt, seeds=[0])
-    continuation = Continuation(model.codec, model.backbone, model.head, draw, prompt, speaks=speaks)
-    call = continuation.next_audio if speaks else continuation.next_tokens
-    return time_calls(call, repeats=CHUNKS, warm_up=2)
+    if speaks:
+        session = model.session()
+        session.join()
+        session.read(prompt)
+        return time_calls(session.speak, repeats=CHUNKS, warm_up=2)
+    continuation = Continuation(model, model.sampler, seeds=[0])
+    continuation.read(prompt)
+    return time_calls(continuation.next_tokens, repeats=CHUNKS, warm_up=2)
 
 
 @torch.inference_mode()

@@ -49,6 +49,57 @@ def test_streams_go_on_in_another_mode_than_they_began_in(
     assert torch.equal(streamed(*modes), streamed(False, False, False))
 
 
+def test_rows_that_part_and_hear_while_they_speak_say_what_they_say_alone(
+    model: SpeechLM, waveform: Tensor
+) -> None:
+    """With caches that are rings, and long enough for those to be full."""
+    turns = [(2, 3), (1, 0), (4, 30), (1, 2)]
+
+    def alone(row: int) -> list[Tensor]:
+        session = model.session()
+        session.join(seed=row)
+        said, heard = [], waveform[row : row + 1]
+        for chunks, times in turns:
+            piece, heard = heard[:, : chunks * CHUNK], heard[:, chunks * CHUNK :]
+            said += session.hear(piece)
+            said += [audio for _ in range(times) for audio in session.speak()]
+        return [*said, session.leave(0)]
+
+    session = model.session()
+    rows = [session.join(seed=seed) for seed in range(2)]
+    said: dict[int, list[Tensor]] = {row: [] for row in rows}
+    place = 0
+    for number, (chunks, times) in enumerate(turns):
+        piece = waveform[:, place * CHUNK : (place + chunks) * CHUNK]
+        place += chunks
+        together = [rows] if number < 2 else [[row] for row in rows]
+        for group in together:
+            for row, audio in zip(group, session.hear(piece[group], group), strict=True):
+                said[row].append(audio)
+            for _ in range(times):
+                for row, audio in zip(group, session.speak(group), strict=True):
+                    said[row].append(audio)
+    for row in rows:
+        audio = torch.cat([*said[row], session.leave(row)])
+        torch.testing.assert_close(audio, torch.cat(alone(row)), atol=1e-5, rtol=1e-5)
+        assert audio.numel() == sum(times for _, times in turns) * CHUNK
+
+
+def test_hearing_and_speaking_is_generating_and_decoding(model: SpeechLM, waveform: Tensor) -> None:
+    prompts, _ = model.encode_prompt(waveform, sample_rate=16000)
+    new = model.generate(prompts, new_tokens=4 * 40, seed=1)
+    offline = model.decode_continuation(prompts, new)
+    session = model.session()
+    for seed in (1, 2):
+        session.join(seed=seed)
+    for piece in waveform.split([CHUNK, 4 * CHUNK, 3 * CHUNK], dim=1):
+        session.hear(piece)
+    said = torch.cat([torch.stack(session.speak()) for _ in range(40)], dim=1)
+    ends = torch.stack([session.leave(row) for row in session.rows])
+    assert ends.shape[1] == model.codec.facts.decoder.delay_samples
+    torch.testing.assert_close(torch.cat([said, ends], dim=1), offline, atol=1e-4, rtol=1e-4)
+
+
 def test_the_first_piece_of_speech_is_shorter_by_the_decoders_delay(model: SpeechLM, tokens: Tensor) -> None:
     delay = model.codec.facts.decoder.delay_samples
     assert 0 < delay < CHUNK

@@ -17,7 +17,8 @@ from wavslm_core.evaluation.reconstruction import reconstruct
 from wavslm_core.machine.dividing import divide
 from wavslm_core.machine.files import write_json
 from wavslm_core.machine.processes import ALONE, Processes
-from wavslm_core.model.speech_lm import SamplerLike, SpeechLM
+from wavslm_core.model.speech_lm import SpeechLM
+from wavslm_core.model.token_lm import SamplerLike
 from wavslm_core.model.weights import write_folder
 from wavslm_core.parts.interfaces import Sampler
 from wavslm_core.plotting import png_bytes, rendered, spectrogram_figure

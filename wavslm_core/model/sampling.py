@@ -6,6 +6,7 @@ history and one uniform number.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -38,6 +39,12 @@ class RowRandom:
         """Return the next `count` numbers of each row, (B, count) float32 in [0, 1)."""
         rows = [torch.rand(count, generator=generator) for generator in self._generators]
         return torch.stack(rows).to(self._device)
+
+    def take(self, rows: Sequence[int]) -> RowRandom:
+        """Return the numbers of those rows, which go on where they are; nobody else may use them."""
+        taken = copy.copy(self)
+        taken._generators = [self._generators[row] for row in rows]
+        return taken
 
 
 def draw_ids(logits_NV: Tensor, uniform_N: Tensor) -> Tensor:
@@ -96,6 +103,19 @@ class TokenDraw(Draw):
         self._chunk_history_BH = self._history_BH = self._recent(self._chunk_history_BH, tokens_BC)
         self._position = self._chunk_position = self._chunk_position + tokens_BC.shape[1]
         self._before_BT = tokens_BC
+
+    def read(self, tokens_BT: Tensor) -> None:
+        """Take note of tokens between chunks that were not drawn; positions count those that were."""
+        self._chunk_history_BH = self._history_BH = self._recent(self._chunk_history_BH, tokens_BT)
+        self._before_BT = tokens_BT
+
+    def take(self, rows: Sequence[int]) -> TokenDraw:
+        """Return the draws of those rows, between chunks; they go on where they are."""
+        taken = copy.copy(self)
+        taken._random = self._random.take(rows)
+        taken._chunk_history_BH = taken._history_BH = self._chunk_history_BH[list(rows)]
+        taken._before_BT = self._before_BT[list(rows)]
+        return taken
 
     def _draw(self, logits_BKV: Tensor, context: SamplingContext) -> Tensor:
         uniform_BK = self._random.uniform(logits_BKV.shape[1])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from wavslm_core.data.arguments import (
@@ -20,27 +20,22 @@ from wavslm_core.data.arguments import (
     checked_seeds,
     first_floats,
 )
-from wavslm_core.errors import CheckpointError, NoCodecError, RecipeError, StreamingError
+from wavslm_core.errors import CheckpointError, NoCodecError
 from wavslm_core.model.codec import Codec
 from wavslm_core.model.codec_match import refuse_other_codec, warn_of_other_codec
+from wavslm_core.model.continuation import Generation, by_length
 from wavslm_core.model.folders import load_parts, loaded_parts, save_parts
-from wavslm_core.model.generation import Generation
 from wavslm_core.model.prompts import decode_continuation, encode_prompt, resampled
-from wavslm_core.model.sampling import DAMAGED
-from wavslm_core.model.speech_lm_stream import by_length, by_row, side_by_side
+from wavslm_core.model.session import Session, side_by_side
+from wavslm_core.model.token_lm import SamplerLike, TokenLM
 from wavslm_core.model.weights import load_state
-from wavslm_core.parts.blocks import config_from_dict
 from wavslm_core.parts.configs import PartConfig, Role
-from wavslm_core.parts.facts import BackboneFacts, HeadFacts, sampler_problem
+from wavslm_core.parts.facts import BackboneFacts, HeadFacts
 from wavslm_core.parts.interfaces import Backbone, CheckpointParts, Head, Sampler
-from wavslm_core.parts.lengths import valid_mask
 from wavslm_core.parts.packing import packed_copy, refuse_packed
 from wavslm_core.parts.plugins import load_registry
-from wavslm_core.parts.promises import check_vocabulary, check_width
+from wavslm_core.parts.promises import check_vocabulary
 from wavslm_core.parts.roles import LANGUAGE_ROLES
-
-SamplerLike = Sampler | Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
-"""A sampler, the options of one, those of several in a row, or None for the model's own."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +58,7 @@ class SpeechScore:
         return (~self.log_probs_BT.isnan()).sum(dim=1)
 
 
-class SpeechLM(nn.Module):
+class SpeechLM(TokenLM):
     """A language model over the tokens of a frozen codec.
 
     Shapes: B batch, S samples, T tokens, as `Codec.compact` gives them. The codec is used but not owned: its
@@ -74,14 +69,7 @@ class SpeechLM(nn.Module):
     """
 
     def __init__(self, codec: Codec, backbone: Backbone[Any], head: Head[Any], sampler: Sampler) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.head = head
-        self.sampler = sampler
-        # In a tuple, so that nn.Module neither trains, moves nor saves the codec with the model.
-        self._codec = (codec.eval().requires_grad_(False),)
-        self.backbone_facts = cast(BackboneFacts, backbone.config.facts())
-        self.head_facts = cast(HeadFacts, head.config.facts())
+        super().__init__(codec, backbone, head, sampler)
         self.checkpoint_codec: str | None = None
 
     @classmethod
@@ -153,78 +141,6 @@ class SpeechLM(nn.Module):
         parts = CheckpointParts(configs, states, self.checkpoint_codec, self.codec.fingerprint())
         return save_parts(Path(folder), parts, kind="speech_lm")
 
-    @property
-    def codec(self) -> Codec:
-        return self._codec[0]
-
-    @property
-    def chunk_tokens(self) -> int:
-        """Tokens that one generation step gives."""
-        return self.head_facts.chunk_tokens
-
-    @property
-    def streams(self) -> bool:
-        """Whether `generate` works: whatever it runs chunk by chunk can."""
-        reads_features = self.backbone_facts.input == "features"
-        return self.backbone_facts.streams and (self.codec.facts.quantizer.streams or not reads_features)
-
-    def inputs(self, tokens_BT: Given, *, lengths: Given | None = None) -> Tensor:
-        """Return what the backbone reads: the codec's features (B,T,D), or the tokens themselves."""
-        return self._inputs(*self.checked_tokens(tokens_BT, lengths))
-
-    def _inputs(self, tokens_BT: Tensor, lengths: Tensor | None) -> Tensor:
-        if self.backbone_facts.input == "embedding":
-            return tokens_BT
-        # In full precision under autocast too: training must see the features that generation will see.
-        with torch.autocast(tokens_BT.device.type, enabled=False):
-            return self.codec.features(tokens_BT, lengths)
-
-    def log_probs(self, tokens_BT: Given, *, lengths: Given | None = None) -> Tensor:
-        """Return log p(token | its past) in nats, (B,T) float32; differentiable.
-
-        NaN where nothing predicts (the first chunk) and, with `lengths`, in padded places.
-        """
-        return self._log_probs(*self.checked_tokens(tokens_BT, lengths))
-
-    def _log_probs(self, tokens_BT: Tensor, lengths: Tensor | None) -> Tensor:
-        if tokens_BT.shape[1] == 0:
-            return tokens_BT.float()
-        hidden_BTD = self.backbone(self._inputs(tokens_BT, lengths), lengths=lengths)
-        check_width(self.backbone, hidden_BTD, output_dim=self.backbone_facts.output_dim)
-        return self.head.log_probs(hidden_BTD, tokens_BT, lengths=lengths)
-
-    def predicted(self, tokens_BT: Given, *, lengths: Given | None = None) -> Tensor:
-        """Return at which places `log_probs` has a number: valid ones after the first chunk, (B,T) bool."""
-        return self._predicted(*self.checked_tokens(tokens_BT, lengths))
-
-    def _predicted(self, tokens_BT: Tensor, lengths: Tensor | None) -> Tensor:
-        predicted_BT = torch.ones_like(tokens_BT, dtype=torch.bool)
-        if lengths is not None:
-            predicted_BT = valid_mask(lengths, tokens_BT.shape[1])
-        predicted_BT[:, : self.chunk_tokens] = False
-        return predicted_BT
-
-    def scored(self, tokens_BT: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return `log_probs` and `predicted` for what `checked_tokens` gave.
-
-        Looking at values again costs time, and on a GPU a wait.
-        """
-        return self._log_probs(tokens_BT, lengths), self._predicted(tokens_BT, lengths)
-
-    @torch.no_grad()
-    def score(self, tokens_BT: Given, *, lengths: Given | None = None) -> Tensor:
-        """Return `log_probs` for evaluation, (B,T) float32, NaN only where nothing predicts.
-
-        Raises: CheckpointError when the model gives NaN for a token that it predicts.
-        """
-        log_probs_BT, predicted_BT = self.scored(*self.checked_tokens(tokens_BT, lengths))
-        broken = int((log_probs_BT.isnan() & predicted_BT).sum())
-        if broken:
-            raise CheckpointError(
-                f"the language model gives no number for {broken} tokens that it should predict: {DAMAGED}"
-            )
-        return log_probs_BT
-
     @torch.no_grad()
     def score_speech(
         self, waveform_BS: Given, *, sample_rate: float, lengths: Given | None = None
@@ -238,10 +154,6 @@ class SpeechLM(nn.Module):
         waveform_BS, samples = resampled(codec, waveform_BS, sample_rate=sample_rate, lengths=lengths)
         tokens_BT, counts_B = codec.tokens(waveform_BS, lengths=samples, multiple_of=codec.facts.chunk_tokens)
         return SpeechScore(tokens_BT, self.score(tokens_BT, lengths=counts_B))
-
-    def forward(self, tokens_BT: Given, *, lengths: Given | None = None) -> Tensor:
-        """The same as `log_probs`, so that wrappers which call the module work."""
-        return self.log_probs(tokens_BT, lengths=lengths)
 
     @torch.no_grad()
     def generate(
@@ -262,7 +174,7 @@ class SpeechLM(nn.Module):
         """
         new_tokens = checked_count(new_tokens, "new_tokens")
         prompt_BT, lengths = self._checked_prompts(prompt_BT, lengths)
-        generation = self._generation(sampler)
+        generation = Generation(self, self.make_sampler(sampler))
         seeds = checked_seeds(seed, prompt_BT.shape[0])
         new_BT = prompt_BT.new_zeros(prompt_BT.shape[0], new_tokens)
         for rows, prompts in by_length(prompt_BT, lengths):
@@ -291,7 +203,7 @@ class SpeechLM(nn.Module):
         if not facts.quantizer.variable_rate:
             new_BT = self.generate(prompt_BT, new_tokens=tokens, sampler=sampler, seed=seed, lengths=lengths)
             return new_BT, torch.full(new_BT.shape[:1], tokens, device=new_BT.device)
-        generation = self._generation(sampler)
+        generation = Generation(self, self.make_sampler(sampler))
         seeds = checked_seeds(seed, prompt_BT.shape[0])
         rows: list[Tensor] = [prompt_BT[0, :0]] * len(prompt_BT)
         for places, prompts in by_length(prompt_BT, lengths):
@@ -324,20 +236,19 @@ class SpeechLM(nn.Module):
         StreamingError when a part does not stream or the sampler ranks whole continuations.
         """
         prompt_BT, lengths = self._checked_prompts(prompt_BT, lengths)
-        generation = self._generation(sampler)
-        if generation.candidates > 1:
-            raise StreamingError(
-                "the sampler picks the likeliest of several whole continuations, so nothing can be heard "
-                "before the last is drawn: use generate(), or a sampler with one candidate"
-            )
-        seeds = checked_seeds(seed, prompt_BT.shape[0])
-        # Where tokens are merged, rows of one length do not speak at one rate.
-        grouped = by_row if self.codec.facts.quantizer.variable_rate else by_length
-        groups = [
-            (rows, generation.begin(prompts, [seeds[row] for row in rows.tolist()], speaks=True))
-            for rows, prompts in grouped(prompt_BT, lengths)
-        ]
-        return side_by_side(groups)
+        session = self.session(sampler=sampler)
+        rows = [session.join(seed=seed) for seed in checked_seeds(seed, len(prompt_BT))]
+        for places, prompts in by_length(prompt_BT, lengths):
+            session.read(prompts, [rows[place] for place in places.tolist()])
+        return side_by_side(session)
+
+    def session(self, *, sampler: SamplerLike = None) -> Session:
+        """Start a session: conversations that join and leave, hear recorded speech and speak, in any order.
+
+        `sampler` is that of rows that bring none of their own. Raises: RecipeError; StreamingError when a
+        part does not stream or the sampler ranks whole continuations.
+        """
+        return Session(self, sampler)
 
     @torch.no_grad()
     def continue_speech(
@@ -404,34 +315,6 @@ class SpeechLM(nn.Module):
             packed_copy(self.head, weights=weights),
             self.sampler,
         ).eval()
-
-    def make_sampler(self, sampler: SamplerLike) -> Sampler:
-        """Return the given sampler, one built from `{"name": …}` or a list of such, or the model's own.
-
-        Raises: RecipeError for an unknown name or option, or a sampler that does not suit the head.
-        """
-        if sampler is None:
-            sampler = self.sampler
-        if not isinstance(sampler, Sampler):
-            config = config_from_dict("sampler", sampler, where="sampler")
-            sampler = cast(Sampler, load_registry().build(config))
-        problem = sampler_problem(self.head_facts, sampler.config.facts())
-        if problem:
-            raise RecipeError(f"sampler: {problem}")
-        return sampler
-
-    def checked_tokens(self, tokens_BT: Given, lengths: Given | None = None) -> tuple[Tensor, Tensor | None]:
-        """Return tokens (B,T) int64 and lengths (B,) int64, on the device of what reads them first.
-
-        Raises: ArgumentError.
-        """
-        reads_tokens = self.backbone_facts.input == "embedding"
-        device = first_floats(self.backbone, self.codec).device if reads_tokens else None
-        return self.codec.checked_tokens(tokens_BT, lengths, device=device)
-
-    def _generation(self, sampler: SamplerLike) -> Generation:
-        chosen = self.make_sampler(sampler)
-        return Generation(self.codec, self.backbone, self.head, chosen, score=self.score)
 
     def _checked_prompts(self, prompt_BT: Given, lengths: Given | None) -> tuple[Tensor, Tensor | None]:
         """Return prompts and lengths of at least one token. Raises: ArgumentError."""

@@ -1,0 +1,145 @@
+"""Codec, backbone, head and sampler as one: what all that scores, draws or speaks is handed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from wavslm_core.data.arguments import Given, first_floats
+from wavslm_core.errors import CheckpointError, RecipeError
+from wavslm_core.model.codec import Codec
+from wavslm_core.model.sampling import DAMAGED
+from wavslm_core.parts.blocks import config_from_dict
+from wavslm_core.parts.facts import BackboneFacts, HeadFacts, sampler_problem
+from wavslm_core.parts.interfaces import Backbone, Head, Sampler
+from wavslm_core.parts.lengths import valid_mask
+from wavslm_core.parts.plugins import load_registry
+from wavslm_core.parts.promises import check_width
+
+SamplerLike = Sampler | Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
+"""A sampler, the options of one, those of several in a row, or None for the model's own."""
+
+
+class TokenLM(nn.Module):
+    """The parts of a language model, and how likely tokens are to it; `SpeechLM` is what people use."""
+
+    def __init__(self, codec: Codec, backbone: Backbone[Any], head: Head[Any], sampler: Sampler) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.sampler = sampler
+        # In a tuple, so that nn.Module neither trains, moves nor saves the codec with the model.
+        self._codec = (codec.eval().requires_grad_(False),)
+        self.backbone_facts = cast(BackboneFacts, backbone.config.facts())
+        self.head_facts = cast(HeadFacts, head.config.facts())
+
+    @property
+    def codec(self) -> Codec:
+        return self._codec[0]
+
+    @property
+    def chunk_tokens(self) -> int:
+        """Tokens that one generation step gives."""
+        return self.head_facts.chunk_tokens
+
+    @property
+    def reads_features(self) -> bool:
+        """Whether the backbone reads the codec's features of tokens, and not the tokens themselves."""
+        return self.backbone_facts.input == "features"
+
+    @property
+    def streams(self) -> bool:
+        """Whether `generate` works: whatever it runs chunk by chunk can."""
+        return self.backbone_facts.streams and (self.codec.facts.quantizer.streams or not self.reads_features)
+
+    @property
+    def token_device(self) -> torch.device:
+        """The device of what reads tokens first."""
+        first = (self.codec.quantizer,) if self.reads_features else (self.backbone,)
+        return first_floats(*first, self.codec).device
+
+    def inputs(self, tokens_BT: Given, *, lengths: Given | None = None) -> Tensor:
+        """Return what the backbone reads: the codec's features (B,T,D), or the tokens themselves."""
+        return self._inputs(*self.checked_tokens(tokens_BT, lengths))
+
+    def _inputs(self, tokens_BT: Tensor, lengths: Tensor | None) -> Tensor:
+        if not self.reads_features:
+            return tokens_BT
+        # In full precision under autocast too: training must see the features that generation will see.
+        with torch.autocast(tokens_BT.device.type, enabled=False):
+            return self.codec.features(tokens_BT, lengths)
+
+    def log_probs(self, tokens_BT: Given, *, lengths: Given | None = None) -> Tensor:
+        """Return log p(token | its past) in nats, (B,T) float32; differentiable.
+
+        NaN where nothing predicts (the first chunk) and, with `lengths`, in padded places.
+        """
+        return self._log_probs(*self.checked_tokens(tokens_BT, lengths))
+
+    def _log_probs(self, tokens_BT: Tensor, lengths: Tensor | None) -> Tensor:
+        if tokens_BT.shape[1] == 0:
+            return tokens_BT.float()
+        hidden_BTD = self.backbone(self._inputs(tokens_BT, lengths), lengths=lengths)
+        check_width(self.backbone, hidden_BTD, output_dim=self.backbone_facts.output_dim)
+        return self.head.log_probs(hidden_BTD, tokens_BT, lengths=lengths)
+
+    def predicted(self, tokens_BT: Given, *, lengths: Given | None = None) -> Tensor:
+        """Return at which places `log_probs` has a number: valid ones after the first chunk, (B,T) bool."""
+        return self._predicted(*self.checked_tokens(tokens_BT, lengths))
+
+    def _predicted(self, tokens_BT: Tensor, lengths: Tensor | None) -> Tensor:
+        predicted_BT = torch.ones_like(tokens_BT, dtype=torch.bool)
+        if lengths is not None:
+            predicted_BT = valid_mask(lengths, tokens_BT.shape[1])
+        predicted_BT[:, : self.chunk_tokens] = False
+        return predicted_BT
+
+    def scored(self, tokens_BT: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return `log_probs` and `predicted` for what `checked_tokens` gave.
+
+        Looking at values again costs time, and on a GPU a wait.
+        """
+        return self._log_probs(tokens_BT, lengths), self._predicted(tokens_BT, lengths)
+
+    @torch.no_grad()
+    def score(self, tokens_BT: Given, *, lengths: Given | None = None) -> Tensor:
+        """Return `log_probs` for evaluation, (B,T) float32, NaN only where nothing predicts.
+
+        Raises: CheckpointError when the model gives NaN for a token that it predicts.
+        """
+        log_probs_BT, predicted_BT = self.scored(*self.checked_tokens(tokens_BT, lengths))
+        broken = int((log_probs_BT.isnan() & predicted_BT).sum())
+        if broken:
+            raise CheckpointError(
+                f"the language model gives no number for {broken} tokens that it should predict: {DAMAGED}"
+            )
+        return log_probs_BT
+
+    def forward(self, tokens_BT: Given, *, lengths: Given | None = None) -> Tensor:
+        """The same as `log_probs`, so that wrappers which call the module work."""
+        return self.log_probs(tokens_BT, lengths=lengths)
+
+    def make_sampler(self, sampler: SamplerLike) -> Sampler:
+        """Return the given sampler, one built from `{"name": …}` or a list of such, or the model's own.
+
+        Raises: RecipeError for an unknown name or option, or a sampler that does not suit the head.
+        """
+        if sampler is None:
+            sampler = self.sampler
+        if not isinstance(sampler, Sampler):
+            config = config_from_dict("sampler", sampler, where="sampler")
+            sampler = cast(Sampler, load_registry().build(config))
+        problem = sampler_problem(self.head_facts, sampler.config.facts())
+        if problem:
+            raise RecipeError(f"sampler: {problem}")
+        return sampler
+
+    def checked_tokens(self, tokens_BT: Given, lengths: Given | None = None) -> tuple[Tensor, Tensor | None]:
+        """Return tokens (B,T) int64 and lengths (B,) int64, on the device of what reads them first.
+
+        Raises: ArgumentError.
+        """
+        return self.codec.checked_tokens(tokens_BT, lengths, device=self.token_device)
