@@ -74,6 +74,15 @@ def test_the_wheel_has_what_new_plugins_are_made_from(core_only: Path, tmp_path:
 
 
 @pytest.mark.slow
+def test_the_wheel_has_every_file(core_only: Path) -> None:
+    (package,) = core_only.parent.glob("lib/python*/site-packages/wavslm_core")
+    source = ROOT / "wavslm_core"
+    files = {path.relative_to(source) for path in source.rglob("*") if "__pycache__" not in path.parts}
+    assert Path("report/run.html") in files
+    assert [str(path) for path in sorted(files) if not (package / path).exists()] == []
+
+
+@pytest.mark.slow
 def test_the_core_computes_with_its_fakes(core_only: Path) -> None:
     code = (
         "import torch; from wavslm_core.testing.fakes import fake_codec, fake_speech_lm;"

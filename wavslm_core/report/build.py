@@ -1,15 +1,16 @@
-"""Puts the report together."""
+"""Puts the report together: the values that the template `run.html` lays out."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from wavslm_core.report.about import about
-from wavslm_core.report.html import page
-from wavslm_core.report.pictures import codes, curves, samples
+from wavslm_core.errors import WavslmError
+from wavslm_core.machine.regular_files import read_log
+from wavslm_core.report.html import number, render
+from wavslm_core.report.pictures import best_fair_mark, codebooks, curves, samples
 from wavslm_core.report.run_files import RunFiles
-from wavslm_core.report.scores import headline, score_tables, warnings
 
 if TYPE_CHECKING:
     from wavslm_core.recipe import Recipe
@@ -18,19 +19,87 @@ if TYPE_CHECKING:
 def build_report(run_dir: Path, recipe: Recipe, *, samples_shown: int) -> str:
     """Return the HTML of a run's report. Sections for which the run holds nothing are left out."""
     files = RunFiles.read(run_dir)
-    sections = [
-        warnings(files),
-        headline(files),
-        samples(files, most=samples_shown),
-        score_tables(files),
-        curves(files),
-        codes(files),
-        about(files, recipe),
+    parts = recipe.part_configs()
+    main_curves, other_curves = curves(files)
+    return render(
+        "report/run.html",
+        title=recipe.name,
+        # The parts in the order in which sound passes through them.
+        subtitle=" · ".join(
+            [*(f"{role} {config.registered_name()}" for role, config in parts.items()), f"seed {recipe.seed}"]
+        ),
+        evaluations=files.evaluations,
+        verdict=verdict,
+        by_speaker=by_speaker,
+        samples=samples(files, most=samples_shown),
+        curves=main_curves,
+        other_curves=other_curves,
+        codebooks=codebooks(files),
+        stage_seconds=stage_seconds(files.stages),
+        precisions={stage: results["precision"] for stage, results in files.trainings.items()},
+        parameters=[(role, part.registered_name(), parameter_count(part)) for role, part in parts.items()],
+        recipe_text=_recipe_text(run_dir / "recipe.yaml", recipe),
+        # A report is passed on: the machine's name is nobody's business.
+        environment=[(key, text) for key, text in _flat(files.environment) if key != "host"],
+    )
+
+
+def verdict(language: dict[str, Any]) -> str:
+    """Return how a language model stands to the strongest n-gram that it can be compared with."""
+    mark = best_fair_mark(language)
+    if mark is None:
+        return f"{number(language['bits_per_second'], 0)} bits per second"
+    gain = mark["bits_per_token"] - language["bits_per_token"]
+    return f"{abs(gain):.2f} {'below' if gain > 0 else 'above'} {mark['name']}"
+
+
+def by_speaker(scores: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+    """Return (speaker, title of the score, its mean and count), in order."""
+    found = [
+        (speaker, score["title"], of_speaker)
+        for score in scores.values()
+        for speaker, of_speaker in score.get("by_speaker", {}).items()
     ]
-    return page(recipe.name, _subtitle(recipe), sections)
+    return sorted(found, key=lambda row: row[:2])
 
 
-def _subtitle(recipe: Recipe) -> str:
-    """Return the parts in the order in which sound passes through them."""
-    parts = [f"{role} {config.registered_name()}" for role, config in recipe.part_configs().items()]
-    return " · ".join([*parts, f"seed {recipe.seed}"])
+def stage_seconds(stages: Mapping[str, Any]) -> dict[str, float]:
+    """Return stage → seconds from `stages.json`."""
+    return {
+        name: float(entry["seconds"])
+        for name, entry in stages.items()
+        if isinstance(entry, Mapping) and isinstance(entry.get("seconds"), int | float)
+    }
+
+
+def parameter_count(config: Any) -> int | None:
+    """Return how many numbers a part learns, None when it cannot be built."""
+    import torch
+    from torch import nn
+
+    from wavslm_core.parts.plugins import load_registry
+
+    try:
+        with torch.device("meta"):
+            part = load_registry().build(config)
+    except (WavslmError, NotImplementedError, RuntimeError):
+        return None
+    return sum(p.numel() for p in part.parameters()) if isinstance(part, nn.Module) else 0
+
+
+def _recipe_text(path: Path, recipe: Recipe) -> str:
+    import yaml
+
+    if path.exists():
+        return read_log(path)
+    return yaml.safe_dump(recipe.to_dict(), sort_keys=False, allow_unicode=True)
+
+
+def _flat(document: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield (dotted key, text) pairs of nested JSON."""
+    for key, value in document.items():
+        below = f"{path}.{key}" if path else str(key)
+        if isinstance(value, Mapping):
+            yield from _flat(value, below)
+        else:
+            yield below, ", ".join(map(str, value)) if isinstance(value, list) else str(value)

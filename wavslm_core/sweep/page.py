@@ -9,20 +9,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from wavslm_core.errors import summary
 from wavslm_core.machine.terminal import number_text
 from wavslm_core.parts.estimates import Estimate, json_value
-from wavslm_core.report.html import (
-    code,
-    details,
-    drawing,
-    drawing_ink,
-    group,
-    page,
-    paragraph,
-    section,
-    table,
-)
+from wavslm_core.plotting import Draw, png_bytes, rendered
+from wavslm_core.report.html import DRAWING_INK, drawing, render
 from wavslm_core.sweep.axis_figures import axis_figures
 from wavslm_core.sweep.comparison import Comparison, Variant
 from wavslm_core.sweep.comparison_figures import comparison_figures
@@ -55,37 +48,29 @@ def comparison_markdown(comparison: Comparison) -> str:
 
 def comparison_page(comparison: Comparison, *, title: str, subtitle: str, recipe: str) -> str:
     """Return the report: tables, pictures, the runs, and the recipe's text."""
-    strong: set[tuple[int, int]] = set()
-    header = _header(comparison)
-    first = len(header) - len(comparison.columns)
-    for place, column in enumerate(comparison.columns):
-        strong |= {(r, first + place) for r, v in enumerate(comparison.variants) if v.name == column.best}
-    figures = comparison_figures(comparison, ink=drawing_ink())
-    ranks = comparison.metric is not None
-    over_axes = axis_figures(comparison, ink=drawing_ink())
-    return page(
-        title,
-        subtitle,
-        [
-            section(
-                "Ranking",
-                table(ranking_header(comparison), ranking_rows(comparison), strong=[0]) if ranks else "",
-                group("drawings", [drawing(draw, description=said) for said, draw in over_axes]),
-            ),
-            section(
-                "Comparison",
-                table(header, _rows(comparison), strong_cells=strong),
-                paragraph(_note(comparison), quiet=True),
-            ),
-            section(
-                "Pictures",
-                group("drawings", [drawing(draw, description=said) for said, draw in figures]),
-            ),
-            _differences(comparison),
-            section("Runs", table(["run", "state", "taken over", "error"], _runs(comparison))),
-            section("How it was made", details("Recipe", code(recipe))),
+    return render(
+        "sweep/comparison.html",
+        title=title,
+        subtitle=subtitle,
+        comparison=comparison,
+        ranking_header=ranking_header(comparison),
+        ranking=ranking_rows(comparison) if comparison.metric is not None else [],
+        axes=_drawings(axis_figures(comparison, ink=DRAWING_INK)),
+        header=_header(comparison),
+        rows=_rows(comparison, strong=Markup("<strong>{}</strong>").format),
+        note=_note(comparison),
+        pictures=_drawings(comparison_figures(comparison, ink=DRAWING_INK)),
+        differences=[
+            [variant.name, *_difference_cells(variant, comparison)]
+            for variant in comparison.variants
+            if variant.differences
         ],
+        recipe=recipe,
     )
+
+
+def _drawings(figures: Sequence[tuple[str, Draw]]) -> list[Markup]:
+    return [drawing(draw, description=said) for said, draw in figures]
 
 
 def _header(comparison: Comparison) -> list[str]:
@@ -126,29 +111,9 @@ def _note(comparison: Comparison) -> str:
     return over + same + missing
 
 
-def _differences(comparison: Comparison) -> str:
-    others = [variant for variant in comparison.variants if variant.differences]
-    if not others:
-        return ""
-    rows = [[variant.name, *_difference_cells(variant, comparison)] for variant in others]
-    base = comparison.variants[0].name
-    return section(
-        "Differences",
-        table(["", *(column.title for column in comparison.columns)], rows),
-        paragraph(f"Against '{base}', paired by seed: what both owe to a seed cancels out.", quiet=True),
-    )
-
-
 def _difference_cells(variant: Variant, comparison: Comparison) -> list[str]:
     cells = [variant.differences.get(column.path) for column in comparison.columns]
     return [("+" if cell and cell.mean > 0 else "") + _cell(cell) for cell in cells]
-
-
-def _runs(comparison: Comparison) -> Sequence[Sequence[str]]:
-    return [
-        [result.folder.name, result.status, result.adopted or "", result.error or ""]
-        for result in comparison.results
-    ]
 
 
 def write_comparison(folder: Path, comparison: Comparison, *, title: str, subtitle: str, recipe: str) -> None:
@@ -157,7 +122,6 @@ def write_comparison(folder: Path, comparison: Comparison, *, title: str, subtit
     What cannot be drawn, or shown in TensorBoard, is warned about. Raises: DataError.
     """
     from wavslm_core.machine.files import replacing, write_json
-    from wavslm_core.plotting import png_bytes, rendered
 
     write_json(folder / "results.json", comparison_document(comparison))
     html = comparison_page(comparison, title=title, subtitle=subtitle, recipe=recipe)

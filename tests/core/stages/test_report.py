@@ -112,7 +112,7 @@ def test_every_stage_of_a_kind_is_shown(with_model: StageContext, tmp_path: Path
     # Original, reconstruction and one continuation of two samples each; a third is counted.
     assert len(outline.all("audio")) == 2 * 2 * 3
     assert len(re.findall(r"<h3>generate: ", text)) == len(re.findall(r"<h3>generate_2: ", text)) == 2
-    assert "1 more in the run&#x27;s folder samples_generate_2/." in text
+    assert "1 more in the run's folder samples_generate_2/." in text
     # All three counted the same token stores: shown once.
     codebook = text[text.index("<h2>Codebook") : text.index("<h2>How")]
     assert re.findall(r'<th scope="row">(\w+)</th>', codebook) == ["train", "valid"]
