@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import Field, model_validator
 
 from wavslm_core.machine.processes import uneven_batch
-from wavslm_core.parts.configs import StageConfig
+from wavslm_core.parts.configs import Config, StageConfig
 
 if TYPE_CHECKING:
     from wavslm_core.data.batches import Batching
@@ -16,16 +16,9 @@ if TYPE_CHECKING:
     from wavslm_core.run.context import StageContext
 
 
-class TrainingConfig(StageConfig):
-    """Options that every training stage has."""
+class OptimizerConfig(Config):
+    """How weights are changed: what each player of a task may have for itself."""
 
-    steps: int = Field(gt=0)
-    """Optimizer steps."""
-    batch_size: int = Field(default=16, gt=0)
-    """Items per optimizer step, over all processes and accumulated micro-batches; each micro-batch is shared
-    evenly by the processes, so that their number changes how fast a run is and not what it computes."""
-    accumulate: int = Field(default=1, gt=0)
-    """Micro-batches per optimizer step; divides `batch_size`."""
     lr: float = Field(default=1e-4, gt=0)
     """Peak learning rate."""
     betas: tuple[float, float] = (0.9, 0.999)
@@ -41,6 +34,23 @@ class TrainingConfig(StageConfig):
     """What is left of the peak rate at the end of a cosine schedule."""
     clip_norm: float = Field(default=5.0, gt=0)
     """Gradients are scaled down to this norm."""
+
+
+class _Batches(StageConfig):
+    """How much is seen."""
+
+    steps: int = Field(gt=0)
+    """Optimizer steps."""
+    batch_size: int = Field(default=16, gt=0)
+    """Items per optimizer step, over all processes and accumulated micro-batches; each micro-batch is shared
+    evenly by the processes, so that their number changes how fast a run is and not what it computes."""
+    accumulate: int = Field(default=1, gt=0)
+    """Micro-batches per optimizer step; divides `batch_size`."""
+
+
+class TrainingConfig(OptimizerConfig, _Batches):
+    """Options that every training stage has."""
+
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of training steps. `auto` is bf16 where the device computes it natively and a batch through
     the parts proves it right, and fp32 elsewhere; `bf16` refuses to train where it is wrong. Validation, and

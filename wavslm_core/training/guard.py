@@ -22,13 +22,14 @@ class NonFiniteGuard:
         """Take note of a step that was finite."""
         self.in_a_row = 0
 
-    def skipped(self, step: int, *, loss: float, gradient_norm: float, batch: str) -> None:
-        """Take note of a skipped step. Raises: TrainingError at the tenth in a row."""
+    def skipped(self, step: int, *, player: str, loss: float, gradient_norm: float, batch: str) -> None:
+        """Take note of a step that a player skipped. Raises: TrainingError at the tenth in a row."""
         self.total += 1
         self.in_a_row += 1
         if self.in_a_row >= MOST_IN_A_ROW:
+            of = f" of {player}" if player else ""
             raise TrainingError(
-                f"the loss was not finite in {MOST_IN_A_ROW} steps in a row, the last at step {step} "
+                f"the loss{of} was not finite in {MOST_IN_A_ROW} steps in a row, the last at step {step} "
                 f"(loss {loss}, gradient norm {gradient_norm}, batch: {batch or 'not named'}). Weights and "
                 "checkpoints from before are kept. Lower `lr`, raise `warmup_steps`, set `precision: fp32`, "
                 "or check this batch's data."

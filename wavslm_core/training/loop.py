@@ -10,11 +10,9 @@ losses are means over all of them, and every decision follows from numbers that 
 from __future__ import annotations
 
 import logging
-import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 
 import torch
 
@@ -25,21 +23,16 @@ from wavslm_core.training.buffers import check_buffers
 from wavslm_core.training.checkpoints import Checkpoints
 from wavslm_core.training.config import TrainingConfig
 from wavslm_core.training.guard import NonFiniteGuard
+from wavslm_core.training.learner import Turn, build_learners, load_schedules, schedule_states
 from wavslm_core.training.memory import forget_peak
-from wavslm_core.training.optimizers import (
-    build_optimizer,
-    parameters_of,
-    scale_and_clip,
-    set_learning_rate,
-)
+from wavslm_core.training.optimizers import JointOptimizer
 from wavslm_core.training.precision import choose_precision
-from wavslm_core.training.precision_proof import PrecisionProof, autocast, prove
+from wavslm_core.training.precision_proof import PrecisionProof
 from wavslm_core.training.progress import TrainingProgress
 from wavslm_core.training.randomness import seed_torch
-from wavslm_core.training.schedules import Schedule, build_schedule
 from wavslm_core.training.state import TrainState
 from wavslm_core.training.strategies import build_parallel
-from wavslm_core.training.task import LossOutput, Task
+from wavslm_core.training.task import Task, players_of
 from wavslm_core.training.tracking import SilentTracker, Tracker
 
 logger = logging.getLogger(__name__)
@@ -56,28 +49,17 @@ def fit(task: Task, config: TrainingConfig, context: StageContext, *, stage: str
         return _Fit(task, config, context, stage).run()
 
 
-@dataclass
-class _Step:
-    """What one optimizer step has to tell; `outputs` are this process's."""
-
-    loss: float
-    gradient_norm: float
-    lr: float
-    outputs: list[LossOutput]
-
-
 class _Fit:
     def __init__(self, task: Task, config: TrainingConfig, context: StageContext, stage: str) -> None:
         self.task = task
         self.config = config
         self.context = context
         self.stage = stage
-        self.seed = config.seed_in(context)
         self.processes = context.processes
-        self.parallel = build_parallel(task, config, context)
-        self.optimizer = build_optimizer(task.parameter_groups(), config)
-        self.parameters = parameters_of(self.optimizer)
-        self.schedule: Schedule = build_schedule(config)
+        players = players_of(task, config)
+        self.parallel = build_parallel(task, players, config, context)
+        self.learners = build_learners(players, task, config, context, self.parallel)
+        self.optimizer = JointOptimizer([learner.optimizer for learner in self.learners])
         self.checkpoints = Checkpoints(
             context.run_dir / "checkpoints" / stage,
             keep=config.keep_checkpoints,
@@ -119,13 +101,14 @@ class _Fit:
                     self.save(tracker)
                 if self.state.step >= config.steps:
                     break
-                step = self.train_step()
-                progress.update(self.state.step, loss=step.loss)
-                context.pulse.beat(stage=self.stage, done=self.state.step, total=config.steps, loss=step.loss)
+                turns = self.train_step()
+                loss = turns[-1].loss
+                progress.update(self.state.step, loss=loss)
+                context.pulse.beat(stage=self.stage, done=self.state.step, total=config.steps, loss=loss)
                 if self.state.step == start_step + 1:
                     check_buffers(self.task.modules, self.processes)
                 if self.is_due(config.log_every):
-                    self.log(step, tracker)
+                    self.log(turns, tracker)
         self.select()
         return self.state
 
@@ -149,22 +132,10 @@ class _Fit:
         forget_peak(self.context.device)
 
     def precision_proofs(self) -> Iterator[PrecisionProof]:
-        """Try bf16 on the next batch and on the last, where what begins later, such as codes, is on."""
         for module in self.task.modules.values():
             module.train()
-        for step in sorted({self.state.step, self.config.steps - 1}):
-
-            def loss(step: int = step) -> torch.Tensor:
-                seed_torch(self.seed, "train", step, 0, self.context.rank)
-                return self.parallel.forward(lambda: self.task.loss(step, 0).loss)
-
-            yield prove(
-                loss,
-                self.task.parts,
-                device=self.context.device,
-                processes=self.processes,
-                pass_context=lambda: self.parallel.exchanging(False),
-            )
+        for learner in self.learners:
+            yield from learner.proofs(self.state.step)
 
     def is_due(self, every: int) -> bool:
         return self.state.due(every, steps=self.config.steps)
@@ -182,104 +153,59 @@ class _Fit:
         """What two checkpoints of the same step can differ in."""
         return self.state.step, self.state.validated_step, self.state.shown_step
 
-    def train_step(self) -> _Step:
-        """Make one optimizer step; leave the weights alone when loss or gradient is not finite."""
-        config, state = self.config, self.state
+    def train_step(self) -> list[Turn]:
+        """Let each player make one optimizer step, one after the other; return their turns."""
+        state = self.state
         started = time.monotonic()
+        assert state.precision is not None
         for module in self.task.modules.values():
             module.train()
-        lr = set_learning_rate(self.optimizer, self.schedule.factor(state.step))
-        self.optimizer.zero_grad(set_to_none=True)
-        outputs: list[LossOutput] = []
-        for micro_batch in range(config.accumulate):
-            seed_torch(self.seed, "train", state.step, micro_batch, self.context.rank)
-            with self.parallel.exchanging(micro_batch + 1 == config.accumulate):
-                output = self.forward(micro_batch)
-                (output.loss * output.weight).backward()
-            output.loss = output.loss.detach()
-            outputs.append(output)
-        loss_sum = torch.stack([output.loss.double() * output.weight for output in outputs]).sum()
-        weight = sum(output.weight for output in outputs)
-        tokens = sum(output.tokens for output in outputs)
-        sums_3 = self.parallel.total(
-            torch.stack([loss_sum, loss_sum.new_tensor(weight), loss_sum.new_tensor(tokens)])
-        )
-        # What was summed over processes so far is divided by their number: a mean over all of them is wanted.
-        gradients = self.parallel.gradients(self.parameters)
-        norm = scale_and_clip(
-            gradients,
-            norm=self.parallel.gradient_norm(gradients),
-            scale=(self.processes.world_size / sums_3[1]).float(),
-            limit=config.clip_norm,
-        )
-        # One transfer, so that a GPU is waited for once a step.
-        loss, gradient_norm, tokens_float = torch.stack(
-            [sums_3[0] / sums_3[1], norm.double(), sums_3[2]]
-        ).tolist()
-        if math.isfinite(loss) and math.isfinite(gradient_norm):
-            self.optimizer.step()
-            self.guard.passed()
-            state.loss_sum += loss
-            state.loss_count += 1
-        else:
-            self.skip(outputs, loss=loss, gradient_norm=gradient_norm)
-        state.step += 1
-        state.tokens += round(tokens_float)
-        self.tokens_since_log += round(tokens_float)
-        state.seconds += time.monotonic() - started
-        return _Step(loss, gradient_norm, lr, outputs)
-
-    def forward(self, micro_batch: int) -> LossOutput:
-        """Return the loss of this process's part of a micro-batch, ready to be differentiated."""
-        outputs: list[LossOutput] = []
-
-        def loss() -> torch.Tensor:
-            outputs.append(self.task.loss(self.state.step, micro_batch))
-            return outputs[0].loss
-
-        assert self.state.precision is not None
-        with autocast(self.state.precision.trained, self.context.device):
-            # A wrapper may hand the loss on in its own way.
-            loss_tensor = self.parallel.forward(loss)
-        outputs[0].loss = loss_tensor
-        if self.config.accumulate == self.processes.world_size == 1:
-            # Nothing to weigh it against, so that no gradient is multiplied to be divided again.
-            outputs[0].weight = 1.0
-        return outputs[0]
-
-    def skip(self, outputs: list[LossOutput], *, loss: float, gradient_norm: float) -> None:
-        """Take note of a step that is left out. Raises: TrainingError, naming the worst batches first."""
-        outputs = sorted(outputs, key=lambda output: math.isfinite(float(output.loss)))
-        finite = all(math.isfinite(float(output.loss)) for output in outputs)
-        named = "; ".join(output.description for output in outputs if output.description)
-        batch = "; ".join(
-            text for _, text in sorted(self.processes.gather((finite, named)), key=lambda x: x[0])
-        )
-        self.guard.skipped(self.state.step + 1, loss=loss, gradient_norm=gradient_norm, batch=batch)
-
-    def log(self, step: _Step, tracker: Tracker) -> None:
-        """Log the mean loss since the last line, and of this step everything else."""
-        state = self.state
-        now = time.monotonic()
-        own = [
-            (output.weight, {name: float(value) for name, value in output.metrics.items()})
-            for output in step.outputs
+        turns = [
+            learner.take_turn(state.step, state.precision.trained)
+            for learner in self.learners
+            if learner.plays(state.step)
         ]
-        parts = [part for outputs in self.processes.gather(own) for part in outputs]
-        total = sum(weight for weight, _ in parts)
-        values = {name: 0.0 for _, metrics in parts for name in metrics}
-        for weight, metrics in parts:
-            for name, value in metrics.items():
-                values[name] += value * weight / total
+        for turn in turns:
+            if turn.finite:
+                state.add_loss(turn.player, turn.loss)
+        self.guard_against([turn for turn in turns if not turn.finite])
+        state.step += 1
+        state.tokens += turns[-1].tokens
+        self.tokens_since_log += turns[-1].tokens
+        state.seconds += time.monotonic() - started
+        return turns
+
+    def guard_against(self, skipped: Sequence[Turn]) -> None:
+        """Take note of turns that changed nothing. Raises: TrainingError, naming the worst batches first."""
+        if not skipped:
+            self.guard.passed()
+            return
+        turn = skipped[0]
+        self.guard.skipped(
+            self.state.step + 1,
+            player=turn.player,
+            loss=turn.loss,
+            gradient_norm=turn.gradient_norm,
+            batch=turn.batch(self.processes),
+        )
+
+    def log(self, turns: Sequence[Turn], tracker: Tracker) -> None:
+        """Log the mean losses since the last line, and of this step everything else."""
+        now = time.monotonic()
+        values: dict[str, float] = {}
+        for turn in turns:
+            own = turn.metrics(self.processes) | {
+                "loss": self.state.take_mean_loss(turn.player),
+                "lr": turn.lr,
+                "gradient_norm": turn.gradient_norm,
+            }
+            values |= {f"{turn.player}_{name}" if turn.player else name: own[name] for name in own}
+            values["loss"] = own["loss"]
         values |= {
-            "loss": state.loss_sum / state.loss_count if state.loss_count else math.nan,
-            "lr": step.lr,
-            "gradient_norm": step.gradient_norm,
             "tokens_per_s": self.tokens_since_log / max(now - self.logged_at, 1e-9),
             "skipped_steps": float(self.guard.total),
         }
-        tracker.scalars("train", state.step, values)
-        state.loss_sum, state.loss_count = 0.0, 0
+        tracker.scalars("train", self.state.step, values)
         self.logged_at, self.tokens_since_log = now, 0
 
     def validate(self, tracker: Tracker, progress: TrainingProgress) -> None:
@@ -288,7 +214,8 @@ class _Fit:
             found = self.parallel.evaluate(self.task.validate)
             valid = {name: float(value) for name, value in found.items()}
         tracker.scalars("valid", self.state.step, valid)
-        self.schedule.observe(valid["loss"])
+        for learner in self.learners:
+            learner.schedule.observe(valid["loss"])
         is_best = self.state.observe(valid)
         suffix = " (best so far)" if is_best else ""
         progress.note(f"step {self.state.step}  validation loss {valid['loss']:.4f}{suffix}")
@@ -316,7 +243,7 @@ class _Fit:
     def not_training(self, purpose: str) -> Iterator[None]:
         """Switch to eval mode without gradients, and do not count the time as training."""
         started = time.monotonic()
-        seed_torch(self.seed, purpose, self.state.step, self.context.rank)
+        seed_torch(self.config.seed_in(self.context), purpose, self.state.step, self.context.rank)
         for module in self.task.modules.values():
             module.eval()
         with torch.no_grad():
@@ -334,7 +261,7 @@ class _Fit:
             "state": self.state.state_dict(),
             "modules": self.parallel.states(),
             "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
+            "schedule": schedule_states(self.learners),
         }
         self.checkpoints.save(self.state.step, content)
         self.saved = self.progress_mark
@@ -348,7 +275,7 @@ class _Fit:
         try:
             self.state = TrainState.from_state_dict(content["state"])
             self.parallel.restore(content, self.optimizer, source=source)
-            self.schedule.load_state_dict(content["schedule"])
+            load_schedules(self.learners, content["schedule"])
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             reason = " ".join(str(error).split())
             raise CheckpointError(

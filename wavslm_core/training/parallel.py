@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
@@ -21,8 +21,9 @@ from wavslm_core.machine.processes import Processes
 from wavslm_core.run.context import StageContext
 from wavslm_core.training.checkpoints import load_modules
 from wavslm_core.training.guard import TrainingError
+from wavslm_core.training.optimizers import JointOptimizer
 from wavslm_core.training.sharded_checkpoints import read_sharded
-from wavslm_core.training.task import Task
+from wavslm_core.training.task import Player, Task
 
 Result = TypeVar("Result")
 States = dict[str, dict[str, Tensor]]
@@ -55,15 +56,16 @@ class Parallel(ABC):
     """Whether a checkpoint is made of what each process holds."""
 
     @abstractmethod
-    def forward(self, call: Callable[[], Tensor]) -> Tensor:
-        """Run a forward pass that gives a loss; `backward` of it ends with what `total` says of gradients."""
+    def forward(self, player: Player, call: Callable[[], Tensor]) -> Tensor:
+        """Run a forward pass that gives a player's loss; `backward` of it ends with what `total` says of
+        gradients."""
 
     def evaluate(self, call: Callable[[], Result]) -> Result:
         """Run anything that only reads weights; processes may do different things in it."""
         return call()
 
-    def exchanging(self, wanted: bool) -> AbstractContextManager[None]:
-        """Return a context for a forward and backward pass that exchanges gradients only if wanted."""
+    def exchanging(self, player: Player, wanted: bool) -> AbstractContextManager[None]:
+        """Return a context for a player's forward and backward pass that exchanges gradients if wanted."""
         return nullcontext()
 
     def total(self, values_N: Tensor) -> Tensor:
@@ -72,8 +74,8 @@ class Parallel(ABC):
             dist.all_reduce(values_N)
         return values_N
 
-    def gradients(self, parameters: list[nn.Parameter]) -> list[Tensor]:
-        """Return the gradients that this process holds, to be changed in place."""
+    def gradients(self, player: Player, parameters: list[nn.Parameter]) -> list[Tensor]:
+        """Return the gradients of a player's weights that this process holds, to be changed in place."""
         return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
     def gradient_norm(self, gradients: list[Tensor]) -> Tensor:
@@ -92,7 +94,7 @@ class Parallel(ABC):
         """Fill the modules with whole weights. Raises: CheckpointError when they do not fit."""
         load_modules(self.task.modules, states, source=source)
 
-    def restore(self, content: dict[str, Any], optimizer: torch.optim.Optimizer, *, source: str) -> None:
+    def restore(self, content: dict[str, Any], optimizer: JointOptimizer, *, source: str) -> None:
         """Fill modules and optimizer from what `Checkpoints.latest` found, however many wrote it."""
         if "folder" in content:
             content = content | read_sharded(content)
@@ -107,14 +109,17 @@ class Parallel(ABC):
 class Alone(Parallel):
     """One process."""
 
-    def forward(self, call: Callable[[], Tensor]) -> Tensor:
+    def forward(self, player: Player, call: Callable[[], Tensor]) -> Tensor:
         return call()
 
 
 class DataParallel(Parallel):
-    """Every process has all weights; gradients are averaged while the backward pass still runs (DDP)."""
+    """Every process has all weights; gradients are averaged while the backward pass still runs (DDP).
 
-    def __init__(self, task: Task, context: StageContext) -> None:
+    Each player has a wrapper of its own, since in its turn the others' weights get no gradients.
+    """
+
+    def __init__(self, task: Task, players: Sequence[Player], context: StageContext) -> None:
         super().__init__(task, context)
         # Of dimensions of size one, strides are arbitrary: nothing is copied that would not be anyway.
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
@@ -122,34 +127,38 @@ class DataParallel(Parallel):
         with warnings.catch_warnings():
             # Its successor is younger than the oldest torch that we support.
             warnings.filterwarnings("ignore", "`broadcast_buffers`", FutureWarning)
-            self._wrapped = DistributedDataParallel(
-                Caller(task.modules),
-                broadcast_buffers=False,
-                find_unused_parameters=not task.reaches_all_weights,
-                gradient_as_bucket_view=True,
-            )
+            self._wrapped = {
+                player.name: DistributedDataParallel(
+                    Caller(player.modules),
+                    broadcast_buffers=False,
+                    find_unused_parameters=not task.reaches_all_weights,
+                    gradient_as_bucket_view=True,
+                )
+                for player in players
+            }
 
-    def forward(self, call: Callable[[], Tensor]) -> Tensor:
-        loss: Tensor = self._wrapped(call)
+    def forward(self, player: Player, call: Callable[[], Tensor]) -> Tensor:
+        loss: Tensor = self._wrapped[player.name](call)
         return loss
 
-    def exchanging(self, wanted: bool) -> AbstractContextManager[None]:
-        return nullcontext() if wanted else self._wrapped.no_sync()
+    def exchanging(self, player: Player, wanted: bool) -> AbstractContextManager[None]:
+        return nullcontext() if wanted else self._wrapped[player.name].no_sync()
 
-    def gradients(self, parameters: list[nn.Parameter]) -> list[Tensor]:
-        gradients = super().gradients(parameters)
+    def gradients(self, player: Player, parameters: list[nn.Parameter]) -> list[Tensor]:
+        gradients = super().gradients(player, parameters)
         if self.task.reaches_all_weights and len(gradients) < len(parameters):
             raise TrainingError(
-                f"{', '.join(self._without_gradient()[:3])} got no gradient, but processes that train by DDP "
-                "wait for one of every weight. Freeze what is not used (requires_grad_(False)), or set "
+                f"{', '.join(_without_gradient(player)[:3])} got no gradient, but processes that train by "
+                "DDP wait for one of every weight. Freeze what is not used (requires_grad_(False)), or set "
                 "launch.parallel to fsdp"
             )
         return gradients
 
-    def _without_gradient(self) -> list[str]:
-        return [
-            f"{part}.{name}"
-            for part, module in self.task.modules.items()
-            for name, parameter in module.named_parameters()
-            if parameter.requires_grad and parameter.grad is None
-        ]
+
+def _without_gradient(player: Player) -> list[str]:
+    return [
+        f"{part}.{name}"
+        for part, module in player.modules.items()
+        for name, parameter in module.named_parameters()
+        if parameter.requires_grad and parameter.grad is None
+    ]

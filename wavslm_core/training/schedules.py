@@ -10,14 +10,15 @@ import math
 from abc import ABC, abstractmethod
 from typing import Any
 
-from wavslm_core.training.config import TrainingConfig
+from wavslm_core.training.config import OptimizerConfig
 
 
 class Schedule(ABC):
-    """Factor on the peak learning rate."""
+    """Factor on the peak learning rate, over `steps` optimizer steps."""
 
-    def __init__(self, config: TrainingConfig) -> None:
+    def __init__(self, config: OptimizerConfig, *, steps: int) -> None:
         self.config = config
+        self.steps = steps
 
     def factor(self, step: int) -> float:
         """Return the factor for optimizer step `step` (from 0); the warm-up ends with exactly 1."""
@@ -51,7 +52,7 @@ class Cosine(Schedule):
     """Half a cosine from the peak down to `min_lr_ratio` of it at the last step."""
 
     def factor_after_warmup(self, step: int) -> float:
-        last = max(1, self.config.steps - self.config.warmup_steps - 1)
+        last = max(1, self.steps - self.config.warmup_steps - 1)
         cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / last)))
         return self.config.min_lr_ratio + (1 - self.config.min_lr_ratio) * cosine
 
@@ -66,8 +67,8 @@ class Plateau(Schedule):
     ANNEALING = 0.9
     LEAST_GAIN = 0.0025
 
-    def __init__(self, config: TrainingConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: OptimizerConfig, *, steps: int) -> None:
+        super().__init__(config, steps=steps)
         self._factor = 1.0
         self._previous_loss: float | None = None
 
@@ -94,6 +95,6 @@ class Plateau(Schedule):
 SCHEDULES: dict[str, type[Schedule]] = {"constant": Constant, "cosine": Cosine, "plateau": Plateau}
 
 
-def build_schedule(config: TrainingConfig) -> Schedule:
+def build_schedule(config: OptimizerConfig, *, steps: int) -> Schedule:
     """Return the schedule that the config names."""
-    return SCHEDULES[config.schedule](config)
+    return SCHEDULES[config.schedule](config, steps=steps)

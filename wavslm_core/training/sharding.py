@@ -9,7 +9,7 @@ and round norms and biases. Has been run on gloo only.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -25,10 +25,10 @@ from wavslm_core.run.context import StageContext
 from wavslm_core.training.blocks import read_outside, repeated_blocks
 from wavslm_core.training.checkpoints import load_modules
 from wavslm_core.training.config import TrainingConfig
-from wavslm_core.training.optimizers import parameters_of
+from wavslm_core.training.optimizers import JointOptimizer
 from wavslm_core.training.parallel import Caller, Parallel, Result, States
 from wavslm_core.training.sharded_checkpoints import load_shards
-from wavslm_core.training.task import Task
+from wavslm_core.training.task import Player, Task
 
 
 class FullyShardedParallel(Parallel):
@@ -36,28 +36,31 @@ class FullyShardedParallel(Parallel):
 
     sharded = True
 
-    def __init__(self, task: Task, config: TrainingConfig, context: StageContext) -> None:
+    def __init__(
+        self, task: Task, players: Sequence[Player], config: TrainingConfig, context: StageContext
+    ) -> None:
         super().__init__(task, context)
         _take_from_rank_0(task)
         self._twins = _twins(task.modules)
         mesh = init_device_mesh(self.device.type, (context.world_size,))
         self._root = Caller(task.modules).train()
-        blocks = self._divisible_blocks(config)
+        blocks = self._divisible_blocks(players, config)
         for module in (*blocks, self._root):
             fully_shard(module, mesh=mesh)
         self._blocks = [cast(FSDPModule, block) for block in blocks]
 
-    def _divisible_blocks(self, config: TrainingConfig) -> list[nn.Module]:
+    def _divisible_blocks(self, players: Sequence[Player], config: TrainingConfig) -> list[nn.Module]:
         """Return blocks that can be gathered one by one; the weights of others are gathered all along."""
         blocks = list(repeated_blocks(self._root))
         outside: set[int] = set()
         # What is off in the first step, such as codes, is on in the last.
-        for step in {0, config.steps - 1}:
-            outside |= read_outside(self._root, blocks, partial(self.task.loss, step, 0))
+        for player in players:
+            for step in {player.starts_at_step, config.steps - 1}:
+                outside |= read_outside(self._root, blocks, partial(player.loss, step, 0))
         outside = set().union(*self.processes.gather(outside))
         return [block for number, block in enumerate(blocks) if number not in outside]
 
-    def forward(self, call: Callable[[], Tensor]) -> Tensor:
+    def forward(self, player: Player, call: Callable[[], Tensor]) -> Tensor:
         loss: Tensor = self._root(call)
         return loss
 
@@ -77,8 +80,8 @@ class FullyShardedParallel(Parallel):
         cast(FSDPModule, self._root).reshard()
         return result
 
-    def gradients(self, parameters: list[nn.Parameter]) -> list[Tensor]:
-        return [own_part(gradient) for gradient in super().gradients(parameters)]
+    def gradients(self, player: Player, parameters: list[nn.Parameter]) -> list[Tensor]:
+        return [own_part(gradient) for gradient in super().gradients(player, parameters)]
 
     def gradient_norm(self, gradients: list[Tensor]) -> Tensor:
         square = super().gradient_norm(gradients).square()
@@ -103,8 +106,8 @@ class FullyShardedParallel(Parallel):
         }
         load_modules(self.task.modules, divided, source=source)
 
-    def restore(self, content: dict[str, Any], optimizer: torch.optim.Optimizer, *, source: str) -> None:
-        parameters = parameters_of(optimizer)
+    def restore(self, content: dict[str, Any], optimizer: JointOptimizer, *, source: str) -> None:
+        parameters = optimizer.parameters
         if "folder" in content:
             states, moments = load_shards(content, self.states(), parameters, processes=self.processes)
             load_modules(self.task.modules, states, source=source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
@@ -27,9 +28,8 @@ class TrainState:
     """Step whose weights the stage left behind; set at the end."""
     skipped: int = 0
     skipped_in_a_row: int = 0
-    loss_sum: float = 0.0
-    """Sum of the losses since the last logged line, over `loss_count` steps."""
-    loss_count: int = 0
+    losses: dict[str, tuple[float, int]] = field(default_factory=dict)
+    """Player → sum of its losses since the last logged line, and over how many steps."""
     tokens: int = 0
     seconds: float = 0.0
     """Time spent in training steps, in all processes that worked on the run."""
@@ -52,6 +52,16 @@ class TrainState:
         self.best_step, self.best_valid = self.step, valid
         return True
 
+    def add_loss(self, player: str, loss: float) -> None:
+        """Take note of a player's loss."""
+        total, count = self.losses.get(player, (0.0, 0))
+        self.losses[player] = total + loss, count + 1
+
+    def take_mean_loss(self, player: str) -> float:
+        """Return the mean of a player's losses since this was last asked; NaN without any."""
+        total, count = self.losses.pop(player, (0.0, 0))
+        return total / count if count else math.nan
+
     def results(self) -> dict[str, Any]:
         """Return what a training stage reports of itself, once weights are selected."""
         is_best = self.selected_step == self.best_step
@@ -72,5 +82,9 @@ class TrainState:
 
     @classmethod
     def from_state_dict(cls, state: dict[str, Any]) -> Self:
-        """Undo `state_dict`. Raises: TypeError, ValueError for what it does not give."""
+        """Undo `state_dict`. Raises: TypeError, ValueError, KeyError for what it does not give."""
+        if "loss_sum" in state:
+            # What was written when there was but one player.
+            state = dict(state)
+            state["losses"] = {"": (state.pop("loss_sum"), state.pop("loss_count"))}
         return TypeAdapter(cls).validate_python(asdict(cls(**state)))

@@ -1,13 +1,21 @@
-"""What the loop optimises: a task supplies losses, validation and pictures; the loop does the rest."""
+"""What the loop optimises: a task supplies losses, validation and pictures; the loop does the rest.
+
+Who trains are its players. Most tasks have one; a generator and its discriminator are two, which take turns
+in every step.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from wavslm_core.training.config import OptimizerConfig, TrainingConfig
+from wavslm_core.training.guard import TrainingError
 
 if TYPE_CHECKING:
     from wavslm_core.training.tracking import Tracker
@@ -29,18 +37,41 @@ class LossOutput:
     """Names the items in the batch, for the message when a loss is not finite."""
 
 
+@dataclass(frozen=True)
+class Player:
+    """Weights, the loss that they lower, and how: each player has its optimizer, schedule and clipping limit.
+
+    In a step, players take turns in the order in which the task names them, over the same micro-batches;
+    meanwhile the weights of the others rest, so that gradients flow through them and not into them.
+    """
+
+    name: str
+    """Stands before the names of its numbers; "" for the only one of a task."""
+    loss: Callable[[int, int], LossOutput]
+    """As `Task.loss`: step and micro-batch → what this player lowers."""
+    modules: Mapping[str, nn.Module]
+    """What it trains, of the task's `modules`."""
+    config: OptimizerConfig
+    starts_at_step: int = 0
+    """Steps before which it does not play; its warm-up and its schedule begin there."""
+    optimizer: Callable[[list[dict[str, Any]]], Optimizer] | None = None
+    """Parameter groups → what makes its steps. Default: AdamW with what `config` says."""
+
+
 class Task(ABC):
     """A model with its data.
 
-    `loss` is a pure function of the weights and its arguments, so that a resumed run sees exactly what an
-    uninterrupted one would have seen. Randomness comes from torch's global generator, which the loop seeds
-    anew before each micro-batch, validation and picture; Python's and NumPy's generators are not seeded.
+    `loss`, or that of each player, is a pure function of the weights and its arguments, so that a resumed run
+    sees exactly what an uninterrupted one would have seen. Randomness comes from torch's global generator,
+    which the loop seeds anew before each micro-batch, validation and picture; Python's and NumPy's generators
+    are not seeded.
     The loop switches `modules` between train and eval mode, turns gradients off for `validate` and `show`,
     and runs `loss`, and nothing else, under autocast.
     """
 
     reaches_all_weights = False
-    """Whether each loss depends on every weight that is trained. Processes need not look for others then."""
+    """Whether each loss depends on every weight that its player trains. Processes need not look for others
+    then."""
 
     @property
     @abstractmethod
@@ -52,9 +83,16 @@ class Task(ABC):
         """What a loss passes through, by name, in that order: `modules`, and others that are not trained."""
         return self.modules
 
-    @abstractmethod
     def loss(self, step: int, micro_batch: int) -> LossOutput:
         """Return the loss of micro-batch `micro_batch` of optimizer step `step` (both from 0)."""
+        raise NotImplementedError(f"{type(self).__name__} needs a method `loss`, or `players` with losses")
+
+    def players(self, config: TrainingConfig) -> Sequence[Player]:
+        """Return who trains; by default one, all `modules` lowering `loss` with the options of the stage.
+
+        The loss of the last one is the one that is shown while training.
+        """
+        return (Player("", self.loss, self.modules, config),)
 
     @abstractmethod
     def validate(self) -> dict[str, float]:
@@ -64,13 +102,41 @@ class Task(ABC):
         """End what works in the background; the loop calls it however training ends."""
         return None
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """Return AdamW parameter groups; a group may have its own `lr` or `weight_decay`."""
-        return decayed_and_undecayed(self.modules.values())
-
     def show(self, tracker: Tracker, step: int) -> None:
         """Log pictures and audio, after `step` optimizer steps."""
         return None
+
+
+def players_of(task: Task, config: TrainingConfig) -> tuple[Player, ...]:
+    """Return who trains a task. Raises: TrainingError when they cannot be told apart, or train nothing."""
+    players = tuple(task.players(config))
+    names = [player.name for player in players]
+    if len(players) != 1 and (not all(names) or len(set(names)) < len(names)):
+        raise TrainingError(f"players are called {names}: several need a name each, one of its own")
+    if all(player.starts_at_step for player in players):
+        raise TrainingError("no player trains in step 0: let one start there, with `starts_at_step` 0")
+    owners: dict[int, str] = {}
+    for player in players:
+        unknown = [name for name, module in player.modules.items() if task.modules.get(name) is not module]
+        if unknown:
+            raise TrainingError(
+                f"player '{player.name}' trains {', '.join(unknown)}, but the task's modules are "
+                f"{', '.join(task.modules)}: let it train some of these"
+            )
+        trained = [p for module in player.modules.values() for p in module.parameters() if p.requires_grad]
+        if not trained:
+            raise TrainingError(f"player '{player.name}' has no weights that train: leave it out")
+        if player.starts_at_step >= config.steps:
+            raise TrainingError(
+                f"player '{player.name}' starts at step {player.starts_at_step}, but there are only "
+                f"{config.steps} steps: let it start earlier"
+            )
+        shared = [owners[id(p)] for p in trained if owners.setdefault(id(p), player.name) != player.name]
+        if shared:
+            raise TrainingError(
+                f"players '{shared[0]}' and '{player.name}' train the same weight: give it to one of them"
+            )
+    return players
 
 
 def decayed_and_undecayed(modules: Iterable[nn.Module]) -> list[dict[str, Any]]:

@@ -222,7 +222,28 @@ def divide_sleep(job: dict[str, Any], processes: Processes) -> list[float]:
     return divide(processes, job["seconds"], sleep)
 
 
-JOBS = {"train_lm": train_lm, "run_stage": run_stage, "divide_sleep": divide_sleep}
+def train_gan(job: dict[str, Any], processes: Processes) -> dict[str, Any]:
+    """Train two players; return the steps that this process made."""
+    sys.path.append(str(Path(__file__).parent))
+    from tiny_job import TinyGan, TinyGanConfig
+
+    config = TinyGanConfig(starts_at_step=3, checkpoint_every=5, log_every=1, select="last")
+    asked = count()
+    stop = job.get("stop_at")
+    context = context_for(job, processes, stop_requested=lambda: stop == [processes.rank, next(asked)])
+    task = TinyGan(config, dropout=0.0, share=(processes.rank, processes.world_size))
+    interrupted = False
+    try:
+        fit(task, config, context, stage="gan")
+    except Interrupted:
+        interrupted = True
+    else:
+        weights = {name: module.state_dict() for name, module in task.modules.items()}
+        torch.save(weights, context.run_dir / f"final-{processes.rank}.pt")
+    return {"made": sorted({step for _, step, _ in task.turns}), "interrupted": interrupted}
+
+
+JOBS = {"train_gan": train_gan, "train_lm": train_lm, "run_stage": run_stage, "divide_sleep": divide_sleep}
 
 
 def do_jobs(jobs: list[dict[str, Any]], processes: Processes = ALONE) -> list[Any]:

@@ -184,12 +184,15 @@ def test_a_run_on_a_full_disk_can_go_on_later(
 
 
 @pytest.mark.parametrize(
-    "change", [{"step": "many"}, {"valid": [1]}, {"best_step": {}}, {"surprise": 1}, {"loss_sum": None}]
+    "change", [{"step": "many"}, {"valid": [1]}, {"best_step": {}}, {"surprise": 1}, {"losses": 1}]
 )
 def test_a_state_of_another_shape_is_refused(change: dict[str, object]) -> None:
     state = TrainState(step=3, valid={"loss": math.nan}, best_step=2, best_valid={"loss": 1.5})
     again = TrainState.from_state_dict(state.state_dict())
     assert (again.step, again.best_valid) == (3, {"loss": 1.5})
     assert math.isnan(again.valid["loss"])
+    before_players = {key: value for key, value in state.state_dict().items() if key != "losses"}
+    again = TrainState.from_state_dict(before_players | {"loss_sum": 6.0, "loss_count": 4})
+    assert again.take_mean_loss("") == 1.5
     with pytest.raises((TypeError, ValueError), match=next(iter(change))):
         TrainState.from_state_dict(state.state_dict() | change)

@@ -73,7 +73,9 @@ def make_task(
 
 
 def train(task: LanguageModelTask, steps: int) -> None:
-    optimizer = torch.optim.AdamW(task.parameter_groups()[0]["params"], lr=1e-2)
+    optimizer = torch.optim.AdamW(
+        [p for module in task.modules.values() for p in module.parameters()], lr=1e-2
+    )
     for step in range(steps):
         torch.manual_seed(step)
         optimizer.zero_grad()

@@ -86,6 +86,9 @@ class Runs:
         run_dir = str(self.root / name)
         return {"do": "train_lm", "run_dir": run_dir, "stores": str(self.root / "stores"), **more}
 
+    def gan(self, name: str, **more: Any) -> dict[str, Any]:
+        return {"do": "train_gan", "run_dir": str(self.root / name), **more}
+
     def stage(self, name: str, stage: dict[str, Any], **more: Any) -> dict[str, Any]:
         run_dir = str(self.root / name / "run")
         return {"do": "run_stage", "run_dir": run_dir, "corpus": str(self.corpus), "stage": stage, **more}
@@ -151,6 +154,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         one=runs.lm("one"),
         stopped=runs.lm("one-then-ddp", stop_at=[0, 12]),
         nan=runs.lm("nan-1", nan_at=[0, 3]),
+        gan=runs.gan("gan"),
         tokens=runs.stage("tokens-1", tokenize),
         **codec_stages,
     )
@@ -177,6 +181,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         nan=runs.lm("nan-2", nan_at=[1, 3]),
         bf16_ddp=runs.lm("bf16-ddp", options={"precision": "bf16", "steps": 3}),
         bf16_fsdp=runs.lm("bf16-fsdp", parallel="fsdp", options={"precision": "bf16", "steps": 3}),
+        gan_ddp=runs.gan("gan-ddp"),
+        gan_fsdp=runs.gan("gan-fsdp", parallel="fsdp"),
+        gan_stopped=runs.gan("gan-stopped", parallel="fsdp", stop_at=[1, 12]),
+        gan_resumed=runs.gan("gan-stopped", parallel="fsdp"),
         codec=runs.stage("codec-2", CODEC_STAGE),
         k_means=runs.stage("k-means-2", CODEC_STAGE, recipe=k_means),
         k_means_fsdp=runs.stage("k-means-fsdp", CODEC_STAGE, recipe=k_means, parallel="fsdp"),
@@ -324,6 +332,25 @@ def test_processes_prove_their_precision_together(runs: Runs, name: str) -> None
     }
     # Not the same arithmetic as that of fp32, but near it.
     assert_close(runs.losses(f"bf16-{name}"), runs.losses("one")[:3], limit=0.05)
+
+
+@pytest.mark.parametrize("name", ["gan-ddp", "gan-fsdp"])
+def test_two_players_train_as_in_one_process(runs: Runs, name: str) -> None:
+    for number in ("generator_loss", "critic_loss", "generator_gradient_norm", "critic_gradient_norm"):
+        found, wanted = (
+            [line[number] for line in runs.lines(run) if number in line] for run in (name, "gan")
+        )
+        assert len(wanted) == (21 if number.startswith("critic") else 24)
+        assert_close(found, wanted, limit=1e-4)
+    first, second = runs.weights(name), runs.weights(name, rank=1)
+    assert all(torch.equal(value, second[key]) for key, value in first.items())
+
+
+def test_two_players_in_shards_resume_bit_equal(runs: Runs) -> None:
+    assert [found["interrupted"] for found in runs.both["gan_stopped"]] == [True] * 2
+    assert [max(found["made"]) for found in runs.both["gan_resumed"]] == [23] * 2
+    whole, resumed = runs.weights("gan-fsdp"), runs.weights("gan-stopped")
+    assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
 
 
 def test_what_is_not_finite_in_one_process_skips_the_step_in_all(runs: Runs) -> None:

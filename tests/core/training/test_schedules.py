@@ -19,7 +19,9 @@ class Config(TrainingConfig):
 
 
 def test_cosine_warms_up_and_comes_down() -> None:
-    schedule = build_schedule(Config(steps=105, schedule="cosine", warmup_steps=4, min_lr_ratio=0.1))
+    schedule = build_schedule(
+        Config(steps=105, schedule="cosine", warmup_steps=4, min_lr_ratio=0.1), steps=105
+    )
     assert [schedule.factor(step) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
     assert schedule.factor(4) == 1.0
     assert schedule.factor(54) == pytest.approx(0.55)
@@ -29,7 +31,7 @@ def test_cosine_warms_up_and_comes_down() -> None:
 
 
 def test_plateau_anneals_when_the_relative_gain_is_small() -> None:
-    schedule = build_schedule(Config(steps=100, schedule="plateau"))
+    schedule = build_schedule(Config(steps=100, schedule="plateau"), steps=100)
     factors = []
     # Gains: none to compare with, 50 %, 0.24 %, 0.26 %, a loss that rises, one that is not a number.
     for loss in (4.0, 2.0, 1.9952, 1.99, 2.5, math.nan):
@@ -39,10 +41,10 @@ def test_plateau_anneals_when_the_relative_gain_is_small() -> None:
 
 
 def test_plateau_state_survives() -> None:
-    first = build_schedule(Config(steps=100, schedule="plateau"))
+    first = build_schedule(Config(steps=100, schedule="plateau"), steps=100)
     for loss in (4.0, 4.0):
         first.observe(loss)
-    second = build_schedule(Config(steps=100, schedule="plateau"))
+    second = build_schedule(Config(steps=100, schedule="plateau"), steps=100)
     second.load_state_dict(first.state_dict())
     for schedule in (first, second):
         schedule.observe(3.999)
@@ -50,7 +52,7 @@ def test_plateau_state_survives() -> None:
 
 
 def test_constant_is_the_peak() -> None:
-    schedule = build_schedule(Config(steps=10, schedule="constant", warmup_steps=2))
+    schedule = build_schedule(Config(steps=10, schedule="constant", warmup_steps=2), steps=10)
     assert [schedule.factor(step) for step in (0, 1, 2, 9)] == [0.5, 1, 1, 1]
 
 

@@ -10,7 +10,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,10 @@ from torch import Tensor, nn
 from wavslm_core.machine.interruption import Interrupted
 from wavslm_core.recipe import Recipe
 from wavslm_core.run.context import StageContext
-from wavslm_core.training.config import TrainingConfig
+from wavslm_core.training.config import OptimizerConfig, TrainingConfig
 from wavslm_core.training.loop import fit
 from wavslm_core.training.state import TrainState
-from wavslm_core.training.task import LossOutput, Task
+from wavslm_core.training.task import LossOutput, Player, Task
 from wavslm_core.training.tracking import Tracker
 
 STAGE = "tiny"
@@ -103,6 +104,120 @@ class UnevenTask(TinyTask):
         first, size = ((0, 1), (1, 3))[micro_batch] if self.config.accumulate == 2 else (0, 4)
         inputs, wanted = self.examples(4 * step + first, size)
         return LossOutput((self.scale(self.net(inputs)) - wanted).square().mean(), weight=size)
+
+
+class TinyGanConfig(TinyConfig):
+    """The critic goes its own way in everything."""
+
+    critic: OptimizerConfig = OptimizerConfig(
+        lr=3e-3, betas=(0.5, 0.9), schedule="constant", warmup_steps=2, clip_norm=0.02
+    )
+    starts_at_step: int = 0
+    """When the critic begins."""
+
+
+def blocks(*sizes: int, dropout: float) -> nn.Module:
+    """Layers in a module list, as FSDP divides them."""
+    return _Blocks(
+        nn.Sequential(nn.Linear(first, last), nn.Dropout(dropout)) for first, last in pairwise(sizes)
+    )
+
+
+class _Blocks(nn.ModuleList):
+    def forward(self, x: Tensor) -> Tensor:
+        for number, block in enumerate(self):
+            x = block(x if number == 0 else torch.tanh(x))
+        return x
+
+
+class TinyGan(Task):
+    """A generator that shall turn noise into what a linear map gives, and a critic that tells them apart."""
+
+    reaches_all_weights = True
+
+    def __init__(
+        self,
+        config: TinyGanConfig,
+        *,
+        dropout: float = 0.1,
+        share: tuple[int, int] = (0, 1),
+        not_finite: tuple[int, ...] = (),
+        optimizer: Any = None,
+    ) -> None:
+        torch.manual_seed(0)
+        self.config = config
+        self.generator = blocks(6, 16, 16, 3, dropout=dropout)
+        self.critic = blocks(9, 16, 1, dropout=dropout)
+        self.target = torch.randn(6, 3)
+        self.rank, self.world_size = share
+        self.not_finite = not_finite
+        self.optimizer = optimizer
+        self.turns: list[tuple[str, int, int]] = []
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        return {"generator": self.generator, "critic": self.critic}
+
+    def players(self, config: TrainingConfig) -> Sequence[Player]:
+        late = self.config.starts_at_step
+        return (
+            Player("critic", self.critic_loss, {"critic": self.critic}, self.config.critic, late),
+            Player(
+                "generator",
+                self.generator_loss,
+                {"generator": self.generator},
+                config,
+                optimizer=self.optimizer,
+            ),
+        )
+
+    def examples(self, step: int, micro_batch: int) -> tuple[Tensor, Tensor]:
+        """Return this process's share of a micro-batch."""
+        size = self.config.micro_batch_size // self.world_size
+        first = step * self.config.batch_size + micro_batch * self.config.micro_batch_size
+        return self.numbered(first + self.rank * size, size)
+
+    def numbered(self, first: int, count: int) -> tuple[Tensor, Tensor]:
+        rows = [torch.randn(6, generator=torch.Generator().manual_seed(first + i)) for i in range(count)]
+        noise = torch.stack(rows)
+        return noise, torch.tanh(noise @ self.target)
+
+    def critic_loss(self, step: int, micro_batch: int) -> LossOutput:
+        self.turns.append(("critic", step, micro_batch))
+        noise, wanted = self.examples(step, micro_batch)
+        fake = self.generator(noise)
+        assert not fake.requires_grad or not torch.is_grad_enabled(), "the generator rests"
+        real_score = self.critic(torch.cat([noise, wanted], dim=1))
+        fake_score = self.critic(torch.cat([noise, fake], dim=1))
+        loss = (real_score - 1).square().mean() + fake_score.square().mean()
+        if step in self.not_finite:
+            loss = loss * torch.nan
+        return LossOutput(loss, {"real": real_score.detach().mean()}, description=f"examples of {step}")
+
+    def generator_loss(self, step: int, micro_batch: int) -> LossOutput:
+        self.turns.append(("generator", step, micro_batch))
+        noise, wanted = self.examples(step, micro_batch)
+        fake = self.generator(noise)
+        score = self.critic(torch.cat([noise, fake], dim=1))
+        loss = (fake - wanted).square().mean() + 0.1 * (score - 1).square().mean()
+        return LossOutput(loss, tokens=len(noise))
+
+    def validate(self) -> dict[str, float]:
+        noise, wanted = self.numbered(10_000_000, 16)
+        return {"loss": float((self.generator(noise) - wanted).square().mean())}
+
+
+def train_gan(
+    run_dir: Path,
+    *,
+    stop_requested: Any = lambda: False,
+    task_options: dict[str, Any] | None = None,
+    **options: Any,
+) -> tuple[TinyGan, TrainState]:
+    config = TinyGanConfig(**options)
+    task = TinyGan(config, **(task_options or {}))
+    state = fit(task, config, context_for(run_dir, stop_requested=stop_requested), stage=STAGE)
+    return task, state
 
 
 def context_for(run_dir: Path, **options: Any) -> StageContext:

@@ -1,0 +1,154 @@
+"""Two players, a generator and a critic: each by its own options; what holds for one holds for both."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from itertools import count
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from wavslm_core.errors import CheckpointError
+from wavslm_core.machine.interruption import Interrupted
+from wavslm_core.training.config import OptimizerConfig
+from wavslm_core.training.guard import TrainingError
+from wavslm_core.training.task import Player, players_of
+
+
+def weights(task: Any) -> dict[str, torch.Tensor]:
+    return {
+        f"{name}.{key}": value.clone()
+        for name, module in task.modules.items()
+        for key, value in module.state_dict().items()
+    }
+
+
+def lines(run_dir: Path, split: str = "train") -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    return [
+        {key: value for key, value in line.items() if key not in {"time", "tokens_per_s"}}
+        for line in found
+        if line["split"] == split
+    ]
+
+
+def test_both_learn_by_turns_each_by_its_own_options(tiny_job: ModuleType, tmp_path: Path) -> None:
+    options = {"steps": 60, "lr": 0.02, "schedule": "cosine", "log_every": 1, "select": "last"}
+    before = weights(tiny_job.TinyGan(tiny_job.TinyGanConfig(**options)))
+    task, state = tiny_job.train_gan(tmp_path, **options)
+    assert task.turns[:4] == [("critic", 0, 0), ("critic", 0, 1), ("generator", 0, 0), ("generator", 0, 1)]
+    assert len(task.turns) == 60 * 4
+    assert state.tokens == 60 * 8
+    logged = lines(tmp_path)
+    assert [line["critic_lr"] for line in logged[:4]] == pytest.approx([1.5e-3, 3e-3, 3e-3, 3e-3])
+    assert [line["generator_lr"] for line in logged[:4]] == pytest.approx([0.02 / 3, 0.04 / 3, 0.02, 0.02])
+    assert logged[-1]["generator_lr"] == 0
+    assert {"critic_real", "critic_loss", "critic_gradient_norm", "generator_gradient_norm"} <= set(logged[0])
+    assert all(line["loss"] == line["generator_loss"] for line in logged)
+    valid = lines(tmp_path, "valid")
+    assert valid[-1]["loss"] < 0.3 * valid[0]["loss"]
+    assert all(not torch.equal(value, before[key]) for key, value in weights(task).items())
+    assert all(parameter.requires_grad for parameter in task.critic.parameters())
+
+
+def test_each_is_clipped_at_its_own_limit_and_may_bring_its_optimizer(
+    tiny_job: ModuleType, tmp_path: Path
+) -> None:
+    options = {"steps": 1, "warmup_steps": 0, "clip_norm": 1e-3, "lr": 0.5, "select": "last"}
+    sgd = partial(torch.optim.SGD, lr=0.5)
+    before = weights(tiny_job.TinyGan(tiny_job.TinyGanConfig(**options)))
+    task, _ = tiny_job.train_gan(tmp_path, task_options={"optimizer": sgd}, log_every=1, **options)
+    (line,) = lines(tmp_path)
+    assert line["generator_gradient_norm"] > 1e-2
+    moved = [
+        (value - before[key]).square().sum()
+        for key, value in weights(task).items()
+        if key.startswith("generator")
+    ]
+    assert float(torch.stack(moved).sum().sqrt()) == pytest.approx(0.5 * 1e-3, rel=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_resumes_bit_equal_after_a_stop_at_any_step(
+    tiny_job: ModuleType, tmp_path: Path, precision: str
+) -> None:
+    train = partial(tiny_job.train_gan, precision=precision, lr=0.1, starts_at_step=5)
+    whole, whole_state = train(tmp_path / "whole")
+    assert [turn for turn in whole.turns if turn[0] == "critic" and turn[1] < 5] == []
+    for limit in count(3):
+        asked = count()
+        try:
+            task, state = train(
+                tmp_path / "stopped", stop_requested=lambda asked=asked, limit=limit: next(asked) >= limit
+            )
+            break
+        except Interrupted:
+            pass
+    assert limit > 6
+    for key, value in weights(whole).items():
+        assert torch.equal(value, weights(task)[key]), key
+    assert (state.best_step, state.best_valid) == (whole_state.best_step, whole_state.best_valid)
+    assert lines(tmp_path / "stopped") == lines(tmp_path / "whole")
+    assert [name for name in lines(tmp_path / "whole")[0] if name.startswith("critic")] == []
+    if precision == "bf16":
+        assert {row["what"] for row in state.results()["precision"]["proof"]} == {
+            "generator",
+            "critic",
+            "loss",
+        }
+
+
+def test_the_guard_names_who_is_not_finite_and_lets_the_other_go_on(
+    tiny_job: ModuleType, tmp_path: Path
+) -> None:
+    bad = {"not_finite": tuple(range(5, 20))}
+    once, state = tiny_job.train_gan(tmp_path / "once", steps=8, task_options=bad, select="last")
+    assert state.skipped == 3
+    five, _ = tiny_job.train_gan(tmp_path / "five", steps=5, schedule="constant", task_options=bad)
+    assert not torch.equal(once.generator[0][0].weight, five.generator[0][0].weight)
+    assert all(torch.isfinite(value).all() for value in weights(once).values())
+    with pytest.raises(TrainingError, match=r"the loss of critic was not .* step 15 .*examples of 14"):
+        tiny_job.train_gan(tmp_path / "stuck", task_options=bad)
+
+
+def test_a_checkpoint_of_other_players_is_refused(tiny_job: ModuleType, tmp_path: Path) -> None:
+    tiny_job.train_gan(tmp_path, steps=4)
+    path = tmp_path / "checkpoints/tiny/step-00000004.pt"
+    content = torch.load(path, weights_only=True)
+    assert list(content["schedule"]) == ["critic", "generator"]
+    content["schedule"] = {}
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=r"its players are not named, not critic, generator.* Delete"):
+        tiny_job.train_gan(tmp_path, steps=8)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda net, critic: [Player("", *net), Player("critic", *critic)],
+            r"\['', 'critic'\]: several need",
+        ),
+        (lambda net, critic: [Player("a", *net), Player("a", *critic)], r"called \['a', 'a'\]"),
+        (lambda net, critic: [Player("a", *net, starts_at_step=2)], "no player trains in step 0"),
+        (lambda net, critic: [Player("a", *net), Player("b", *critic, starts_at_step=24)], "only 24 steps"),
+        (lambda net, critic: [Player("a", *net), Player("b", *net)], "'a' and 'b' train the same weight"),
+        (lambda net, critic: [Player("a", net[0], {}, net[2])], "'a' has no weights that train"),
+        (
+            lambda net, critic: [Player("a", net[0], {"other": torch.nn.Linear(1, 1)}, net[2])],
+            "'a' trains other, but the task's modules are generator, critic",
+        ),
+    ],
+)
+def test_players_that_cannot_play(tiny_job: ModuleType, change: Any, said: str) -> None:
+    config = tiny_job.TinyGanConfig()
+    task = tiny_job.TinyGan(config)
+    net = (task.generator_loss, {"generator": task.generator}, OptimizerConfig())
+    critic = (task.critic_loss, {"critic": task.critic}, OptimizerConfig())
+    task.players = lambda config: change(net, critic)
+    with pytest.raises(TrainingError, match=said):
+        players_of(task, config)

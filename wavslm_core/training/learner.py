@@ -1,0 +1,198 @@
+"""A player at work: its optimizer, its schedule, and its turn in a step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wavslm_core.machine.processes import Processes
+from wavslm_core.run.context import StageContext
+from wavslm_core.training.config import TrainingConfig
+from wavslm_core.training.optimizers import (
+    build_optimizer,
+    parameters_of,
+    scale_and_clip,
+    set_learning_rate,
+)
+from wavslm_core.training.parallel import Parallel
+from wavslm_core.training.precision_proof import Arithmetic, PrecisionProof, autocast, prove
+from wavslm_core.training.randomness import seed_torch
+from wavslm_core.training.schedules import build_schedule
+from wavslm_core.training.task import LossOutput, Player, Task, decayed_and_undecayed
+
+
+@dataclass
+class Turn:
+    """What one optimizer step of one player has to tell; `outputs` are this process's."""
+
+    player: str
+    loss: float
+    gradient_norm: float
+    lr: float
+    tokens: int
+    outputs: list[LossOutput]
+
+    @property
+    def finite(self) -> bool:
+        return math.isfinite(self.loss) and math.isfinite(self.gradient_norm)
+
+    def metrics(self, processes: Processes) -> dict[str, float]:
+        """Return the means of what there is to log, over the micro-batches of all processes."""
+        own = [
+            (output.weight, {name: float(value) for name, value in output.metrics.items()})
+            for output in self.outputs
+        ]
+        parts = [part for outputs in processes.gather(own) for part in outputs]
+        total = sum(weight for weight, _ in parts)
+        means = {name: 0.0 for _, metrics in parts for name in metrics}
+        for weight, metrics in parts:
+            for name, value in metrics.items():
+                means[name] += value * weight / total
+        return means
+
+    def batch(self, processes: Processes) -> str:
+        """Return what the batch holds, in all processes; what is not finite comes first."""
+        outputs = sorted(self.outputs, key=lambda output: math.isfinite(float(output.loss)))
+        finite = all(math.isfinite(float(output.loss)) for output in outputs)
+        named = "; ".join(output.description for output in outputs if output.description)
+        return "; ".join(text for _, text in sorted(processes.gather((finite, named)), key=lambda x: x[0]))
+
+
+class Learner:
+    """Makes a player's turns. `others` are the weights that rest meanwhile."""
+
+    def __init__(
+        self, player: Player, task: Task, config: TrainingConfig, context: StageContext, parallel: Parallel
+    ) -> None:
+        self.player = player
+        self.task = task
+        self.config = config
+        self.context = context
+        self.parallel = parallel
+        groups = decayed_and_undecayed(player.modules.values())
+        self.optimizer = build_optimizer(groups, player.config, player.optimizer)
+        self.parameters = parameters_of(self.optimizer)
+        self.schedule = build_schedule(player.config, steps=config.steps - player.starts_at_step)
+        self.others: list[nn.Parameter] = []
+
+    def plays(self, step: int) -> bool:
+        return step >= self.player.starts_at_step
+
+    def take_turn(self, step: int, arithmetic: Arithmetic) -> Turn:
+        """Make one optimizer step; leave the weights alone when loss or gradient is not finite."""
+        player, accumulate = self.player, self.config.accumulate
+        lr = set_learning_rate(self.optimizer, self.schedule.factor(step - player.starts_at_step))
+        self.optimizer.zero_grad(set_to_none=True)
+        outputs: list[LossOutput] = []
+        with _resting(self.others):
+            for micro_batch in range(accumulate):
+                with self.parallel.exchanging(player, micro_batch + 1 == accumulate):
+                    with autocast(arithmetic, self.context.device):
+                        output = self.output(step, micro_batch)
+                    (output.loss * output.weight).backward()
+                output.loss = output.loss.detach()
+                outputs.append(output)
+        loss_sum = torch.stack([output.loss.double() * output.weight for output in outputs]).sum()
+        weight = sum(output.weight for output in outputs)
+        tokens = sum(output.tokens for output in outputs)
+        sums_3 = self.parallel.total(
+            torch.stack([loss_sum, loss_sum.new_tensor(weight), loss_sum.new_tensor(tokens)])
+        )
+        # What was summed over processes so far is divided by their number: a mean over all of them is wanted.
+        gradients = self.parallel.gradients(player, self.parameters)
+        norm = scale_and_clip(
+            gradients,
+            norm=self.parallel.gradient_norm(gradients),
+            scale=(self.context.world_size / sums_3[1]).float(),
+            limit=player.config.clip_norm,
+        )
+        # One transfer, so that a GPU is waited for once a turn.
+        loss, gradient_norm, all_tokens = torch.stack(
+            [sums_3[0] / sums_3[1], norm.double(), sums_3[2]]
+        ).tolist()
+        turn = Turn(player.name, loss, gradient_norm, lr, round(all_tokens), outputs)
+        if turn.finite:
+            self.optimizer.step()
+        return turn
+
+    def output(self, step: int, micro_batch: int) -> LossOutput:
+        """Return the loss of this process's part of a micro-batch, ready to be differentiated."""
+        own = (self.player.name,) if self.player.name else ()
+        seed_torch(self.config.seed_in(self.context), "train", step, micro_batch, self.context.rank, *own)
+        outputs: list[LossOutput] = []
+
+        def loss() -> Tensor:
+            outputs.append(self.player.loss(step, micro_batch))
+            return outputs[0].loss
+
+        # A wrapper may hand the loss on in its own way.
+        loss_tensor = self.parallel.forward(self.player, loss)
+        outputs[0].loss = loss_tensor
+        if self.config.accumulate == self.context.world_size == 1:
+            # Nothing to weigh it against, so that no gradient is multiplied to be divided again.
+            outputs[0].weight = 1.0
+        return outputs[0]
+
+    def proofs(self, step: int) -> Iterator[PrecisionProof]:
+        """Try bf16 on the next batch and on the last, where what begins later, such as codes, is on."""
+        for tried in sorted({max(step, self.player.starts_at_step), self.config.steps - 1}):
+            with _resting(self.others):
+                proof = prove(
+                    partial(self._loss, tried),
+                    self.task.parts,
+                    device=self.context.device,
+                    processes=self.context.processes,
+                    pass_context=lambda: self.parallel.exchanging(self.player, False),
+                )
+            yield proof
+
+    def _loss(self, step: int) -> Tensor:
+        return self.output(step, 0).loss
+
+
+def build_learners(
+    players: Sequence[Player], task: Task, config: TrainingConfig, context: StageContext, parallel: Parallel
+) -> list[Learner]:
+    """Return who makes the players' turns, in their order."""
+    learners = [Learner(player, task, config, context, parallel) for player in players]
+    for learner in learners:
+        learner.others = [weight for one in learners if one is not learner for weight in one.parameters]
+    return learners
+
+
+def schedule_states(learners: Sequence[Learner]) -> dict[str, Any]:
+    """Return the state of the schedule, of several players of each by name."""
+    if not learners[0].player.name:
+        return learners[0].schedule.state_dict()
+    return {learner.player.name: learner.schedule.state_dict() for learner in learners}
+
+
+def load_schedules(learners: Sequence[Learner], states: dict[str, Any]) -> None:
+    """Undo `schedule_states`. Raises: ValueError, KeyError when other players gave it."""
+    if not learners[0].player.name:
+        learners[0].schedule.load_state_dict(states)
+        return
+    names = [learner.player.name for learner in learners]
+    if list(states) != names:
+        raise ValueError(f"its players are {', '.join(states) or 'not named'}, not {', '.join(names)}")
+    for learner in learners:
+        learner.schedule.load_state_dict(states[learner.player.name])
+
+
+@contextmanager
+def _resting(weights: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Let no gradient reach these weights."""
+    for weight in weights:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in weights:
+            weight.requires_grad_(True)
