@@ -36,10 +36,10 @@ def status(
 def results(sweep: SweepPath, runs_dir: RunsDir = Path("runs")) -> None:
     """Print the trials from best to worst, and write the report, pictures and TensorBoard's HParams."""
     from wavslm_core.sweep.page import comparison_markdown
-    from wavslm_core.sweep.results import read_results, write_results
+    from wavslm_core.sweep.results import write_results
 
     found = _found(sweep, runs_dir)
-    comparison = write_results(found, read_results(found))
+    comparison = write_results(found)
     echo(comparison_markdown(comparison))
     echo(f"report: {found.path / 'report.html'}")
     if found.sweep.metric is not None:

@@ -85,13 +85,13 @@ def _submit(sweep: SweepFolder, only: Sequence[int], *, wait: bool) -> None:
         return
     from wavslm_core.cli.sweep_tables import watch_sweep
     from wavslm_core.sweep.page import comparison_markdown
-    from wavslm_core.sweep.results import read_results, write_results
+    from wavslm_core.sweep.results import write_results
 
     ended = watch_sweep(sweep)
-    comparison = write_results(sweep, read_results(sweep))
+    comparison = write_results(sweep)
     echo(f"\n{comparison_markdown(comparison)}")
     _conclude(sweep, comparison, bug=False)
-    left = [str(row.number) for row in ended.rows if not row.state.is_over]
+    left = [str(row.number) for row in ended.left]
     if left:
         echo(f"error: {ended.counts}; the same command continues trial {', '.join(left)}", err=True)
         raise typer.Exit(EXIT_INTERRUPTED)
@@ -100,7 +100,7 @@ def _submit(sweep: SweepFolder, only: Sequence[int], *, wait: bool) -> None:
 def _conclude(sweep: SweepFolder, comparison: Comparison, *, bug: bool) -> None:
     """Say where the report is, and leave with an exit code when trials failed."""
     echo(f"report: {sweep.path / 'report.html'}")
-    failed = [result for result in comparison.results if result.status == "failed"]
+    failed = [result for result in comparison.results if result.state == "failed"]
     if failed:
         for result in failed:
             echo(f"error: {result.folder}: {result.error}", err=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from wavslm_core.machine.terminal import new_console, number_text
 from wavslm_core.sweep.folder import SweepFolder
-from wavslm_core.sweep.status import SweepStatus, sweep_status
+from wavslm_core.sweep.results import SweepStatus, sweep_status
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

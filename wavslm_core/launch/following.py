@@ -9,7 +9,7 @@ from wavslm_core.errors import JobCrashed
 from wavslm_core.launch.launchers import Outcome
 from wavslm_core.machine.slurm import JobState, count_states
 from wavslm_core.machine.terminal import Say
-from wavslm_core.run.job_logs import GrowingLog, error_line
+from wavslm_core.run.job_logs import GrowingLog, error_line, follow_logs
 from wavslm_core.run.job_record import JobRecord
 from wavslm_core.run.progress import newest_progress
 from wavslm_core.run.progress_text import progress_line
@@ -46,38 +46,33 @@ class _Follower:
         self.run_dir = run_dir
         self.say = say
         self.chain = last_chain(self._status().records)
-        self.logs = {
-            task: GrowingLog(run_dir / log)
+        labelled = any(record.array is not None for record in self.chain)
+        self.logs = [
+            (f"[{task}] " if labelled else "", GrowingLog(run_dir / log))
             for record in self.chain
             for task, log in zip(record.task_ids, record.logs, strict=True)
-        }
-        self.labelled = any(record.array is not None for record in self.chain)
+        ]
         self.said: dict[str, str] = {}
-        self.last_line = time.monotonic()
+        self.began = self.last_line = time.monotonic()
+        self.asked = -ASK_SLURM_EVERY_S
         self.progress_time = time.time()
 
     def until_the_end(self) -> RunStatus:
-        began = time.monotonic()
-        asked = -ASK_SLURM_EVERY_S
-        status: RunStatus | None = None
-        while True:
-            if status is None or time.monotonic() - asked >= ASK_SLURM_EVERY_S:
-                status = self._status()
-                asked = time.monotonic()
-                self._say_states(status)
-                if not status.problem and self._ended(status, patient=asked - began < UNKNOWN_S):
-                    self._say_lines(ended=True)
-                    return status
-            self._say_lines()
-            self._say_progress()
-            time.sleep(LOG_EVERY_S)
+        follow_logs(self.logs, self._say_line, ended=self._has_ended, every_s=LOG_EVERY_S)
+        return self.status
 
     def _status(self) -> RunStatus:
         return read_statuses([self.run_dir])[0]
 
-    def _ended(self, status: RunStatus, *, patient: bool) -> bool:
-        jobs = [status.jobs.get(task) for record in self.chain for task in record.task_ids]
-        if any(job is None for job in jobs) and patient:
+    def _has_ended(self) -> bool:
+        """Say what changed since the last look; return whether no job waits or runs any more."""
+        self._say_progress()
+        if time.monotonic() - self.asked < ASK_SLURM_EVERY_S:
+            return False
+        self.status, self.asked = self._status(), time.monotonic()
+        self._say_states(self.status)
+        jobs = [self.status.jobs.get(task) for record in self.chain for task in record.task_ids]
+        if self.status.problem or (None in jobs and self.asked - self.began < UNKNOWN_S):
             return False
         return not any(job is not None and job.active for job in jobs)
 
@@ -97,11 +92,9 @@ class _Follower:
                 self.said[record.job_id] = text
                 self.say(f"job {record.job_id}: {text}")
 
-    def _say_lines(self, *, ended: bool = False) -> None:
-        for task, log in self.logs.items():
-            for line in log.new_lines(ended=ended):
-                self.say(f"[{task}] {line}" if self.labelled else line)
-                self.last_line = time.monotonic()
+    def _say_line(self, line: str) -> None:
+        self.say(line)
+        self.last_line = time.monotonic()
 
     def _say_progress(self) -> None:
         if time.monotonic() - self.last_line < PROGRESS_EVERY_S:

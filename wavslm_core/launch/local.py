@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +25,7 @@ from wavslm_core.machine.processes import Share
 from wavslm_core.machine.terminal import Say
 from wavslm_core.recipe.launch_block import LaunchConfig, LocalLaunch
 from wavslm_core.run.folder import RECIPE_FILE, saved_recipe
-from wavslm_core.run.job_logs import GrowingLog
+from wavslm_core.run.job_logs import GrowingLog, follow_logs
 from wavslm_core.run.job_record import JOBS_FOLDER, add_jobs, new_record, read_jobs
 from wavslm_core.run.rank_error import first_error, to_exception
 from wavslm_core.run.run_error import noting_failure
@@ -92,7 +91,7 @@ def run_in_child(run_dir: Path, planned: PlannedJob, share: Share, say: Say) -> 
             if stops:
                 # The signal came before there was a job.
                 _tell_to_stop(started)
-            _follow(job, say)
+            follow_logs([("", GrowingLog(job.paths.stdout))], say, ended=job.done, every_s=POLL_S)
         except BaseException:
             # Nobody would look after it.
             _tell_to_stop(started)
@@ -134,18 +133,6 @@ def _environment() -> Iterator[None]:
                 os.environ.pop(key, None)
             else:
                 os.environ[key] = value
-
-
-def _follow(job: Any, say: Say) -> None:
-    """Show the log of rank 0 until the job ends."""
-    log = GrowingLog(job.paths.stdout)
-    ended = False
-    while not ended:
-        ended = job.done()
-        for line in log.new_lines(ended=ended):
-            say(line)
-        if not ended:
-            time.sleep(POLL_S)
 
 
 def _outcome(run_dir: Path, job: Any, *, stopped: bool) -> Outcome:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -71,6 +72,27 @@ class GrowingLog:
             lines.append(self._rest)
             self._rest = b""
         return [line.decode(errors="replace").rstrip("\r") for line in lines]
+
+
+def follow_logs(
+    logs: Sequence[tuple[str, GrowingLog]],
+    say: Callable[[str], None],
+    *,
+    ended: Callable[[], bool],
+    every_s: float,
+) -> None:
+    """Say the new lines of (label, log) pairs, each behind its label, until nobody writes any more.
+
+    `ended`: asked before each look, so that the last lines are said, too.
+    """
+    over = False
+    while not over:
+        over = ended()
+        for label, log in logs:
+            for line in log.new_lines(ended=over):
+                say(f"{label}{line}")
+        if not over:
+            time.sleep(every_s)
 
 
 def last_lines(path: Path, count: int) -> list[str]:

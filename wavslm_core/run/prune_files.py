@@ -12,7 +12,7 @@ from wavslm_core.machine.json_files import read_json
 
 PRUNE_FILE = "prune.json"
 """Which trial of which sweep it is, as long as it is compared with the others."""
-JUDGE = "wavslm_core.sweep.judge:Pruning"
+JUDGE = "wavslm_core.sweep.pruning:Pruning"
 """What compares it, built with the run's folder."""
 PRUNED_FILE = "pruned.json"
 """After which validation it was stopped: `stage`, `step` and the scalars, `valid`."""

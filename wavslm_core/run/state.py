@@ -86,6 +86,8 @@ class RunStatus:
     """Name of a stage → its block of the saved recipe, values as text."""
     pruned: Mapping[str, Any] | None = None
     """After which validation it was stopped: `stage`, `step` and the scalars, `valid`."""
+    adopted: str | None = None
+    """Which stages were taken over from which run, in words."""
 
     def job_of(self, record: JobRecord) -> list[JobState]:
         """Return what SLURM knows of a submission: its job, or all tasks of its job array."""
@@ -217,7 +219,16 @@ def _status(run_dir: Path, files: _Files, jobs: dict[str, JobState], problem: st
         error,
         files.stages,
         files.pruned,
+        _adopted(files.entries),
     )
+
+
+def _adopted(entries: Mapping[str, Mapping[str, Any]]) -> str | None:
+    taken: dict[str, list[str]] = {}
+    for name, entry in entries.items():
+        if "adopted_from" in entry:
+            taken.setdefault(entry["adopted_from"], []).append(name)
+    return "; ".join(f"{', '.join(names)} from {run}" for run, names in taken.items()) or None
 
 
 def _state(

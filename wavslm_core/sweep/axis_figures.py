@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from wavslm_core.plotting import COLOURS, Draw, plain
 from wavslm_core.sweep.comparison import Comparison
-from wavslm_core.sweep.ranking import Result
+from wavslm_core.sweep.trial_state import Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,7 +32,7 @@ def axis_figures(comparison: Comparison, *, ink: str = "black") -> list[tuple[st
     for axis in dict.fromkeys(key for result in known for key in result.settings):
         there = [result for result in known if axis in result.settings]
         if len({result.settings[axis] for result in there}) > 1:
-            best = next((result for result in comparison.ranked if result.status == "finished"), None)
+            best = next((result for result in comparison.ranked if result.state == "finished"), None)
             said = f"{metric.path} over {axis}: " + ", ".join(
                 f"{result.settings[axis]} {result.value:.4g}" for result in there
             )
@@ -40,9 +40,7 @@ def axis_figures(comparison: Comparison, *, ink: str = "black") -> list[tuple[st
     return figures
 
 
-def _figure(
-    axis: str, results: Sequence[Result], best: Result | None, comparison: Comparison, ink: str
-) -> Figure:
+def _figure(axis: str, results: Sequence[Row], best: Row | None, comparison: Comparison, ink: str) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.6, 3.2), layout="constrained")
@@ -53,7 +51,7 @@ def _figure(
     places = [float(value) if numbers else float(names.index(str(value))) for value in values]
     for result, x in zip(results, places, strict=True):
         colour = COLOURS[1] if best is not None and result is best else COLOURS[0]
-        face = colour if result.status == "finished" else "none"
+        face = colour if result.state == "finished" else "none"
         y = math.nan if result.value is None else result.value
         plot.plot([x], [y], "o", color=colour, markerfacecolor=face, markersize=6, alpha=0.85, zorder=3)
     if numbers:
@@ -83,13 +81,13 @@ def _number_axis(plot: Any, places: Sequence[float]) -> None:
         plot.minorticks_off()
 
 
-def _name_axis(plot: Any, names: Sequence[str], places: Sequence[float], results: Sequence[Result]) -> None:
+def _name_axis(plot: Any, names: Sequence[str], places: Sequence[float], results: Sequence[Row]) -> None:
     """Mark the mean of the finished trials of each name by a bar."""
     for place in range(len(names)):
         finished = [
             result.value
             for result, x in zip(results, places, strict=True)
-            if x == place and result.status == "finished" and result.value is not None
+            if x == place and result.state == "finished" and result.value is not None
         ]
         if finished:
             mean = sum(finished) / len(finished)

@@ -14,8 +14,8 @@ from wavslm_core.machine.json_files import read_object
 from wavslm_core.parts.estimates import Estimate
 from wavslm_core.recipe.sweep_config import Column
 from wavslm_core.recipe.sweep_metric import Metric
-from wavslm_core.sweep.ranking import Result, rank
 from wavslm_core.sweep.repeats import paired_difference, repeated
+from wavslm_core.sweep.trial_state import Row
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class Heading:
 class Comparison:
     """All runs of a sweep."""
 
-    results: tuple[Result, ...]
+    results: tuple[Row, ...]
     variants: tuple[Variant, ...]
     columns: tuple[Heading, ...]
     seeds: int
@@ -97,18 +97,34 @@ class Comparison:
     """What ranks the runs."""
 
     @property
-    def ranked(self) -> tuple[Result, ...]:
+    def ranked(self) -> tuple[Row, ...]:
         """The runs from best to worst."""
         return rank(self.results, self.metric)
 
 
-def compare(results: Sequence[Result], columns: Sequence[Column], metric: Metric | None = None) -> Comparison:
+def rank(rows: Sequence[Row], metric: Metric | None) -> tuple[Row, ...]:
+    """Return trials from best to worst: finished ones by the metric, then those that were stopped for being
+    behind, then others, of each kind those without a number last; in the order given where nothing tells
+    them apart.
+    """
+    sign = -1.0 if metric is not None and not metric.lower_is_better else 1.0
+
+    def place(row: Row) -> tuple[int, bool, float]:
+        state = {"finished": 0, "pruned": 1}.get(row.state, 2)
+        if metric is None or row.value is None:
+            return state, True, 0.0
+        return state, False, sign * row.value
+
+    return tuple(sorted(rows, key=place))
+
+
+def compare(results: Sequence[Row], columns: Sequence[Column], metric: Metric | None = None) -> Comparison:
     """Pick the columns' numbers from the folders of finished runs; an empty list means the default ones."""
     wanted = list(columns) or [Column(path=path) for path in DEFAULT_COLUMNS]
     found: list[dict[str, Score]] = []
     titles: dict[str, Score] = {}
     for result in results:
-        documents = _documents(result.folder) if result.status == "finished" else {}
+        documents = _documents(result.folder) if result.state == "finished" else {}
         scores = {path: score for column in wanted for path, score in _picked(documents, column)}
         found.append(scores)
         for path, score in scores.items():
@@ -195,7 +211,7 @@ def _is_constant(found: Sequence[Mapping[str, Score]], path: str) -> bool:
 
 def _variant(
     name: str,
-    results: Sequence[Result],
+    results: Sequence[Row],
     found: Sequence[Mapping[str, Score]],
     paths: Sequence[str],
     seeds: int,

@@ -8,7 +8,7 @@ from typing import Any
 
 from wavslm_core.machine.files import replacing_folder
 from wavslm_core.sweep.comparison import Comparison
-from wavslm_core.sweep.ranking import Result
+from wavslm_core.sweep.trial_state import Row
 
 
 def write_hparams(folder: Path, comparison: Comparison) -> None:
@@ -22,7 +22,7 @@ def write_hparams(folder: Path, comparison: Comparison) -> None:
             _write_session(beside / result.folder.name, result, metric.path)
 
 
-def _write_session(folder: Path, result: Result, metric: str) -> None:
+def _write_session(folder: Path, result: Row, metric: str) -> None:
     from torch.utils.tensorboard import SummaryWriter
     from torch.utils.tensorboard.summary import hparams
 
@@ -35,11 +35,11 @@ def _write_session(folder: Path, result: Result, metric: str) -> None:
         writer.close()
 
 
-def _values(result: Result) -> Mapping[str, Any]:
+def _values(result: Row) -> Mapping[str, Any]:
     values = {
         key: value if isinstance(value, (bool, int, float, str)) else str(value)
         for key, value in result.settings.items()
     }
     if result.seed is not None:
         values["seed"] = result.seed
-    return {**values, "state": result.status}
+    return {**values, "state": result.state}

@@ -35,7 +35,7 @@ def comparison_document(comparison: Comparison) -> dict[str, Any]:
     """Return JSON values: every run, every variant, every number."""
     document = json_value(asdict(comparison))
     for result, shown in zip(comparison.results, document["results"], strict=True):
-        shown["folder"] = result.folder.name
+        shown |= {"folder": result.folder.name, "status": shown.pop("state"), "error": result.error or None}
     return dict(document)
 
 
@@ -97,7 +97,7 @@ def _cell(estimate: Estimate | None) -> str:
 
 
 def _note(comparison: Comparison) -> str:
-    bad = sum(result.status != "finished" for result in comparison.results)
+    bad = sum(result.state != "finished" for result in comparison.results)
     missing = f" {bad} of {len(comparison.results)} runs are not in it." if bad else ""
     if not comparison.columns:
         return f"No run left a number to compare; `sweep.compare` picks from their `results/`.{missing}"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from wavslm_core.machine.terminal import number_text
 from wavslm_core.sweep.comparison import Comparison
-from wavslm_core.sweep.ranking import Result
+from wavslm_core.sweep.trial_state import Row
 
 
 def axes_of(comparison: Comparison) -> list[str]:
@@ -28,8 +28,8 @@ def ranking_rows(comparison: Comparison) -> list[list[str]]:
         cells = [str(result.settings.get(axis, result.variant)) for axis in axes_of(comparison)]
         if comparison.seeds > 1:
             cells.append("" if result.seed is None else str(result.seed))
-        state = result.status if result.error is None else f"{result.status}: {result.error}"
-        number = str(place) if result.status == "finished" and result.value is not None else ""
+        state = result.state if not result.error else f"{result.state}: {result.error}"
+        number = str(place) if result.state == "finished" and result.value is not None else ""
         rows.append([number, *cells, _value(result), state, result.folder.name])
     return rows
 
@@ -48,8 +48,8 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def _value(result: Result) -> str:
+def _value(result: Row) -> str:
     if result.value is None:
         return "–"
     text = number_text(result.value)[0]
-    return text if result.status == "finished" else f"{text} so far"
+    return text if result.state == "finished" else f"{text} so far"

@@ -20,7 +20,7 @@ from wavslm_core.sweep.comparison import Comparison
 from wavslm_core.sweep.folder import SweepFolder
 from wavslm_core.sweep.phases import plan_phases
 from wavslm_core.sweep.pool import run_pool
-from wavslm_core.sweep.results import read_results, write_results
+from wavslm_core.sweep.results import write_results
 from wavslm_core.sweep.study import SweepStudy
 from wavslm_core.sweep.trial import run_trial
 
@@ -52,7 +52,7 @@ def run_sweep(sweep: SweepFolder, say: Say, *, only: Sequence[int] = ()) -> Swee
             if sweep.sweep.max_parallel > 1:
                 say("trials run in turn: several at once are child processes, `launch.process=child`")
             interrupted, bug = _run_in_turn(sweep, numbers, adoption, say)
-        comparison = write_results(sweep, read_results(sweep))
+        comparison = write_results(sweep)
     return SweepOutcome(comparison, interrupted, bug)
 
 

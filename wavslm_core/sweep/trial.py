@@ -18,7 +18,7 @@ from wavslm_core.run.reuse import Adoption
 from wavslm_core.run.run_error import clear_error, noting_failure
 from wavslm_core.run.stop_file import clear_stop
 from wavslm_core.sweep.folder import SweepFolder, TrialEntry
-from wavslm_core.sweep.judge import may_be_pruned
+from wavslm_core.sweep.pruning import may_be_pruned
 from wavslm_core.sweep.study import SweepStudy
 from wavslm_core.sweep.trial_state import clear_begin_error, noting_begin_error
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from wavslm_core.errors import WavslmError
 from wavslm_core.machine.slurm import JobState, job_states
@@ -33,11 +34,6 @@ class TrialRun:
     state: State
     error: str = ""
     """First line of what went wrong."""
-
-    @property
-    def stage(self) -> str:
-        """The one that runs, failed or was stopped in."""
-        return "" if self.run is None else self.run.stage
 
     @property
     def label(self) -> str:
@@ -103,6 +99,65 @@ def read_trials(sweep: SweepFolder, numbers: Iterable[int] = ()) -> Trials:
         else:
             found.append(_begun(sweep, number, entry, by_folder[run_dir]))
     return Trials(tuple(found), problem or silent)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A trial as people see it, and as it is compared."""
+
+    variant: str
+    """What it has in common with those that differ in the seed only; empty while its values are not known."""
+    settings: Mapping[str, Any]
+    """Axis → value, without the seed."""
+    seed: int | None
+    folder: Path
+    state: str
+    """`finished` and `pruned` count as results."""
+    error: str = ""
+    """First line of what went wrong."""
+    adopted: str | None = None
+    """Stages taken over from another run, in words."""
+    value: float | None = None
+    """What ranks it: the metric, of a trial that has not finished as far as it came."""
+    number: int = 0
+    label: str = ""
+    doing: str = ""
+    """The stage that runs, and how far it is."""
+
+
+def row_of(sweep: SweepFolder, trial: TrialRun) -> Row:
+    """Return a trial as a row of a table; what is wrong with it is an error in the row."""
+    entry, value, error = trial.entry, None, trial.error
+    try:
+        value = value_so_far(sweep, trial)
+    except Exception as damage:
+        # Whatever is wrong with one trial, others are to be seen.
+        error = error or first_line(damage)
+    return Row(
+        variant="" if entry is None else entry.variant,
+        settings={} if entry is None else entry.settings,
+        seed=None if entry is None else entry.seed,
+        folder=sweep.path.parent / "none" if trial.run is None else trial.run.run_dir,
+        state=trial.state,
+        error=error,
+        adopted=trial.run.adopted if trial.run is not None and trial.state is State.FINISHED else None,
+        value=value,
+        number=trial.number,
+        label=trial.label,
+        doing=_doing(trial.run),
+    )
+
+
+def _doing(run: RunStatus | None) -> str:
+    if run is None or run.state is State.FINISHED:
+        return ""
+    if run.state is State.PRUNED and run.pruned is not None:
+        return f"{run.stage}, step {run.pruned.get('step')}"
+    progress = run.progress
+    if run.state is not State.RUNNING or progress is None:
+        return run.stage
+    total = "" if progress.total is None else f"/{progress.total:g}"
+    return f"{progress.stage} {progress.done:g}{total} {progress.unit}"
 
 
 def _begun(sweep: SweepFolder, number: int, entry: TrialEntry, run: RunStatus) -> TrialRun:

@@ -20,8 +20,8 @@ from wavslm_core.sweep.page import (
     comparison_page,
     write_comparison,
 )
-from wavslm_core.sweep.ranking import Result
 from wavslm_core.sweep.repeats import paired_difference, repeated, t_quantile
+from wavslm_core.sweep.trial_state import Row
 
 
 def test_t_quantiles_against_scipy() -> None:
@@ -62,11 +62,11 @@ def a_run(folder: Path, *, bits: float, stoi: float, seconds: float = 2.0) -> Pa
     return folder
 
 
-def four_runs(tmp_path: Path, **last: Any) -> list[Result]:
+def four_runs(tmp_path: Path, **last: Any) -> list[Row]:
     runs = []
     for place, (variant, seed) in enumerate((v, s) for v in ("a", "b") for s in (0, 1)):
         folder = a_run(tmp_path / str(place), bits=8.0 - place / 4, stoi=0.5)
-        runs.append(Result(variant, {"head": variant}, seed, folder, "finished"))
+        runs.append(Row(variant, {"head": variant}, seed, folder, "finished"))
     return runs
 
 
@@ -113,7 +113,7 @@ def test_one_seed_shows_the_interval_over_utterances(tmp_path: Path) -> None:
 
 def test_runs_that_did_not_finish_are_shown_without_numbers(tmp_path: Path) -> None:
     runs = four_runs(tmp_path)[:3]
-    runs.append(Result("c", {"head": "c|d"}, 0, tmp_path / "none", "failed", error="<no> shelf"))
+    runs.append(Row("c", {"head": "c|d"}, 0, tmp_path / "none", "failed", error="<no> shelf"))
     comparison = compare(runs, ())
     markdown = comparison_markdown(comparison)
     assert "| c\\|d | – |" in markdown
@@ -130,7 +130,7 @@ def over_numbers(tmp_path: Path) -> Comparison:
     for place, (head, chunk) in enumerate((h, c) for h in ("x", "y") for c in (1, 4, 16)):
         folder = a_run(tmp_path / str(place), bits=5.0 + place, stoi=0.5)
         settings = {"head": head, "chunk_tokens": chunk}
-        runs.append(Result(f"{head}, {chunk}", settings, None, folder, "finished"))
+        runs.append(Row(f"{head}, {chunk}", settings, None, folder, "finished"))
     return compare(runs, ())
 
 
@@ -140,7 +140,7 @@ def test_a_sweep_is_written_whatever_its_names_and_pictures(
     runs = []
     for place, price in enumerate(("$a", "b_{$")):
         folder = a_run(tmp_path / str(place), bits=5.0 + place, stoi=0.5)
-        runs.append(Result(price, {"the $ or $": price}, None, folder, "finished", value=5.0 + place))
+        runs.append(Row(price, {"the $ or $": price}, None, folder, "finished", value=5.0 + place))
     written: dict[str, Any] = {"title": "prices", "subtitle": "", "recipe": ""}
     comparison = compare(runs, (), Metric(path="evaluate.language_model.bits_per_token"))
     write_comparison(tmp_path / "out", comparison, **written)

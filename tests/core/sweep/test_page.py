@@ -15,8 +15,8 @@ from wavslm_core.sweep.axis_figures import axis_figures
 from wavslm_core.sweep.comparison import Comparison, compare
 from wavslm_core.sweep.hparams import write_hparams
 from wavslm_core.sweep.page import comparison_page, write_comparison
-from wavslm_core.sweep.ranking import Result
 from wavslm_core.sweep.ranking_table import ranking_markdown
+from wavslm_core.sweep.trial_state import Row
 
 HEADS = ("next_chunk", "bitwise")
 RATES = (1e-4, 1e-3, 1e-2)
@@ -26,16 +26,16 @@ def six_trials(folder: Path, **metric: Any) -> Comparison:
     """Two heads at three rates; one was stopped, one failed."""
     results = []
     for place, (head, rate) in enumerate((head, rate) for head in HEADS for rate in RATES):
-        status = {2: "pruned", 5: "failed"}.get(place, "finished")
+        state = {2: "pruned", 5: "failed"}.get(place, "finished")
         results.append(
-            Result(
+            Row(
                 variant=f"{head}, lr {rate:g}",
                 settings={"head.name": head, "train.lr": rate},
                 seed=None,
                 folder=folder / f"run-{place}",
-                status=status,
-                error="<no> shelf" if status == "failed" else None,
-                value=None if status == "failed" else 5.0 - place / 10,
+                state=state,
+                error="<no> shelf" if state == "failed" else "",
+                value=None if state == "failed" else 5.0 - place / 10,
             )
         )
     return compare(results, (), Metric.model_validate({"path": "valid.loss", **metric}))

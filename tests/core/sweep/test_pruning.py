@@ -13,9 +13,10 @@ from wavslm_core.parts.registry import Registry
 from wavslm_core.recipe import Recipe
 from wavslm_core.recipe.sweep_metric import Metric, validation_stage
 from wavslm_core.recipe.sweep_prune import Prune
+from wavslm_core.sweep.comparison import rank
 from wavslm_core.sweep.metric import Curve, metric_curve, metric_value
 from wavslm_core.sweep.pruning import is_behind
-from wavslm_core.sweep.ranking import Result, rank
+from wavslm_core.sweep.trial_state import Row
 
 # Four recorded trials, validated every 10 of 40 steps.
 RECORDED: dict[str, Curve] = {
@@ -126,9 +127,7 @@ def test_the_number_that_ranks(example_registry: Registry, tmp_path: Path) -> No
 def test_ranks(goal: str, order: str, tmp_path: Path) -> None:
     values = {"d": (None, "finished"), "c": (0.1, "pruned"), "a": (2.0, "finished"), "b": (1.0, "finished"),
               "e": (None, "failed"), "f": (0.5, "failed")}  # fmt: skip
-    results = [
-        Result(name, {}, None, tmp_path, status, value=value) for name, (value, status) in values.items()
-    ]
+    results = [Row(name, {}, None, tmp_path, status, value=value) for name, (value, status) in values.items()]
     ranked = rank(results, Metric.model_validate({"path": "x.y", "goal": goal}))
     assert "".join(result.variant for result in ranked) == order
     assert [result.variant for result in rank(results, None)] == ["d", "a", "b", "c", "e", "f"]

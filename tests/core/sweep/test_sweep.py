@@ -180,7 +180,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
 
 def test_finished_stages_are_taken_over(swept: Swept) -> None:
     outcome, sweep, said = swept
-    assert [result.error for result in outcome.comparison.results] == [None] * 4
+    assert [result.error for result in outcome.comparison.results] == [""] * 4
     first, *others = [result.folder for result in outcome.comparison.results]
     assert said.count(f"  train_codec, tokenize: taken over from {first.name}") == 3
     assert said.count("  stage train_codec: running") == 1

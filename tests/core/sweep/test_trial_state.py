@@ -34,9 +34,9 @@ from wavslm_core.sweep.jobs import note_tasks, trial_jobs
 from wavslm_core.sweep.phases import Task
 from wavslm_core.sweep.pool import run_pool
 from wavslm_core.sweep.process import main as run_in_child
+from wavslm_core.sweep.results import sweep_status
 from wavslm_core.sweep.retry import ready_to_retry, sparing
 from wavslm_core.sweep.run import run_sweep
-from wavslm_core.sweep.status import sweep_status
 from wavslm_core.sweep.study import CLAIM_LOCK, SweepStudy
 from wavslm_core.sweep.trial_state import noting_begin_error, read_trials
 
