@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wavslm_core.data.folder import FolderConfig
 from wavslm_core.evaluation.config import MelDistanceConfig, StoiConfig
-from wavslm_core.model.chain_config import ChainConfig
+from wavslm_core.model.chain import ChainConfig
 from wavslm_core.parts.plugins import hookimpl
 from wavslm_core.parts.roles import Register
 from wavslm_core.stages.evaluate import EvaluateConfig
@@ -27,7 +27,7 @@ def register_stages(register: Register) -> None:
 
 @hookimpl
 def register_samplers(register: Register) -> None:
-    register(ChainConfig, "wavslm_core.model.chain:SamplerChain")
+    register(ChainConfig, "wavslm_core.model.sampling:SamplerChain")
 
 
 @hookimpl

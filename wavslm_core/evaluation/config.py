@@ -1,10 +1,14 @@
-"""Configs of the metrics that come with the core."""
+"""Options of what is evaluated: the core's metrics, which metrics, and the model's own speech.
+
+Free of torch, as recipes are checked with it.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from wavslm_core.parts.configs import MetricConfig
 
@@ -29,3 +33,83 @@ class StoiConfig(MetricConfig):
     name: Literal["stoi"] = "stoi"
     extended: bool = False
     """Use the extended measure of Jensen and Taal (2016)."""
+
+
+MetricChoice = str | dict[str, Any]
+"""`stoi`, or `{name: stoi, extended: true}`."""
+
+
+def metric_configs(choices: Sequence[MetricChoice]) -> list[MetricConfig]:
+    """Return the configs. Raises: ValueError for an unknown or repeated metric or a wrong option."""
+    from wavslm_core.errors import did_you_mean
+    from wavslm_core.parts.plugins import load_registry
+
+    registry = load_registry()
+    configs: list[MetricConfig] = []
+    for choice in choices:
+        options = {"name": choice} if isinstance(choice, str) else choice
+        name = str(options.get("name", ""))
+        if name not in registry.names("metric"):
+            raise ValueError(registry.unknown("metric", name))
+        config_class = registry.entry("metric", name).config_class
+        try:
+            config = config_class.model_validate(options)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(piece) for piece in first["loc"])
+            raise ValueError(
+                f"metric '{name}': {field}: {first['msg']} (given: {first['input']!r})."
+                f"{did_you_mean(field, config_class.model_fields)} "
+                f"Its options are: {', '.join(config_class.model_fields)}"
+            ) from None
+        if config in configs or name in [other.registered_name() for other in configs]:
+            raise ValueError(f"metric '{name}' is given twice; leave one out")
+        assert isinstance(config, MetricConfig)
+        configs.append(config)
+    return configs
+
+
+def _known(choices: tuple[MetricChoice, ...]) -> tuple[MetricChoice, ...]:
+    metric_configs(choices)
+    return choices
+
+
+MetricChoices = Annotated[tuple[MetricChoice, ...], AfterValidator(_known)]
+"""The type of a field that takes metrics."""
+
+
+class ContinuationsConfig(BaseModel):
+    """How the language model goes on after prompts, judged without a reference."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    count: int = Field(default=16, gt=0)
+    """Prompts, spread evenly over the split's recordings that are long enough."""
+    prompt_seconds: float = Field(default=2.0, gt=0)
+    """The first part of each recording, which the model is given."""
+    seconds: float = Field(default=3.0, gt=0)
+    """How long the model speaks on; this alone is judged."""
+    metrics: MetricChoices = ()
+    """Metrics that need no reference, such as `dnsmos`; without any, speed alone is measured."""
+
+    @field_validator("metrics")
+    @classmethod
+    def _without_reference(cls, metrics: MetricChoices) -> MetricChoices:
+        needy = [config.registered_name() for config in metric_configs(metrics) if config.needs_reference]
+        if needy:
+            raise ValueError(
+                f"{' and '.join(needy)} compares with a reference, but nobody knows how a recording should "
+                "go on: leave it out, or compare one chunk ahead with `chunk_ahead`"
+            )
+        return metrics
+
+
+class ChunkAheadConfig(BaseModel):
+    """Every chunk drawn given what was really said before it, and compared with the recording."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    count: int = Field(default=16, gt=0)
+    """Utterances, spread evenly over the split."""
+    metrics: MetricChoices = Field(min_length=1)
+    """Any metrics, such as `word_error`."""

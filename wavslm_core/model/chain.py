@@ -1,26 +1,48 @@
-"""Several samplers as one."""
+"""Options of `chain`: several samplers in a row. In a recipe, a list of samplers means the same.
+
+Apart from the sampler itself (`sampling.SamplerChain`), since recipes are checked without torch.
+"""
 
 from __future__ import annotations
 
-from torch import Tensor
+from math import prod
+from typing import Annotated, Any, Literal
 
-from wavslm_core.model.chain_config import ChainConfig
-from wavslm_core.parts.interfaces import Sampler, SamplingContext
-from wavslm_core.parts.plugins import load_registry
+from pydantic import BeforeValidator, Field, SerializeAsAny, WithJsonSchema
+
+from wavslm_core.errors import RecipeError
+from wavslm_core.parts.blocks import config_from_dict
+from wavslm_core.parts.configs import SamplerConfig
+from wavslm_core.parts.facts import SamplerFacts
 
 
-class SamplerChain(Sampler):
-    """Applies samplers one after the other; each sees as much history as it asks for."""
+def _sampler(value: Any) -> Any:
+    if isinstance(value, SamplerConfig):
+        return value
+    try:
+        return config_from_dict("sampler", value, where="sampler")
+    except RecipeError as error:
+        raise ValueError(str(error)) from None
 
-    def __init__(self, config: ChainConfig) -> None:
-        super().__init__(config)
-        self.steps: list[tuple[int, Sampler]] = [
-            (step.facts().history_tokens, load_registry().build(step)) for step in config.steps
-        ]
 
-    def adjust(self, logits_NV: Tensor, context: SamplingContext) -> Tensor:
-        held = context.history_NH.shape[1]
-        for wanted, step in self.steps:
-            history = context.history_NH[:, max(0, held - wanted) :]
-            logits_NV = step.adjust(logits_NV, SamplingContext(context.positions_N, history))
-        return logits_NV
+Step = Annotated[
+    SerializeAsAny[SamplerConfig],
+    BeforeValidator(_sampler),
+    WithJsonSchema({"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}),
+]
+
+
+class ChainConfig(SamplerConfig):
+    """Samplers in a row: each sees the logits that the one before it left."""
+
+    name: Literal["chain"] = "chain"
+    steps: tuple[Step, ...] = Field(min_length=1)
+    """The samplers, the first one first."""
+
+    def facts(self) -> SamplerFacts:
+        facts = [step.facts() for step in self.steps]
+        return SamplerFacts(
+            greedy=any(step.greedy for step in facts),
+            history_tokens=max(step.history_tokens for step in facts),
+            candidates=prod(step.candidates for step in facts),
+        )

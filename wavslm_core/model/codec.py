@@ -113,6 +113,12 @@ class Codec(nn.Module):
             known = _FINGERPRINTS[self] = versions, self._fingerprint()
         return dict(known[1])
 
+    def changed_since(self, fingerprint: Mapping[str, Any] | None) -> list[str]:
+        """Return what of this codec differs from a fingerprint; nothing where there is none."""
+        if not fingerprint:
+            return []
+        return [key for key, value in self.fingerprint().items() if fingerprint.get(key, value) != value]
+
     def _fingerprint(self) -> dict[str, Any]:
         return {
             "encoder": self.encoder.config.model_dump(mode="json"),

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from wavslm_core.errors import CheckpointError, PluginError
+from wavslm_core.model.chain import ChainConfig
 from wavslm_core.parts.interfaces import Draw, Sampler, SamplingContext
 from wavslm_core.parts.plugins import load_registry
 
@@ -59,6 +60,23 @@ def draw_ids(logits_NV: Tensor, uniform_N: Tensor) -> Tensor:
         uniform_N[:, None] * total_N1, total_N1.nextafter(torch.zeros_like(total_N1))
     )
     return torch.searchsorted(cumulative_NV, threshold_N1, right=True).squeeze(1)
+
+
+class SamplerChain(Sampler):
+    """Applies samplers one after the other; each sees as much history as it asks for."""
+
+    def __init__(self, config: ChainConfig) -> None:
+        super().__init__(config)
+        self.steps: list[tuple[int, Sampler]] = [
+            (step.facts().history_tokens, load_registry().build(step)) for step in config.steps
+        ]
+
+    def adjust(self, logits_NV: Tensor, context: SamplingContext) -> Tensor:
+        held = context.history_NH.shape[1]
+        for wanted, step in self.steps:
+            history = context.history_NH[:, max(0, held - wanted) :]
+            logits_NV = step.adjust(logits_NV, SamplingContext(context.positions_N, history))
+        return logits_NV
 
 
 class TokenDraw(Draw):

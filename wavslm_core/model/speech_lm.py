@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,40 +22,21 @@ from wavslm_core.data.arguments import (
 )
 from wavslm_core.errors import CheckpointError, NoCodecError
 from wavslm_core.model.codec import Codec
-from wavslm_core.model.codec_match import refuse_other_codec, warn_of_other_codec
 from wavslm_core.model.continuation import Generation, by_length
 from wavslm_core.model.folders import load_parts, loaded_parts, save_parts
-from wavslm_core.model.prompts import decode_continuation, encode_prompt, resampled
+from wavslm_core.model.prompts import decode_continuation, encode_prompt
 from wavslm_core.model.session import Session, side_by_side
 from wavslm_core.model.token_lm import SamplerLike, TokenLM
 from wavslm_core.model.weights import load_state
 from wavslm_core.parts.configs import PartConfig, Role
-from wavslm_core.parts.facts import BackboneFacts, HeadFacts
+from wavslm_core.parts.facts import BackboneFacts, HeadFacts, codec_problem
 from wavslm_core.parts.interfaces import Backbone, CheckpointParts, Head, Sampler
 from wavslm_core.parts.packing import packed_copy, refuse_packed
 from wavslm_core.parts.plugins import load_registry
 from wavslm_core.parts.promises import check_vocabulary
 from wavslm_core.parts.roles import LANGUAGE_ROLES
 
-
-@dataclass(frozen=True)
-class SpeechScore:
-    """How likely speech is to a language model."""
-
-    tokens_BT: Tensor
-    """What was scored, zeros or anything where padded."""
-    log_probs_BT: Tensor
-    """log p(token | its past) in nats; NaN in the first chunk and where padded."""
-
-    @property
-    def nats(self) -> Tensor:
-        """The log-likelihood of each utterance, (B,) float64; 0 of nothing."""
-        return self.log_probs_BT.double().nansum(dim=1)
-
-    @property
-    def counts(self) -> Tensor:
-        """How many tokens of each utterance are scored, (B,) int64."""
-        return (~self.log_probs_BT.isnan()).sum(dim=1)
+logger = logging.getLogger(__name__)
 
 
 class SpeechLM(TokenLM):
@@ -98,13 +79,7 @@ class SpeechLM(TokenLM):
                 codec = Codec.load(parts.codec, device=device)
             except CheckpointError as error:
                 raise NoCodecError(f"the codec that {reference} names cannot be loaded: {error}") from error
-        refuse_other_codec(
-            codec,
-            cast(BackboneFacts, parts.configs["backbone"].facts()),
-            cast(HeadFacts, parts.configs["head"].facts()),
-            source=str(reference),
-            fingerprint=parts.codec_fingerprint,
-        )
+        _refuse_other_codec(codec, parts, source=str(reference))
         backbone, head = loaded_parts(parts, ("backbone", "head"), source=str(reference))
         model = cls(codec, backbone, head, load_registry().build(parts.configs["sampler"]))
         model.checkpoint_codec = parts.codec
@@ -117,7 +92,7 @@ class SpeechLM(TokenLM):
         Raises: CheckpointError when it cannot be read or its weights do not fit.
         """
         parts = load_parts(reference, kind="speech_lm")
-        warn_of_other_codec(self.codec, parts.codec_fingerprint, source=str(reference))
+        _warn_of_other_codec(self.codec.changed_since(parts.codec_fingerprint), source=str(reference))
         for role in LANGUAGE_ROLES[:2]:
             load_state(getattr(self, role), parts.states[role], source=f"the {role} in {reference}")
 
@@ -140,20 +115,6 @@ class SpeechLM(TokenLM):
         }
         parts = CheckpointParts(configs, states, self.checkpoint_codec, self.codec.fingerprint())
         return save_parts(Path(folder), parts, kind="speech_lm")
-
-    @torch.no_grad()
-    def score_speech(
-        self, waveform_BS: Given, *, sample_rate: float, lengths: Given | None = None
-    ) -> SpeechScore:
-        """Return how likely speech is: waveforms (B,S) at `sample_rate` Hz, resampled and encoded.
-
-        Whole chunks of the codec count; nothing of the first chunk of the head, which has no past, is scored.
-        `lengths` counts samples. Raises: AudioError, ArgumentError; CheckpointError when the model gives NaN.
-        """
-        codec = self.codec
-        waveform_BS, samples = resampled(codec, waveform_BS, sample_rate=sample_rate, lengths=lengths)
-        tokens_BT, counts_B = codec.tokens(waveform_BS, lengths=samples, multiple_of=codec.facts.chunk_tokens)
-        return SpeechScore(tokens_BT, self.score(tokens_BT, lengths=counts_B))
 
     @torch.no_grad()
     def generate(
@@ -322,3 +283,28 @@ class SpeechLM(TokenLM):
         rows, most = prompt_BT.shape
         lengths_B = checked_lengths(lengths, rows=rows, most=most, unit="tokens", device=prompt_BT.device)
         return prompt_BT, lengths_B
+
+
+def _refuse_other_codec(codec: Codec, parts: CheckpointParts, *, source: str) -> None:
+    """Compare a codec with what a language model can read and, if known, with the one it was trained with.
+
+    `source` names the model in messages. Another encoder is only warned about: it may have been trained
+    further for the same codes. Raises: CheckpointError.
+    """
+    backbone = cast(BackboneFacts, parts.configs["backbone"].facts())
+    head = cast(HeadFacts, parts.configs["head"].facts())
+    problem = codec_problem(codec.facts.quantizer, backbone, head)
+    if problem is not None:
+        raise CheckpointError(f"{source} {problem}")
+    changed = codec.changed_since(parts.codec_fingerprint)
+    if any(key.startswith("quantizer") for key in changed):
+        raise CheckpointError(
+            f"{source} was trained with another codec: {', '.join(changed)} differ. Give the codec that "
+            "it was trained with"
+        )
+    _warn_of_other_codec(changed, source=source)
+
+
+def _warn_of_other_codec(changed: list[str], *, source: str) -> None:
+    if changed:
+        logger.warning("%s was trained with a codec whose %s differ", source, ", ".join(changed))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from wavslm_core.data.arguments import Given, first_floats
 from wavslm_core.errors import CheckpointError, RecipeError
 from wavslm_core.model.codec import Codec
+from wavslm_core.model.prompts import resampled
 from wavslm_core.model.sampling import DAMAGED
 from wavslm_core.parts.blocks import config_from_dict
 from wavslm_core.parts.facts import BackboneFacts, HeadFacts, sampler_problem
@@ -23,8 +25,28 @@ SamplerLike = Sampler | Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
 """A sampler, the options of one, those of several in a row, or None for the model's own."""
 
 
+@dataclass(frozen=True)
+class SpeechScore:
+    """How likely speech is to a language model."""
+
+    tokens_BT: Tensor
+    """What was scored, zeros or anything where padded."""
+    log_probs_BT: Tensor
+    """log p(token | its past) in nats; NaN in the first chunk and where padded."""
+
+    @property
+    def nats(self) -> Tensor:
+        """The log-likelihood of each utterance, (B,) float64; 0 of nothing."""
+        return self.log_probs_BT.double().nansum(dim=1)
+
+    @property
+    def counts(self) -> Tensor:
+        """How many tokens of each utterance are scored, (B,) int64."""
+        return (~self.log_probs_BT.isnan()).sum(dim=1)
+
+
 class TokenLM(nn.Module):
-    """The parts of a language model, and how likely tokens are to it; `SpeechLM` is what people use."""
+    """The parts of a language model, and how likely speech is to it; `SpeechLM` is what people use."""
 
     def __init__(self, codec: Codec, backbone: Backbone[Any], head: Head[Any], sampler: Sampler) -> None:
         super().__init__()
@@ -117,6 +139,20 @@ class TokenLM(nn.Module):
                 f"the language model gives no number for {broken} tokens that it should predict: {DAMAGED}"
             )
         return log_probs_BT
+
+    @torch.no_grad()
+    def score_speech(
+        self, waveform_BS: Given, *, sample_rate: float, lengths: Given | None = None
+    ) -> SpeechScore:
+        """Return how likely speech is: waveforms (B,S) at `sample_rate` Hz, resampled and encoded.
+
+        Whole chunks of the codec count; nothing of the first chunk of the head, which has no past, is scored.
+        `lengths` counts samples. Raises: AudioError, ArgumentError; CheckpointError when the model gives NaN.
+        """
+        codec = self.codec
+        waveform_BS, samples = resampled(codec, waveform_BS, sample_rate=sample_rate, lengths=lengths)
+        tokens_BT, counts_B = codec.tokens(waveform_BS, lengths=samples, multiple_of=codec.facts.chunk_tokens)
+        return SpeechScore(tokens_BT, self.score(tokens_BT, lengths=counts_B))
 
     def forward(self, tokens_BT: Given, *, lengths: Given | None = None) -> Tensor:
         """The same as `log_probs`, so that wrappers which call the module work."""

@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from wavslm_core.evaluation.metric_choice import MetricChoices, metric_configs
-from wavslm_core.evaluation.speaking_config import ChunkAheadConfig, ContinuationsConfig
+from wavslm_core.evaluation.config import (
+    ChunkAheadConfig,
+    ContinuationsConfig,
+    MetricChoices,
+    metric_configs,
+)
 from wavslm_core.parts.configs import Role, StageConfig
 from wavslm_core.parts.facts import chunk_ahead_problem
 from wavslm_core.parts.roles import CODEC_ROLES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from wavslm_core.evaluation.metric_choice import MetricChoices, metric_configs
+from wavslm_core.evaluation.config import MetricChoices, metric_configs
 from wavslm_core.parts.roles import CODEC_ROLES
 from wavslm_core.run.context import StageContext
 from wavslm_core.stages.base import Stage

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from wavslm_core.data.audio import resample
 from wavslm_core.errors import AudioError
-from wavslm_core.evaluation.metric_choice import metric_configs
+from wavslm_core.evaluation.config import metric_configs
 from wavslm_core.parts.metric import Metric, ReferenceFreeMetric
 from wavslm_core.parts.plugins import load_registry
 from wavslm_judges.config import DnsmosConfig

@@ -9,8 +9,8 @@ import torch
 
 from wavslm_core import Recipe
 from wavslm_core.errors import RecipeError
-from wavslm_core.model.chain import SamplerChain
-from wavslm_core.model.chain_config import ChainConfig
+from wavslm_core.model.chain import ChainConfig
+from wavslm_core.model.sampling import SamplerChain
 from wavslm_core.parts.facts import HeadFacts, SamplerFacts, sampler_problem
 from wavslm_core.parts.interfaces import SamplingContext
 from wavslm_core.testing.fakes import fake_codec, fake_speech_lm

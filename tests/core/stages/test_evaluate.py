@@ -17,8 +17,7 @@ from wavslm_core.data.audio import write_audio
 from wavslm_core.data.corpora import Split
 from wavslm_core.data.token_store import TokenStore
 from wavslm_core.errors import DataError
-from wavslm_core.evaluation.language_scores import language_scores, token_stores
-from wavslm_core.evaluation.likelihood import token_bits
+from wavslm_core.evaluation.language_scores import language_scores, token_bits, token_stores
 from wavslm_core.evaluation.reconstruction import score_reconstruction
 from wavslm_core.machine.interruption import Interrupted
 from wavslm_core.model.codec import Codec
@@ -53,7 +52,7 @@ def test_codec_alone(codec_only: StageContext) -> None:
 def test_batching_changes_no_score(codec_only: StageContext) -> None:
     pytest.importorskip("pystoi")
     codec, split = codec_only.codec(), codec_only.split("valid")
-    from wavslm_core.evaluation.metric_choice import metric_configs
+    from wavslm_core.evaluation.config import metric_configs
 
     metrics = {
         config.registered_name(): load_registry().build(config)

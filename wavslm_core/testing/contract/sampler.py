@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from wavslm_core.model.chain import SamplerChain
-from wavslm_core.model.chain_config import ChainConfig
-from wavslm_core.model.sampling import NO_TOKEN, TokenDraw
+from wavslm_core.model.chain import ChainConfig
+from wavslm_core.model.sampling import NO_TOKEN, SamplerChain, TokenDraw
 from wavslm_core.parts.facts import SamplerFacts
 from wavslm_core.parts.interfaces import SamplingContext
 from wavslm_core.parts.plugins import load_registry
