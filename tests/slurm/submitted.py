@@ -17,8 +17,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.slurm.cluster import Cluster
 from wavslm_core.data.audio import write_audio
-from wavslm_core.run.job_record import JobRecord, read_jobs
 from wavslm_core.run.metrics_file import read_metrics
+from wavslm_core.run.records import JobRecord, read_jobs
 
 EXAMPLE_PATH = Path(__file__).parents[1] / "core" / "plugin_path"
 CODEC = {"run": "train_codec", "batch_size": 2, "crop_seconds": 0.32, "spectral_windows": [256]}

@@ -14,7 +14,7 @@ from tests.slurm.cluster import Cluster
 from tests.slurm.shell import Shell
 from tests.slurm.submitted import CODEC, Submitted
 from wavslm_core.machine.pulse import read_progress
-from wavslm_core.run.job_record import read_jobs
+from wavslm_core.run.records import read_jobs
 from wavslm_core.run.state import RunStatus, read_statuses
 
 SLOW = "{run: count, steps: 400, pause_s: 0.5}"

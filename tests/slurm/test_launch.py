@@ -10,7 +10,7 @@ import pytest
 import wavslm_core
 from tests.slurm.cluster import Cluster
 from tests.slurm.submitted import CODEC, Submitted, stages_of
-from wavslm_core.run.job_record import read_jobs
+from wavslm_core.run.records import read_jobs
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,9 @@ import pytest
 from tests.core.conftest import command, example_environment, example_loaded
 from tests.slurm.cluster import Cluster
 from tests.slurm.submitted import stages_of
-from wavslm_core.launch import sbatch
 from wavslm_core.launch import slurm as launcher
 from wavslm_core.recipe.launch_block import LAUNCH_CONFIGS
-from wavslm_core.run.job_record import read_jobs
+from wavslm_core.run.records import read_jobs
 
 __all__ = ["command", "example_environment", "example_loaded"]
 
@@ -83,10 +82,11 @@ def test_each_job_is_recorded_before_the_next_is_submitted(
     launched: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorded: list[int] = []
+    given = launcher.submit
 
     def submit(jobs: Any, launch: Any, run_dir: Path, **options: Any) -> str:
         recorded.append(len(read_jobs(run_dir)))
-        return sbatch.submit(jobs, launch, run_dir, **options)
+        return given(jobs, launch, run_dir, **options)
 
     monkeypatch.setattr(launcher, "submit", submit)
     run, done = launched("slurm", "[{run: count}, {run: count, launch: {memory_gb: 0.5}}]")

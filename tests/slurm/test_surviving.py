@@ -12,9 +12,9 @@ import pytest
 
 from tests.slurm.cluster import Cluster
 from tests.slurm.submitted import PATIENT, Submitted, assert_same_training, rank_pids, stages_of
-from wavslm_core.run.job_record import JobRecord
-from wavslm_core.run.rank_error import first_error
-from wavslm_core.run.stop_file import request_stop
+from wavslm_core.run.failure import first_error
+from wavslm_core.run.records import JobRecord
+from wavslm_core.run.stop import request_stop
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,8 @@ import yaml
 
 from tests.slurm.cluster import Cluster
 from tests.slurm.submitted import CODEC, EXAMPLE_PATH, PATIENT, Submitted
-from wavslm_core.run.job_record import read_jobs
 from wavslm_core.run.metrics_file import read_metrics
-from wavslm_core.run.stage_record import StageRecord
+from wavslm_core.run.records import StageRecord, read_jobs
 
 
 @pytest.fixture(scope="module")

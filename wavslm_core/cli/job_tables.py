@@ -8,11 +8,9 @@ from pathlib import Path
 from rich.table import Table
 
 from wavslm_core.machine.slurm import JobState, count_states
-from wavslm_core.run.job_logs import RUN_LOG, error_line, last_lines
-from wavslm_core.run.job_record import JobRecord
-from wavslm_core.run.progress_text import progress_cells
-from wavslm_core.run.rank_error import first_error
-from wavslm_core.run.run_error import ERROR_FILE, read_error_text
+from wavslm_core.run.failure import ERROR_FILE, RUN_LOG, error_line, first_error, last_lines, read_error_text
+from wavslm_core.run.progress import progress_cells
+from wavslm_core.run.records import JobRecord
 from wavslm_core.run.state import RunStatus, State
 
 RUN_COLUMNS = ("run", "state", "node", "stage", "progress", "rate", "left", "loss", "restarts", "error")

@@ -50,7 +50,7 @@ def _shown(run: str | None, runs_dir: Path, lines: int) -> Group:
     from rich.console import Group
 
     from wavslm_core.cli.job_tables import first_failures, jobs_table, log_tail, newest_log, runs_table
-    from wavslm_core.run.search import find_run, find_runs
+    from wavslm_core.run.folder import find_run, find_runs
     from wavslm_core.run.state import State, read_statuses
 
     folders = find_runs(runs_dir) if run is None else [find_run(run, runs_dir)]

@@ -18,7 +18,6 @@ from wavslm_core.machine.terminal import echo
 
 NOT_VERBS = {
     "sweep_run",
-    "sweep_tables",
     "main",
     "run",
     "guard",

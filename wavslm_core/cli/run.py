@@ -47,8 +47,8 @@ def run(
     from wavslm_core.launch.launchers import launcher_for
     from wavslm_core.recipe import Recipe
     from wavslm_core.run.folder import kept_once_begun, prepare_run_folder, run_folder
-    from wavslm_core.run.prune_files import spare
     from wavslm_core.run.queued import refuse_taken
+    from wavslm_core.run.records import spare
 
     changes = [*(overrides or []), *([f"launch.on={launcher}"] if launcher else [])]
     loaded = Recipe.load(recipe, changes)

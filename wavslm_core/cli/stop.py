@@ -20,7 +20,7 @@ def stop(
 ) -> None:
     """Stop a run: cancel what waits, let what runs save and end. The same command continues it later."""
     from wavslm_core.launch.stopping import stop_run
-    from wavslm_core.run.search import find_run, submitted_with
+    from wavslm_core.run.folder import find_run, submitted_with
 
     folder = find_run(run, runs_dir)
     stopped = stop_run(folder, echo, patience_s=patience)

@@ -28,7 +28,7 @@ def status(
     runs_dir: RunsDir = Path("runs"),
 ) -> None:
     """Show every trial: state, how far it is, the best value so far, and why it failed."""
-    from wavslm_core.cli.sweep_tables import show_sweep, watch_sweep
+    from wavslm_core.cli.sweep_run import show_sweep, watch_sweep
 
     (watch_sweep if watch else show_sweep)(_found(sweep, runs_dir))
 

@@ -1,4 +1,4 @@
-"""What `wavslm-run` does with a recipe that has a `sweep:` block."""
+"""What `wavslm-run` does with a recipe that has a `sweep:` block, and how a sweep does, as a table."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from typing import TYPE_CHECKING
 import typer
 
 from wavslm_core.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_MENDABLE
-from wavslm_core.machine.terminal import echo, new_console
+from wavslm_core.machine.terminal import echo, new_console, number_text
 from wavslm_core.recipe import Recipe
 from wavslm_core.recipe.launch_block import SlurmLaunch
+from wavslm_core.sweep.folder import SweepFolder
+from wavslm_core.sweep.results import SweepStatus, sweep_status, write_results
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from wavslm_core.recipe.sweep_space import Trial
     from wavslm_core.sweep.comparison import Comparison
-    from wavslm_core.sweep.folder import SweepFolder
 
 
 def run_sweep_recipe(
     recipe: Recipe, *, runs_dir: Path, dry_run: bool, command: str, wait: bool = False
 ) -> None:
     """Run the trials and print how they compare, or submit them; or, with `dry_run`, list them."""
-    from wavslm_core.sweep.folder import SweepFolder
-
     sweep, trials = SweepFolder.of(recipe, runs_dir)
     if dry_run:
         _list(sweep, trials)
@@ -38,7 +39,7 @@ def run_sweep_recipe(
         return
     from wavslm_core.run.folder import BEGUN, kept_once_begun, run_folder
     from wavslm_core.sweep.array import refuse_submitted
-    from wavslm_core.sweep.jobs import TASKS_FILE
+    from wavslm_core.sweep.folder import TASKS_FILE
 
     # Before anything is written that a job of it may read.
     refuse_submitted(sweep, range(1, sweep.count + 1))
@@ -57,9 +58,9 @@ def run_trials(sweep: SweepFolder, *, command: str, only: Sequence[int] = (), wa
     if isinstance(sweep.recipe.launch, SlurmLaunch):
         _submit(sweep, only, wait=wait)
         return
+    from wavslm_core.sweep.local import run_sweep
     from wavslm_core.sweep.page import comparison_markdown
     from wavslm_core.sweep.retry import sparing
-    from wavslm_core.sweep.run import run_sweep
 
     began = time.monotonic()
     with sparing(sweep, only):
@@ -83,9 +84,7 @@ def _submit(sweep: SweepFolder, only: Sequence[int], *, wait: bool) -> None:
         echo(f"results: wavslm sweep results {sweep.path}")
         echo(f"stop:    wavslm sweep stop {sweep.path}")
         return
-    from wavslm_core.cli.sweep_tables import watch_sweep
     from wavslm_core.sweep.page import comparison_markdown
-    from wavslm_core.sweep.results import write_results
 
     ended = watch_sweep(sweep)
     comparison = write_results(sweep)
@@ -117,7 +116,7 @@ def _list(sweep: SweepFolder, trials: Sequence[Trial]) -> None:
     from rich.table import Table
 
     from wavslm_core.run.folder import run_folder
-    from wavslm_core.run.identity import stage_identities
+    from wavslm_core.run.reuse import stage_identities
     from wavslm_core.run.state import read_statuses
 
     table = Table(box=None, pad_edge=False)
@@ -143,3 +142,44 @@ def _list(sweep: SweepFolder, trials: Sequence[Trial]) -> None:
         new_console().print(table)
     else:
         echo(f"{sweep.count} trials, each chosen by the results of those before; what may be chosen fits")
+
+
+EVERY_S = 2.0
+
+
+def show_sweep(sweep: SweepFolder) -> None:
+    """Print a row for each trial, counts and the best one."""
+
+    new_console().print(_shown(sweep, sweep_status(sweep)))
+
+
+def watch_sweep(sweep: SweepFolder) -> SweepStatus:
+    """Print the same again and again, until nothing runs or waits in a queue; return how it ended."""
+    from rich.live import Live
+
+    now = sweep_status(sweep)
+    with Live(_shown(sweep, now), console=new_console(), auto_refresh=False) as live:
+        while not now.has_ended:
+            time.sleep(EVERY_S)
+            now = sweep_status(sweep)
+            live.update(_shown(sweep, now), refresh=True)
+    return now
+
+
+def _shown(sweep: SweepFolder, now: SweepStatus) -> RenderableType:
+    from rich.console import Group
+    from rich.table import Table
+
+    metric = sweep.sweep.metric
+    table = Table(box=None, pad_edge=False)
+    for column in ("", "trial", "state", "stage", *([metric.path] if metric is not None else []), "error"):
+        table.add_column(column, overflow="fold")
+    for row in now.rows:
+        value = "" if row.value is None else number_text(row.value)[0]
+        values = [value] if metric is not None else []
+        table.add_row(str(row.number), row.label, row.state, row.doing, *values, row.error)
+    best = ""
+    if now.best is not None and now.best.value is not None:
+        best = f"\nbest so far: trial {now.best.number} ({now.best.label}), {number_text(now.best.value)[0]}"
+    silent = f"\n{now.problem} What seems to have stopped may wait or run" if now.problem else ""
+    return Group(table, f"\n{sweep.path}: {now.counts}{best}{silent}")

@@ -12,8 +12,7 @@ from wavslm_core.machine.processes import WHOLE, Share
 from wavslm_core.machine.terminal import Say
 from wavslm_core.recipe import Recipe
 from wavslm_core.recipe.launch_block import LaunchConfig, SlurmLaunch
-from wavslm_core.run.finished import is_finished
-from wavslm_core.run.folder import saved_recipe
+from wavslm_core.run.folder import is_finished, saved_recipe
 
 
 @dataclass(frozen=True)

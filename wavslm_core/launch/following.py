@@ -9,12 +9,9 @@ from wavslm_core.errors import JobCrashed
 from wavslm_core.launch.launchers import Outcome
 from wavslm_core.machine.slurm import JobState, count_states
 from wavslm_core.machine.terminal import Say
-from wavslm_core.run.job_logs import GrowingLog, error_line, follow_logs
-from wavslm_core.run.job_record import JobRecord
-from wavslm_core.run.progress import newest_progress
-from wavslm_core.run.progress_text import progress_line
-from wavslm_core.run.rank_error import first_error, to_exception
-from wavslm_core.run.stage_record import STAGES_FILE, StageRecord
+from wavslm_core.run.failure import GrowingLog, error_line, first_error, follow_logs, to_exception
+from wavslm_core.run.progress import newest_progress, progress_line
+from wavslm_core.run.records import STAGES_FILE, JobRecord, StageRecord
 from wavslm_core.run.state import RunStatus, last_chain, read_statuses
 
 LOG_EVERY_S = 0.5

@@ -1,19 +1,19 @@
-"""Runs the jobs of a recipe one after another in this process."""
+"""Runs the jobs of a recipe one after another in this process, as the launcher `debug` always does."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from wavslm_core.launch.chain import plan_jobs
-from wavslm_core.launch.launchers import Outcome
+from wavslm_core.launch.launchers import Launcher, Outcome
 from wavslm_core.launch.runner import run_stages
 from wavslm_core.machine.terminal import Say
-from wavslm_core.run.code_snapshot import save_code
+from wavslm_core.recipe.launch_block import LaunchConfig
+from wavslm_core.run.environment import save_code
+from wavslm_core.run.failure import clear_error, keeping_log, noting_failure
 from wavslm_core.run.folder import saved_recipe
-from wavslm_core.run.job_logs import keeping_log
 from wavslm_core.run.queued import refuse_taken
-from wavslm_core.run.run_error import clear_error, noting_failure
-from wavslm_core.run.stop_file import clear_stop
+from wavslm_core.run.stop import clear_stop
 
 
 def begin_launch(run_dir: Path, say: Say) -> None:
@@ -38,3 +38,13 @@ def run_in_process(run_dir: Path, say: Say) -> Outcome:
                 if outcome.status != "finished":
                     return outcome
     return Outcome("finished")
+
+
+class DebugLauncher(Launcher[LaunchConfig]):
+    """Runs the stages here, so that breakpoints and profilers work."""
+
+    def launch(self, run_dir: Path, say: Say) -> Outcome:
+        return run_in_process(run_dir, say)
+
+    def where(self) -> str:
+        return f"in this process, device {self.config.device}"

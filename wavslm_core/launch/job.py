@@ -23,11 +23,11 @@ from wavslm_core.launch.launchers import Outcome
 from wavslm_core.machine.processes import Share
 from wavslm_core.machine.terminal import echo, prepare_output
 from wavslm_core.recipe.launch_block import LaunchConfig, SlurmLaunch
-from wavslm_core.run.code_snapshot import changed_since
+from wavslm_core.run.environment import changed_since
+from wavslm_core.run.failure import RankError, describe, error_path, first_error, write_error
 from wavslm_core.run.folder import saved_recipe
-from wavslm_core.run.rank_error import RankError, describe, error_path, first_error, write_error
-from wavslm_core.run.signals import IN_A_JOB, StopRequest
-from wavslm_core.run.starts import count_start
+from wavslm_core.run.progress import count_start
+from wavslm_core.run.stop import IN_A_JOB, StopRequest
 
 LOOK_FOR_OTHERS_S = 2.0
 VISIBLE_GPUS = "WAVSLM_VISIBLE_GPUS"

@@ -24,12 +24,10 @@ from wavslm_core.launch.launchers import Launcher, Outcome
 from wavslm_core.machine.processes import Share
 from wavslm_core.machine.terminal import Say
 from wavslm_core.recipe.launch_block import LaunchConfig, LocalLaunch
+from wavslm_core.run.failure import GrowingLog, first_error, follow_logs, noting_failure, to_exception
 from wavslm_core.run.folder import RECIPE_FILE, saved_recipe
-from wavslm_core.run.job_logs import GrowingLog, follow_logs
-from wavslm_core.run.job_record import JOBS_FOLDER, add_jobs, new_record, read_jobs
-from wavslm_core.run.rank_error import first_error, to_exception
-from wavslm_core.run.run_error import noting_failure
-from wavslm_core.run.signals import AT_A_TERMINAL, interrupts_blocked
+from wavslm_core.run.records import JOBS_FOLDER, add_jobs, new_record, read_jobs
+from wavslm_core.run.stop import AT_A_TERMINAL, interrupts_blocked
 
 YEARS_MIN = 10 * 365 * 24 * 60
 """submitit's local executor ends jobs after two minutes unless told otherwise."""

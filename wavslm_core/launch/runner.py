@@ -26,9 +26,8 @@ from wavslm_core.recipe import Recipe
 from wavslm_core.run.context import StageContext
 from wavslm_core.run.folder import saved_recipe
 from wavslm_core.run.lock import RunLock
-from wavslm_core.run.prune_files import JUDGE, PRUNE_FILE
-from wavslm_core.run.signals import StopRequest
-from wavslm_core.run.stage_record import STAGES_FILE, StageRecord
+from wavslm_core.run.records import JUDGE, PRUNE_FILE, STAGES_FILE, StageRecord
+from wavslm_core.run.stop import StopRequest
 from wavslm_core.stages.base import Stage
 
 

@@ -13,7 +13,7 @@ from wavslm_core.machine.slurm import JobState, cancel
 from wavslm_core.machine.terminal import Say
 from wavslm_core.run.lock_holder import LOCK_FILE, Holder, runs_here, send_signal
 from wavslm_core.run.state import RunStatus, read_statuses
-from wavslm_core.run.stop_file import clear_stop, request_stop
+from wavslm_core.run.stop import clear_stop, request_stop
 
 POLL_S = 1.0
 ENDING_S = 60.0

@@ -1,25 +1,31 @@
 """The folder of a run: `<runs-dir>/<name>-<digest>/`, named by what it computes, so that the same command
-again finds it and continues there.
+again finds it and continues there; and how people find it.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import TypedDict
+
 from wavslm_core.errors import RecipeError, WavslmError
 from wavslm_core.machine.files import replacing, write_json
+from wavslm_core.machine.json_files import parse_json
+from wavslm_core.machine.pulse import PROGRESS_FILE
+from wavslm_core.machine.regular_files import read_regular
 from wavslm_core.parts.registry import Registry
 from wavslm_core.recipe import Recipe
 from wavslm_core.recipe.model import without_launch
 from wavslm_core.recipe.yaml import dump_yaml, read_yaml
+from wavslm_core.run.context import StageContext
 from wavslm_core.run.environment import describe_environment
-from wavslm_core.run.job_record import JOBS_FILE
 from wavslm_core.run.queued import held_alone
-from wavslm_core.run.stage_record import STAGES_FILE
+from wavslm_core.run.records import JOBS_FILE, STAGES_FILE, StageRecord
 
 RECIPE_FILE = "recipe.yaml"
 ENVIRONMENT_FILE = "environment.json"
@@ -114,3 +120,86 @@ def first_difference(found: Any, wanted: Any, where: str = "") -> str | None:
         )
         return next((inner for inner in inners if inner is not None), None)
     return None if found == wanted else f"{where} is {found!r}, but the recipe says {wanted!r}"
+
+
+class _Environment(TypedDict):
+    """What is read of a run's `environment.json`."""
+
+    command: list[str]
+
+
+def find_runs(runs_dir: Path) -> list[Path]:
+    """Return the folders of all runs, the ones that changed last at the end.
+
+    One that cannot be looked into is among them: it may be a run. Raises: WavslmError for `runs_dir` itself.
+    """
+    try:
+        found = [Path(entry.path) for entry in os.scandir(runs_dir) if _is_run(Path(entry.path))]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise WavslmError(
+            f"{runs_dir} cannot be read: {error.strerror}. Give the folder of runs with --runs-dir."
+        ) from None
+    return sorted(found, key=lambda run_dir: (_changed(run_dir), run_dir.name))
+
+
+def _is_run(folder: Path) -> bool:
+    try:
+        os.lstat(folder / RECIPE_FILE)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def find_run(name: str, runs_dir: Path) -> Path:
+    """Return the folder that a path, the name of a run, or the only beginning of one, means.
+
+    Raises: WavslmError.
+    """
+    for place in (Path(name), runs_dir / name):
+        if _is_run(place):
+            return place
+    begins = [run_dir for run_dir in find_runs(runs_dir) if run_dir.name.startswith(name)]
+    if len(begins) == 1:
+        return begins[0]
+    if begins:
+        several = ", ".join(run_dir.name for run_dir in begins)
+        raise WavslmError(f"{name} may be any of these runs in {runs_dir}: {several}. Give more of the name.")
+    known = ", ".join(run_dir.name for run_dir in find_runs(runs_dir)[-5:]) or "there is none"
+    raise WavslmError(f"there is no run {name}, here or in {runs_dir}. Runs there: {known}.")
+
+
+def submitted_with(run_dir: Path) -> list[str] | None:
+    """Return the command that started or continued the run last, if it is known."""
+    try:
+        command = parse_json(read_regular(run_dir / ENVIRONMENT_FILE), _Environment)["command"]
+    except (OSError, ValueError):
+        return None
+    if not command or Path(command[0]).name != "wavslm-run":
+        return None
+    return ["wavslm-run", *command[1:]]
+
+
+def _changed(run_dir: Path) -> float:
+    times = [0.0]
+    for name in (RECIPE_FILE, STAGES_FILE, PROGRESS_FILE):
+        with suppress(OSError):
+            times.append((run_dir / name).stat().st_mtime)
+    return max(times)
+
+
+def is_finished(
+    run_dir: Path, *, stages: Sequence[str] | None = None, registry: Registry | None = None
+) -> bool:
+    """Tell whether `run_stages` would find nothing to do."""
+    recipe = saved_recipe(run_dir, registry=registry)
+    record = StageRecord(run_dir / STAGES_FILE)
+    return all(
+        record.finished(name)
+        and recipe.registry.build(config).left_results(StageContext(recipe, run_dir, stage_name=name))
+        for name, config in recipe.named_stages()
+        if stages is None or name in stages
+    )

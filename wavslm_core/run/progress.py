@@ -1,15 +1,28 @@
-"""How far a run is, over all processes that tell of it."""
+"""How far a run is, over all processes that tell of it, and whether starting it again gets anywhere.
+
+A job that is stopped before its first checkpoint and queued again would go on like that for ever. A start
+counts as useless when nothing was added since the one before: no stage finished, no later checkpoint of any
+stage, no further file of tokens, and no stage told (`progress.json`) of more than ever.
+"""
 
 from __future__ import annotations
 
 import re
 import time
 from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pydantic import FiniteFloat, NonNegativeInt
+
+from wavslm_core.errors import WavslmError
+from wavslm_core.machine.files import write_json
+from wavslm_core.machine.json_files import parse_json
 from wavslm_core.machine.pulse import PROGRESS_FILE, Progress, read_progress
-from wavslm_core.machine.regular_files import names_in
+from wavslm_core.machine.regular_files import names_in, read_regular
+from wavslm_core.machine.terminal import spell_seconds
 from wavslm_core.run.lock_holder import STALE_S
+from wavslm_core.run.records import JOBS_FOLDER, STAGES_FILE, StageRecord
 
 _PART = re.compile(r"progress-\d+-of-(\d+)\.json")
 
@@ -54,3 +67,90 @@ def _sum(values: Iterable[float | None]) -> float | None:
             return None
         total += value
     return total
+
+
+def progress_cells(progress: Progress | None, *, moving: bool) -> tuple[str, str, str, str]:
+    """Return how far, rate, time left and last loss."""
+    if progress is None:
+        return "", "", "", ""
+    total = "" if progress.total is None else f"/{progress.total:,.0f}"
+    done = f"{progress.done:,.0f}{total} {progress.unit}"
+    loss = "" if progress.loss is None else f"{progress.loss:.4f}"
+    if not moving or progress.rate is None:
+        return done, "", "", loss
+    left = "" if progress.seconds_left is None else spell_seconds(progress.seconds_left)
+    return done, f"{progress.rate:,.2f}/s", left, loss
+
+
+def progress_line(progress: Progress) -> str:
+    """Return "train_lm: 120/400 steps  3.20/s  1:28 left  loss 4.1234"."""
+    done, rate, left, loss = progress_cells(progress, moving=True)
+    words = (done, rate, f"{left} left" if left else "", f"loss {loss}" if loss else "")
+    return f"{progress.stage}: {'  '.join(word for word in words if word)}"
+
+
+_STEP = re.compile(r"step-(\d+)")
+
+
+@dataclass(frozen=True)
+class Starts:
+    """The starts of one job."""
+
+    count: NonNegativeInt = 0
+    useless: NonNegativeInt = 0
+    """Restarts in a row that found nothing new."""
+    mark: tuple[FiniteFloat, ...] = ()
+    """The furthest that the run had got, as `progress_mark`."""
+
+    @property
+    def restarts(self) -> int:
+        return max(0, self.count - 1)
+
+
+def progress_mark(run_dir: Path) -> tuple[float, ...]:
+    """Return numbers of which one grows whenever a run gets further."""
+    record = StageRecord(run_dir / STAGES_FILE)
+    finished = sum(entry.get("status") == "finished" for entry in record.entries.values())
+    newest: dict[str, int] = {}
+    for path in (run_dir / "checkpoints").glob("*/*"):
+        if found := _STEP.match(path.name):
+            # From one on, so that a checkpoint of step 0 counts, too.
+            newest[path.parent.name] = max(newest.get(path.parent.name, 0), int(found.group(1)) + 1)
+    stores = (run_dir / "tokens", *run_dir.glob("[!.]*/tokens"))
+    shards = sum(1 for folder in stores for path in folder.rglob("[!.]*") if path.is_file())
+    told = filter(None, map(read_progress, run_dir.glob("progress*.json")))
+    # Of a stage that has ended, the next one's smaller numbers would be compared with it.
+    done = sum(progress.done for progress in told if not record.finished(progress.stage))
+    return finished, sum(newest.values()), shards, done
+
+
+def starts_path(run_dir: Path, job_id: str) -> Path:
+    return run_dir / JOBS_FOLDER / f"{job_id}_starts.json"
+
+
+def read_starts(run_dir: Path, job_id: str) -> Starts:
+    """Return what is known of a job's starts."""
+    try:
+        return parse_json(read_regular(starts_path(run_dir, job_id)), Starts)
+    except (OSError, ValueError):
+        return Starts()
+
+
+def count_start(run_dir: Path, job_id: str, *, max_restarts: int) -> Starts:
+    """Record that a job starts. Raises: WavslmError when it was restarted in vain too often."""
+    before = read_starts(run_dir, job_id)
+    mark = progress_mark(run_dir)
+    useless = 0
+    if before.count and not any(now > then for now, then in zip(mark, before.mark, strict=False)):
+        useless = before.useless + 1
+        mark = before.mark
+    starts = Starts(before.count + 1, useless, mark)
+    write_json(starts_path(run_dir, job_id), asdict(starts))
+    if useless > max_restarts:
+        raise WavslmError(
+            f"job {job_id} was restarted {useless} times in a row without getting any further, so it stops "
+            f"here (launch.max_restarts is {max_restarts}). Something is slower than the time that the job "
+            "has: save more often (checkpoint_every), or give it more (launch.timeout_min, "
+            "launch.signal_delay_s)."
+        )
+    return starts

@@ -12,9 +12,9 @@ from wavslm_core.errors import WavslmError
 from wavslm_core.machine.files import open_in_place, unwritable
 from wavslm_core.machine.slurm import job_states
 from wavslm_core.machine.terminal import Say
-from wavslm_core.run.job_record import JOBS_FILE, read_jobs
 from wavslm_core.run.lock import held, take_kernel_lock
 from wavslm_core.run.lock_holder import LOCK_FILE, certain_holder, living_holder, read_holder
+from wavslm_core.run.records import JOBS_FILE, read_jobs
 
 SUBMIT_LOCK = ".submitting"
 

@@ -1,26 +1,85 @@
 """Takes over the first stages of a run from another that computed the same: one codec, many heads.
 
-Files are linked, not copied: everything in a run folder is replaced by renaming, never written into, so
-that neither run can change what the other has.
+Two runs have their first stages in common when everything that those depend on is the same. Files are linked,
+not copied: everything in a run folder is replaced by renaming, never written into, so that neither run can
+change what the other has.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from wavslm_core.errors import WavslmError
 from wavslm_core.machine.files import replacing, replacing_folder
+from wavslm_core.parts.configs import Role
 from wavslm_core.parts.registry import Registry
+from wavslm_core.parts.roles import CODEC_ROLES
 from wavslm_core.recipe import Recipe
+from wavslm_core.recipe.places import place
 from wavslm_core.run.folder import RECIPE_FILE, saved_recipe
-from wavslm_core.run.identity import StageIdentity, stage_identities
 from wavslm_core.run.lock import RunLock
 from wavslm_core.run.metrics_file import METRICS_FILE, read_metrics
-from wavslm_core.run.stage_record import STAGES_FILE, StageEntry, StageRecord
+from wavslm_core.run.records import STAGES_FILE, StageEntry, StageRecord
+
+
+@dataclass(frozen=True)
+class StageIdentity:
+    """A stage that leaves something for later ones, and what its results follow from."""
+
+    name: str
+    """Unique in its recipe."""
+    leaves: tuple[str, ...]
+    digest: str
+    """Equal in two recipes exactly when the stage computes the same in both."""
+    places: tuple[str, ...] = field(compare=False)
+    """Where in the run's folder each of `leaves` is."""
+    kept: bool = field(compare=False)
+    """Nothing that was left by then can be replaced by a later stage: a finished run still has it."""
+
+
+def stage_identities(recipe: Recipe) -> tuple[StageIdentity, ...]:
+    """Return the first stages of a resolved recipe whose results another run could take over.
+
+    A stage follows from its options, from the stages before it that leave anything, the data, the seed, and
+    the parts that any of them needs. What comes after a stage that does not state what it leaves depends on
+    everything, so the list ends there.
+    """
+    identities: list[StageIdentity] = []
+    chain: list[dict[str, Any]] = []
+    needed: set[Role] = set()
+    for number, (name, config) in enumerate(recipe.named_stages(), start=1):
+        left = config.leaves()
+        if left is None:
+            break
+        leaves = tuple(left)
+        if not leaves:
+            continue
+        chain.append(config.model_dump(mode="json", exclude={"launch"}))
+        needed |= {*config.needs, *config.trains}
+        places = tuple(place(recipe, path, stage=name) for path in leaves)
+        kept = all(stage.leaves() is not None for stage in recipe.stages[number:])
+        identities.append(StageIdentity(name, leaves, _digest(recipe, chain, needed), places, kept))
+    return tuple(identities)
+
+
+def _digest(recipe: Recipe, chain: list[dict[str, Any]], needed: set[Role]) -> str:
+    parts = {role: part.model_dump(mode="json") for role, part in recipe.parts().items() if role in needed}
+    codec = recipe.codec if needed & set(CODEC_ROLES) else None
+    document = {
+        "stages": chain,
+        "parts": parts,
+        "codec": None if codec is None else codec.model_dump(mode="json"),
+        "data": None if recipe.data is None else recipe.data.to_dict(),
+        "seed": recipe.seed,
+    }
+    return hashlib.sha256(json.dumps(document, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 class Adoption:
@@ -70,12 +129,12 @@ class Adoption:
         except WavslmError:
             return 0
         count = 0
-        for place, (ours, theirs) in enumerate(zip(wanted, self.known[donor], strict=False), start=1):
+        for number, (ours, theirs) in enumerate(zip(wanted, self.known[donor], strict=False), start=1):
             there = all((donor / path).exists() for path in theirs.places)
             if ours != theirs or not there or not record.finished(ours.name):
                 break
             if theirs.kept:
-                count = place
+                count = number
         return count
 
 

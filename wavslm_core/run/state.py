@@ -16,14 +16,20 @@ from wavslm_core.errors import WavslmError, summary
 from wavslm_core.machine.pulse import Progress
 from wavslm_core.machine.regular_files import names_in
 from wavslm_core.machine.slurm import JobState, job_states
+from wavslm_core.run.failure import first_line, read_error
 from wavslm_core.run.folder import RECIPE_FILE
-from wavslm_core.run.job_record import JOBS_FILE, JobRecord, read_jobs
 from wavslm_core.run.lock_holder import Holder, living_holder
 from wavslm_core.run.progress import newest_progress
-from wavslm_core.run.prune_files import PRUNED_FILE, read_pruned
-from wavslm_core.run.run_error import first_line, read_error
+from wavslm_core.run.records import (
+    JOBS_FILE,
+    PRUNED_FILE,
+    STAGES_FILE,
+    JobRecord,
+    StageRecord,
+    read_jobs,
+    read_pruned,
+)
 from wavslm_core.run.saved_stages import saved_stages
-from wavslm_core.run.stage_record import STAGES_FILE, StageRecord
 
 Part = TypeVar("Part")
 

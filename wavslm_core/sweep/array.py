@@ -13,20 +13,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from wavslm_core.errors import WavslmError
-from wavslm_core.launch.sbatch import script_text, submit
+from wavslm_core.launch.slurm import script_text, submit
 from wavslm_core.machine.slurm import JobState, cancel, job_states
 from wavslm_core.machine.terminal import Say
 from wavslm_core.recipe.launch_block import SlurmLaunch
-from wavslm_core.run.code_snapshot import save_code
-from wavslm_core.run.job_record import log_path, read_jobs
+from wavslm_core.run.environment import save_code
 from wavslm_core.run.lock_holder import Holder, living_holder, send_signal
 from wavslm_core.run.queued import submitting
+from wavslm_core.run.records import log_path, read_jobs
 from wavslm_core.run.reuse import Adoption
-from wavslm_core.run.signals import interrupts_held
-from wavslm_core.run.stop_file import clear_stop, request_stop
-from wavslm_core.sweep.folder import SweepFolder
+from wavslm_core.run.stop import clear_stop, interrupts_held, request_stop
+from wavslm_core.sweep.folder import SweepFolder, note_tasks, trial_jobs
 from wavslm_core.sweep.job import TrialJob, record_job
-from wavslm_core.sweep.jobs import note_tasks, trial_jobs
 from wavslm_core.sweep.phases import Task, plan_phases
 from wavslm_core.sweep.study import SweepStudy
 from wavslm_core.sweep.trial_state import TrialRun, read_trials

@@ -1,12 +1,12 @@
 """The folder of a sweep, beside those of its trials: its recipe, and which run each trial is.
 
-`sweep.yaml`, `trials/<number>.json`, and what is made of the results. Trials that optuna chooses get their
-file when they are chosen, by whichever process that is.
+`sweep.yaml`, `trials/<number>.json`, `tasks.json` of one that was submitted to SLURM, and what is made of the
+results. Trials that optuna chooses get their file when they are chosen, by whichever process that is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -18,6 +18,7 @@ from pydantic import Field, ValidationError
 from wavslm_core.errors import RecipeError, WavslmError
 from wavslm_core.machine.files import replacing, write_json
 from wavslm_core.machine.json_files import read_json
+from wavslm_core.machine.slurm import JobState, job_states
 from wavslm_core.parts.registry import Registry
 from wavslm_core.recipe import Recipe
 from wavslm_core.recipe.sweep import expand_sweep, sweep_folder_name, sweep_of, trial_count
@@ -30,6 +31,9 @@ from wavslm_core.run.folder import ENVIRONMENT_FILE, prepare_run_folder
 
 SWEEP_FILE = "sweep.yaml"
 TRIALS_FOLDER = "trials"
+TASKS_FILE = "tasks.json"
+"""In the sweep's folder: number of a trial → the jobs of its last submission. There are two when it first
+computes what others share."""
 
 
 @dataclass(frozen=True)
@@ -165,3 +169,28 @@ class SweepFolder:
 
     def _file(self, number: int) -> Path:
         return self.path / TRIALS_FOLDER / f"{number}.json"
+
+
+def trial_jobs(sweep: SweepFolder) -> dict[int, list[JobState]]:
+    """Return number of a trial → what SLURM knows of its jobs. Raises: WavslmError without an answer."""
+    tasks = trial_tasks(sweep)
+    states = job_states(job_id for job_ids in tasks.values() for job_id in job_ids)
+    found = {number: [states[one] for one in job_ids if one in states] for number, job_ids in tasks.items()}
+    return {number: jobs for number, jobs in found.items() if jobs}
+
+
+def note_tasks(sweep: SweepFolder, tasks: Mapping[int, Sequence[str]]) -> None:
+    """Take note of all jobs that were submitted for trials, instead of earlier ones. Raises: WavslmError."""
+    known = {**trial_tasks(sweep), **tasks}
+    document = {str(number): list(job_ids) for number, job_ids in sorted(known.items())}
+    write_json(sweep.path / TASKS_FILE, document)
+
+
+def trial_tasks(sweep: SweepFolder) -> dict[int, list[str]]:
+    """Return number of a trial → ids of its jobs. Raises: WavslmError when the record is damaged."""
+    path = sweep.path / TASKS_FILE
+    try:
+        remedy = "Delete it once no job of this sweep is queued or running."
+        return read_json(path, dict[int, list[str]], remedy=remedy)
+    except FileNotFoundError:
+        return {}

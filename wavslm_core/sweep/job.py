@@ -18,10 +18,10 @@ from wavslm_core.machine.files import write_json
 from wavslm_core.machine.json_files import parse_json
 from wavslm_core.machine.regular_files import read_regular
 from wavslm_core.machine.terminal import echo, prepare_output
+from wavslm_core.run.failure import first_line
 from wavslm_core.run.folder import RECIPE_FILE, saved_recipe
-from wavslm_core.run.job_record import JOBS_FOLDER, add_jobs, log_path, new_record, read_jobs
+from wavslm_core.run.records import JOBS_FOLDER, add_jobs, log_path, new_record, read_jobs
 from wavslm_core.run.reuse import Adoption
-from wavslm_core.run.run_error import first_line
 from wavslm_core.sweep.folder import SweepFolder
 from wavslm_core.sweep.phases import Task
 from wavslm_core.sweep.study import SweepStudy

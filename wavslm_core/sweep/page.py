@@ -1,10 +1,10 @@
-"""A sweep's comparison as JSON, as a Markdown table and as a page."""
+"""A sweep's comparison as JSON, as tables in Markdown, as a page, and for TensorBoard's HParams tab."""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,21 +12,61 @@ from typing import Any
 from markupsafe import Markup
 
 from wavslm_core.errors import summary
+from wavslm_core.machine.files import replacing, replacing_folder, write_json
 from wavslm_core.machine.terminal import number_text
 from wavslm_core.parts.estimates import Estimate, json_value
 from wavslm_core.plotting import Draw, png_bytes, rendered
 from wavslm_core.report.html import DRAWING_INK, drawing, render
-from wavslm_core.sweep.axis_figures import axis_figures
 from wavslm_core.sweep.comparison import Comparison, Variant
-from wavslm_core.sweep.comparison_figures import comparison_figures
-from wavslm_core.sweep.hparams import write_hparams
-from wavslm_core.sweep.ranking_table import (
-    axes_of,
-    markdown_table,
-    ranking_header,
-    ranking_markdown,
-    ranking_rows,
-)
+from wavslm_core.sweep.figures import axis_figures, comparison_figures
+from wavslm_core.sweep.trial_state import Row
+
+
+def axes_of(comparison: Comparison) -> list[str]:
+    """Return the axes that any run has a setting on; `run` when there are none."""
+    return list(dict.fromkeys(key for variant in comparison.variants for key in variant.settings)) or ["run"]
+
+
+def ranking_header(comparison: Comparison) -> list[str]:
+    arrow = "" if comparison.metric is None else " ↓" if comparison.metric.lower_is_better else " ↑"
+    path = "" if comparison.metric is None else comparison.metric.path
+    seed = ["seed"] if comparison.seeds > 1 else []
+    return ["", *axes_of(comparison), *seed, f"{path}{arrow}", "state", "run"]
+
+
+def ranking_rows(comparison: Comparison) -> list[list[str]]:
+    """Return one row for each run, the best first."""
+    rows = []
+    for place, result in enumerate(comparison.ranked, start=1):
+        cells = [str(result.settings.get(axis, result.variant)) for axis in axes_of(comparison)]
+        if comparison.seeds > 1:
+            cells.append("" if result.seed is None else str(result.seed))
+        state = result.state if not result.error else f"{result.state}: {result.error}"
+        number = str(place) if result.state == "finished" and result.value is not None else ""
+        rows.append([number, *cells, _value(result), state, result.folder.name])
+    return rows
+
+
+def ranking_markdown(comparison: Comparison) -> str:
+    """Return the table in Markdown, without the names of the runs' folders."""
+    rows = [row[:-1] for row in ranking_rows(comparison)]
+    if rows and rows[0][0] == "1":
+        rows[0] = [f"**{cell}**" for cell in rows[0]]
+    return markdown_table(ranking_header(comparison)[:-1], rows)
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _value(result: Row) -> str:
+    if result.value is None:
+        return "–"
+    text = number_text(result.value)[0]
+    return text if result.state == "finished" else f"{text} so far"
+
 
 logger = logging.getLogger(__name__)
 
@@ -121,8 +161,6 @@ def write_comparison(folder: Path, comparison: Comparison, *, title: str, subtit
 
     What cannot be drawn, or shown in TensorBoard, is warned about. Raises: DataError.
     """
-    from wavslm_core.machine.files import replacing, write_json
-
     write_json(folder / "results.json", comparison_document(comparison))
     html = comparison_page(comparison, title=title, subtitle=subtitle, recipe=recipe)
     for name, text in (("table.md", comparison_markdown(comparison)), ("report.html", html)):
@@ -147,3 +185,37 @@ def write_comparison(folder: Path, comparison: Comparison, *, title: str, subtit
         write_hparams(folder / "tensorboard", comparison)
     except Exception as error:
         logger.warning("the sweep is not shown in TensorBoard: %s", summary(error))
+
+
+def write_hparams(folder: Path, comparison: Comparison) -> None:
+    """Replace a folder by event files, one subfolder for each trial that has a number. Raises: DataError."""
+    metric = comparison.metric
+    known = [result for result in comparison.results if result.value is not None]
+    if metric is None or not known:
+        return
+    with replacing_folder(folder) as beside:
+        for result in known:
+            _write_session(beside / result.folder.name, result, metric.path)
+
+
+def _write_session(folder: Path, result: Row, metric: str) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+    from torch.utils.tensorboard.summary import hparams
+
+    writer: Any = SummaryWriter(str(folder))
+    try:
+        for summary in hparams(_values(result), {metric: result.value}):
+            writer.file_writer.add_summary(summary)
+        writer.add_scalar(metric, result.value, 0)
+    finally:
+        writer.close()
+
+
+def _values(result: Row) -> Mapping[str, Any]:
+    values = {
+        key: value if isinstance(value, (bool, int, float, str)) else str(value)
+        for key, value in result.settings.items()
+    }
+    if result.seed is not None:
+        values["seed"] = result.seed
+    return {**values, "state": result.state}

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 
 from wavslm_core.recipe import Recipe
 from wavslm_core.recipe.sweep import corner_trials
-from wavslm_core.run.finished import is_finished
-from wavslm_core.run.folder import saved_recipe
-from wavslm_core.run.identity import StageIdentity, stage_identities
-from wavslm_core.run.reuse import Adoption
+from wavslm_core.run.folder import is_finished, saved_recipe
+from wavslm_core.run.reuse import Adoption, StageIdentity, stage_identities
 from wavslm_core.sweep.folder import SweepFolder
 
 

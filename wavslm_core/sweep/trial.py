@@ -10,13 +10,12 @@ from wavslm_core.launch.launchers import Outcome, launcher_for
 from wavslm_core.launch.runner import run_stages
 from wavslm_core.machine.terminal import Say
 from wavslm_core.recipe.launch_block import LaunchConfig
-from wavslm_core.run.finished import is_finished
-from wavslm_core.run.folder import saved_recipe
-from wavslm_core.run.prune_files import read_pruned
+from wavslm_core.run.failure import clear_error, noting_failure
+from wavslm_core.run.folder import is_finished, saved_recipe
 from wavslm_core.run.queued import refuse_running
+from wavslm_core.run.records import read_pruned
 from wavslm_core.run.reuse import Adoption
-from wavslm_core.run.run_error import clear_error, noting_failure
-from wavslm_core.run.stop_file import clear_stop
+from wavslm_core.run.stop import clear_stop
 from wavslm_core.sweep.folder import SweepFolder, TrialEntry
 from wavslm_core.sweep.pruning import may_be_pruned
 from wavslm_core.sweep.study import SweepStudy

@@ -11,11 +11,10 @@ from typing import Any
 from wavslm_core.errors import WavslmError
 from wavslm_core.machine.slurm import JobState, job_states
 from wavslm_core.recipe.sweep_metric import measuring_stage
-from wavslm_core.run.run_error import first_line, read_error_text, write_error_text
-from wavslm_core.run.stage_record import STAGES_FILE
+from wavslm_core.run.failure import first_line, read_error_text, write_error_text
+from wavslm_core.run.records import STAGES_FILE
 from wavslm_core.run.state import RunStatus, State, read_statuses
-from wavslm_core.sweep.folder import SweepFolder, TrialEntry
-from wavslm_core.sweep.jobs import trial_tasks
+from wavslm_core.sweep.folder import SweepFolder, TrialEntry, trial_tasks
 from wavslm_core.sweep.metric import best_until, metric_curve, metric_value
 
 BEGIN_ERRORS = "errors"

@@ -14,7 +14,7 @@ import pytest
 
 from wavslm_core.errors import DataError
 from wavslm_core.run.lock import RunLock
-from wavslm_core.run.stop_file import request_stop
+from wavslm_core.run.stop import request_stop
 
 Become = Callable[[], AbstractContextManager[None]]
 

@@ -9,8 +9,7 @@ import pytest
 from wavslm_core.errors import JobCrashed
 from wavslm_core.launch import following
 from wavslm_core.launch.following import follow
-from wavslm_core.run.job_record import add_jobs, new_record
-from wavslm_core.run.stage_record import STAGES_FILE, StageRecord
+from wavslm_core.run.records import STAGES_FILE, StageRecord, add_jobs, new_record
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import yaml
 
 from wavslm_core.launch import runner
 from wavslm_core.run.folder import first_difference
-from wavslm_core.run.job_record import add_jobs, new_record, read_jobs
+from wavslm_core.run.records import add_jobs, new_record, read_jobs
 
 pytestmark = pytest.mark.slow
 

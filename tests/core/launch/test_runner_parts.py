@@ -12,7 +12,7 @@ from wavslm_core.launch.launchers import launcher_for
 from wavslm_core.parts.plugins import load_registry
 from wavslm_core.recipe import Recipe
 from wavslm_core.run.folder import prepare_run_folder
-from wavslm_core.run.stage_record import STAGES_FILE, StageRecord
+from wavslm_core.run.records import STAGES_FILE, StageRecord
 from wavslm_core.testing.fakes import register_fakes
 
 

@@ -9,8 +9,8 @@ import pytest
 from wavslm_core.errors import WavslmError
 from wavslm_core.launch import stopping
 from wavslm_core.launch.stopping import stop_run
-from wavslm_core.run.job_record import add_jobs, new_record
-from wavslm_core.run.stop_file import STOP_FILE
+from wavslm_core.run.records import add_jobs, new_record
+from wavslm_core.run.stop import STOP_FILE
 
 
 def test_a_job_that_slurm_does_not_cancel_was_not_stopped(

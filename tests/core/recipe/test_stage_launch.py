@@ -10,7 +10,7 @@ import pytest
 from wavslm_core.errors import RecipeError
 from wavslm_core.recipe import Recipe
 from wavslm_core.recipe.launch_block import LocalLaunch, SlurmLaunch
-from wavslm_core.run.identity import stage_identities
+from wavslm_core.run.reuse import stage_identities
 
 SLURM = {"on": "slurm", "gpus_per_node": 4, "setup": ["module load cuda"]}
 

@@ -12,7 +12,7 @@ from wavslm_core.parts.plugins import load_registry
 from wavslm_core.parts.registry import Registry
 from wavslm_core.recipe import Recipe
 from wavslm_core.recipe.sweep import expand_sweep, sweep_folder_name
-from wavslm_core.run.identity import stage_identities
+from wavslm_core.run.reuse import stage_identities
 from wavslm_core.testing.fakes import register_fakes
 
 PARTS: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""A run takes over the first stages of another one, and only what those left."""
+"""When two runs have stages in common, and what the later one takes over."""
 
 from __future__ import annotations
 
@@ -9,21 +9,63 @@ from wavslm_core.parts.plugins import load_registry
 from wavslm_core.recipe import Recipe
 from wavslm_core.recipe.places import place
 from wavslm_core.run.folder import prepare_run_folder
-from wavslm_core.run.reuse import Adoption
-from wavslm_core.run.stage_record import STAGES_FILE, StageRecord
+from wavslm_core.run.records import STAGES_FILE, StageRecord
+from wavslm_core.run.reuse import Adoption, stage_identities
 from wavslm_core.testing.fakes import register_fakes
 
+ROLES = ("encoder", "quantizer", "decoder", "backbone", "head", "sampler")
+CODEC = {"run": "train_codec", "steps": 2}
+TOKENIZE = {"run": "tokenize"}
+SPEECH_LM = {"run": "train_lm", "steps": 2, "crop_tokens": 32}
 
-def recipe(*steps: int, **blocks: Any) -> Recipe:
+
+def recipe(stages: list[dict[str, Any]], **blocks: Any) -> Recipe:
     register_fakes()
     document = {
         "name": "one",
-        **{role: {"name": "fake"} for role in ("encoder", "quantizer", "decoder")},
+        **{role: {"name": "fake"} for role in ROLES},
         "data": {"corpus": "folder", "path": "speech"},
-        "stages": [{"run": "train_codec", "steps": count} for count in steps],
+        "stages": stages,
         **blocks,
     }
-    return Recipe.from_dict(document)
+    return Recipe.from_dict(document).resolve()
+
+
+def digests(stages: list[dict[str, Any]], **blocks: Any) -> dict[str, str]:
+    return {stage.name: stage.digest for stage in stage_identities(recipe(stages, **blocks))}
+
+
+def test_a_stage_is_the_same_when_all_that_it_follows_from_is() -> None:
+    plain = digests([CODEC, TOKENIZE, {"run": "evaluate"}, SPEECH_LM])
+    assert list(plain) == ["train_codec", "tokenize", "train_lm"]
+    assert digests([CODEC, TOKENIZE, SPEECH_LM], name="two") == plain
+    other_head = digests([CODEC, TOKENIZE, SPEECH_LM], head={"name": "fake", "chunk_tokens": 8})
+    assert {name for name in plain if other_head[name] != plain[name]} == {"train_lm"}
+    for changed in (
+        digests([{**CODEC, "steps": 3}, TOKENIZE, SPEECH_LM]),
+        digests([CODEC, TOKENIZE, SPEECH_LM], seed=1),
+        digests([CODEC, TOKENIZE, SPEECH_LM], quantizer={"name": "fake", "bits": 4}),
+        digests([CODEC, TOKENIZE, SPEECH_LM], data={"corpus": "folder", "path": "other"}),
+    ):
+        assert not set(changed.values()) & set(plain.values())
+
+
+def test_what_a_stage_left_is_kept_in_a_place_of_its_own() -> None:
+    stages = stage_identities(
+        recipe([CODEC, TOKENIZE, SPEECH_LM, {"run": "evaluate"}, {**SPEECH_LM, "seed": 1}])
+    )
+    assert all(stage.kept for stage in stages)
+    assert {stage.name: stage.places for stage in stages} == {
+        "train_codec": ("codec",),
+        "tokenize": ("tokens/train", "tokens/valid"),
+        "train_lm": ("train_lm/speech_lm",),
+        "train_lm_2": ("speech_lm",),
+    }
+
+
+def codecs(*steps: int) -> Recipe:
+    """Trains a codec several times."""
+    return recipe([{"run": "train_codec", "steps": count} for count in steps])
 
 
 def finished(recipe: Recipe, runs_dir: Path) -> Path:
@@ -40,22 +82,22 @@ def finished(recipe: Recipe, runs_dir: Path) -> Path:
 
 
 def test_each_stages_codec_is_taken_to_where_the_run_that_takes_it_over_keeps_it(tmp_path: Path) -> None:
-    donor = finished(recipe(2, 3), tmp_path)
+    donor = finished(codecs(2, 3), tmp_path)
     adoption = Adoption(tmp_path, registry=load_registry())
-    shorter = prepare_run_folder(recipe(2), tmp_path)
-    assert adoption.adopt(recipe(2), shorter) == (donor.name, ("train_codec",))
+    shorter = prepare_run_folder(codecs(2), tmp_path)
+    assert adoption.adopt(codecs(2), shorter) == (donor.name, ("train_codec",))
     assert (shorter / "codec" / "from").read_text() == "train_codec"
-    longer = prepare_run_folder(recipe(2, 3, 4), tmp_path)
-    assert adoption.adopt(recipe(2, 3, 4), longer) == (donor.name, ("train_codec", "train_codec_2"))
+    longer = prepare_run_folder(codecs(2, 3, 4), tmp_path)
+    assert adoption.adopt(codecs(2, 3, 4), longer) == (donor.name, ("train_codec", "train_codec_2"))
     assert (longer / "train_codec" / "codec" / "from").read_text() == "train_codec"
     assert (longer / "train_codec_2" / "codec" / "from").read_text() == "train_codec_2"
     assert not (longer / "codec").exists()
 
 
 def test_the_first_stages_of_a_run_that_keeps_them_are_taken(tmp_path: Path) -> None:
-    donor = finished(recipe(2), tmp_path)
-    longer = prepare_run_folder(recipe(2, 3), tmp_path)
-    adopted = Adoption(tmp_path, registry=load_registry()).adopt(recipe(2, 3), longer)
+    donor = finished(codecs(2), tmp_path)
+    longer = prepare_run_folder(codecs(2, 3), tmp_path)
+    adopted = Adoption(tmp_path, registry=load_registry()).adopt(codecs(2, 3), longer)
     assert adopted == (donor.name, ("train_codec",))
     assert (longer / "train_codec" / "codec" / "from").read_text() == "train_codec"
     assert StageRecord(longer / STAGES_FILE).finished("train_codec")

@@ -21,12 +21,12 @@ from wavslm_core.machine.processes import Share
 from wavslm_core.machine.pulse import Progress, RunPulse, progress_path
 from wavslm_core.recipe.yaml import dump_yaml
 from wavslm_core.run import saved_stages
-from wavslm_core.run.job_record import JobRecord, add_jobs, new_record
+from wavslm_core.run.failure import noting_failure
+from wavslm_core.run.folder import find_run, find_runs, submitted_with
 from wavslm_core.run.lock import RunLock
 from wavslm_core.run.lock_holder import CLOCKS_APART_S, Holder
 from wavslm_core.run.progress import newest_progress
-from wavslm_core.run.run_error import noting_failure
-from wavslm_core.run.search import find_run, find_runs, submitted_with
+from wavslm_core.run.records import JobRecord, add_jobs, new_record
 from wavslm_core.run.state import RunStatus, last_chain, read_statuses
 
 

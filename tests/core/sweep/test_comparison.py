@@ -12,15 +12,14 @@ import pytest
 
 from wavslm_core.recipe.sweep_config import Column
 from wavslm_core.recipe.sweep_metric import Metric
-from wavslm_core.sweep.comparison import Comparison, compare
-from wavslm_core.sweep.comparison_figures import comparison_figures
+from wavslm_core.sweep.comparison import Comparison, compare, paired_difference, repeated, t_quantile
+from wavslm_core.sweep.figures import comparison_figures
 from wavslm_core.sweep.page import (
     comparison_document,
     comparison_markdown,
     comparison_page,
     write_comparison,
 )
-from wavslm_core.sweep.repeats import paired_difference, repeated, t_quantile
 from wavslm_core.sweep.trial_state import Row
 
 

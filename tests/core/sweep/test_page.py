@@ -11,11 +11,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import metadata
 
 from wavslm_core.recipe.sweep_metric import Metric
-from wavslm_core.sweep.axis_figures import axis_figures
 from wavslm_core.sweep.comparison import Comparison, compare
-from wavslm_core.sweep.hparams import write_hparams
-from wavslm_core.sweep.page import comparison_page, write_comparison
-from wavslm_core.sweep.ranking_table import ranking_markdown
+from wavslm_core.sweep.figures import axis_figures
+from wavslm_core.sweep.page import comparison_page, ranking_markdown, write_comparison, write_hparams
 from wavslm_core.sweep.trial_state import Row
 
 HEADS = ("next_chunk", "bitwise")

@@ -12,8 +12,7 @@ from wavslm_core.data.audio import write_audio
 from wavslm_core.parts.plugins import load_registry
 from wavslm_core.recipe import Recipe
 from wavslm_core.recipe.sweep import corner_trials
-from wavslm_core.run.identity import StageIdentity
-from wavslm_core.run.reuse import Adoption
+from wavslm_core.run.reuse import Adoption, StageIdentity
 from wavslm_core.sweep.folder import SweepFolder
 from wavslm_core.sweep.phases import Task, plan_phases, shared_first, untouched_stages
 from wavslm_core.sweep.study import SweepStudy

@@ -17,13 +17,12 @@ from wavslm_core.data.audio import write_audio
 from wavslm_core.parts.plugins import load_registry
 from wavslm_core.recipe import Recipe
 from wavslm_core.recipe.sweep import expand_sweep
-from wavslm_core.run.finished import is_finished
-from wavslm_core.run.folder import prepare_run_folder
+from wavslm_core.run.folder import is_finished, prepare_run_folder
 from wavslm_core.run.metrics_file import read_metrics
+from wavslm_core.run.records import StageRecord
 from wavslm_core.run.reuse import Adoption
-from wavslm_core.run.stage_record import StageRecord
 from wavslm_core.sweep.folder import SweepFolder
-from wavslm_core.sweep.run import SweepOutcome, run_sweep
+from wavslm_core.sweep.local import SweepOutcome, run_sweep
 from wavslm_core.sweep.trial_state import read_trials
 from wavslm_core.testing.fakes import register_fakes
 

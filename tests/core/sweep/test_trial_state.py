@@ -23,20 +23,17 @@ from wavslm_core.parts import plugins
 from wavslm_core.parts.plugins import Loaded
 from wavslm_core.parts.registry import Registry
 from wavslm_core.recipe import Recipe
-from wavslm_core.run.job_record import add_jobs, new_record
+from wavslm_core.run.failure import describe, write_error
 from wavslm_core.run.lock import RunLock
-from wavslm_core.run.rank_error import describe, write_error
+from wavslm_core.run.records import STAGES_FILE, StageRecord, add_jobs, new_record
 from wavslm_core.run.reuse import Adoption
-from wavslm_core.run.stage_record import STAGES_FILE, StageRecord
 from wavslm_core.sweep.array import refuse_submitted
-from wavslm_core.sweep.folder import SweepFolder
-from wavslm_core.sweep.jobs import note_tasks, trial_jobs
+from wavslm_core.sweep.folder import SweepFolder, note_tasks, trial_jobs
+from wavslm_core.sweep.local import main as run_in_child
+from wavslm_core.sweep.local import run_pool, run_sweep
 from wavslm_core.sweep.phases import Task
-from wavslm_core.sweep.pool import run_pool
-from wavslm_core.sweep.process import main as run_in_child
 from wavslm_core.sweep.results import sweep_status
 from wavslm_core.sweep.retry import ready_to_retry, sparing
-from wavslm_core.sweep.run import run_sweep
 from wavslm_core.sweep.study import CLAIM_LOCK, SweepStudy
 from wavslm_core.sweep.trial_state import noting_begin_error, read_trials
 

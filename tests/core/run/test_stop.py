@@ -18,7 +18,7 @@ from wavslm_core.parts import plugins
 from wavslm_core.parts.plugins import Loaded
 from wavslm_core.recipe import Recipe
 from wavslm_core.run.folder import prepare_run_folder
-from wavslm_core.run.signals import interrupts_held
+from wavslm_core.run.stop import interrupts_held
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,8 @@ import pytest
 
 from wavslm_core.errors import WavslmError
 from wavslm_core.machine.pulse import RunPulse, progress_path
-from wavslm_core.run.stage_record import STAGES_FILE, StageRecord
-from wavslm_core.run.starts import count_start
+from wavslm_core.run.progress import count_start
+from wavslm_core.run.records import STAGES_FILE, StageRecord
 
 
 def advance(run_dir: Path, how: str, number: int) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from wavslm_core.errors import WavslmError
 from wavslm_core.launch.job import RunJob
-from wavslm_core.launch.sbatch import script_text, submit
+from wavslm_core.launch.slurm import script_text, submit
 from wavslm_core.recipe.launch_block import SlurmLaunch
 
 LAUNCH = SlurmLaunch(partition="gpu", cpus_per_task=4)

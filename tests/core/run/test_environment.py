@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from wavslm_core.parts.plugins import Loaded
-from wavslm_core.run import code_snapshot
-from wavslm_core.run.code_snapshot import changed_since, package_folders, save_code
+from wavslm_core.run import environment
+from wavslm_core.run.environment import changed_since, package_folders, save_code
 
 
 def git(folder: Path, *arguments: str) -> None:
@@ -27,7 +27,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     git(folder.parent, "init")
     git(folder.parent, "add", ".")
     git(folder.parent, "commit", "-m", "first")
-    monkeypatch.setattr(code_snapshot, "package_folders", lambda: {"wavslm_core": folder})
+    monkeypatch.setattr(environment, "package_folders", lambda: {"wavslm_core": folder})
     return folder
 
 
@@ -74,7 +74,7 @@ def test_new_files_and_plugins_of_other_checkouts_are_kept(
     outside = tmp_path / "no_checkout"
     outside.mkdir()
     folders = {"wavslm_core": package, "wavslm_plugin": plugin, "outside": outside}
-    monkeypatch.setattr(code_snapshot, "package_folders", lambda: folders)
+    monkeypatch.setattr(environment, "package_folders", lambda: folders)
     (package / "inner" / "new one.py").write_text("answer = 3\n")
     (package / "inner" / "ignored.pyc").write_text("x")
     (package.parent / ".gitignore").write_text("*.pyc\n")

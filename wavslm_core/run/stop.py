@@ -1,7 +1,9 @@
 """What asks a run to stop at the next safe point: Ctrl-C, SIGTERM, a cluster's signal, or the file `stop`.
 
 At a terminal the second Ctrl-C leaves at once. A job of a cluster is told several times, and each means the
-same: save, and make room.
+same: save, and make room. A signal to a job means that somebody wants its place, so it is queued again; the
+file `<run>/stop` means that nobody wants the run to go on, wherever its processes are. Launching the run once
+more takes it away.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +20,39 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from wavslm_core.errors import EXIT_INTERRUPTED
-from wavslm_core.run.stop_file import StopFile
+from wavslm_core.machine.files import replacing
+
+STOP_FILE = "stop"
+LOOK_EVERY_S = 1.0
+"""A file system that many machines share should not be asked at every step."""
+
+
+def request_stop(run_dir: Path) -> None:
+    """Ask the run to end. Raises: DataError when its folder cannot be written."""
+    with replacing(run_dir / STOP_FILE) as beside:
+        beside.touch()
+
+
+def clear_stop(run_dir: Path) -> None:
+    """Take the request back."""
+    (run_dir / STOP_FILE).unlink(missing_ok=True)
+
+
+class StopFile:
+    """Answers whether the file is there, looking at most once a second."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.path = run_dir / STOP_FILE
+        self._looked = -LOOK_EVERY_S
+        self._there = False
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        if not self._there and now - self._looked >= LOOK_EVERY_S:
+            self._looked = now
+            self._there = self.path.exists()
+        return self._there
+
 
 AT_A_TERMINAL = (signal.SIGINT, signal.SIGTERM)
 IN_A_JOB = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
