@@ -35,6 +35,12 @@ def test_it_stays_as_plain_as_it_is(house: House) -> None:
     assert all(file.startswith("wavslm_core.recipe.") for circle in house.circles for file in circle)
 
 
+def test_no_plugin_imports_itself_in_a_circle() -> None:
+    packages = sorted(path.parent for path in (ROOT / "plugins").glob("*/wavslm_*/__init__.py"))
+    assert len(packages) > 10
+    assert [circle for package in packages for circle in read_house(package).circles] == []
+
+
 def test_the_map_for_contributors_has_every_room(house: House) -> None:
     page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     unlisted = {"__init__", "builtin", "plotting"}

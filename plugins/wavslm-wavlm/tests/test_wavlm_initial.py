@@ -16,8 +16,7 @@ from wavslm_core.model.weights import SkipInitialisation
 from wavslm_core.parts.plugins import load_registry
 from wavslm_wavlm.backbone import WavLMUpper
 from wavslm_wavlm.config import WavLMConfig, WavLMUpperConfig
-from wavslm_wavlm.encoder import WavLM
-from wavslm_wavlm.weights import load_wavlm
+from wavslm_wavlm.encoder import WavLM, load_wavlm
 
 ENCODER = {
     "hidden_dims": (24,) * 7,

@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from wavslm_core.errors import CheckpointError
-from wavslm_wavlm.encoder import WavLM, normalize
+from wavslm_wavlm.encoder import WavLM, load_wavlm, normalize
 from wavslm_wavlm.original_format import conv_layers
-from wavslm_wavlm.weights import fuse_qkv, load_wavlm, read_wavlm
+from wavslm_wavlm.weights import fuse_qkv, read_wavlm
 
 STYLE_NAMES = ["base", "large"]
 LENGTHS = [16000, 9777, 12345, 3000]

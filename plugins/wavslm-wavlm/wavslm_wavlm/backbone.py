@@ -23,7 +23,7 @@ class WavLMUpper(Backbone[WavLMUpperConfig]):
         self.layers = make_layers(config)
         self.norm = nn.LayerNorm(config.dim)
         if config.checkpoint is not None and wants_initial_weights():
-            load_initial_backbone(self, config.checkpoint)
+            load_initial_backbone(self, config, config.checkpoint)
 
     @property
     def stack(self) -> Stack:

@@ -92,6 +92,11 @@ class WavLMConfig(EncoderConfig):
         return self
 
     @property
+    def has_norm(self) -> bool:
+        """Whether there is a norm beside the layers: after the top one, or before the lowest."""
+        return self.final_norm or not self.layer_norm_first
+
+    @property
     def hop_samples(self) -> int:
         """Samples per frame."""
         return prod(self.strides)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,7 @@ from wavslm_core.plugin import (
     StateReader,
     StreamingError,
     join_states,
+    load_part,
     valid_mask,
     zero_padding,
 )
@@ -21,6 +24,7 @@ from wavslm_wavlm.config import WavLMConfig
 from wavslm_wavlm.front_end import FeatureExtractor, PositionalEmbedding
 from wavslm_wavlm.initial import load_initial_encoder, wants_initial_weights
 from wavslm_wavlm.transformer import Stack, make_layers, make_stack
+from wavslm_wavlm.weights import read_wavlm
 
 
 class Transformer(nn.Module):
@@ -32,8 +36,7 @@ class Transformer(nn.Module):
         self.positional_embedding = PositionalEmbedding(config)
         self.relative_embedding = nn.Embedding(config.num_buckets, config.num_heads)
         self.layers = make_layers(config)
-        has_norm = config.final_norm or not config.layer_norm_first
-        self.norm = nn.LayerNorm(config.dim) if has_norm else None
+        self.norm = nn.LayerNorm(config.dim) if config.has_norm else None
 
     @property
     def output_layer(self) -> int:
@@ -89,7 +92,7 @@ class WavLM(Encoder[WavLMConfig]):
         self.feature_proj = nn.Linear(config.hidden_dims[-1], config.dim)
         self.encoder = Transformer(config)
         if config.checkpoint is not None and wants_initial_weights():
-            load_initial_encoder(self, config.checkpoint)
+            load_initial_encoder(self, config, config.checkpoint)
 
     def frame_lengths(self, sample_lengths: Tensor) -> Tensor:
         return self.feature_extractor.frame_lengths(sample_lengths)
@@ -142,6 +145,14 @@ class WavLM(Encoder[WavLMConfig]):
     def _check_streams(self) -> None:
         if not self.config.facts().streams:
             raise self.no_streaming()
+
+
+def load_wavlm(reference: str | Path, *, device: torch.device | str | None = None) -> WavLM:
+    """Load a complete WavLM in full context, as a teacher or a feature extractor. Raises: CheckpointError."""
+    checkpoint = read_wavlm(reference)
+    build = partial(WavLM, checkpoint.config)
+    model = load_part(build, checkpoint.state, source=checkpoint.source)
+    return model.to(device or "cpu").eval()
 
 
 def normalize(waveform_BS: Tensor, *, lengths: Tensor | None = None) -> Tensor:

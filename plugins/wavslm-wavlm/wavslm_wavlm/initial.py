@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from wavslm_core.plugin import CheckpointError, SkipInitialisation, load_state
 from wavslm_wavlm.config import WavLMConfig, WavLMUpperConfig
-
-if TYPE_CHECKING:
-    from wavslm_wavlm.backbone import WavLMUpper
-    from wavslm_wavlm.encoder import WavLM
+from wavslm_wavlm.weights import read_wavlm
 
 LAYER_KEY = re.compile(r"encoder\.layers\.(\d+)\.(.+)")
 ENCODER_STYLE = ("layer_norm_first", "front_end_norm", "kernel_sizes", "strides", "num_heads", "max_distance")
@@ -29,32 +25,26 @@ def wants_initial_weights() -> bool:
     return not (torch.zeros(()).is_meta or SkipInitialisation.active())
 
 
-def load_initial_encoder(encoder: WavLM, reference: str) -> None:
+def load_initial_encoder(encoder: nn.Module, config: WavLMConfig, reference: str) -> None:
     """Fill an encoder from the lowest layers of a WavLM. Raises: CheckpointError when it does not fit."""
-    from wavslm_wavlm.weights import read_wavlm
-
     checkpoint = read_wavlm(reference)
-    config = encoder.config
     _check_style(config, checkpoint.config, ENCODER_STYLE, reference)
     _check_layers(checkpoint.config.num_layers, 1, config.num_layers, reference)
     state = {
         key: value
         for key, value in checkpoint.state.items()
         if not _is_layer_from(key, config.num_layers)
-        and (encoder.encoder.norm is not None or not key.startswith("encoder.norm."))
+        and (config.has_norm or not key.startswith("encoder.norm."))
     }
     load_state(encoder, state, source=reference)
 
 
-def load_initial_backbone(backbone: WavLMUpper, reference: str) -> None:
+def load_initial_backbone(backbone: nn.Module, config: WavLMUpperConfig, reference: str) -> None:
     """Fill a backbone from layers `first_layer`… of a WavLM, its final norm and a copy of its bias table.
 
     An input projection or embedding table keeps its random weights. Raises: CheckpointError.
     """
-    from wavslm_wavlm.weights import read_wavlm
-
     checkpoint = read_wavlm(reference)
-    config = backbone.config
     if not checkpoint.config.layer_norm_first:
         raise CheckpointError(
             f"{reference} normalises after its layers (as WavLM-base does), wavlm_upper before them: "
@@ -64,9 +54,8 @@ def load_initial_backbone(backbone: WavLMUpper, reference: str) -> None:
     _check_layers(checkpoint.config.num_layers, config.first_layer, config.num_layers, reference)
     state = {
         key: value
-        for name, module in (("embedding", backbone.embedding), ("input_proj", backbone.input_proj))
-        if module is not None
-        for key, value in _prefixed(module, name).items()
+        for key, value in backbone.state_dict().items()
+        if key.startswith(("embedding.", "input_proj."))
     }
     first = config.first_layer - 1
     for key, value in checkpoint.state.items():
@@ -77,10 +66,6 @@ def load_initial_backbone(backbone: WavLMUpper, reference: str) -> None:
         elif first <= int(match[1]) < first + config.num_layers:
             state[f"layers.{int(match[1]) - first}.{match[2]}"] = value
     load_state(backbone, state, source=reference)
-
-
-def _prefixed(module: nn.Module, name: str) -> dict[str, Tensor]:
-    return {f"{name}.{key}": value for key, value in module.state_dict().items()}
 
 
 def _is_layer_from(key: str, index: int) -> bool:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from wavslm_core.plugin import (
@@ -18,14 +16,12 @@ from wavslm_core.plugin import (
     CheckpointError,
     find_folder,
     joined,
-    load_part,
     read_folder,
     read_torch,
     tensors_in,
 )
 from wavslm_wavlm import hub_format, original_format
 from wavslm_wavlm.config import WavLMConfig
-from wavslm_wavlm.encoder import WavLM
 
 OLD_PROJECTION = re.compile(r"(.*\.)?q_proj\.(weight|bias)")
 
@@ -83,14 +79,6 @@ def read_wavlm(reference: str | Path) -> WavLMCheckpoint:
     config = original_format.config_from(content["cfg"], source=str(path))
     state = tensors_in(content["model"], source=str(path))
     return _renamed(config, original_format.KEYS, state, str(reference))
-
-
-def load_wavlm(reference: str | Path, *, device: torch.device | str | None = None) -> WavLM:
-    """Load a complete WavLM in full context, as a teacher or a feature extractor. Raises: CheckpointError."""
-    checkpoint = read_wavlm(reference)
-    build = partial(WavLM, checkpoint.config)
-    model = load_part(build, checkpoint.state, source=checkpoint.source)
-    return model.to(device or "cpu").eval()
 
 
 def _hub_weights(folder: Path) -> dict[str, Tensor]:
