@@ -64,6 +64,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=turn)
 
 
+# Hundreds of processes of the tests would compile all that they import, each anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _nothing_is_unpickled() -> None:
     """Put every process that tests start under `guards/sitecustomize.py`."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 import soundfile
 from safetensors.torch import load_file, save_file
 
+from tests.support import until
 from wavslm_core.data.token_files import TokenFile
 from wavslm_core.data.token_store import TokenStore
 
@@ -233,7 +233,9 @@ def test_ctrl_c_saves_a_checkpoint_and_the_same_command_continues(
     )
     arguments = ["wavslm-run", small_recipe, f"stages=[{codec}]"]
     process = start(*arguments, cwd=tmp_path)
-    wait_until(process, lambda: any(path.stat().st_size for path in tmp_path.glob("runs/*/metrics.jsonl")))
+    until(
+        "a step", lambda: any(path.stat().st_size for path in tmp_path.glob("runs/*/metrics.jsonl")), process
+    )
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
@@ -255,7 +257,7 @@ def test_ctrl_c_leaves_whole_token_files(
         (tmp_path / "many" / f"{number:04d}.wav").symlink_to(zoo / "good.wav")
     process = start("wavslm", "encode", small_run, "many", "--out", "tokens", cwd=tmp_path)
     # A glob finds hidden files too, and one that is being written is such a one.
-    wait_until(process, lambda: len(list(tmp_path.glob("tokens/[!.]*.npz"))) > 2)
+    until("three files", lambda: len([*tmp_path.glob("tokens/[!.]*.npz")]) > 2, process)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
@@ -263,11 +265,3 @@ def test_ctrl_c_leaves_whole_token_files(
     written = list((tmp_path / "tokens").iterdir())
     assert 2 < len(written) < 3000
     assert {TokenFile.read(path).samples for path in written} == {24000}
-
-
-def wait_until(process: Any, ready: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not ready():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

@@ -24,6 +24,7 @@ from typing import Any
 from tests.slurm import configuration
 from tests.slurm.daemon import Daemon, DaemonFailed
 from tests.slurm.packages import CannotRunSlurm, install_packages
+from tests.support import until
 
 DEFAULT_FOLDER = Path(tempfile.gettempdir()) / "wavslm-slurm"
 
@@ -156,15 +157,15 @@ class Cluster:
         """Return a job's state in the controller's words, such as "PENDING"; "" when it knows it no more."""
         return self._output("squeue", "--noheader", "--states=all", "--format=%T", f"--jobs={job_id}")
 
-    def wait(self, job_id: str, *states: str, timeout_s: float = 240) -> str:
-        """Wait until a job is in one of the states, and return which. Raises: AssertionError after a time."""
-        end = time.monotonic() + timeout_s
-        while (state := self.state(job_id)) not in states:
-            assert time.monotonic() < end, (
-                f"job {job_id} is {state}, not {states}, after {timeout_s} s\n{self.status()}"
-            )
-            time.sleep(0.1)
-        return state
+    def wait(self, job_id: str, *states: str) -> str:
+        """Wait until a job is in one of the states, and return which."""
+
+        def there() -> str | None:
+            state = self.state(job_id)
+            return state if state in states else None
+
+        what = f"job {job_id} to be {' or '.join(states)}"
+        return until(what, there, seen=lambda: f"{self.state(job_id)}\n{self.status()}", every_s=0.1)
 
     def clear(self) -> None:
         """End all jobs and make all nodes usable again."""

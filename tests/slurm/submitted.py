@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.slurm.cluster import Cluster
+from tests.support import until
 from wavslm_core.data.audio import write_audio
 from wavslm_core.run.metrics_file import read_metrics
 from wavslm_core.run.records import JobRecord, read_jobs
@@ -102,15 +102,16 @@ class Submitted:
         def last() -> int:
             return max((line["step"] for line in read_metrics(run / "metrics.jsonl")), default=0)
 
-        self.wait_until(lambda: last() >= step, f"step {step} of {run}")
+        self.until(f"step {step} of {run}", lambda: last() >= step)
 
-    def wait_until(self, happened: Callable[[], bool], what: str, *, timeout_s: float = 300) -> None:
-        end = time.monotonic() + timeout_s
-        while not happened():
-            if time.monotonic() > end:
-                logs = "\n".join(path.read_text() for path in self.folder.glob("runs/*/jobs/*_log.out"))
-                raise AssertionError(f"{what} did not happen\n{self.cluster.status()}\n{logs}")
-            time.sleep(0.05)
+    def until(self, what: str, condition: Callable[[], object]) -> None:
+        """Wait for something that jobs do."""
+
+        def seen() -> str:
+            logs = (path.read_text() for path in self.folder.glob("runs/*/jobs/*_log.out"))
+            return "\n".join([self.cluster.status(), *logs])
+
+        until(what, condition, seen=seen, every_s=0.05)
 
     def restarts(self, job_id: str) -> int:
         return int(self.cluster.run("squeue", "-h", "--states=all", "-O", "RestartCnt:9", "-j", job_id))
@@ -121,7 +122,7 @@ class Submitted:
         def there() -> bool:
             return self.restarts(job_id) == count and self.cluster.state(job_id) == "RUNNING"
 
-        self.wait_until(there, f"restart {count} of job {job_id}")
+        self.until(f"restart {count} of job {job_id}", there)
 
 
 def assert_same_training(run: Path, reference: Path, *, stage: str = "train_patiently") -> None:

@@ -6,10 +6,10 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from tests.slurm.cluster import Cluster
+from tests.support import until
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -40,10 +40,7 @@ def test_higher_partition_preempts_with_users_signal_and_requeues(slurm: Cluster
         script, *node, "--signal=B:USR2@60", "--open-mode=append", "--requeue", folder=tmp_path
     )
     log = tmp_path / f"{low}.log"
-    end = time.monotonic() + 240
-    while not (log.exists() and "started" in log.read_text()):
-        assert time.monotonic() < end, slurm.status()
-        time.sleep(0.1)
+    until("the first job", lambda: log.exists() and "started" in log.read_text(), seen=slurm.status)
     high = slurm.submit("sleep 1", *node, "--partition=high", folder=tmp_path)
     slurm.wait(high, "COMPLETED")
     assert "signalled" in log.read_text()
@@ -54,14 +51,13 @@ def test_accounting_remembers_states(slurm: Cluster, tmp_path: Path) -> None:
     bad = slurm.submit("exit 3", folder=tmp_path)
     slurm.wait(good, "COMPLETED")
     slurm.wait(bad, "FAILED")
-    end = time.monotonic() + 120
     wanted = {f"{good}|COMPLETED|0:0", f"{bad}|FAILED|3:0"}
-    while True:
-        found = slurm.run("sacct", "-X", "-n", "-P", "-o", "JobID,State,ExitCode", "-j", f"{good},{bad}")
-        if set(found.splitlines()) == wanted or time.monotonic() > end:
-            break
-        time.sleep(0.2)
-    assert set(found.splitlines()) == wanted
+
+    def found() -> set[str]:
+        listed = slurm.run("sacct", "-X", "-n", "-P", "-o", "JobID,State,ExitCode", "-j", f"{good},{bad}")
+        return {*listed.splitlines()}
+
+    until("both in the accounting", lambda: found() == wanted, seen=found, every_s=0.2)
 
 
 def test_left_behind_cluster_is_recognised_and_ended(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 from tests.slurm.cluster import Cluster
 from tests.slurm.shell import Shell
 from tests.slurm.submitted import CODEC, Submitted
+from tests.support import until
 from wavslm_core.machine.pulse import read_progress
 from wavslm_core.run.records import read_jobs
 from wavslm_core.run.state import RunStatus, read_statuses
@@ -30,19 +30,21 @@ def status_of(run_dir: Path) -> RunStatus:
     return status
 
 
-def wait_for(run_dir: Path, ready: Callable[[RunStatus], bool], timeout_s: float = 240) -> RunStatus:
-    end = time.monotonic() + timeout_s
-    while not ready(status := status_of(run_dir)):
-        assert time.monotonic() < end, status
-        time.sleep(0.3)
-    return status
+def wait_for(run_dir: Path, ready: Callable[[RunStatus], bool]) -> RunStatus:
+    def there() -> RunStatus | None:
+        status = status_of(run_dir)
+        return status if ready(status) else None
+
+    return until(f"{run_dir.name} to get there", there, seen=lambda: status_of(run_dir), every_s=0.3)
 
 
-def wait_for_listing(shell: Shell, run_dir: Path, pattern: str, timeout_s: float = 240) -> None:
+def wait_for_listing(shell: Shell, run_dir: Path, pattern: str) -> None:
     """Wait until `wavslm jobs RUN` shows this: SLURM finds out late why a job waits."""
-    end = time.monotonic() + timeout_s
-    while not re.search(pattern, shown := shell.run("wavslm", "jobs", run_dir.name).stdout):
-        assert time.monotonic() < end, shown
+
+    def shown() -> str:
+        return str(shell.run("wavslm", "jobs", run_dir.name).stdout)
+
+    until(pattern, lambda: re.search(pattern, shown()), seen=shown)
 
 
 def counting(status: RunStatus) -> bool:
@@ -171,12 +173,8 @@ def test_wait_tells_of_a_job_that_died_without_a_word(shell: Shell) -> None:
 def test_ctrl_c_while_waiting_leaves_the_job_running(shell: Shell) -> None:
     shell.write(f"[{SLOW}]")
     process = shell.start("wavslm-run", "r.yaml", "--wait")
-    end = time.monotonic() + 240
-    while not (folders := list(shell.folder.glob("runs/one-*/count.txt"))):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end
-        time.sleep(0.2)
-    run_dir = folders[0].parent
+    counted = until("a run that counts", lambda: [*shell.folder.glob("runs/one-*/count.txt")], process)
+    run_dir = counted[0].parent
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors

@@ -28,7 +28,7 @@ def test_submitting_returns_at_once_and_a_second_time_says_who_has_it(
     (job,) = read_jobs(run)
     assert f"job {job.job_id}: count, log {run}/jobs/{job.job_id}_0_log.out" in done.stdout
     assert f"follow: wavslm jobs runs/{run.name}\nstop:   wavslm stop runs/{run.name}" in done.stdout
-    submitted.wait_until(lambda: (run / "count.txt").exists(), "the first step")
+    submitted.until("the first step", lambda: (run / "count.txt").exists())
     saved = (run / "recipe.yaml").read_text()
     second = submitted.command(recipe, "launch.timeout_min=7")
     assert second.returncode == 2
@@ -111,8 +111,8 @@ def test_what_sbatch_refuses_is_one_line_and_no_half_chain(submitted: Submitted,
     assert len(done.stderr.splitlines()) == 1
     (run,) = submitted.runs(recipe)
     assert read_jobs(run) == []
-    submitted.wait_until(
-        lambda: "refused" not in slurm.run("squeue", "-h", "-o", "%j"), "the end of the first job"
+    submitted.until(
+        "the end of the first job", lambda: "refused" not in slurm.run("squeue", "-h", "-o", "%j")
     )
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 from tests.slurm.cluster import Cluster
+from tests.support import until
 from wavslm_core.machine import slurm as slurm_state
 from wavslm_core.machine.slurm import cancel, is_active, job_states, queued_states
 
@@ -19,10 +19,11 @@ def test_states_of_jobs_and_tasks(slurm: Cluster, tmp_path: Path) -> None:
         slurm.wait(f"{array}_{task}", "RUNNING")
 
     # SLURM finds out why a job waits some time after it was queued.
-    end = time.monotonic() + 120
-    while not (states := job_states([array, after, failed, "999999"]))[after].reason:
-        assert time.monotonic() < end, states
-        time.sleep(0.2)
+    jobs = [array, after, failed, "999999"]
+    until(
+        "a reason to wait", lambda: job_states(jobs)[after].reason, seen=lambda: job_states(jobs), every_s=0.2
+    )
+    states = job_states(jobs)
     assert set(states) == {*(f"{array}_{task}" for task in range(4)), after, failed}
     assert states[f"{array}_0"].nodes in slurm.nodes
     assert states[after].waits
@@ -35,10 +36,9 @@ def test_states_of_jobs_and_tasks(slurm: Cluster, tmp_path: Path) -> None:
     assert not is_active(failed)
 
     slurm.run("scontrol", "requeue", f"{array}_1")
-    end = time.monotonic() + 120
-    while not (state := job_states([f"{array}_1"])[f"{array}_1"]).waits and time.monotonic() < end:
-        time.sleep(0.2)
-    assert (state.waits, state.restarts) == (True, 1)
+    requeued = f"{array}_1"
+    until("the task to wait again", lambda: job_states([requeued])[requeued].waits, every_s=0.2)
+    assert job_states([requeued])[requeued].restarts == 1
 
     cancel([f"{array}_2", f"{array}_3", after])
     slurm.wait(after, "CANCELLED")
@@ -60,10 +60,8 @@ def test_accounting_answers_for_jobs_that_the_controller_forgot(slurm: Cluster, 
     job = slurm.submit("exit 3", "--array=0-1", folder=tmp_path)
     for task in range(2):
         slurm.wait(f"{job}_{task}", "FAILED")
-    end = time.monotonic() + 120
-    while slurm.run("sacct", "-X", "-n", "-P", "-o", "State", "-j", job).split() != ["FAILED"] * 2:
-        assert time.monotonic() < end
-        time.sleep(0.2)
+    states = ("sacct", "-X", "-n", "-P", "-o", "State", "-j", job)
+    until("the accounting", lambda: slurm.run(*states).split() == ["FAILED"] * 2, every_s=0.2)
     # The same question as after MinJobAge, when squeue knows nothing.
     asked = slurm_state._ask(
         "sacct", "-X", "--noheader", "--parsable2", f"--format={slurm_state._SACCT}", "-j", job

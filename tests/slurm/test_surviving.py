@@ -41,7 +41,7 @@ def counting(submitted: Submitted, name: str, **launch: Any) -> tuple[Path, JobR
     """Submit something that costs nothing and lasts, and wait until it has begun."""
     recipe = submitted.recipe(name, [{"run": "count", "steps": 10**6, "pause_s": 0.1}], **launch)
     run, (job,) = submitted.submit(recipe)
-    submitted.wait_until(lambda: (run / "count.txt").exists(), "the first step")
+    submitted.until("the first step", lambda: (run / "count.txt").exists())
     return run, job
 
 
@@ -79,7 +79,7 @@ def test_what_never_advances_is_not_restarted_for_ever(submitted: Submitted, slu
     # It validates, but leaves nothing that a restart would be measured by.
     stages = [{"run": "descend", "steps": 10**6, "pause_s": 0.1}]
     run, (job,) = submitted.submit(submitted.recipe("stuck", stages, max_restarts=0))
-    submitted.wait_until(lambda: (run / "metrics.jsonl").exists(), "the first validation")
+    submitted.until("the first validation", lambda: (run / "metrics.jsonl").exists())
     slurm.run("scancel", "--signal=USR2", job.job_id)
     assert slurm.wait(job.job_id, "FAILED", "COMPLETED") == "FAILED"
     assert "restarted 1 times in a row without getting any further" in log_of(run, job.job_id)
@@ -92,7 +92,7 @@ def test_a_cancelled_job_saves_and_stays_away(submitted: Submitted, slurm: Clust
     run, job = counting(submitted, "cancelled")
     slurm.run("scancel", job.job_id)
     slurm.wait(job.job_id, "CANCELLED")
-    submitted.wait_until(lambda: stages_of(run) == {"count": "interrupted"}, "the end of the stage")
+    submitted.until("the end of the stage", lambda: stages_of(run) == {"count": "interrupted"})
     # A job that comes back does so at once, and then waits.
     time.sleep(1)
     assert slurm.state(job.job_id) == "CANCELLED"
@@ -152,7 +152,7 @@ def test_a_job_that_runs_out_of_time_goes_on(
     late: tuple[Path, JobRecord], submitted: Submitted, slurm: Cluster
 ) -> None:
     run, job = late
-    submitted.wait_until(lambda: submitted.restarts(job.job_id) > 0, "a restart after the time-out")
+    submitted.until("a restart after the time-out", lambda: submitted.restarts(job.job_id) > 0)
     assert "SIGUSR2: stopping at the next safe point" in log_of(run, job.job_id)
     (run / "hurry").touch()
     assert slurm.wait(job.job_id, "COMPLETED", "FAILED") == "COMPLETED"

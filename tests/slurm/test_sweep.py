@@ -190,7 +190,7 @@ def test_stopping_saves_what_runs_and_cancels_what_waits(submitted: Submitted) -
     assert submitted.command(recipe).returncode == 0
     folder = sweep_folder(submitted, "long")
     array = array_of(folder)
-    submitted.wait_until(lambda: (trials(folder)[0] / "count.txt").exists(), "the first step")
+    submitted.until("the first step", lambda: (trials(folder)[0] / "count.txt").exists())
     assert "1 running, 2 queued" in wavslm(submitted, "sweep", "status", folder).stdout
     stopped = wavslm(submitted, "sweep", "stop", folder)
     assert stopped.returncode == 0, stopped.stderr
@@ -273,11 +273,9 @@ def test_what_waits_for_shared_stages_is_stopped_with_them(submitted: Submitted)
     )
     with ThreadPoolExecutor(1) as pool:
         followed = pool.submit(submitted.command, recipe, "--wait")
-        submitted.wait_until(
-            lambda: bool(list((submitted.folder / "runs").glob("halted-sweep-*"))), "a sweep"
-        )
+        submitted.until("a sweep", lambda: bool(list((submitted.folder / "runs").glob("halted-sweep-*"))))
         folder = sweep_folder(submitted, "halted")
-        submitted.wait_until(lambda: (folder / "trials" / "2.json").exists(), "its trials")
+        submitted.until("its trials", lambda: (folder / "trials" / "2.json").exists())
         submitted.wait_for_step(trials(folder)[0], 20)
         first, _ = json.loads((folder / "tasks.json").read_text())["1"]
         assert "was submitted before: trial 1" in submitted.command(recipe).stderr

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from wavslm_core.errors import WavslmError
 from wavslm_core.launch.launchers import Outcome
-from wavslm_core.machine.devices import choose_device
+from wavslm_core.machine.devices import AUTO, choose_device
 from wavslm_core.machine.files import remove_leftovers
 from wavslm_core.machine.interruption import Interrupted, Pruned
 from wavslm_core.machine.processes import ALONE, WHOLE, Processes, Share
@@ -116,8 +116,8 @@ class _Run:
             return None
         if self.processes.any(self.stop()):
             return Outcome("interrupted", name)
-        if wanted != "cpu":
-            # What is not there is told before anything begins.
+        if wanted not in (AUTO, "cpu"):
+            # What is not there is told before anything begins; these two always are.
             _ = context.device
         part = f", part {self.share.index + 1} of {self.share.count}" if self.share.partial else ""
         self.say(f"stage {name}: running{part}")

@@ -8,7 +8,6 @@ import re
 import select
 import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import Popen
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import until
 from wavslm_core.cli.job_tables import RUN_COLUMNS
 
 pytestmark = pytest.mark.slow
@@ -28,12 +28,7 @@ def slow_recipe(folder: Path, *, deaf: str = "false") -> None:
 
 def counting(folder: Path, process: Any) -> Path:
     """Wait until the run counts, and return its folder."""
-    end = time.monotonic() + 120
-    while not (found := list(folder.glob("runs/one-*/progress.json"))):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    return found[0].parent
+    return until("a run that counts", lambda: [*folder.glob("runs/one-*/progress.json")], process)[0].parent
 
 
 def test_finished_and_failed_runs_are_listed(tmp_path: Path, command: Callable[..., Any]) -> None:

@@ -5,13 +5,13 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.support import until
 from wavslm_core.data.manifest import Manifest, ManifestWriter, Recording
 from wavslm_core.data.scan import BLOCK, update_manifest
 from wavslm_core.errors import DataError
@@ -178,11 +178,11 @@ def test_a_killed_scan_continues(tmp_path: Path) -> None:
         f"    present=lambda: (Recording(f'{{i:06d}}', 1, 1) for i in range({4 * BLOCK})))\n"
     )
     process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)])
-    deadline = time.monotonic() + 120
-    while not any(path.read_bytes().count(b"\n") > BLOCK + 1 for path in tmp_path.glob("m.journal-*")):
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.01)
+    until(
+        "a block of the journal",
+        lambda: any(path.read_bytes().count(b"\n") > BLOCK + 1 for path in tmp_path.glob("m.journal-*")),
+        process,
+    )
     process.send_signal(signal.SIGKILL)
     process.wait()
     (journal,) = tmp_path.glob("m.journal-*")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import until
 from wavslm_core.errors import WavslmError
 from wavslm_core.launch.runner import run_stages
 from wavslm_core.machine.processes import WHOLE, Share
@@ -80,10 +81,7 @@ def test_the_heartbeat_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(lock_holder, "BEAT_S", 0.05)
     with RunLock(tmp_path):
         first = beat(tmp_path)
-        end = time.monotonic() + 60
-        while beat(tmp_path).heartbeat == first.heartbeat and time.monotonic() < end:
-            time.sleep(0.05)
-        assert beat(tmp_path).heartbeat > first.heartbeat
+        until("another beat", lambda: beat(tmp_path).heartbeat > first.heartbeat)
         assert beat(tmp_path).pid == first.pid
 
 
@@ -203,12 +201,12 @@ def test_who_was_taken_for_dead_notices_and_leaves_the_other_alone(
     monkeypatch.setattr(lock_holder, "BEAT_S", 0.05)
     with RunLock(tmp_path) as held:
         assert held.lost_to is None
-        end = time.monotonic() + 60
-        while held.lost_to is None and time.monotonic() < end:
+
+        def noticed() -> Holder | None:
             left_behind(tmp_path, silent_s=0, job_id="12")
-            time.sleep(0.03)
-        assert held.lost_to is not None
-        assert held.lost_to.host == "elsewhere"
+            return held.lost_to
+
+        assert until("the holder to notice", noticed).host == "elsewhere"
     assert beat(tmp_path).host == "elsewhere", "still the other's"
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import until
 from wavslm_core.errors import WavslmError
 from wavslm_core.machine.processes import Share
 from wavslm_core.machine.pulse import Progress, RunPulse, progress_path
@@ -103,11 +104,8 @@ def test_run_whose_process_died_has_failed_without_a_word(tmp_path: Path) -> Non
         assert status_of(run_dir).state == "running"
         process.kill()
         # Dead, though its parent has not looked yet.
-        end = time.monotonic() + 60
-        while (status := status_of(run_dir)).state == "running" and time.monotonic() < end:
-            time.sleep(0.05)
-        assert status.state == "failed"
-        assert status.error == "ended during count without a word: killed, or out of memory?"
+        until("the end", lambda: status_of(run_dir).state == "failed")
+        assert status_of(run_dir).error == "ended during count without a word: killed, or out of memory?"
 
 
 def test_process_of_another_machine_is_alive_while_it_may_be(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.support import until
 from wavslm_core.data.audio import write_audio
 from wavslm_core.parts.plugins import load_registry
 from wavslm_core.recipe import Recipe
@@ -110,11 +110,7 @@ def test_ctrl_c_stops_safely_and_the_same_command_continues(
         "name: one\nstages: [{run: count, pause_s: 0.05}]\nsweep: {grid: {stages.count.steps: [1, 2000]}}\n"
     )
     process = start("run", "r.yaml")
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("runs/one-steps-2000-*/count.txt")):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, "the second trial did not begin"
-        time.sleep(0.02)
+    until("the second trial", lambda: [*tmp_path.glob("runs/one-steps-2000-*/count.txt")], process)
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors

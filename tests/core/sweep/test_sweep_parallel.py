@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support import until
 from wavslm_core.parts.registry import Registry
 from wavslm_core.sweep.folder import SweepFolder
 from wavslm_core.sweep.trial_state import read_trials
@@ -70,11 +70,7 @@ def test_ctrl_c_reaches_every_child(
         "sweep: {seeds: [0, 1, 2], max_parallel: 2}\n",
     )
     process = start("run", "r.yaml")
-    deadline = time.monotonic() + 120
-    while len(list(tmp_path.glob("runs/one-*/count.txt"))) < 2:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, "two trials did not begin"
-        time.sleep(0.02)
+    until("two trials", lambda: len([*tmp_path.glob("runs/one-*/count.txt")]) == 2, process)
     watched = command("main", "sweep", "status", "r.yaml")
     assert "2 running, 1 new" in watched.stdout
     process.send_signal(signal.SIGINT)

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import until
 from wavslm_core.errors import WavslmError
 from wavslm_core.machine.files import write_json
 from wavslm_core.parts import plugins
@@ -381,10 +382,7 @@ def test_no_trial_outlives_a_pool_that_fails(
     counts = [run_of(sweep, number) / "count.txt" for number in (1, 2)]
 
     def say(line: str) -> None:
-        end = time.monotonic() + 120
-        while not counts[0].exists():
-            assert time.monotonic() < end
-            time.sleep(0.05)
+        until("the first trial", counts[0].exists)
         raise OSError("the terminal is gone")
 
     with pytest.raises(OSError, match="the terminal is gone"):
@@ -407,11 +405,7 @@ def test_a_sweep_on_this_machine_can_be_stopped(
         "sweep: {seeds: [0, 1, 2], max_parallel: 2}\n"
     )
     process = start("run", "r.yaml")
-    deadline = time.monotonic() + 120
-    while len(list(tmp_path.glob("runs/one-*/count.txt"))) < 2:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, "two trials did not begin"
-        time.sleep(0.02)
+    until("two trials", lambda: len([*tmp_path.glob("runs/one-*/count.txt")]) == 2, process)
     if how == "stop":
         stopped = command("main", "sweep", "stop", "r.yaml")
         assert stopped.returncode == 0, stopped.stderr

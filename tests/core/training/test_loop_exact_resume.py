@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from itertools import count
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +16,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.support import until
 from wavslm_core.machine.interruption import Interrupted
 from wavslm_core.run.metrics_file import read_metrics
 
@@ -43,11 +43,7 @@ def steps_logged(run_dir: Path) -> list[int]:
 
 
 def wait_for_step(run_dir: Path, step: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 120
-    while max(steps_logged(run_dir), default=0) < step:
-        assert process.poll() is None, "the job ended before it could be killed"
-        assert time.monotonic() < deadline, "the job made no progress"
-        time.sleep(0.01)
+    until(f"step {step}", lambda: max(steps_logged(run_dir), default=0) >= step, process)
 
 
 def test_killed_runs_end_bit_equal(tiny_job: ModuleType, tmp_path: Path) -> None:
