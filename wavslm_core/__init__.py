@@ -1,6 +1,6 @@
 """wavslm: train, evaluate, run and change single-stream speech language models.
 
-`Codec`, `SpeechLM` and `Recipe` are imported when first used, so that `import wavslm_core` stays light.
+All of `__all__` is imported when first used, so that `import wavslm_core` stays light.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from wavslm_core.model.codec import Codec
     from wavslm_core.model.speech_lm import SpeechLM
-    from wavslm_core.recipe import Recipe
+    from wavslm_core.recipe.loading import load_recipe
+    from wavslm_core.recipe.model import Recipe
 
-__all__ = ["Codec", "Recipe", "SpeechLM"]
+__all__ = ["Codec", "Recipe", "SpeechLM", "load_recipe"]
 
 _HOMES = {
     "Codec": "wavslm_core.model.codec",
-    "Recipe": "wavslm_core.recipe",
+    "Recipe": "wavslm_core.recipe.model",
     "SpeechLM": "wavslm_core.model.speech_lm",
+    "load_recipe": "wavslm_core.recipe.loading",
 }
 
 

@@ -32,6 +32,7 @@ from wavslm_core.parts.configs import (
     MetricConfig,
     PartConfig,
     QuantizerConfig,
+    RecipeView,
     Role,
     SamplerConfig,
     StageConfig,
@@ -114,7 +115,7 @@ if TYPE_CHECKING:
         join_states,
         new_position,
     )
-    from wavslm_core.recipe import Recipe
+    from wavslm_core.recipe.model import ResolvedRecipe
     from wavslm_core.run.context import StageContext
     from wavslm_core.stages.base import Stage
 
@@ -151,7 +152,7 @@ _LATER = {
     "wavslm_core.parts.streaming": (
         "CausalConv1d FrameRing PIECE_FRAMES Padding StateReader join_states new_position"
     ),
-    "wavslm_core.recipe": "Recipe",
+    "wavslm_core.recipe.model": "ResolvedRecipe",
     "wavslm_core.run.context": "StageContext",
     "wavslm_core.stages.base": "Stage",
 }
@@ -207,13 +208,14 @@ __all__ = [
     "QuantizerConfig",
     "QuantizerFacts",
     "QuantizerOutput",
-    "Recipe",
     "RecipeError",
+    "RecipeView",
     "RecordedCorpus",
     "Recording",
     "Recordings",
     "ReferenceFreeMetric",
     "Register",
+    "ResolvedRecipe",
     "Role",
     "Sampler",
     "SamplerConfig",

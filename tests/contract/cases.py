@@ -45,6 +45,7 @@ WAVLM_UPPER = {
     "num_buckets": 16,
     "max_distance": 24,
     "window_size": 16,
+    "lookahead_size": 3,
     "input_dim": 12,
     "vocab_size": 32,
 }

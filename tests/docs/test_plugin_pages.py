@@ -13,6 +13,7 @@ import yaml
 
 from tests.docs.markdown import blocks
 from wavslm_core.parts.configs import Role
+from wavslm_core.recipe.checks import check
 from wavslm_core.recipe.loading import read_extended, recipe_from_dict
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,7 +39,7 @@ COMMANDS = [
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_blocks_take_the_place_of_those_of_a_recipe(example: dict[str, Any]) -> None:
     shown = {key: value for key, value in example.items() if key in KEYS}
-    recipe_from_dict({**read_extended(TINY), **shown}, source="README").check()
+    check(recipe_from_dict({**read_extended(TINY), **shown}, source="README"))
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -23,7 +23,7 @@ from wavslm_core.data.token_store import TokenStore
 run = Path(sys.argv[1])
 codec = Codec.load(run)
 stored_T = TokenStore.open(run / "tokens" / "valid").tokens(0)
-split = open_split(Recipe.load(run / "recipe.yaml").data, "valid", cache_dir=run.parent / ".cache")
+split = open_split(load_recipe(run / "recipe.yaml").data, "valid", cache_dir=run.parent / ".cache")
 tokens_BT = codec.encode(split.load(0, sample_rate_hz=codec.sample_rate_in))
 assert len(stored_T) > 50
 print((tokens_BT[0, : len(stored_T)].numpy() == stored_T).mean())

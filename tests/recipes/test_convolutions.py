@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from wavslm_core.parts.plugins import load_registry
 from wavslm_core.parts.streaming import CausalConv1d
-from wavslm_core.recipe import Recipe
+from wavslm_core.recipe.loading import load_recipe
+from wavslm_core.recipe.model import Recipe
+from wavslm_core.recipe.resolving import resolve
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 FRAMES = (4, 60)
@@ -23,13 +25,13 @@ Key = tuple[Any, ...]
 
 def part_sets(recipe: Recipe) -> Iterator[dict[Any, Any]]:
     """Yield the parts of a recipe, and of its sweep's trials."""
-    from wavslm_core.recipe.sweep import expand_sweep
+    from wavslm_core.sweep.expansion import expand_sweep
 
     if recipe.sweep is None:
-        yield recipe.part_configs()
+        yield dict(resolve(recipe).part_configs)
     else:
         for trial in expand_sweep(recipe):
-            yield trial.recipe.part_configs()
+            yield dict(trial.recipe.part_configs)
 
 
 def convolutions() -> dict[Key, tuple[str, nn.Module]]:
@@ -37,7 +39,7 @@ def convolutions() -> dict[Key, tuple[str, nn.Module]]:
     found: dict[Key, tuple[str, nn.Module]] = {}
     seen: set[str] = set()
     for path in RECIPES:
-        for configs in part_sets(Recipe.load(path)):
+        for configs in part_sets(load_recipe(path)):
             for role, config in configs.items():
                 if repr(config) in seen:
                     continue

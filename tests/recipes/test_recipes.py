@@ -9,8 +9,10 @@ import yaml
 
 from wavslm_core.cli.run import main as wavslm_run
 from wavslm_core.errors import RecipeError
-from wavslm_core.recipe import Recipe
-from wavslm_core.recipe.sweep import sweep_of, trial_count
+from wavslm_core.recipe.checks import check
+from wavslm_core.recipe.loading import load_recipe, recipe_from_dict
+from wavslm_core.recipe.resolving import resolve
+from wavslm_core.sweep.expansion import expand_sweep, sweep_of, trial_count
 
 FOLDER = Path(__file__).resolve().parents[2] / "recipes"
 RECIPES = sorted(FOLDER.glob("*.yaml"))
@@ -22,10 +24,12 @@ def test_there_are_recipes() -> None:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_it_fits_together(path: Path) -> None:
-    recipe = Recipe.load(path).resolve()
-    recipe.check()
-    assert recipe.name == path.stem
-    assert Recipe.from_dict(recipe.to_dict()).digest() == recipe.digest()
+    loaded = load_recipe(path)
+    recipes = [loaded] if loaded.sweep is None else [trial.recipe for trial in expand_sweep(loaded)]
+    assert loaded.name == path.stem
+    for recipe in recipes:
+        checked = check(recipe)
+        assert resolve(recipe_from_dict(checked.to_dict())).digest() == checked.digest()
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -53,7 +57,7 @@ def test_the_plan_shows_every_stage_or_trial(
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
     if "sweep" in document:
         assert all(trial["label"] in printed for trial in document["sweep"].get("trials", ()))
-        assert printed.count(" new ") == trial_count(sweep_of(Recipe.load(path)))
+        assert printed.count(" new ") == trial_count(sweep_of(load_recipe(path)))
     else:
         assert all(stage["run"] in printed for stage in document["stages"])
     assert "cannot be built" not in printed
@@ -64,5 +68,5 @@ def test_the_plan_shows_every_stage_or_trial(
 def test_a_backbone_that_reads_features_needs_one_per_token() -> None:
     halved = ["quantizer.compressor.downscale_factors=[2,1]", "quantizer.decompressor.upscale_factors=[1,2]"]
     with pytest.raises(RecipeError, match=r"gives 2 for 1 token\. Use a backbone with `input: embedding`"):
-        Recipe.load(FOLDER / "wavslm_tiny.yaml", halved).check()
-    Recipe.load(FOLDER / "wavslm_tiny.yaml", [*halved, "backbone.input=embedding"]).check()
+        check(load_recipe(FOLDER / "wavslm_tiny.yaml", halved))
+    check(load_recipe(FOLDER / "wavslm_tiny.yaml", [*halved, "backbone.input=embedding"]))

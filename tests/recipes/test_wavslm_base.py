@@ -13,7 +13,9 @@ from wavslm_core.data.audio import load_torchaudio, write_audio
 from wavslm_core.model.codec import Codec
 from wavslm_core.model.speech_lm import SpeechLM
 from wavslm_core.parts.plugins import load_registry
-from wavslm_core.recipe import Recipe
+from wavslm_core.recipe.checks import check
+from wavslm_core.recipe.loading import load_recipe
+from wavslm_core.recipe.resolving import resolve
 from wavslm_core.run.context import StageContext
 from wavslm_core.run.metrics_file import read_metrics
 
@@ -118,31 +120,33 @@ def corpus_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_trains_on_local_folders(
     codec_folder: Path, wavlm_folder: Path, corpus_folder: Path, tmp_path: Path
 ) -> None:
-    recipe = Recipe.load(
-        BASE,
-        [
-            f"codec.checkpoint={codec_folder}",
-            f"backbone.checkpoint={wavlm_folder}",
-            "backbone.first_layer=3",
-            "backbone.num_layers=2",
-            f"backbone.dim={DIM}",
-            "backbone.ffn_dim=48",
-            "backbone.num_heads=2",
-            f"data.path={corpus_folder}",
-            "stages.train_lm.steps=6",
-            "stages.train_lm.batch_size=4",
-            "stages.train_lm.crop_tokens=64",
-            "stages.train_lm.validate_every=3",
-            "stages.train_lm.log_every=1",
-            "stages.train_lm.lr=1e-2",
-            "stages.evaluate.metrics=[mel_distance]",
-            "stages.generate.prompts=1",
-            "stages.generate.prompt_seconds=1",
-            "stages.generate.new_seconds=1",
-        ],
-    ).resolve()
-    recipe.check()
-    before = SpeechLM.from_configs(Codec.load(codec_folder), recipe.part_configs())
+    recipe = resolve(
+        load_recipe(
+            BASE,
+            [
+                f"codec.checkpoint={codec_folder}",
+                f"backbone.checkpoint={wavlm_folder}",
+                "backbone.first_layer=3",
+                "backbone.num_layers=2",
+                f"backbone.dim={DIM}",
+                "backbone.ffn_dim=48",
+                "backbone.num_heads=2",
+                f"data.path={corpus_folder}",
+                "stages.train_lm.steps=6",
+                "stages.train_lm.batch_size=4",
+                "stages.train_lm.crop_tokens=64",
+                "stages.train_lm.validate_every=3",
+                "stages.train_lm.log_every=1",
+                "stages.train_lm.lr=1e-2",
+                "stages.evaluate.metrics=[mel_distance]",
+                "stages.generate.prompts=1",
+                "stages.generate.prompt_seconds=1",
+                "stages.generate.new_seconds=1",
+            ],
+        )
+    )
+    check(recipe)
+    before = SpeechLM.from_configs(Codec.load(codec_folder), recipe.part_configs)
     wavlm_weights = dict(load_wavlm(wavlm_folder))
     first = wavlm_weights["encoder.layers.2.feed_forward.intermediate_dense.weight"]
     assert any(torch.equal(first, value) for value in before.backbone.state_dict().values()), (

@@ -13,7 +13,7 @@ from wavslm_core.machine.terminal import echo, echo_row
 
 if TYPE_CHECKING:
     from wavslm_core.data.statistics import SplitStatistics
-    from wavslm_core.recipe import DataConfig
+    from wavslm_core.parts.configs import DataConfig
 
 LISTED = 10
 
@@ -76,13 +76,12 @@ def rejected(
 
 def _data_config(arguments: list[str]) -> DataConfig:
     """Return the `data:` block of a recipe, or of the corpus that the arguments spell."""
-    from wavslm_core.recipe import Recipe
-    from wavslm_core.recipe.loading import recipe_from_overrides
+    from wavslm_core.recipe.loading import load_recipe, recipe_from_dict
     from wavslm_core.recipe.overrides import apply_overrides, parse_override
 
     first, *rest = arguments
     if "=" not in first:
-        recipe = Recipe.load(Path(first), rest)
+        recipe = load_recipe(Path(first), rest)
     else:
         prefixed = [parse_override(f"data.{text}") for text in arguments]
         if not any(override.keys[-1] == "corpus" for override in prefixed):
@@ -91,7 +90,7 @@ def _data_config(arguments: list[str]) -> DataConfig:
             )
         document: dict[str, Any] = {"name": "data", "data": {}}
         document, places = apply_overrides(document, prefixed)
-        recipe = recipe_from_overrides(document, source="arguments", places=places)
+        recipe = recipe_from_dict(document, source="arguments", places=places)
     if recipe.data is None:
         raise RecipeError(
             f"{first} has no `data:` block; name a recipe with one, or a corpus as corpus=NAME …"

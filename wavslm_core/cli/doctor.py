@@ -43,12 +43,12 @@ def doctor(
     _line("torchaudio", "ok" if note is None else "only wavslm can import it, see below")
     _line("device", str(target))
     if recipe is not None:
-        from wavslm_core.recipe import Recipe
+        from wavslm_core.recipe.checks import check
+        from wavslm_core.recipe.loading import load_recipe
         from wavslm_core.stages.overfitting import REMAINING, overfit
 
-        loaded = Recipe.load(recipe, overrides or [])
-        loaded.check()
-        for outcome in overfit(loaded, steps=steps, runs_dir=runs_dir, device=target):
+        checked = check(load_recipe(recipe, overrides or []))
+        for outcome in overfit(checked, steps=steps, runs_dir=runs_dir, device=target):
             verdict = "learns" if outcome.learns else "DOES NOT LEARN"
             _line(
                 outcome.what,

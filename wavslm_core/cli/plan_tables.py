@@ -7,11 +7,11 @@ from pathlib import Path
 from rich.table import Table
 
 from wavslm_core.machine.terminal import new_console
-from wavslm_core.recipe import Recipe
+from wavslm_core.recipe.model import ResolvedRecipe
 from wavslm_core.recipe.plan import Plan, byte_text
 
 
-def print_plan(plan: Plan, recipe: Recipe, *, folder: Path, where: str) -> None:
+def print_plan(plan: Plan, recipe: ResolvedRecipe, *, folder: Path, where: str) -> None:
     """Print parts, codec, data and stages, and where it would run."""
     console = new_console()
     console.print(f"{recipe.name} ({recipe.source}), seed {recipe.seed}\n")

@@ -11,7 +11,7 @@ import typer
 from wavslm_core.machine.terminal import echo
 
 if TYPE_CHECKING:
-    from wavslm_core.recipe import Recipe
+    from wavslm_core.recipe.model import ResolvedRecipe
 
 RecipePath = Annotated[Path, typer.Argument(help="A recipe: a YAML file.", metavar="RECIPE")]
 Overrides = Annotated[
@@ -22,19 +22,21 @@ Overrides = Annotated[
 
 def show(recipe: RecipePath, overrides: Overrides = None) -> None:
     """Print the resolved recipe as YAML: everything that it extends, every default, every linked number."""
-    from wavslm_core.recipe import Recipe
+    from wavslm_core.recipe.loading import load_recipe
+    from wavslm_core.recipe.resolving import resolve
     from wavslm_core.recipe.yaml import dump_yaml
 
-    echo(dump_yaml(Recipe.load(recipe, overrides or []).to_dict()), end="")
+    echo(dump_yaml(resolve(load_recipe(recipe, overrides or [])).to_dict()), end="")
 
 
 def check(recipe: RecipePath, overrides: Overrides = None) -> None:
     """Check that a recipe is valid and its parts fit; list every problem otherwise."""
-    from wavslm_core.recipe import Recipe
+    from wavslm_core.recipe import checks
+    from wavslm_core.recipe.loading import load_recipe
 
-    loaded = Recipe.load(recipe, overrides or [])
+    loaded = load_recipe(recipe, overrides or [])
     if loaded.sweep is not None:
-        from wavslm_core.recipe.sweep import expand_sweep, sweep_of, trial_count
+        from wavslm_core.sweep.expansion import expand_sweep, sweep_of, trial_count
 
         trials = expand_sweep(loaded)
         chosen = "" if trials else ", chosen while they run"
@@ -42,23 +44,23 @@ def check(recipe: RecipePath, overrides: Overrides = None) -> None:
         for trial in trials:
             echo(f"  {trial.label}")
         return
-    loaded.check()
+    checked = checks.check(loaded)
     echo(f"{recipe}: ok")
-    for line in _facts(loaded):
+    for line in _facts(checked):
         echo(f"  {line}")
 
 
 def schema() -> None:
     """Print the JSON schema of recipes made of what is installed, for editors."""
     from wavslm_core.parts.plugins import load_registry
-    from wavslm_core.recipe.building import recipe_schema
+    from wavslm_core.recipe.schema import recipe_schema
 
     echo(json.dumps(recipe_schema(load_registry()), indent=2))
 
 
-def _facts(recipe: Recipe) -> list[str]:
+def _facts(recipe: ResolvedRecipe) -> list[str]:
     """Return what follows from the parts, in a few lines."""
-    parts = recipe.part_configs()
+    parts = recipe.part_configs
     lines = (
         [", ".join(f"{role} {config.registered_name()}" for role, config in parts.items())] if parts else []
     )

@@ -45,13 +45,14 @@ def run(
     Results are in RUNS_DIR/NAME-DIGEST. Ctrl-C saves and leaves; once more leaves at once.
     """
     from wavslm_core.launch.launchers import launcher_for
-    from wavslm_core.recipe import Recipe
+    from wavslm_core.recipe.checks import check
+    from wavslm_core.recipe.loading import load_recipe
     from wavslm_core.run.folder import kept_once_begun, prepare_run_folder, run_folder
     from wavslm_core.run.queued import refuse_taken
     from wavslm_core.run.records import spare
 
     changes = [*(overrides or []), *([f"launch.on={launcher}"] if launcher else [])]
-    loaded = Recipe.load(recipe, changes)
+    loaded = load_recipe(recipe, changes)
     if loaded.sweep is not None:
         from wavslm_core.cli.sweep_run import run_sweep_recipe
 
@@ -59,29 +60,29 @@ def run(
             loaded, runs_dir=runs_dir, dry_run=dry_run, command=shlex.join(_command()), wait=wait
         )
         return
-    loaded.check(runs_dir=runs_dir)
-    launching = launcher_for(loaded.launch)
+    checked = check(loaded, runs_dir=runs_dir)
+    launching = launcher_for(checked.launch)
     if dry_run:
         from wavslm_core.cli.plan_tables import print_plan
         from wavslm_core.recipe.plan import make_plan
 
-        folder = run_folder(loaded, runs_dir)
-        print_plan(make_plan(loaded), loaded, folder=folder, where=launching.where())
-        preview = launching.preview(loaded, folder)
+        folder = run_folder(checked, runs_dir)
+        print_plan(make_plan(checked), checked, folder=folder, where=launching.where())
+        preview = launching.preview(checked, folder)
         if preview:
             echo(f"\n{preview}")
         return
-    refuse_taken(run_folder(loaded, runs_dir), echo)
+    refuse_taken(run_folder(checked, runs_dir), echo)
     began = time.monotonic()
-    with kept_once_begun(run_folder(loaded, runs_dir)):
-        folder = prepare_run_folder(loaded, runs_dir)
+    with kept_once_begun(run_folder(checked, runs_dir)):
+        folder = prepare_run_folder(checked, runs_dir)
         # Asked for by itself, a trial of a sweep runs to its end.
         spare(folder)
         echo(f"run folder: {folder}")
         if reuse:
             from wavslm_core.run.reuse import Adoption
 
-            adopted = Adoption(runs_dir, registry=loaded.registry).adopt(loaded, folder)
+            adopted = Adoption(runs_dir, registry=checked.registry).adopt(checked, folder)
             if adopted is not None:
                 echo(f"{', '.join(adopted[1])}: taken over from {adopted[0]}")
         outcome = launching.launch(folder, echo)

@@ -77,12 +77,12 @@ def stop(sweep: SweepPath, runs_dir: RunsDir = Path("runs")) -> None:
 def _found(path: Path, runs_dir: Path) -> SweepFolder:
     """Return the sweep in a folder, or that of a recipe. Raises: RecipeError."""
     from wavslm_core.errors import RecipeError
-    from wavslm_core.recipe import Recipe
+    from wavslm_core.recipe.loading import load_recipe
     from wavslm_core.sweep.folder import SweepFolder
 
     if path.is_dir():
         return SweepFolder.open(path)
-    folder = SweepFolder.of(Recipe.load(path), runs_dir)[0].path
+    folder = SweepFolder.of(load_recipe(path), runs_dir)[0].path
     if not folder.exists():
         raise RecipeError(
             f"{path} was not run as it is now: there is no {folder}. Give the folder of the sweep you mean."

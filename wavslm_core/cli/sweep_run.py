@@ -12,16 +12,16 @@ import typer
 
 from wavslm_core.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_MENDABLE
 from wavslm_core.machine.terminal import echo, new_console, number_text
-from wavslm_core.recipe import Recipe
 from wavslm_core.recipe.launch_block import SlurmLaunch
+from wavslm_core.recipe.model import Recipe
 from wavslm_core.sweep.folder import SweepFolder
 from wavslm_core.sweep.results import SweepStatus, sweep_status, write_results
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from wavslm_core.recipe.sweep_space import Trial
     from wavslm_core.sweep.comparison import Comparison
+    from wavslm_core.sweep.space import Trial
 
 
 def run_sweep_recipe(
@@ -126,7 +126,7 @@ def _list(sweep: SweepFolder, trials: Sequence[Trial]) -> None:
     for number, trial in enumerate(trials, start=1):
         shared: dict[int, list[str]] = {}
         replaced: list[str] = []
-        for stage in stage_identities(trial.recipe.resolve()):
+        for stage in stage_identities(trial.recipe):
             names = [*replaced, stage.name]
             owner = first.get(stage.digest)
             if owner is not None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from wavslm_core.machine.processes import WHOLE, Share
 from wavslm_core.machine.terminal import Say
-from wavslm_core.recipe import Recipe
 from wavslm_core.recipe.launch_block import LaunchConfig, SlurmLaunch
+from wavslm_core.recipe.model import ResolvedRecipe
 from wavslm_core.run.folder import is_finished, saved_recipe
 
 
@@ -38,7 +38,7 @@ class PlannedJob:
 
 
 def plan_jobs(
-    recipe: Recipe, *, finished: Callable[[str], bool] = lambda name: False
+    recipe: ResolvedRecipe, *, finished: Callable[[str], bool] = lambda name: False
 ) -> tuple[PlannedJob, ...]:
     """Return the chain of jobs for a recipe, without those that have nothing to do any more."""
     jobs: list[PlannedJob] = []

@@ -12,7 +12,7 @@ from wavslm_core.parts.registry import imported
 from wavslm_core.recipe.launch_block import LaunchConfig
 
 if TYPE_CHECKING:
-    from wavslm_core.recipe import Recipe
+    from wavslm_core.recipe.model import ResolvedRecipe
 
 LaunchConfigT = TypeVar("LaunchConfigT", bound=LaunchConfig)
 
@@ -45,7 +45,7 @@ class Launcher(ABC, Generic[LaunchConfigT]):
     def where(self) -> str:
         """Return where the stages would run, for plans."""
 
-    def preview(self, recipe: Recipe, run_dir: Path) -> str:
+    def preview(self, recipe: ResolvedRecipe, run_dir: Path) -> str:
         """Return what exactly would be submitted, for plans; empty when nothing is."""
         return ""
 

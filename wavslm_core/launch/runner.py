@@ -22,7 +22,7 @@ from wavslm_core.machine.pulse import SILENT, RunPulse, progress_path, telling
 from wavslm_core.machine.terminal import Say
 from wavslm_core.parts.configs import StageConfig
 from wavslm_core.parts.registry import Registry, imported
-from wavslm_core.recipe import Recipe
+from wavslm_core.recipe.model import ResolvedRecipe
 from wavslm_core.run.context import StageContext
 from wavslm_core.run.folder import saved_recipe
 from wavslm_core.run.lock import RunLock
@@ -81,7 +81,7 @@ class _Run:
     def __init__(
         self,
         run_dir: Path,
-        recipe: Recipe,
+        recipe: ResolvedRecipe,
         say: Say,
         processes: Processes,
         share: Share,

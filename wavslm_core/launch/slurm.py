@@ -21,8 +21,8 @@ from wavslm_core.launch.job import RunJob
 from wavslm_core.launch.launchers import Launcher, Outcome
 from wavslm_core.machine.slurm import cancel
 from wavslm_core.machine.terminal import Say
-from wavslm_core.recipe import Recipe
 from wavslm_core.recipe.launch_block import SlurmLaunch
+from wavslm_core.recipe.model import ResolvedRecipe
 from wavslm_core.run.environment import CODE_FOLDER, save_code
 from wavslm_core.run.failure import clear_error
 from wavslm_core.run.folder import RECIPE_FILE, saved_recipe
@@ -73,7 +73,7 @@ class SlurmLauncher(Launcher[SlurmLaunch]):
         partition = f", partition {config.partition}" if config.partition else ""
         return f"on SLURM{partition}: {amount}, {processes} process{'es' * (processes > 1)}"
 
-    def preview(self, recipe: Recipe, run_dir: Path) -> str:
+    def preview(self, recipe: ResolvedRecipe, run_dir: Path) -> str:
         """Return the scripts that sbatch would be given, the ones that submitit writes."""
         texts = []
         for number, job in enumerate(plan_jobs(recipe), start=1):

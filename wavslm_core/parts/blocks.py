@@ -5,6 +5,7 @@ Messages say where, what was given, what is allowed and what to do, in recipes, 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -16,12 +17,14 @@ from wavslm_core.parts.plugins import load_registry
 from wavslm_core.parts.registry import Registry
 from wavslm_core.parts.roles import ROLES
 
+Place = tuple[str | int, ...]
+
 
 @dataclass(frozen=True)
 class Problem:
     """One thing that is wrong with a document."""
 
-    path: tuple[str | int, ...]
+    path: Place
     """Where in the document."""
     where: str
     """The same for readers: with the chosen names in it, as in `encoder.wavlm.layers`."""
@@ -29,6 +32,52 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.where}: {self.text}" if self.where else self.text
+
+
+class InvalidBlock(Exception):
+    """A block is no config; what is wrong with it."""
+
+    def __init__(self, *problems: Problem) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = problems
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a block may be: one of several configs, chosen by a tag such as `name`."""
+
+    tag: str
+    configs: Mapping[str, type[Config]]
+    unknown: Callable[[str], str]
+    """What to say of a name that is none of them."""
+
+    @classmethod
+    def of_role(cls, role: Role, registry: Registry) -> Choice:
+        """Return the choice among everything that is registered for a role."""
+        configs = {config.registered_name(): config for config in registry.config_classes(role)}
+        return cls(ROLES[role].tag, configs, lambda name: registry.unknown(role, name))
+
+    def read(self, given: Any, *, path: Place, where: str) -> Config:
+        """Return the config of a block at a place in its document. Raises: InvalidBlock."""
+        name = given.get(self.tag) if isinstance(given, Mapping) else None
+        if name is None:
+            raise InvalidBlock(Problem(path, where, self._untagged(given)))
+        config_class = self.configs.get(name) if isinstance(name, str) else None
+        if config_class is None:
+            raise InvalidBlock(Problem(path, where, self.unknown(str(name))))
+        try:
+            return config_class.model_validate(given)
+        except ValidationError as error:
+            shown = f"{where}.{name}" if where else name
+            raise InvalidBlock(*config_problems(error, config_class, where=shown, path=path)) from None
+
+    def _untagged(self, given: Any) -> str:
+        names = list(self.configs)
+        known = f"Allowed: {', '.join(names)}." if names else "Nothing is installed for it."
+        if isinstance(given, Mapping):
+            return f"`{self.tag}` is missing: it says which one this is. {known}"
+        example = given if isinstance(given, str) else (names[0] if names else "…")
+        return f"given {shown(given)}, but a block such as {{{self.tag}: {example}}} is needed. {known}"
 
 
 def chained(value: Any) -> Any:
@@ -43,40 +92,33 @@ def config_from_dict(role: Role, document: Any, *, where: str, registry: Registr
     `where` names the block in messages. Raises: RecipeError listing every problem.
     """
     registry = load_registry() if registry is None else registry
-    if role == "sampler":
-        document = chained(document)
-    tag = ROLES[role].tag
-    name = document.get(tag) if isinstance(document, dict) else None
-    names = registry.names(role)
-    if not isinstance(name, str):
-        raise RecipeError(
-            f"{where}: given {document!r}, but a block such as {{{tag}: {names[0] if names else '…'}}} is "
-            f"needed. Installed: {', '.join(names) or 'nothing'}."
-        )
-    if name not in names:
-        raise RecipeError(f"{where}: {registry.unknown(role, name)}")
-    config_class = registry.entry(role, name).config_class
+    given = chained(document) if role == "sampler" else document
     try:
-        return config_class.model_validate(document)
-    except ValidationError as error:
-        problems = config_problems(error, config_class, where=f"{where}.{name}")
-        raise RecipeError("\n".join(map(str, problems))) from None
+        return Choice.of_role(role, registry).read(given, path=(), where=where)
+    except InvalidBlock as error:
+        raise RecipeError(str(error)) from None
 
 
 def config_problems(
-    error: ValidationError, config_class: type[Config], *, where: str, path: tuple[str | int, ...] = ()
+    error: ValidationError,
+    config_class: type[BaseModel],
+    *,
+    where: str,
+    path: Place = (),
+    also: Sequence[str] = (),
 ) -> list[Problem]:
-    """Return the problems of one block that was validated by itself."""
+    """Return the problems of one block that was validated by itself; it may have the keys `also` besides."""
     problems = []
     for detail in error.errors(include_url=False):
         location = tuple(detail["loc"])
-        text = problem_text(dict(detail), keys_of(config_class, location[:-1]))
-        shown = ".".join([where, *map(str, location)])
+        allowed = keys_of(config_class, location[:-1])
+        text = problem_text(dict(detail), allowed if location[:-1] else [*allowed, *also])
+        shown = ".".join(filter(None, [where, *map(str, location)]))
         problems.append(Problem((*path, *location), shown, text))
     return problems
 
 
-def keys_of(model: type[BaseModel] | None, inner: tuple[str | int, ...]) -> list[str]:
+def keys_of(model: type[BaseModel] | None, inner: Place) -> list[str]:
     """Return the keys of the model found by following field names from `model`."""
     for key in inner:
         if isinstance(key, int) or model is None:
@@ -97,8 +139,7 @@ def problem_text(detail: dict[str, Any], allowed: list[str]) -> str:
     """Return what to tell about one of pydantic's error details; `allowed` are the keys around it."""
     key = str(detail["loc"][-1]) if detail["loc"] else ""
     if detail["type"] == "extra_forbidden":
-        text = f"no such key.{did_you_mean(key, allowed)}"
-        return text + (f" Allowed: {', '.join(allowed)}." if allowed else "")
+        return unknown_key(key, allowed)
     if detail["type"] == "missing":
         return "is missing and has no default: give it a value."
     message = str(detail["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
@@ -106,6 +147,12 @@ def problem_text(detail: dict[str, Any], allowed: list[str]) -> str:
     if message.startswith("Input "):
         return f"given {shown(detail['input'])}; it {message.removeprefix('Input ')}."
     return message if detail["type"] == "value_error" else f"given {shown(detail['input'])}; {message}."
+
+
+def unknown_key(key: str, allowed: list[str]) -> str:
+    """Return what to tell about a key that a block may not have."""
+    text = f"no such key.{did_you_mean(key, allowed)}"
+    return text + (f" Allowed: {', '.join(allowed)}." if allowed else "")
 
 
 def shown(value: Any) -> str:

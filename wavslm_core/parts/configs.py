@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Literal, get_args
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from wavslm_core.errors import DataError
 from wavslm_core.parts.facts import (
     BackboneFacts,
+    CodecFacts,
     DecoderFacts,
     EncoderFacts,
     HeadFacts,
@@ -25,17 +28,22 @@ from wavslm_core.parts.facts import (
 
 Role = str
 """Name of a row of `roles.ROLES`."""
+EVERY_SPLIT = "every split"
+SPLITS = ("train", "valid", "test")
+"""Those that a `data:` block may have."""
 
 
-def linked(source: str, *, open_value: Any = 0, **constraints: Any) -> Any:
-    """Declare a value that defaults to a neighbour's fact, such as `linked("quantizer.vocab_size")`.
+def linked(source: str, *, open_value: Any = 0, must_agree: bool = True, **constraints: Any) -> Any:
+    """Declare a value that defaults to another part's fact, such as `linked("quantizer.vocab_size")`.
 
-    The default, 0 for numbers and `()` for tuples, stands for "taken from the neighbour"; a recipe's
-    `resolve()` fills it in.
+    The default, such as 0 for numbers and `()` for tuples, stands for "taken from the other part", which
+    `resolving.resolve` does. Of a part that comes later, such as the head for a backbone, it may be a fact
+    that does not depend on what came before it. `must_agree`: another value than the fact is an error.
     """
     if open_value == 0:
         constraints.setdefault("gt", 0)
-    return Field(default=open_value, json_schema_extra={"linked": source}, **constraints)
+    extra: dict[str, Any] = {"linked": source} if must_agree else {"linked": source, "must_agree": False}
+    return Field(default=open_value, json_schema_extra=extra, **constraints)
 
 
 class Config(BaseModel):
@@ -67,12 +75,22 @@ class Config(BaseModel):
     @classmethod
     def links(cls) -> dict[str, str]:
         """Return field name → `role.fact` for every linked field."""
-        found: dict[str, str] = {}
-        for field_name, field in cls.model_fields.items():
-            extra = field.json_schema_extra
-            if isinstance(extra, dict) and "linked" in extra:
-                found[field_name] = str(extra["linked"])
-        return found
+        extras = {name: field.json_schema_extra for name, field in cls.model_fields.items()}
+        return {
+            name: str(extra["linked"])
+            for name, extra in extras.items()
+            if isinstance(extra, dict) and "linked" in extra
+        }
+
+    @classmethod
+    def must_agree(cls, field_name: str) -> bool:
+        """Tell whether a linked field may have no other value than the fact that it is linked to."""
+        extra = cls.model_fields[field_name].json_schema_extra
+        return not isinstance(extra, dict) or bool(extra.get("must_agree", True))
+
+    def is_open(self, field_name: str) -> bool:
+        """Tell whether a linked field is still to be taken from another part."""
+        return bool(getattr(self, field_name) == type(self).model_fields[field_name].default)
 
 
 class PartConfig(Config):
@@ -125,6 +143,39 @@ class SamplerConfig(PartConfig):
     def facts(self) -> SamplerFacts: ...
 
 
+class RecipeView(Protocol):
+    """What a stage may ask of the resolved recipe that it is in: `recipe.model.ResolvedRecipe`."""
+
+    @property
+    def source(self) -> str:
+        """The file that it came from, for messages."""
+
+    @property
+    def registry(self) -> Any:
+        """What its blocks are registered in."""
+
+    @property
+    def data(self) -> DataConfig | None:
+        """Its `data:` block."""
+
+    @property
+    def part_configs(self) -> Mapping[Role, PartConfig]:
+        """Role → config of every part, those of a codec checkpoint included."""
+
+    @property
+    def facts(self) -> Mapping[Role, Any]:
+        """Role → what each part states of itself: `HeadFacts` of the head."""
+
+    def codec_facts(self) -> CodecFacts:
+        """Return the facts of the codec. Raises: RecipeError when the recipe has none."""
+
+    def named_stages(self) -> list[tuple[str, StageConfig]]:
+        """Return the stages with names that are unique in the recipe."""
+
+    def launch_for(self, stage: StageConfig) -> Any:
+        """Return where a stage runs: its own `launch:` block over the recipe's."""
+
+
 class StageConfig(Config):
     """One thing that a recipe does: `- {run: train_lm, steps: 1000}`."""
 
@@ -141,9 +192,8 @@ class StageConfig(Config):
     launch: Mapping[str, Any] | None = None
     """What this stage needs other than the recipe's `launch:` block says, such as `{gpus_per_node: 0}`."""
 
-    def needs_streaming(self, recipe: Any) -> Iterable[Role]:
-        """Return roles that the stage runs chunk by chunk, where the resolved `Recipe` has them: they must
-        stream."""
+    def needs_streaming(self, recipe: RecipeView) -> Iterable[Role]:
+        """Return roles that the stage runs chunk by chunk, where the recipe has them: they must stream."""
         return ()
 
     def needed_splits(self) -> tuple[str, ...]:
@@ -164,8 +214,8 @@ class StageConfig(Config):
         """
         return None
 
-    def problems(self, recipe: Any) -> Iterable[str]:
-        """Return what else is wrong with this stage in a resolved `Recipe` whose parts fit, a line each.
+    def problems(self, recipe: RecipeView) -> Iterable[str]:
+        """Return what else is wrong with this stage in a recipe whose parts fit, a line each.
 
         What is found here is told before anything runs. Imports nothing heavy.
         """
@@ -189,6 +239,38 @@ class CorpusConfig(Config):
     def expected_seconds(self, split: str) -> float | None:
         """Return how much audio a split will hold, when that is known without looking; for plans."""
         return None
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The `data:` block: one corpus for every split, or one for each split."""
+
+    corpora: tuple[tuple[str, CorpusConfig], ...]
+    """Split → corpus; `EVERY_SPLIT` when one serves all."""
+
+    def corpus_for(self, split: str) -> CorpusConfig:
+        """Return the corpus of a split. Raises: DataError when the recipe has none."""
+        corpora = dict(self.corpora)
+        corpus = corpora.get(split) or corpora.get(EVERY_SPLIT)
+        if corpus is None:
+            raise DataError(
+                f"the recipe's `data:` block has no split '{split}', only {', '.join(corpora)}. "
+                f"Add `{split}: {{corpus: …}}` to it."
+            )
+        return corpus
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that are given; with one corpus for all, those that every corpus has."""
+        return tuple(split for split, _ in self.corpora if split != EVERY_SPLIT) or ("train", "valid")
+
+    def has(self, split: str) -> bool:
+        return any(name in (split, EVERY_SPLIT) for name, _ in self.corpora)
+
+    def to_dict(self) -> dict[str, Any]:
+        corpora = {split: corpus.model_dump(mode="json") for split, corpus in self.corpora}
+        every: dict[str, Any] | None = corpora.get(EVERY_SPLIT)
+        return every if every is not None else corpora
 
 
 class FormatConfig(Config):

@@ -124,6 +124,11 @@ class HeadFacts:
     draws: Literal["tokens", "symbols"] = "tokens"
     """Whether a draw gives a token or a symbol that tokens are made of; a sampler's history needs tokens."""
 
+    @property
+    def lookahead_tokens(self) -> int:
+        """Tokens after the first of a chunk that a backbone may see with it."""
+        return self.chunk_tokens - 1
+
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerFacts:

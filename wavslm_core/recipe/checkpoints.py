@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from wavslm_core.errors import CheckpointError, WavslmError
 from wavslm_core.model.documents import (
@@ -21,13 +21,10 @@ from wavslm_core.model.documents import (
     read_document,
     recognise,
 )
-from wavslm_core.parts.configs import PartConfig, Role
+from wavslm_core.parts.configs import PartConfig, RecipeView, Role
 from wavslm_core.parts.facts import BackboneFacts, HeadFacts, codec_problem
 from wavslm_core.parts.registry import Registry
 from wavslm_core.parts.roles import LANGUAGE_ROLES
-
-if TYPE_CHECKING:
-    from wavslm_core.recipe.model import Recipe
 
 
 def checkpoint_configs(checkpoint: str, registry: Registry, *, kind: Kind) -> dict[Role, PartConfig]:
@@ -42,7 +39,7 @@ def checkpoint_configs(checkpoint: str, registry: Registry, *, kind: Kind) -> di
     return format_part_configs(found, document, source=checkpoint, registry=registry)
 
 
-def speech_lm_problems(checkpoint: str, recipe: Recipe) -> Iterator[str]:
+def speech_lm_problems(checkpoint: str, recipe: RecipeView) -> Iterator[str]:
     """Yield why a language model that a stage of a resolved recipe names cannot read the codec's tokens."""
     try:
         configs = checkpoint_configs(checkpoint, recipe.registry, kind="speech_lm")
@@ -58,11 +55,11 @@ def speech_lm_problems(checkpoint: str, recipe: Recipe) -> Iterator[str]:
             yield f"{checkpoint} {problem}"
 
 
-def start_problems(checkpoint: str, recipe: Recipe) -> Iterator[str]:
+def start_problems(checkpoint: str, recipe: RecipeView) -> Iterator[str]:
     """Yield why training cannot start from a language model: it is not there, or its weights do not fit."""
     try:
         configs = checkpoint_configs(checkpoint, recipe.registry, kind="speech_lm")
-        wanted = recipe.part_configs()
+        wanted = recipe.part_configs
         for role in LANGUAGE_ROLES[:2]:
             problem = _misfit(configs[role], wanted[role], recipe.registry)
             if problem is not None:

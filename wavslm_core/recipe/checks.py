@@ -18,24 +18,29 @@ from wavslm_core.parts.facts import (
     sampler_problem,
 )
 from wavslm_core.parts.roles import CODEC_ROLES
-from wavslm_core.recipe.links import Links, link_recipe, raise_problems
-from wavslm_core.recipe.model import Recipe
+from wavslm_core.recipe.model import Recipe, ResolvedRecipe
+from wavslm_core.recipe.resolving import Links, link, resolved
 
 
-def check_recipe(recipe: Recipe, *, runs_dir: Path | None = None) -> None:
-    """See `Recipe.check`."""
-    links = link_recipe(recipe)
+def check(recipe: Recipe, *, runs_dir: Path | None = None) -> ResolvedRecipe:
+    """Compare the parts' facts and the stages' needs; return the recipe resolved.
+
+    `runs_dir`: what this recipe's run already holds there need not be left by a stage.
+    Raises: RecipeError listing every problem.
+    """
+    links = link(recipe)
     problems = [*links.unfilled, *links.conflicts]
-    for check in (_widths, _rates, _language_model):
-        problems += check(links)
+    for compare in (_widths, _rates, _language_model):
+        problems += compare(links)
     problems += _stages(recipe, links)
-    if not problems:
-        resolved = recipe.resolve()
-        problems += _order(recipe, None if runs_dir is None else runs_dir / recipe.run_name)
-        for index, stage in enumerate(recipe.stages):
-            where = f"stages.{index}.{stage.registered_name()}"
-            problems += [f"{where}{problem}" for problem in _stage_problems(stage, resolved, links)]
-    raise_problems(recipe, list(dict.fromkeys(problems)))
+    recipe.raise_problems(dict.fromkeys(problems))
+    found = resolved(recipe, links)
+    problems += _order(found, None if runs_dir is None else runs_dir / found.run_name)
+    for index, stage in enumerate(found.stages):
+        where = f"stages.{index}.{stage.registered_name()}"
+        problems += [f"{where}{problem}" for problem in _stage_problems(stage, found)]
+    recipe.raise_problems(dict.fromkeys(problems))
+    return found
 
 
 def _order(recipe: Recipe, run_dir: Path | None) -> Iterator[str]:
@@ -65,17 +70,17 @@ def _order(recipe: Recipe, run_dir: Path | None) -> Iterator[str]:
         left.update(leaves)
 
 
-def _stage_problems(stage: StageConfig, resolved: Recipe, links: Links) -> list[str]:
+def _stage_problems(stage: StageConfig, recipe: ResolvedRecipe) -> list[str]:
     """What a stage itself says of a recipe whose parts fit; each goes right after the stage's name."""
     asked = "needs_streaming"
     try:
-        found = list(_not_streaming(stage.needs_streaming(resolved), links))
+        found = list(_not_streaming(stage.needs_streaming(recipe), recipe))
         asked = "problems"
-        return [*found, *(f".{problem}" for problem in stage.problems(resolved))]
+        return [*found, *(f".{problem}" for problem in stage.problems(recipe))]
     except WavslmError:
         raise
     except Exception as error:
-        return [_fails(stage, resolved, asked, error)]
+        return [_fails(stage, recipe, asked, error)]
 
 
 def _fails(stage: StageConfig, recipe: Recipe, asked: str, error: Exception) -> str:
@@ -86,11 +91,11 @@ def _fails(stage: StageConfig, recipe: Recipe, asked: str, error: Exception) -> 
     )
 
 
-def _not_streaming(roles: Iterable[Role], links: Links) -> Iterator[str]:
+def _not_streaming(roles: Iterable[Role], recipe: ResolvedRecipe) -> Iterator[str]:
     for role in roles:
-        facts = links.facts.get(role)
+        facts = recipe.facts.get(role)
         if facts is not None and not getattr(facts, "streams", True):
-            name = links.parts[role].registered_name()
+            name = recipe.part_configs[role].registered_name()
             yield (
                 f" runs chunk by chunk, but the {role} '{name}' does not stream as configured. "
                 "Use a causal configuration of it."

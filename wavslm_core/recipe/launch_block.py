@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -52,6 +52,14 @@ class LaunchConfig(Config):
     def world_size(self) -> int:
         """Processes that share a stage."""
         return 1
+
+    def overlaid(self, own: Mapping[str, Any] | None) -> Self:
+        """Return this with a stage's own options over it; those of another launcher are left out."""
+        if not own:
+            return self
+        known = type(self).model_fields.keys() - {"on"}
+        values = {**self.model_dump(exclude_unset=True), "on": self.registered_name()}
+        return type(self).model_validate(values | {key: own[key] for key in own if key in known})
 
 
 class DebugLaunch(LaunchConfig):

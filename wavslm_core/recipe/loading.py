@@ -2,49 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from wavslm_core.errors import RecipeError
-from wavslm_core.parts.blocks import Problem, chained
+from wavslm_core.errors import RecipeError, did_you_mean
+from wavslm_core.parts.blocks import (
+    Choice,
+    InvalidBlock,
+    Place,
+    Problem,
+    chained,
+    config_problems,
+    problem_text,
+    shown,
+    unknown_key,
+)
+from wavslm_core.parts.configs import EVERY_SPLIT, SPLITS, DataConfig, Role, StageConfig
 from wavslm_core.parts.plugins import load_registry
 from wavslm_core.parts.registry import Registry
-from wavslm_core.recipe.building import recipe_model
-from wavslm_core.recipe.merging import merged
+from wavslm_core.parts.roles import PART_ROLES
+from wavslm_core.recipe.launch_block import LAUNCH_CONFIGS, LaunchConfig
 from wavslm_core.recipe.model import Recipe
-from wavslm_core.recipe.overrides import apply_overrides, parse_override
-from wavslm_core.recipe.problems import recipe_problems
-from wavslm_core.recipe.stage_launch import launch_problems
+from wavslm_core.recipe.overrides import apply_overrides, merged, parse_override
 from wavslm_core.recipe.yaml import read_yaml
 
 MOST_EXTENDED = 32
 """Recipes below each other."""
+Places = Mapping[Place, str]
+"""Place in a document → the override that went there."""
 
 
-def load_recipe(path: Path, overrides: Sequence[str], *, registry: Registry | None = None) -> Recipe:
-    """See `Recipe.load`."""
+def load_recipe(
+    path: str | Path, overrides: Sequence[str] = (), *, registry: Registry | None = None
+) -> Recipe:
+    """Read a YAML recipe, follow `extends`, apply `a.b=value` overrides, validate.
+
+    Raises: RecipeError listing every problem, one line each.
+    """
     parsed = [parse_override(text) for text in overrides]
-    document, places = apply_overrides(read_extended(path), parsed)
-    return _validated(document, source=str(path), places=places, registry=registry)
+    document, places = apply_overrides(read_extended(Path(path)), parsed)
+    return recipe_from_dict(document, source=str(path), places=places, registry=registry)
 
 
-def recipe_from_dict(document: dict[str, Any], *, source: str, registry: Registry | None = None) -> Recipe:
-    """See `Recipe.from_dict`."""
-    return _validated(document, source=source, places={}, registry=registry)
-
-
-def recipe_from_overrides(
+def recipe_from_dict(
     document: dict[str, Any],
     *,
-    source: str,
-    places: dict[tuple[str | int, ...], str],
+    source: str = "recipe",
+    places: Places | None = None,
     registry: Registry | None = None,
 ) -> Recipe:
-    """Validate a document; messages name the overrides that went to `places`. Raises: RecipeError."""
-    return _validated(document, source=source, places=places, registry=registry)
+    """Validate a document as YAML would give it.
+
+    `source` names it in messages, and so do the overrides that went to `places`. Raises: RecipeError.
+    """
+    registry = load_registry() if registry is None else registry
+    reader = _Reader(registry)
+    recipe = reader.recipe(document)
+    if recipe is None or reader.problems:
+        raise RecipeError("\n".join(_line(problem, source, places or {}) for problem in reader.problems))
+    recipe._source, recipe._document, recipe._registry = source, document, registry
+    return recipe
 
 
 def read_extended(path: Path) -> dict[str, Any]:
@@ -80,34 +100,126 @@ def read_extended(path: Path) -> dict[str, Any]:
     return result
 
 
-def _validated(
-    document: dict[str, Any],
-    *,
-    source: str,
-    places: dict[tuple[str | int, ...], str],
-    registry: Registry | None,
-) -> Recipe:
-    registry = load_registry() if registry is None else registry
-    given = document
-    # An absent block still takes overrides such as `launch.device=cpu`.
-    launch = document.get("launch", {})
-    if isinstance(launch, dict) and "on" not in launch:
-        document = {**document, "launch": {"on": "local", **launch}}
-    if "sampler" in document:
-        document = {**document, "sampler": chained(document["sampler"])}
+class _Reader:
+    """Reads the blocks of a document; what is wrong with any of them goes to `problems`."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+        self.problems: list[Problem] = []
+
+    def recipe(self, document: Mapping[str, Any]) -> Recipe | None:
+        """Return the recipe; None when there are problems."""
+        values = dict(document)
+        for role in PART_ROLES:
+            if values.get(role) is not None:
+                given = chained(values[role]) if role == "sampler" else values[role]
+                values[role] = self.block(self.choice(role), given, (role,), role)
+        if values.get("data") is not None:
+            values["data"] = self.data(values["data"])
+        if "stages" in values:
+            values["stages"] = self.stages(values["stages"])
+        values["launch"] = self.launch(values.get("launch", {}))
+        # What could not be read is told already; the rest is validated all the same.
+        unread = [key for key in ("stages", "launch") if values.get(key) is None]
+        try:
+            recipe = Recipe.model_validate({key: values[key] for key in values if key not in unread})
+        except ValidationError as error:
+            self.problems += config_problems(error, Recipe, where="", also=("extends",))
+        if self.problems:
+            order = {key: place for place, key in enumerate(Recipe.model_fields)}
+            self.problems.sort(key=lambda problem: order.get(str(problem.path[0]), len(order)))
+            return None
+        self.problems += _launch_problems(recipe)
+        return recipe
+
+    def choice(self, role: Role) -> Choice:
+        return Choice.of_role(role, self.registry)
+
+    def block(self, choice: Choice, given: Any, path: Place, where: str) -> Any:
+        """Return the config of a block; None when there are problems."""
+        try:
+            return choice.read(given, path=path, where=where)
+        except InvalidBlock as error:
+            self.problems += error.problems
+            return None
+
+    def data(self, given: Any) -> DataConfig | None:
+        """Return the `data:` block, which has one of two shapes: a corpus, or one for each split."""
+        corpus = self.choice("corpus")
+        if not isinstance(given, Mapping) or given.get("corpus") is not None:
+            one = self.block(corpus, given, ("data",), "data")
+            return None if one is None else DataConfig(((EVERY_SPLIT, one),))
+        for key in given:
+            if key not in SPLITS:
+                self.refuse(("data", key), unknown_key(str(key), ["corpus", *SPLITS]))
+        blocks = [
+            (split, self.block(corpus, given[split], ("data", split), f"data.{split}"))
+            for split in SPLITS
+            if given.get(split) is not None
+        ]
+        return DataConfig(tuple(blocks))
+
+    def stages(self, given: Any) -> tuple[Any, ...] | None:
+        if not isinstance(given, (list, tuple)):
+            self.refuse(("stages",), f"given {shown(given)}; it should be a list.")
+            return None
+        stage = self.choice("stage")
+        read = [
+            self.block(stage, block, ("stages", place), f"stages.{place}")
+            for place, block in enumerate(given)
+        ]
+        return None if None in read else tuple(read)
+
+    def launch(self, given: Any) -> Any:
+        # An absent block still takes overrides such as `launch.device=cpu`.
+        if isinstance(given, Mapping) and "on" not in given:
+            given = {"on": "local", **given}
+        launchers = {config.registered_name(): config for config in LAUNCH_CONFIGS}
+
+        def unknown(name: str) -> str:
+            known = f"Allowed: {', '.join(launchers)}."
+            return f"no launcher is called '{name}'.{did_you_mean(name, launchers)} {known}"
+
+        return self.block(Choice("on", launchers, unknown), given, ("launch",), "launch")
+
+    def refuse(self, path: Place, text: str) -> None:
+        self.problems.append(Problem(path, ".".join(map(str, path)), text))
+
+
+def _launch_problems(recipe: Recipe) -> Iterator[Problem]:
+    """Yield what is wrong with the `launch:` blocks of a recipe's stages.
+
+    A stage says what it needs, not where: `on` is the recipe's. Options of another launcher than that one are
+    left out, so that a recipe whose stages ask for partitions also runs with `launch.on=local`.
+    """
+    if recipe.launch.array is not None:
+        text = "belongs into the `launch:` block of a stage whose work divides, such as tokenize."
+        yield Problem(("launch", "array"), "launch.array", text)
+        return
+    for place, stage in enumerate(recipe.stages):
+        for path, text in _stage_launch_problems(recipe.launch, stage):
+            where = ".".join(("stages", str(place), stage.registered_name(), "launch", *path))
+            yield Problem(("stages", place, "launch", *path), where, text)
+
+
+def _stage_launch_problems(launch: LaunchConfig, stage: StageConfig) -> Iterator[tuple[tuple[str, ...], str]]:
+    known = sorted({name for member in LAUNCH_CONFIGS for name in member.model_fields} - {"on"})
+    for key in stage.launch or {}:
+        if key == "on":
+            yield (key,), "the whole recipe is launched by one launcher; say `on` in the recipe's `launch:`."
+        elif key not in known:
+            yield (key,), unknown_key(key, known).replace("no such key", "unknown option")
     try:
-        recipe = recipe_model(registry).model_validate(document)
+        effective = launch.overlaid(stage.launch)
     except ValidationError as error:
-        problems = recipe_problems(error, registry)
-        raise RecipeError("\n".join(_line(problem, source, places) for problem in problems)) from None
-    misplaced = [_line(problem, source, places) for problem in launch_problems(recipe)]
-    if misplaced:
-        raise RecipeError("\n".join(misplaced))
-    recipe._source, recipe._document = source, given
-    return recipe
+        for detail in error.errors(include_url=False):
+            yield tuple(map(str, detail["loc"])), problem_text(dict(detail), known)
+        return
+    if effective.array is not None and not stage.divides:
+        yield ("array",), f"the work of {stage.registered_name()} does not divide. Leave it out."
 
 
-def _line(problem: Problem, source: str, places: dict[tuple[str | int, ...], str]) -> str:
+def _line(problem: Problem, source: str, places: Places) -> str:
     """Return a problem with its origin: the override that caused it, or the file."""
     for place, text in places.items():
         if problem.path[: len(place)] == place or place[: len(problem.path)] == problem.path != ():

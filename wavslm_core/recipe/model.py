@@ -1,5 +1,6 @@
-"""The recipe: a frozen pydantic model. `building.recipe_model` derives the class that validates one, because
-what a block may hold is known only once plugins are loaded.
+"""The recipe: what a run is made of and what it does, as plain data.
+
+`loading` reads one, `resolving` fills in what parts take from each other, `checks` says what does not fit.
 """
 
 from __future__ import annotations
@@ -7,15 +8,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any, ClassVar
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
+from wavslm_core.errors import RecipeError
 from wavslm_core.parts.configs import (
     BackboneConfig,
     Config,
+    DataConfig,
     DecoderConfig,
     EncoderConfig,
     HeadConfig,
@@ -27,10 +29,9 @@ from wavslm_core.parts.configs import (
 )
 from wavslm_core.parts.facts import CodecFacts
 from wavslm_core.parts.registry import Registry
-from wavslm_core.parts.roles import PART_ROLES
-from wavslm_core.recipe.data_block import DataConfig
+from wavslm_core.parts.roles import CODEC_ROLES, PART_ROLES
 from wavslm_core.recipe.launch_block import LaunchConfig, LocalLaunch
-from wavslm_core.recipe.sweep_config import SweepConfig
+from wavslm_core.recipe.sweep_block import SweepConfig
 
 
 class CodecCheckpoint(Config):
@@ -44,9 +45,6 @@ class Recipe(BaseModel):
     """What a run is made of and what it does."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    registry: ClassVar[Registry]
-    """What the unions were made from."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Names the run's folder."""
@@ -77,32 +75,17 @@ class Recipe(BaseModel):
 
     _document: dict[str, Any] = PrivateAttr(default_factory=dict)
     _source: str = PrivateAttr(default="recipe")
-
-    @classmethod
-    def load(
-        cls, path: str | Path, overrides: Sequence[str] = (), *, registry: Registry | None = None
-    ) -> Recipe:
-        """Read a YAML recipe, follow `extends`, apply `a.b=value` overrides, validate.
-
-        Raises: RecipeError listing every problem, one line each.
-        """
-        from wavslm_core.recipe.loading import load_recipe
-
-        return load_recipe(Path(path), overrides, registry=registry)
-
-    @classmethod
-    def from_dict(
-        cls, document: dict[str, Any], *, source: str = "recipe", registry: Registry | None = None
-    ) -> Recipe:
-        """Validate a document as YAML would give it. `source` names it in messages. Raises: RecipeError."""
-        from wavslm_core.recipe.loading import recipe_from_dict
-
-        return recipe_from_dict(document, source=source, registry=registry)
+    _registry: Registry = PrivateAttr(default_factory=Registry)
 
     @property
     def source(self) -> str:
         """The file that this recipe came from, for messages."""
         return self._source
+
+    @property
+    def registry(self) -> Registry:
+        """What its blocks are registered in."""
+        return self._registry
 
     def unvalidated(self) -> dict[str, Any]:
         """Return the document that this recipe was read from, overrides applied and before any default."""
@@ -117,76 +100,74 @@ class Recipe(BaseModel):
         names = stage_names(config.registered_name() for config in self.stages)
         return list(zip(names, self.stages, strict=True))
 
-    def resolve(self) -> Recipe:
-        """Return this recipe with every linked field filled in. Raises: RecipeError."""
-        from wavslm_core.recipe.links import resolve_recipe
+    def launch_for(self, stage: StageConfig) -> LaunchConfig:
+        """Return where a stage runs: its own `launch:` block over the recipe's."""
+        return self.launch.overlaid(stage.launch)
 
-        return resolve_recipe(self)
+    def raise_problems(self, problems: Iterable[str]) -> None:
+        """Raise one RecipeError with a line for each problem, if there is any."""
+        lines = [f"{self.source}: {problem}" for problem in problems]
+        if lines:
+            raise RecipeError("\n".join(lines))
 
-    def check(self, *, runs_dir: Path | None = None) -> None:
-        """Compare the parts' facts and the stages' needs. Raises: RecipeError listing every problem.
 
-        With a `sweep:` block, checks every trial of it instead.
-        `runs_dir`: what this recipe's run already holds there need not be left by a stage.
-        """
-        from wavslm_core.recipe.checks import check_recipe
-        from wavslm_core.recipe.sweep import expand_sweep
+class ResolvedRecipe(Recipe):
+    """A recipe whose linked fields are filled in: what is checked, run, saved and compared.
 
-        if self.sweep is not None:
-            expand_sweep(self, runs_dir=runs_dir)
-            return
-        check_recipe(self, runs_dir=runs_dir)
+    `resolving.resolve` makes one.
+    """
 
-    def part_configs(self) -> dict[Role, PartConfig]:
-        """Return role → resolved config of every part, those of a codec checkpoint included.
+    _part_configs: dict[Role, PartConfig] = PrivateAttr(default_factory=dict)
+    _facts: dict[Role, Any] = PrivateAttr(default_factory=dict)
 
-        Raises: RecipeError.
-        """
-        from wavslm_core.recipe.links import resolved_parts
+    @property
+    def part_configs(self) -> Mapping[Role, PartConfig]:
+        """Role → config of every part, those of a codec checkpoint included."""
+        return self._part_configs
 
-        return resolved_parts(self)
+    @property
+    def facts(self) -> Mapping[Role, Any]:
+        """Role → what each part states of itself: `HeadFacts` of the head."""
+        return self._facts
 
     def codec_facts(self) -> CodecFacts:
         """Return the facts of the codec. Raises: RecipeError when the recipe has none."""
-        from wavslm_core.recipe.links import codec_facts
-
-        return codec_facts(self)
-
-    def launch_for(self, stage: StageConfig) -> LaunchConfig:
-        """Return where a stage runs: its own `launch:` block over the recipe's."""
-        from wavslm_core.recipe.stage_launch import effective_launch
-
-        return effective_launch(self.launch, stage)
+        absent = [role for role in CODEC_ROLES if role not in self.facts]
+        if absent:
+            raise RecipeError(
+                f"{self.source}: the recipe has no {' and no '.join(absent)}. "
+                "Add the block or name a trained codec with `codec: {checkpoint: …}`."
+            )
+        return CodecFacts(**{role: self.facts[role] for role in CODEC_ROLES})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON values of the resolved recipe; `from_dict` reads them back. Raises: RecipeError."""
-        resolved = self.resolve()
-        document: dict[str, Any] = {"name": resolved.name, "seed": resolved.seed}
-        if resolved.codec is not None:
-            document["codec"] = _dumped(resolved.codec)
-        for role, config in resolved.parts().items():
+        """Return JSON values, which `loading.recipe_from_dict` reads back."""
+        document: dict[str, Any] = {"name": self.name, "seed": self.seed}
+        if self.codec is not None:
+            document["codec"] = _dumped(self.codec)
+        for role, config in self.parts().items():
             document[role] = _dumped(config)
-        if resolved.data is not None:
-            document["data"] = resolved.data.to_dict()
-        document["stages"] = [_dumped_stage(stage) for stage in resolved.stages]
-        document["launch"] = _dumped(resolved.launch)
-        if resolved.sweep is not None:
-            document["sweep"] = resolved.sweep.model_dump(mode="json")
+        if self.data is not None:
+            document["data"] = self.data.to_dict()
+        document["stages"] = [_dumped_stage(stage) for stage in self.stages]
+        document["launch"] = _dumped(self.launch)
+        if self.sweep is not None:
+            document["sweep"] = self.sweep.model_dump(mode="json")
         return document
 
     def identity(self) -> dict[str, Any]:
-        """Return what makes two runs the same: the resolved recipe without where it runs."""
+        """Return what makes two runs the same: all of it but where it runs."""
         return without_launch(self.to_dict())
-
-    @property
-    def run_name(self) -> str:
-        """Name of the run's folder: the recipe's, and what the run computes."""
-        return f"{self.name}-{self.digest()}"
 
     def digest(self) -> str:
         """Return 12 hex digits that change whenever `identity()` changes."""
         text = json.dumps(self.identity(), sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def run_name(self) -> str:
+        """Name of the run's folder: the recipe's, and what the run computes."""
+        return f"{self.name}-{self.digest()}"
 
 
 def stage_names(runs: Iterable[str]) -> list[str]:

@@ -1,4 +1,7 @@
-"""Overrides from the command line: `backbone.layers=4`, `stages.train_lm.steps=100`, `data.corpus=folder`."""
+"""One recipe on top of another, and overrides from the command line: `stages.train_lm.steps=100`.
+
+Blocks merge, lists replace, a block of another kind starts afresh.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,44 @@ from dataclasses import dataclass
 from typing import Any
 
 from wavslm_core.errors import RecipeError, did_you_mean
-from wavslm_core.recipe.data_block import SPLITS
-from wavslm_core.recipe.merging import DISCRIMINATORS, merged
+from wavslm_core.parts.blocks import Place
+from wavslm_core.parts.configs import SPLITS
 from wavslm_core.recipe.yaml import parse_yaml
 
-Path = tuple[str | int, ...]
+DISCRIMINATORS = ("name", "corpus", "run", "on")
+"""Keys that say what a block is. When one changes, the other keys of the old block mean nothing any more."""
+
+
+def merged(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    """Return `base` with the recipe `top` laid over it. Neither is changed."""
+    result = dict(base)
+    for key, value in top.items():
+        below = result.get(key)
+        if isinstance(below, dict) and isinstance(value, dict):
+            result[key] = (
+                value if key == "data" and _other_shape(below, value) else _merged_block(below, value)
+            )
+        else:
+            result[key] = value
+    return result
+
+
+def _merged_block(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    return top if changes_kind(base, top) else merged(base, top)
+
+
+def changes_kind(base: dict[str, Any], top: dict[str, Any]) -> bool:
+    """Tell whether `top` makes of the block `base` something else."""
+    return any(base.get(key) is not None and key in top and top[key] != base[key] for key in DISCRIMINATORS)
+
+
+def _other_shape(base: dict[str, Any], top: dict[str, Any]) -> bool:
+    """Tell whether `top` goes from one corpus for all splits to one for each, or back."""
+    to_one = "corpus" in top and "corpus" not in base
+    to_many = (
+        "corpus" in base and "corpus" not in top and any(isinstance(value, dict) for value in top.values())
+    )
+    return to_one or to_many
 
 
 @dataclass(frozen=True)
@@ -45,14 +81,14 @@ def _shortened(text: str, most: int = 500) -> str:
 
 def apply_overrides(
     document: dict[str, Any], overrides: Sequence[Override]
-) -> tuple[dict[str, Any], dict[Path, str]]:
+) -> tuple[dict[str, Any], dict[Place, str]]:
     """Return the document with the overrides applied, and where each one went.
 
     What says which kind a block is goes first, whatever the order of the arguments, so that the values for
     the new kind are kept. Raises: RecipeError for an override that matches nothing.
     """
     result = copy.deepcopy(document)
-    places: dict[Path, str] = {}
+    places: dict[Place, str] = {}
     for override in sorted(overrides, key=_is_value):
         places[_apply(result, override)] = override.text
     return result, places
@@ -62,7 +98,7 @@ def _is_value(override: Override) -> bool:
     return not (len(override.keys) > 1 and override.keys[-1] in DISCRIMINATORS)
 
 
-def _apply(document: dict[str, Any], override: Override) -> Path:
+def _apply(document: dict[str, Any], override: Override) -> Place:
     *parents, last = override.keys
     place: list[str | int] = []
     block: Any = document

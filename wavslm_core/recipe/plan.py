@@ -13,8 +13,7 @@ from wavslm_core.parts.configs import PartConfig, Role, StageConfig
 from wavslm_core.parts.facts import CodecFacts
 from wavslm_core.parts.roles import CODEC_ROLES
 from wavslm_core.recipe.launch_block import LaunchConfig, SlurmLaunch
-from wavslm_core.recipe.links import link_recipe
-from wavslm_core.recipe.model import Recipe
+from wavslm_core.recipe.model import ResolvedRecipe
 from wavslm_core.recipe.places import earlier_place
 
 FROZEN_BYTES, TRAINED_BYTES = 4, 16
@@ -71,26 +70,22 @@ class Plan:
     splits: list[SplitPlan] = field(default_factory=list)
 
 
-def make_plan(recipe: Recipe) -> Plan:
+def make_plan(recipe: ResolvedRecipe) -> Plan:
     """Return the plan of a checked recipe. Parts that cannot be built say why instead of their size."""
-    links = link_recipe(recipe)
-    parts = [_part(recipe, role, config) for role, config in links.parts.items()]
-    for part in parts:
-        if part.role in links.facts:
-            part.facts = dict(vars(links.facts[part.role]))
-    codec = recipe.codec_facts() if all(role in links.facts for role in CODEC_ROLES) else None
-    head = links.facts.get("head")
+    parts = [_part(recipe, role, config) for role, config in recipe.part_configs.items()]
+    codec = recipe.codec_facts() if all(role in recipe.facts for role in CODEC_ROLES) else None
+    head = recipe.facts.get("head")
     return Plan(
         parts=parts,
         codec=codec,
         bits_per_second=None if codec is None else codec.token_rate_hz * codec.quantizer.bits_per_token,
         head_chunk_tokens=getattr(head, "chunk_tokens", None),
-        stages=[_stage(recipe, name, stage, parts) for name, stage in recipe.resolve().named_stages()],
+        stages=[_stage(recipe, name, stage, parts) for name, stage in recipe.named_stages()],
         splits=_splits(recipe, codec),
     )
 
 
-def _part(recipe: Recipe, role: Role, config: PartConfig) -> PartPlan:
+def _part(recipe: ResolvedRecipe, role: Role, config: PartConfig) -> PartPlan:
     import torch
     from torch import nn
 
@@ -102,10 +97,10 @@ def _part(recipe: Recipe, role: Role, config: PartConfig) -> PartPlan:
     except Exception as error:
         # A plan is also for finding out what is wrong, so whatever a plugin raises becomes a line of it.
         problem = f"cannot be built: {type(error).__name__}: {error}"
-    return PartPlan(role, config.registered_name(), parameters, problem, {})
+    return PartPlan(role, config.registered_name(), parameters, problem, dict(vars(recipe.facts[role])))
 
 
-def _stage(recipe: Recipe, name: str, config: StageConfig, parts: list[PartPlan]) -> StagePlan:
+def _stage(recipe: ResolvedRecipe, name: str, config: StageConfig, parts: list[PartPlan]) -> StagePlan:
     details: dict[str, Any] = {}
     for key in ("steps", "batch_size"):
         if hasattr(config, key):
@@ -129,7 +124,7 @@ def _stage(recipe: Recipe, name: str, config: StageConfig, parts: list[PartPlan]
     )
 
 
-def _does_not_fit(recipe: Recipe, config: StageConfig, state_bytes: int) -> str:
+def _does_not_fit(recipe: ResolvedRecipe, config: StageConfig, state_bytes: int) -> str:
     """Return why a stage cannot fit into the memory that is there; empty if it may."""
     launch = recipe.launch_for(config)
     state = state_bytes // launch.world_size if launch.parallel == "fsdp" else state_bytes
@@ -189,7 +184,7 @@ def byte_text(count: float) -> str:
     return f"{count:,.0f} {unit}" if count >= 1000 else f"{count:.3g} {unit}"
 
 
-def _splits(recipe: Recipe, codec: CodecFacts | None) -> list[SplitPlan]:
+def _splits(recipe: ResolvedRecipe, codec: CodecFacts | None) -> list[SplitPlan]:
     if recipe.data is None:
         return []
     plans = []

@@ -13,13 +13,13 @@ from wavslm_core.report.pictures import best_fair_mark, codebooks, curves, sampl
 from wavslm_core.report.run_files import RunFiles
 
 if TYPE_CHECKING:
-    from wavslm_core.recipe import Recipe
+    from wavslm_core.recipe.model import ResolvedRecipe
 
 
-def build_report(run_dir: Path, recipe: Recipe, *, samples_shown: int) -> str:
+def build_report(run_dir: Path, recipe: ResolvedRecipe, *, samples_shown: int) -> str:
     """Return the HTML of a run's report. Sections for which the run holds nothing are left out."""
     files = RunFiles.read(run_dir)
-    parts = recipe.part_configs()
+    parts = recipe.part_configs
     main_curves, other_curves = curves(files)
     return render(
         "report/run.html",
@@ -87,7 +87,7 @@ def parameter_count(config: Any) -> int | None:
     return sum(p.numel() for p in part.parameters()) if isinstance(part, nn.Module) else 0
 
 
-def _recipe_text(path: Path, recipe: Recipe) -> str:
+def _recipe_text(path: Path, recipe: ResolvedRecipe) -> str:
     import yaml
 
     if path.exists():

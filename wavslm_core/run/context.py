@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from wavslm_core.data.corpora import Split
     from wavslm_core.model.codec import Codec
     from wavslm_core.model.speech_lm import SpeechLM
-    from wavslm_core.recipe import Recipe
+    from wavslm_core.recipe.model import ResolvedRecipe
 
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def _cpu() -> torch.device:
 class StageContext:
     """A run, as a stage sees it."""
 
-    recipe: Recipe
+    recipe: ResolvedRecipe
     """Resolved: every linked field is filled in."""
     run_dir: Path
     choose_device: Callable[[], torch.device] = _cpu

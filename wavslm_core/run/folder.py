@@ -19,8 +19,9 @@ from wavslm_core.machine.json_files import parse_json
 from wavslm_core.machine.pulse import PROGRESS_FILE
 from wavslm_core.machine.regular_files import read_regular
 from wavslm_core.parts.registry import Registry
-from wavslm_core.recipe import Recipe
-from wavslm_core.recipe.model import without_launch
+from wavslm_core.recipe.loading import recipe_from_dict
+from wavslm_core.recipe.model import ResolvedRecipe, without_launch
+from wavslm_core.recipe.resolving import resolve
 from wavslm_core.recipe.yaml import dump_yaml, read_yaml
 from wavslm_core.run.context import StageContext
 from wavslm_core.run.environment import describe_environment
@@ -32,12 +33,12 @@ ENVIRONMENT_FILE = "environment.json"
 BEGUN = (STAGES_FILE, JOBS_FILE)
 
 
-def run_folder(recipe: Recipe, runs_dir: Path) -> Path:
+def run_folder(recipe: ResolvedRecipe, runs_dir: Path) -> Path:
     """Return where a recipe's run lives."""
     return runs_dir / recipe.run_name
 
 
-def prepare_run_folder(recipe: Recipe, runs_dir: Path) -> Path:
+def prepare_run_folder(recipe: ResolvedRecipe, runs_dir: Path) -> Path:
     """Make the folder, or check that it holds this very recipe, and write recipe and environment into it.
 
     Raises: RecipeError when it holds another recipe, DataError when it cannot be written.
@@ -94,10 +95,10 @@ def _remove(folder: Path, signs: Sequence[str], *, held: bool) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def saved_recipe(folder: Path, *, registry: Registry | None = None) -> Recipe:
+def saved_recipe(folder: Path, *, registry: Registry | None = None) -> ResolvedRecipe:
     """Return the resolved recipe of a run folder. Raises: RecipeError."""
     path = folder / RECIPE_FILE
-    return Recipe.from_dict(read_yaml(path), source=str(path), registry=registry).resolve()
+    return resolve(recipe_from_dict(read_yaml(path), source=str(path), registry=registry))
 
 
 def first_difference(found: Any, wanted: Any, where: str = "") -> str | None:

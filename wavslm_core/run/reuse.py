@@ -21,7 +21,7 @@ from wavslm_core.machine.files import replacing, replacing_folder
 from wavslm_core.parts.configs import Role
 from wavslm_core.parts.registry import Registry
 from wavslm_core.parts.roles import CODEC_ROLES
-from wavslm_core.recipe import Recipe
+from wavslm_core.recipe.model import ResolvedRecipe
 from wavslm_core.recipe.places import place
 from wavslm_core.run.folder import RECIPE_FILE, saved_recipe
 from wavslm_core.run.lock import RunLock
@@ -44,7 +44,7 @@ class StageIdentity:
     """Nothing that was left by then can be replaced by a later stage: a finished run still has it."""
 
 
-def stage_identities(recipe: Recipe) -> tuple[StageIdentity, ...]:
+def stage_identities(recipe: ResolvedRecipe) -> tuple[StageIdentity, ...]:
     """Return the first stages of a resolved recipe whose results another run could take over.
 
     A stage follows from its options, from the stages before it that leave anything, the data, the seed, and
@@ -69,7 +69,7 @@ def stage_identities(recipe: Recipe) -> tuple[StageIdentity, ...]:
     return tuple(identities)
 
 
-def _digest(recipe: Recipe, chain: list[dict[str, Any]], needed: set[Role]) -> str:
+def _digest(recipe: ResolvedRecipe, chain: list[dict[str, Any]], needed: set[Role]) -> str:
     parts = {role: part.model_dump(mode="json") for role, part in recipe.parts().items() if role in needed}
     codec = recipe.codec if needed & set(CODEC_ROLES) else None
     document = {
@@ -90,7 +90,7 @@ class Adoption:
         self.registry = registry
         self.known: dict[Path, tuple[StageIdentity, ...]] = {}
 
-    def adopt(self, recipe: Recipe, run_dir: Path) -> tuple[str, tuple[str, ...]] | None:
+    def adopt(self, recipe: ResolvedRecipe, run_dir: Path) -> tuple[str, tuple[str, ...]] | None:
         """Link the most stages that another run has into a run that has begun none.
 
         Returns the run that computed them and the stages; None when there is nothing to take.
@@ -98,7 +98,7 @@ class Adoption:
         """
         if (run_dir / STAGES_FILE).exists():
             return None
-        wanted = stage_identities(recipe.resolve())
+        wanted = stage_identities(recipe)
         best: tuple[int, Path] | None = None
         for donor in self._donors(run_dir):
             count = self._in_common(wanted, donor)

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from wavslm_core.machine.json_files import parse_object
 from wavslm_core.machine.regular_files import read_regular
-from wavslm_core.parts.configs import Role, StageConfig
+from wavslm_core.parts.configs import RecipeView, Role, StageConfig
 from wavslm_core.run.context import StageContext
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from wavslm_core.recipe import Recipe
+    from wavslm_core.recipe.model import ResolvedRecipe
 
 RESULTS_DIR = "results"
 TRAIN_CODEC = "put `- {run: train_codec}` before it or name a trained codec with `codec: {checkpoint: …}`"
@@ -31,10 +31,10 @@ TRAIN_LM = "put `- {run: train_lm}` before it or name a trained model with its `
 StageConfigT = TypeVar("StageConfigT", bound=StageConfig)
 
 
-def streamed_roles(recipe: Recipe) -> tuple[Role, ...]:
+def streamed_roles(recipe: RecipeView) -> tuple[Role, ...]:
     """Return the roles that generating runs chunk by chunk; who reads tokens needs no features."""
-    backbone = recipe.backbone
-    reads_tokens = backbone is not None and backbone.facts().input == "embedding"
+    backbone = recipe.facts.get("backbone")
+    reads_tokens = backbone is not None and backbone.input == "embedding"
     return ("backbone",) if reads_tokens else ("quantizer", "backbone")
 
 
@@ -86,6 +86,6 @@ class Stage(ABC, Generic[StageConfigT]):
         """Return whether what this stage leaves is still there; a finished stage runs again if not."""
         return all(context.place(path).exists() for path in self.config.leaves() or ())
 
-    def plan(self, recipe: Recipe) -> dict[str, Any]:
+    def plan(self, recipe: ResolvedRecipe) -> dict[str, Any]:
         """Return what `--dry-run` prints for this stage: name → number or text. Imports nothing heavy."""
         return {}

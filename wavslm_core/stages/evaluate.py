@@ -15,7 +15,7 @@ from wavslm_core.evaluation.config import (
     MetricChoices,
     metric_configs,
 )
-from wavslm_core.parts.configs import Role, StageConfig
+from wavslm_core.parts.configs import RecipeView, Role, StageConfig
 from wavslm_core.parts.facts import chunk_ahead_problem
 from wavslm_core.parts.roles import CODEC_ROLES
 from wavslm_core.run.context import StageContext
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from wavslm_core.evaluation.agreement import Disagreement
     from wavslm_core.model.codec import Codec
     from wavslm_core.model.speech_lm import SpeechLM
-    from wavslm_core.recipe import Recipe
+    from wavslm_core.recipe.model import ResolvedRecipe
 
 logger = logging.getLogger(__name__)
 
@@ -81,10 +81,10 @@ class EvaluateConfig(StageConfig):
     def leaves(self) -> tuple[str, ...]:
         return ()
 
-    def needs_streaming(self, recipe: Recipe) -> tuple[Role, ...]:
+    def needs_streaming(self, recipe: RecipeView) -> tuple[Role, ...]:
         return () if self.continuations is None else streamed_roles(recipe)
 
-    def problems(self, recipe: Recipe) -> Iterator[str]:
+    def problems(self, recipe: RecipeView) -> Iterator[str]:
         from wavslm_core.recipe.checkpoints import speech_lm_problems
 
         if self.speech_lm is not None:
@@ -92,9 +92,9 @@ class EvaluateConfig(StageConfig):
         # A model from elsewhere brings a head and a sampler of its own.
         if self.chunk_ahead is None or self.speech_lm is not None:
             return
-        if recipe.head is not None and recipe.sampler is not None:
-            quantizer = recipe.codec_facts().quantizer
-            problem = chunk_ahead_problem(recipe.head.facts(), recipe.sampler.facts(), quantizer)
+        head, sampler = recipe.facts.get("head"), recipe.facts.get("sampler")
+        if head is not None and sampler is not None:
+            problem = chunk_ahead_problem(head, sampler, recipe.codec_facts().quantizer)
             if problem:
                 yield f"chunk_ahead: {problem}"
 
@@ -274,7 +274,7 @@ class Evaluate(Stage[EvaluateConfig]):
             found[self.config.split] = codebook_use(counts_V).to_dict()
         return found
 
-    def plan(self, recipe: Recipe) -> dict[str, Any]:
+    def plan(self, recipe: ResolvedRecipe) -> dict[str, Any]:
         from importlib.util import find_spec
 
         names = [config.registered_name() for config in metric_configs(self.config.metrics)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 from pydantic import Field
 
 from wavslm_core.errors import DataError, RecipeError
-from wavslm_core.parts.configs import Role, SamplerConfig, StageConfig
+from wavslm_core.parts.configs import RecipeView, Role, SamplerConfig, StageConfig
 from wavslm_core.parts.facts import sampler_problem
 from wavslm_core.parts.roles import CODEC_ROLES
 from wavslm_core.run.context import StageContext
@@ -19,7 +19,7 @@ from wavslm_core.stages.base import TRAIN_CODEC, TRAIN_LM, Stage, streamed_roles
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from wavslm_core.recipe import Recipe
+    from wavslm_core.recipe.model import ResolvedRecipe
 
 
 class GenerateConfig(StageConfig):
@@ -45,7 +45,7 @@ class GenerateConfig(StageConfig):
     speech_lm: str | None = None
     """Folder or hub id of a language model to use instead of the one that this run trained."""
 
-    def needs_streaming(self, recipe: Recipe) -> tuple[Role, ...]:
+    def needs_streaming(self, recipe: RecipeView) -> tuple[Role, ...]:
         return streamed_roles(recipe)
 
     def needed_splits(self) -> tuple[str, ...]:
@@ -57,7 +57,7 @@ class GenerateConfig(StageConfig):
     def leaves(self) -> tuple[str, ...]:
         return ()
 
-    def problems(self, recipe: Recipe) -> Iterator[str]:
+    def problems(self, recipe: RecipeView) -> Iterator[str]:
         from wavslm_core.parts.blocks import config_from_dict
         from wavslm_core.recipe.checkpoints import speech_lm_problems
 
@@ -70,8 +70,8 @@ class GenerateConfig(StageConfig):
                 yield from str(error).splitlines()
             else:
                 # A model from elsewhere brings a head of its own.
-                head = None if self.speech_lm is not None else recipe.head
-                problem = head and sampler_problem(head.facts(), cast("SamplerConfig", config).facts())
+                head = None if self.speech_lm is not None else recipe.facts.get("head")
+                problem = head and sampler_problem(head, cast("SamplerConfig", config).facts())
                 if problem:
                     yield f"sampler: {problem}"
         if not isinstance(self.prompts, int):
@@ -144,7 +144,7 @@ class Generate(Stage[GenerateConfig]):
         chosen = long_enough(split, self.config.prompts, seconds=wanted_s)
         return [(split.utterances[index].id, split.load(index, sample_rate_hz=rate_hz)) for index in chosen]
 
-    def plan(self, recipe: Recipe) -> dict[str, Any]:
+    def plan(self, recipe: ResolvedRecipe) -> dict[str, Any]:
         prompts = self.config.prompts
         count = prompts if isinstance(prompts, int) else len(prompts)
         return {

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from wavslm_core.model.codec import Codec
-    from wavslm_core.recipe import Recipe
+    from wavslm_core.recipe.model import ResolvedRecipe
     from wavslm_core.training.config import TrainingConfig
     from wavslm_core.training.precision import ChosenPrecision
     from wavslm_core.training.precision_proof import PrecisionProof
@@ -58,7 +58,7 @@ class Overfitting:
 
 
 def overfit(
-    recipe: Recipe, *, steps: int, runs_dir: Path, device: torch.device | None = None
+    recipe: ResolvedRecipe, *, steps: int, runs_dir: Path, device: torch.device | None = None
 ) -> Iterator[Overfitting]:
     """Overfit one batch with every training stage of a recipe that is known to the core.
 
@@ -100,7 +100,7 @@ def _codec(context: StageContext) -> Codec:
 
     if context.recipe.codec is not None:
         return Codec.load(context.recipe.codec.checkpoint, device=context.device)
-    return Codec.from_configs(context.recipe.part_configs()).to(context.device)
+    return Codec.from_configs(context.recipe.part_configs).to(context.device)
 
 
 def _language_model(stage: TrainLm, codec: Codec, context: StageContext, steps: int) -> Overfitting:

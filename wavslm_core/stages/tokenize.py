@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from wavslm_core.data.token_store import TokenStore
     from wavslm_core.data.token_writer import ShardRecord
     from wavslm_core.model.codec import Codec
-    from wavslm_core.recipe import Recipe
+    from wavslm_core.recipe.model import ResolvedRecipe
 
     Loaded = Tensor | Rejected
 
@@ -147,7 +147,7 @@ class Tokenize(Stage[TokenizeConfig]):
         )
         return [tokens[index] for index in order], record
 
-    def plan(self, recipe: Recipe) -> dict[str, Any]:
+    def plan(self, recipe: ResolvedRecipe) -> dict[str, Any]:
         from wavslm_core.data.token_store import token_dtype
 
         facts = recipe.codec_facts()

@@ -12,7 +12,7 @@ from wavslm_core.training.codec_config import CodecTrainingConfig
 
 if TYPE_CHECKING:
     from wavslm_core.model.codec import Codec
-    from wavslm_core.recipe import Recipe
+    from wavslm_core.recipe.model import ResolvedRecipe
     from wavslm_core.training.codec_task import CodecTask
     from wavslm_core.training.state import TrainState
 
@@ -69,7 +69,7 @@ class TrainCodec(Stage[TrainCodecConfig]):
         if context.recipe.codec is not None:
             return Codec.load(context.recipe.codec.checkpoint, device=context.device)
         seed_torch(self.config.seed_in(context), "init", self.config.run)
-        return Codec.from_configs(context.recipe.part_configs()).to(context.device)
+        return Codec.from_configs(context.recipe.part_configs).to(context.device)
 
     def build_task(self, codec: Codec, context: StageContext) -> CodecTask:
         from wavslm_core.parts.plugins import load_registry
@@ -89,7 +89,7 @@ class TrainCodec(Stage[TrainCodecConfig]):
             processes=context.processes,
         )
 
-    def plan(self, recipe: Recipe) -> dict[str, Any]:
+    def plan(self, recipe: ResolvedRecipe) -> dict[str, Any]:
         config = self.config
         seconds = config.steps * config.batch_size * config.crop_seconds
         plan: dict[str, Any] = {

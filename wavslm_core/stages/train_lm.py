@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from pydantic import Field
 
-from wavslm_core.parts.configs import Role
+from wavslm_core.parts.configs import RecipeView, Role
 from wavslm_core.parts.facts import BackboneFacts, HeadFacts
 from wavslm_core.parts.roles import PART_ROLES
 from wavslm_core.run.context import StageContext
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from wavslm_core.data.token_store import TokenStore
     from wavslm_core.model.codec import Codec
     from wavslm_core.model.speech_lm import SpeechLM
-    from wavslm_core.recipe import Recipe
+    from wavslm_core.recipe.model import ResolvedRecipe
 
 
 class TrainLmConfig(TrainingConfig):
@@ -54,13 +54,13 @@ class TrainLmConfig(TrainingConfig):
     def leaves(self) -> tuple[str, ...]:
         return ("speech_lm",)
 
-    def problems(self, recipe: Recipe) -> Iterator[str]:
+    def problems(self, recipe: RecipeView) -> Iterator[str]:
         from wavslm_core.recipe.checkpoints import start_problems
 
         yield from super().problems(recipe)
         if self.init is not None:
             yield from (f"init: {problem}" for problem in start_problems(self.init, recipe))
-        chunk = cast(HeadFacts, recipe.part_configs()["head"].facts()).chunk_tokens
+        chunk = cast(HeadFacts, recipe.part_configs["head"].facts()).chunk_tokens
         align = math.lcm(chunk, recipe.codec_facts().chunk_tokens)
         if self.crop_tokens % align or self.crop_tokens < 2 * chunk:
             yield (
@@ -68,8 +68,8 @@ class TrainLmConfig(TrainingConfig):
                 f"head and codec) and at least {2 * chunk}: nothing predicts the head's first chunk."
             )
 
-    def item_bytes(self, recipe: Recipe) -> int:
-        facts = cast(BackboneFacts, recipe.part_configs()["backbone"].facts())
+    def item_bytes(self, recipe: RecipeView) -> int:
+        facts = cast(BackboneFacts, recipe.part_configs["backbone"].facts())
         # Its tokens, and in two bytes what goes into the backbone and what comes out.
         return self.crop_tokens * (8 + 2 * (facts.input_dim + facts.output_dim))
 
@@ -113,7 +113,7 @@ class TrainLm(Stage[TrainLmConfig]):
         from wavslm_core.training.randomness import seed_torch
 
         seed_torch(self.config.seed_in(context), "init", self.config.run)
-        model = SpeechLM.from_configs(codec, context.recipe.part_configs())
+        model = SpeechLM.from_configs(codec, context.recipe.part_configs)
         codec_dir = context.found("codec")
         if codec_dir is not None:
             model.checkpoint_codec = os.path.relpath(codec_dir, context.speech_lm_dir)
@@ -124,7 +124,7 @@ class TrainLm(Stage[TrainLmConfig]):
             model.start_from(start)
         return model.to(context.device)
 
-    def plan(self, recipe: Recipe) -> dict[str, Any]:
+    def plan(self, recipe: ResolvedRecipe) -> dict[str, Any]:
         config = self.config
         tokens = config.steps * config.batch_size * config.crop_tokens
         plan: dict[str, Any] = {

@@ -15,8 +15,7 @@ from typing import Any, Literal
 from wavslm_core.errors import DataError
 from wavslm_core.machine.json_files import read_object
 from wavslm_core.parts.estimates import Estimate
-from wavslm_core.recipe.sweep_config import Column
-from wavslm_core.recipe.sweep_metric import Metric
+from wavslm_core.recipe.sweep_block import Column, Metric
 from wavslm_core.sweep.trial_state import Row
 
 _T_975 = (

@@ -20,14 +20,14 @@ from wavslm_core.machine.files import replacing, write_json
 from wavslm_core.machine.json_files import read_json
 from wavslm_core.machine.slurm import JobState, job_states
 from wavslm_core.parts.registry import Registry
-from wavslm_core.recipe import Recipe
-from wavslm_core.recipe.sweep import expand_sweep, sweep_folder_name, sweep_of, trial_count
-from wavslm_core.recipe.sweep_config import SweepConfig
-from wavslm_core.recipe.sweep_metric import validation_stage
-from wavslm_core.recipe.sweep_space import Trial, trial_label
+from wavslm_core.recipe.loading import recipe_from_dict
+from wavslm_core.recipe.model import Recipe
+from wavslm_core.recipe.sweep_block import SweepConfig
 from wavslm_core.recipe.yaml import dump_yaml, read_yaml
 from wavslm_core.run.environment import describe_environment
 from wavslm_core.run.folder import ENVIRONMENT_FILE, prepare_run_folder
+from wavslm_core.sweep.expansion import expand_sweep, sweep_folder_name, sweep_of, trial_count
+from wavslm_core.sweep.space import Trial, trial_label, validation_stage
 
 SWEEP_FILE = "sweep.yaml"
 TRIALS_FOLDER = "trials"
@@ -89,7 +89,7 @@ class SweepFolder:
         document = read_yaml(path / SWEEP_FILE)
 
         def load() -> Recipe:
-            return Recipe.from_dict(document, source=str(path / SWEEP_FILE), registry=registry)
+            return recipe_from_dict(document, source=str(path / SWEEP_FILE), registry=registry)
 
         try:
             sweep = SweepConfig.model_validate(document.get("sweep"))

@@ -9,7 +9,7 @@ from typing import Any
 
 from wavslm_core.machine.json_files import parse_object
 from wavslm_core.machine.regular_files import read_regular
-from wavslm_core.recipe.sweep_metric import Metric
+from wavslm_core.recipe.sweep_block import Metric
 from wavslm_core.run.metrics_file import METRICS_FILE, number_of, read_metrics
 
 Curve = Sequence[tuple[int, float]]

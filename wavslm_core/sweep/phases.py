@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from wavslm_core.recipe import Recipe
-from wavslm_core.recipe.sweep import corner_trials
+from wavslm_core.recipe.model import ResolvedRecipe
 from wavslm_core.run.folder import is_finished, saved_recipe
 from wavslm_core.run.reuse import Adoption, StageIdentity, stage_identities
+from wavslm_core.sweep.expansion import corner_trials
 from wavslm_core.sweep.folder import SweepFolder
 
 
@@ -55,9 +55,9 @@ def plan_phases(sweep: SweepFolder, numbers: Sequence[int], adoption: Adoption) 
     return [phase for phase in (*phases, whole) if phase]
 
 
-def untouched_stages(recipes: Sequence[Recipe]) -> tuple[str, ...]:
+def untouched_stages(recipes: Sequence[ResolvedRecipe]) -> tuple[str, ...]:
     """Return the first stages that are the same in all recipes, and still there when others are finished."""
-    chains = [stage_identities(recipe.resolve()) for recipe in recipes]
+    chains = [stage_identities(recipe) for recipe in recipes]
     count = 0
     for place, stages in enumerate(zip(*chains, strict=False), start=1):
         if len({stage.digest for stage in stages}) > 1:

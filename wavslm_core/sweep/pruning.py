@@ -19,12 +19,12 @@ from wavslm_core.machine.files import write_json
 from wavslm_core.machine.json_files import parse_json
 from wavslm_core.machine.regular_files import read_regular
 from wavslm_core.parts.estimates import json_value
-from wavslm_core.recipe.sweep_metric import validation_stage
-from wavslm_core.recipe.sweep_prune import Prune
+from wavslm_core.recipe.sweep_block import Prune
 from wavslm_core.run.folder import saved_recipe
 from wavslm_core.run.records import PRUNE_FILE, PRUNED_FILE, spare
 from wavslm_core.sweep.folder import SweepFolder, TrialEntry
 from wavslm_core.sweep.metric import Curve, best_until, validation_curve
+from wavslm_core.sweep.space import validation_stage
 from wavslm_core.sweep.study import SweepStudy
 
 logger = logging.getLogger(__name__)

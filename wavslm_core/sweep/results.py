@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from wavslm_core.errors import WavslmError
-from wavslm_core.recipe.sweep_metric import Metric
+from wavslm_core.recipe.sweep_block import Metric
 from wavslm_core.recipe.yaml import dump_yaml
 from wavslm_core.run.state import State
 from wavslm_core.sweep.folder import SweepFolder

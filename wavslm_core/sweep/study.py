@@ -15,10 +15,9 @@ from wavslm_core.errors import RecipeError, WavslmError
 from wavslm_core.machine.files import open_in_place
 from wavslm_core.machine.locks import one_at_a_time
 from wavslm_core.recipe.sweep_axes import share_of
-from wavslm_core.recipe.sweep_metric import validation_stage
-from wavslm_core.recipe.sweep_space import Cell, SweepSpace
 from wavslm_core.run.state import State
 from wavslm_core.sweep.folder import SweepFolder, TrialEntry
+from wavslm_core.sweep.space import Cell, SweepSpace, validation_stage
 from wavslm_core.sweep.trial_state import read_trials, value_so_far
 
 if TYPE_CHECKING:
@@ -57,8 +56,7 @@ class SweepStudy:
             chosen.set_user_attr("trial", number)
             point = self._suggest(chosen)
             try:
-                trial = self.space.trial(point)
-                trial.recipe.check(runs_dir=self.sweep.path.parent)
+                trial = self.space.trial(point, runs_dir=self.sweep.path.parent)
             except RecipeError as error:
                 return self._refuse(study, chosen.number, number, point, error)
             same_as = taken.get(trial.recipe.run_name)

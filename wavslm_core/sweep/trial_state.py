@@ -10,7 +10,7 @@ from typing import Any
 
 from wavslm_core.errors import WavslmError
 from wavslm_core.machine.slurm import JobState, job_states
-from wavslm_core.recipe.sweep_metric import measuring_stage
+from wavslm_core.recipe.sweep_block import measuring_stage
 from wavslm_core.run.failure import first_line, read_error_text, write_error_text
 from wavslm_core.run.records import STAGES_FILE
 from wavslm_core.run.state import RunStatus, State, read_statuses

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from wavslm_core.parts.configs import Role
+from wavslm_core.parts.configs import RecipeView, Role
 from wavslm_core.parts.roles import CODEC_ROLES
 from wavslm_core.training.config import TrainingConfig
-
-if TYPE_CHECKING:
-    from wavslm_core.recipe import Recipe
 
 CodecRole = Literal["encoder", "quantizer", "decoder"]
 
@@ -52,7 +49,7 @@ class CodecTrainingConfig(TrainingConfig):
             raise ValueError(f"windows must be multiples of 4 and at least 64 samples, not {wrong}")
         return windows
 
-    def problems(self, recipe: Recipe) -> Iterator[str]:
+    def problems(self, recipe: RecipeView) -> Iterator[str]:
         yield from super().problems(recipe)
         known = recipe.codec_facts().quantizer.losses
         unknown = [name for name in self.quantizer_weights if name not in known]
@@ -62,7 +59,7 @@ class CodecTrainingConfig(TrainingConfig):
                 f"{', '.join(known) or 'none'}. Use one of these names or leave the weight out"
             )
 
-    def item_bytes(self, recipe: Recipe) -> int:
+    def item_bytes(self, recipe: RecipeView) -> int:
         # What is heard and what is given back, in four bytes a sample.
         return round(2 * 4 * self.crop_seconds * recipe.codec_facts().encoder.sample_rate_hz)
 

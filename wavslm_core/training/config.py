@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import Field, model_validator
 
 from wavslm_core.machine.processes import uneven_batch
-from wavslm_core.parts.configs import Config, StageConfig
+from wavslm_core.parts.configs import Config, RecipeView, StageConfig
 
 if TYPE_CHECKING:
     from wavslm_core.data.batches import Batching
-    from wavslm_core.recipe import Recipe
     from wavslm_core.run.context import StageContext
 
 
@@ -80,7 +79,7 @@ class TrainingConfig(OptimizerConfig, _Batches):
             )
         return self
 
-    def problems(self, recipe: Recipe) -> Iterator[str]:
+    def problems(self, recipe: RecipeView) -> Iterator[str]:
         problem = uneven_batch(
             self.micro_batch_size,
             accumulate=self.accumulate,
@@ -104,7 +103,7 @@ class TrainingConfig(OptimizerConfig, _Batches):
         }
         return f"{how[self.precision]}; validates in fp32"
 
-    def item_bytes(self, recipe: Recipe) -> int:
+    def item_bytes(self, recipe: RecipeView) -> int:
         """Return the least memory that one training item takes, for plans; 0 when that is not known."""
         return 0
 

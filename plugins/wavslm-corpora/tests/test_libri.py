@@ -15,9 +15,10 @@ from pydantic import ValidationError
 
 from wavslm_core.data.corpora import open_split
 from wavslm_core.errors import DataError
+from wavslm_core.parts.configs import DataConfig
 from wavslm_core.parts.plugins import load_registry
-from wavslm_core.recipe import DataConfig
 from wavslm_core.recipe.loading import recipe_from_dict
+from wavslm_core.recipe.resolving import resolve
 from wavslm_corpora.libri import Libri
 from wavslm_corpora.libri_configs import (
     LibriLightConfig,
@@ -190,9 +191,11 @@ def test_libri_light_is_cut_and_keeps_speakers_apart(host: Host, tmp_path: Path)
 def test_recipes_name_them(tmp_path: Path) -> None:
     names = {"librispeech", "mini_librispeech", "libritts", "libri_light", "hub", "webdataset"}
     assert names <= set(load_registry().names("corpus"))
-    recipe = recipe_from_dict(
-        {"name": "r", "data": {"corpus": "librispeech", "path": "x", "train": ["train-clean-100"]}},
-        source="test",
+    recipe = resolve(
+        recipe_from_dict(
+            {"name": "r", "data": {"corpus": "librispeech", "path": "x", "train": ["train-clean-100"]}},
+            source="test",
+        )
     )
     assert recipe.data is not None
     assert recipe.data.corpus_for("train").expected_seconds("train") == pytest.approx(100.6 * 3600)

@@ -14,7 +14,9 @@ from made_corpora import RATE_HZ, encoded, write_tar
 from wavslm_core.data.rejections import stored_rejections
 from wavslm_core.data.token_store import TokenStore
 from wavslm_core.machine.processes import Share
-from wavslm_core.recipe import Recipe
+from wavslm_core.recipe.loading import recipe_from_dict
+from wavslm_core.recipe.model import ResolvedRecipe
+from wavslm_core.recipe.resolving import resolve
 from wavslm_core.run.context import StageContext
 from wavslm_core.stages.tokenize import Tokenize, TokenizeConfig
 from wavslm_core.testing.fakes import fake_codec, register_fakes
@@ -29,14 +31,14 @@ TASK = (
 )
 
 
-def recipe(tars: Path) -> Recipe:
+def recipe(tars: Path) -> ResolvedRecipe:
     data = {
         "corpus": "webdataset",
         "train": f"{tars}/part-{{0..4}}.tar",
         "valid_fraction": 0,
         "cut": {"by": "voice_activity", "seconds": 3, "shortest_seconds": 0.3, "margin_seconds": 0.05},
     }
-    return Recipe.from_dict({"name": "test", "data": data})
+    return resolve(recipe_from_dict({"name": "test", "data": data}))
 
 
 def tokenise(folder: Path, *, share: int | None = None) -> StageContext:

@@ -152,7 +152,7 @@ def _language_model_parts(document: dict[str, Any]) -> dict[Role, PartConfig]:
     refuse_unknown(document, LANGUAGE_MODEL_KEYS, "config.json")
     if not document.get("causal", True):
         raise CheckpointError("config.json says `causal: false`, but a language model must be causal")
-    options = {key: document[key] for key in BACKBONE_KEYS if key in document}
+    options = {"lookahead_size": 3} | {key: document[key] for key in BACKBONE_KEYS if key in document}
     vocab_size = document.get("vocab_size", 4096)
     dim = options.get("dim", 1024)
     backbone = build("backbone", "wavlm_upper", {**options, "input_dim": dim, "vocab_size": vocab_size})

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from wavslm_core.data.corpora import Split, open_split
 from wavslm_core.errors import WavslmError
-from wavslm_core.recipe import Recipe
+from wavslm_core.recipe.loading import recipe_from_dict
 from wavslm_judges.config import WordErrorConfig
 from wavslm_judges.word_error import WordError
 from wavslm_judges.words import edits, words_of
@@ -54,7 +54,7 @@ def test_words(text: str, words: list[str]) -> None:
 @pytest.fixture(scope="module")
 def stories(tmp_path_factory: pytest.TempPathFactory) -> Split:
     document = {"name": "stories", "data": {"corpus": "tiny_speech", "minutes": 2, "valid_minutes": 0.5}}
-    data = Recipe.from_dict(document).data
+    data = recipe_from_dict(document).data
     assert data is not None
     return open_split(data, "train", cache_dir=tmp_path_factory.mktemp("cache"))
 

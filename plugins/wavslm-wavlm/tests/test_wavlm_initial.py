@@ -38,6 +38,7 @@ UPPER = {
     "max_distance": 80,
     "num_layers": 2,
     "first_layer": 3,
+    "lookahead_size": 3,
     "input_dim": 48,
     "vocab_size": 10,
 }
@@ -152,9 +153,10 @@ def test_facts_and_registration() -> None:
     assert (facts.hop_samples, facts.chunk_frames, facts.window_frames, facts.streams) == (320, 4, 512, True)
     facts = WavLMConfig().facts()
     assert (facts.chunk_frames, facts.window_frames, facts.causal, facts.streams) == (1, None, False, False)
-    upper = WavLMUpperConfig(input="embedding", vocab_size=10).facts()
+    upper = WavLMUpperConfig(input="embedding", vocab_size=10, lookahead_size=3).facts()
     assert (upper.input, upper.chunk_tokens, upper.window_tokens, upper.causal) == ("embedding", 4, 512, True)
     assert WavLMUpperConfig.links() == {
+        "lookahead_size": "head.lookahead_tokens",
         "input_dim": "quantizer.output_dim",
         "vocab_size": "quantizer.vocab_size",
     }

@@ -45,7 +45,7 @@ def test_encoder_items_equal_items_alone(style: str) -> None:
 def test_backbone_items_equal_items_alone(fill: float) -> None:
     torch.manual_seed(0)
     backbone = WavLMUpper(
-        WavLMUpperConfig.model_validate({"window_size": 12, "input_dim": 32} | SMALL)
+        WavLMUpperConfig.model_validate({"window_size": 12, "lookahead_size": 3, "input_dim": 32} | SMALL)
     ).eval()
     lengths = [70, 3, 33, 64]
     features = torch.randn(4, 70, 32)
@@ -59,7 +59,9 @@ def test_backbone_items_equal_items_alone(fill: float) -> None:
 
 def test_padding_leaves_gradients_alone() -> None:
     torch.manual_seed(0)
-    backbone = WavLMUpper(WavLMUpperConfig.model_validate({"window_size": 12, "input_dim": 32} | SMALL))
+    backbone = WavLMUpper(
+        WavLMUpperConfig.model_validate({"window_size": 12, "lookahead_size": 3, "input_dim": 32} | SMALL)
+    )
     features = torch.randn(1, 33, 32)
     backbone(features).square().sum().backward()
     expected = {name: p.grad.clone() for name, p in backbone.named_parameters() if p.grad is not None}

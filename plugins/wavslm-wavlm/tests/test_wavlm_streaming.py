@@ -36,7 +36,7 @@ def make_encoder(**options: object) -> WavLM:
 
 def make_backbone(**options: object) -> WavLMUpper:
     config = WavLMUpperConfig.model_validate(
-        {"window_size": 24, "input_dim": 32, "vocab_size": 50} | SMALL | options
+        {"window_size": 24, "lookahead_size": 3, "input_dim": 32, "vocab_size": 50} | SMALL | options
     )
     backbone = WavLMUpper(config).eval()
     randomise(backbone)

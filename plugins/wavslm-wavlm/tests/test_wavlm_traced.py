@@ -19,7 +19,14 @@ def model() -> SpeechLM:
     codec = fake_codec()
     backbone = WavLMUpper(
         WavLMUpperConfig(
-            input_dim=16, vocab_size=32, dim=16, ffn_dim=32, num_layers=1, num_heads=2, window_size=12
+            input_dim=16,
+            vocab_size=32,
+            dim=16,
+            ffn_dim=32,
+            num_layers=1,
+            num_heads=2,
+            window_size=12,
+            lookahead_size=3,
         )
     )
     speech_lm = fake_speech_lm(codec)

@@ -7,7 +7,14 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from wavslm_core.plugin import BackboneConfig, BackboneFacts, EncoderConfig, EncoderFacts, linked
+from wavslm_core.plugin import (
+    ArgumentError,
+    BackboneConfig,
+    BackboneFacts,
+    EncoderConfig,
+    EncoderFacts,
+    linked,
+)
 
 SAMPLE_RATE_HZ = 16000
 
@@ -137,8 +144,9 @@ class WavLMUpperConfig(BackboneConfig):
     """Distance in tokens from which on all positions share the last bucket."""
     window_size: int = Field(default=512, gt=0)
     """Tokens that an attention sees, its own chunk included."""
-    lookahead_size: int = Field(default=3, ge=0)
-    """Tokens after the first of a chunk that it sees: a chunk is this plus one."""
+    lookahead_size: int | None = linked("head.lookahead_tokens", open_value=None, must_agree=False, ge=0)
+    """Tokens after the first of a chunk that it sees: a chunk is this plus one. The head's is a multiple of
+    it; left out, they are the same."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropped fraction of what attention and feed-forward parts add, in training only."""
     input: Literal["features", "embedding"] = "features"
@@ -156,11 +164,14 @@ class WavLMUpperConfig(BackboneConfig):
     def _fits_together(self) -> Self:
         _check_heads(self.dim, self.num_heads)
         _check_buckets(self.num_buckets, self.max_distance)
-        _check_window(self.window_size, self.lookahead_size)
+        _check_window(self.window_size, self.lookahead_size or 0)
         return self
 
     @property
     def chunk_tokens(self) -> int:
+        """Tokens that see each other. Raises: ArgumentError as long as nobody has said how many."""
+        if self.lookahead_size is None:
+            raise ArgumentError("lookahead_size is not given; a recipe takes it from the head. Give a number")
         return self.lookahead_size + 1
 
     def facts(self) -> BackboneFacts:

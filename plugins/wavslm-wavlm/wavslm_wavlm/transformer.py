@@ -187,7 +187,10 @@ def make_stack(
     count: int | None = None,
 ) -> Stack:
     """Put the lowest `count` layers (all by default) and the bias table together as the config says."""
-    causal = isinstance(config, WavLMUpperConfig) or config.causal
-    reach = Reach(config.lookahead_size + 1, config.window_size) if causal else Reach()
+    reach = Reach()
+    if isinstance(config, WavLMUpperConfig):
+        reach = Reach(config.chunk_tokens, config.window_size)
+    elif config.causal:
+        reach = Reach(config.chunk_frames, config.window_size)
     chosen = cast(list[PreNormLayer], list(layers)[:count])
     return Stack(chosen, relative_embedding, reach, config.max_distance)

@@ -6,7 +6,9 @@ from wavslm_core.testing import contract_tests
 from wavslm_x_transformers.config import XTransformerConfig
 
 TestFeatures = contract_tests(
-    XTransformerConfig(num_layers=2, dim=24, num_heads=6, window_tokens=14, input_dim=16, vocab_size=50)
+    XTransformerConfig(
+        num_layers=2, dim=24, num_heads=6, window_tokens=14, chunk_tokens=4, input_dim=16, vocab_size=50
+    )
 )
 TestEmbedding = contract_tests(
     XTransformerConfig(

@@ -18,6 +18,7 @@ from wavslm_x_transformers.rotary import rotate, rotation
 
 SMALL: dict[str, Any] = {
     "num_layers": 3,
+    "chunk_tokens": 4,
     "dim": 48,
     "num_heads": 6,
     "window_tokens": 24,

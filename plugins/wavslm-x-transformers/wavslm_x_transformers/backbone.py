@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from x_transformers.x_transformers import AttentionLayers
 
 from wavslm_core.plugin import (
+    ArgumentError,
     Backbone,
     State,
     StateReader,
@@ -60,6 +61,8 @@ class XTransformer(Backbone[XTransformerConfig]):
             ff_sublayer_dropout=config.dropout,
             verbose=False,
         )
+        if not config.chunk_tokens:
+            raise ArgumentError("chunk_tokens is not given; a recipe takes it from the head. Give a number")
         self.band = Band(config.chunk_tokens, config.window_tokens)
 
     def forward(self, inputs: Tensor, *, lengths: Tensor | None = None) -> Tensor:

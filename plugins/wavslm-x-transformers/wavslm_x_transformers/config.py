@@ -29,8 +29,9 @@ class XTransformerConfig(BackboneConfig):
     """Inner width of the feed-forward parts; empty: 8/3 of `dim`, which has the weights of a plain 4."""
     window_tokens: int = Field(default=128, gt=0)
     """Tokens that an attention sees, its own chunk included."""
-    chunk_tokens: int = Field(default=4, gt=0)
-    """Tokens that see each other; the head's chunk is a multiple of it. 1 is ordinary causality."""
+    chunk_tokens: int = linked("head.chunk_tokens", must_agree=False)
+    """Tokens that see each other; the head's chunk is a multiple of it, and left out the same. 1 is ordinary
+    causality."""
     rotary_base: float = Field(default=10000.0, gt=1)
     """The slowest rotary pair turns once in about 2π times this many tokens."""
     dropout: float = Field(default=0.0, ge=0, lt=1)

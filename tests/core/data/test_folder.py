@@ -21,8 +21,7 @@ from wavslm_core.data.corpora import open_split, outside_in_words
 from wavslm_core.data.folder import Folder, FolderConfig
 from wavslm_core.data.strings import Strings
 from wavslm_core.errors import DataError
-from wavslm_core.recipe import DataConfig
-from wavslm_core.recipe.data_block import EVERY_SPLIT
+from wavslm_core.parts.configs import EVERY_SPLIT, DataConfig
 
 SHARED = Path(os.environ.get("WAVSLM_SHARED", Path(__file__).resolve().parents[3] / "../shared"))
 

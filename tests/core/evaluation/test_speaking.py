@@ -26,7 +26,7 @@ from wavslm_core.model.speech_lm import SpeechLM
 from wavslm_core.parts.configs import MetricConfig
 from wavslm_core.parts.metric import ReferenceFreeMetric
 from wavslm_core.parts.plugins import load_registry
-from wavslm_core.recipe import Recipe
+from wavslm_core.recipe.loading import recipe_from_dict
 from wavslm_core.testing.fakes import fake_codec, fake_speech_lm
 
 
@@ -61,7 +61,7 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
         noise_S = 0.1 * torch.randn(round(16_000 * seconds), generator=generator)
         write_audio(folder / "valid" / f"{number}.wav", noise_S, 16_000)
         write_audio(folder / "train" / f"{number}.wav", noise_S, 16_000)
-    recipe = Recipe.from_dict({"name": "a", "data": {"corpus": "folder", "path": str(folder)}})
+    recipe = recipe_from_dict({"name": "a", "data": {"corpus": "folder", "path": str(folder)}})
     assert recipe.data is not None
     return open_split(recipe.data, "valid", cache_dir=tmp_path_factory.mktemp("cache"))
 
@@ -120,7 +120,7 @@ def test_chunks_ahead_are_compared_with_the_recording(split: Split, speech_lm: S
 def test_a_recording_shorter_than_a_chunk_fails_alone(speech_lm: SpeechLM, tmp_path: Path) -> None:
     for name, samples in {"a": 16_000, "blip": 1, "b": 12_000}.items():
         write_audio(tmp_path / "audio" / "valid" / f"{name}.wav", torch.rand(samples) - 0.5, 16_000)
-    recipe = Recipe.from_dict({"name": "a", "data": {"corpus": "folder", "path": str(tmp_path / "audio")}})
+    recipe = recipe_from_dict({"name": "a", "data": {"corpus": "folder", "path": str(tmp_path / "audio")}})
     assert recipe.data is not None
     split = open_split(recipe.data, "valid", cache_dir=tmp_path / "cache")
     said = score_continuations(

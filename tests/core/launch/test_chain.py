@@ -8,17 +8,19 @@ import pytest
 
 from wavslm_core.launch.chain import PlannedJob, plan_jobs
 from wavslm_core.parts.registry import Registry
-from wavslm_core.recipe import Recipe
 from wavslm_core.recipe.launch_block import SlurmLaunch
+from wavslm_core.recipe.loading import recipe_from_dict
+from wavslm_core.recipe.model import ResolvedRecipe
+from wavslm_core.recipe.resolving import resolve
 
 
-def recipe(registry: Registry, *stages: Any, **launch: Any) -> Recipe:
+def recipe(registry: Registry, *stages: Any, **launch: Any) -> ResolvedRecipe:
     document = {
         "name": "one",
         "stages": list(stages),
         "launch": {"on": "slurm", "gpus_per_node": 4, **launch},
     }
-    return Recipe.from_dict(document, registry=registry)
+    return resolve(recipe_from_dict(document, registry=registry))
 
 
 def shown(jobs: tuple[PlannedJob, ...]) -> list[tuple[str, int]]:

@@ -10,13 +10,15 @@ import torch
 from wavslm_core.data.audio import write_audio
 from wavslm_core.launch.launchers import launcher_for
 from wavslm_core.parts.plugins import load_registry
-from wavslm_core.recipe import Recipe
+from wavslm_core.recipe.loading import recipe_from_dict
+from wavslm_core.recipe.model import ResolvedRecipe
+from wavslm_core.recipe.resolving import resolve
 from wavslm_core.run.folder import prepare_run_folder
 from wavslm_core.run.records import STAGES_FILE, StageRecord
 from wavslm_core.testing.fakes import register_fakes
 
 
-def recipe(corpus: Path, launch: Any) -> Recipe:
+def recipe(corpus: Path, launch: Any) -> ResolvedRecipe:
     document = {
         "name": "shared",
         **{role: {"name": "fake"} for role in ("encoder", "quantizer", "decoder")},
@@ -33,10 +35,10 @@ def recipe(corpus: Path, launch: Any) -> Recipe:
         ],
         "launch": {"on": "debug", "device": "cpu"},
     }
-    return Recipe.from_dict(document, registry=load_registry())
+    return resolve(recipe_from_dict(document, registry=load_registry()))
 
 
-def run(recipe: Recipe, runs_dir: Path) -> tuple[Path, list[str]]:
+def run(recipe: ResolvedRecipe, runs_dir: Path) -> tuple[Path, list[str]]:
     said: list[str] = []
     folder = prepare_run_folder(recipe, runs_dir)
     assert launcher_for(recipe.launch).launch(folder, said.append).status == "finished"

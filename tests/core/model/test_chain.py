@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from wavslm_core import Recipe
 from wavslm_core.errors import RecipeError
 from wavslm_core.model.chain import ChainConfig
 from wavslm_core.model.sampling import SamplerChain
 from wavslm_core.parts.facts import HeadFacts, SamplerFacts, sampler_problem
 from wavslm_core.parts.interfaces import SamplingContext
+from wavslm_core.recipe.loading import recipe_from_dict
+from wavslm_core.recipe.resolving import resolve
 from wavslm_core.testing.fakes import fake_codec, fake_speech_lm
 
 STEPS = [{"name": "top_k", "k": 3, "temperature": 1}, {"name": "top_p", "p": 0.5, "temperature": 1}]
@@ -31,17 +32,17 @@ def test_each_sees_what_the_one_before_left() -> None:
 
 
 def test_a_list_in_a_recipe_is_a_chain() -> None:
-    recipe = Recipe.from_dict({"name": "x", "sampler": STEPS})
+    recipe = resolve(recipe_from_dict({"name": "x", "sampler": STEPS}))
     assert recipe.sampler == ChainConfig.model_validate({"steps": STEPS})
-    assert Recipe.from_dict(recipe.to_dict()).sampler == recipe.sampler
+    assert recipe_from_dict(recipe.to_dict()).sampler == recipe.sampler
     assert recipe.to_dict()["sampler"]["steps"][0]["k"] == 3
 
 
 def test_wrong_steps_are_named() -> None:
     with pytest.raises(RecipeError, match="no sampler is called 'top_q'"):
-        Recipe.from_dict({"name": "x", "sampler": [{"name": "top_q"}]})
+        recipe_from_dict({"name": "x", "sampler": [{"name": "top_q"}]})
     with pytest.raises(RecipeError, match="heat: no such key"):
-        Recipe.from_dict({"name": "x", "sampler": [{"name": "top_p", "heat": 2}]})
+        recipe_from_dict({"name": "x", "sampler": [{"name": "top_p", "heat": 2}]})
 
 
 def test_generation_takes_a_list() -> None:

@@ -10,7 +10,10 @@ import pytest
 
 from wavslm_core.errors import DataError, RecipeError
 from wavslm_core.parts.registry import Registry
-from wavslm_core.recipe import Recipe
+from wavslm_core.recipe.checks import check
+from wavslm_core.recipe.loading import recipe_from_dict
+from wavslm_core.recipe.model import Recipe
+from wavslm_core.recipe.resolving import resolve
 
 FAKES: dict[str, Any] = {
     role: {"name": "fake"} for role in ("encoder", "quantizer", "decoder", "backbone", "head")
@@ -19,12 +22,12 @@ FAKES: dict[str, Any] = {
 
 def recipe(registry: Registry, **blocks: Any) -> Recipe:
     given = {key: value for key, value in {**FAKES, **blocks}.items() if value is not None}
-    return Recipe.from_dict({"name": "one", **given}, registry=registry)
+    return recipe_from_dict({"name": "one", **given}, registry=registry)
 
 
 def problems(registry: Registry, **blocks: Any) -> list[str]:
     with pytest.raises(RecipeError) as caught:
-        recipe(registry, **blocks).check()
+        check(recipe(registry, **blocks))
     return [line.removeprefix("recipe: ") for line in str(caught.value).splitlines()]
 
 
@@ -32,13 +35,13 @@ def test_changing_one_part_asks_for_no_edit_in_the_others(example_registry: Regi
     changed = recipe(
         example_registry, encoder={"name": "fake", "dim": 40}, quantizer={"name": "fake", "bits": 7}
     )
-    changed.check()
-    document = changed.to_dict()
+    checked = check(changed)
+    document = checked.to_dict()
     assert document["quantizer"]["input_dim"] == document["decoder"]["input_dim"] == 40
     assert document["backbone"]["input_dim"] == 40
     assert document["head"]["vocab_size"] == document["backbone"]["vocab_size"] == 128
-    assert changed.codec_facts().token_rate_hz == 50
-    assert changed.resolve().resolve() == changed.resolve()
+    assert checked.codec_facts().token_rate_hz == 50
+    assert resolve(checked) == checked == resolve(changed)
 
 
 def test_a_given_number_that_disagrees_is_told_once(example_registry: Registry) -> None:
@@ -61,7 +64,7 @@ def test_a_missing_source_says_three_ways_out(example_registry: Registry) -> Non
     ]
     backbone = {"name": "fake", "input_dim": 8, "vocab_size": 9}
     head = {"name": "fake", "vocab_size": 9}
-    recipe(example_registry, encoder=None, quantizer=None, decoder=None, backbone=backbone, head=head).check()
+    check(recipe(example_registry, encoder=None, quantizer=None, decoder=None, backbone=backbone, head=head))
 
 
 @pytest.mark.parametrize(
@@ -86,9 +89,11 @@ def test_parts_that_do_not_fit(example_registry: Registry, blocks: dict[str, Any
 
 
 def test_a_backbone_with_a_table_of_its_own_may_follow_any_quantizer(example_registry: Registry) -> None:
-    recipe(
-        example_registry, quantizer={"name": "nested"}, backbone={"name": "fake", "input": "embedding"}
-    ).check()
+    check(
+        recipe(
+            example_registry, quantizer={"name": "nested"}, backbone={"name": "fake", "input": "embedding"}
+        )
+    )
 
 
 def test_stages_say_what_they_lack(example_registry: Registry) -> None:
@@ -137,12 +142,13 @@ def with_codec(registry: Registry, checkpoint: str, **blocks: Any) -> Recipe:
 
 
 def test_a_codec_of_ours_gives_its_facts(tmp_path: Path, example_registry: Registry) -> None:
-    parts = {role: config.model_dump() for role, config in recipe(example_registry).part_configs().items()}
+    parts = {
+        role: config.model_dump() for role, config in resolve(recipe(example_registry)).part_configs.items()
+    }
     codec = {role: parts[role] for role in ("encoder", "quantizer", "decoder")}
     codec["quantizer"]["bits"] = 6
     document = {"format": "wavslm-codec", "version": 1, "parts": codec}
-    loaded = with_codec(example_registry, codec_folder(tmp_path / "codec", document))
-    loaded.check()
+    loaded = check(with_codec(example_registry, codec_folder(tmp_path / "codec", document)))
     assert loaded.codec_facts().quantizer.vocab_size == 64
     saved = loaded.to_dict()
     assert "encoder" not in saved
@@ -150,10 +156,9 @@ def test_a_codec_of_ours_gives_its_facts(tmp_path: Path, example_registry: Regis
 
 
 def test_codecs_of_other_formats_and_well_known_ids(tmp_path: Path, example_registry: Registry) -> None:
-    local = with_codec(example_registry, codec_folder(tmp_path / "codec", {"tiny": 12}))
-    assert local.part_configs()["backbone"].facts().input_dim == 12  # type: ignore[union-attr]
-    known = with_codec(example_registry, "example/tiny")
-    known.check()
+    local = resolve(with_codec(example_registry, codec_folder(tmp_path / "codec", {"tiny": 12})))
+    assert local.facts["backbone"].input_dim == 12
+    known = check(with_codec(example_registry, "example/tiny"))
     assert known.codec_facts().encoder.output_dim == 24
 
 
@@ -169,7 +174,7 @@ def test_a_hub_id_in_the_local_cache(
     (cached / "snapshots" / "abc" / "config.json").write_text('{"tiny": 36}')
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.file_download.constants.HF_HUB_CACHE", str(tmp_path))
-    loaded = with_codec(example_registry, "example/cached")
+    loaded = resolve(with_codec(example_registry, "example/cached"))
     assert loaded.codec_facts().encoder.output_dim == 36
 
 
@@ -194,7 +199,7 @@ def test_a_checkpoint_that_cannot_be_used(
     tmp_path: Path, example_registry: Registry, document: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(RecipeError) as caught:
-        with_codec(example_registry, codec_folder(tmp_path / "codec", document)).check()
+        check(with_codec(example_registry, codec_folder(tmp_path / "codec", document)))
     (line,) = str(caught.value).splitlines()
     assert line.startswith("recipe: codec.checkpoint: ")
     assert said in line
@@ -203,7 +208,7 @@ def test_a_checkpoint_that_cannot_be_used(
 def test_a_checkpoint_that_is_nowhere_and_one_beside_blocks(example_registry: Registry) -> None:
     for checkpoint, said in [("a/b", "download it first: hf download a/b"), ("./a/b", "Check the path.")]:
         with pytest.raises(RecipeError) as caught:
-            with_codec(example_registry, checkpoint).check()
+            check(with_codec(example_registry, checkpoint))
         assert said in str(caught.value)
     with pytest.raises(RecipeError, match=r"codec\.checkpoint and the encoder block are both given"):
-        with_codec(example_registry, "example/tiny", encoder={"name": "fake"}).check()
+        check(with_codec(example_registry, "example/tiny", encoder={"name": "fake"}))

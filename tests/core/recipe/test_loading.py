@@ -11,8 +11,9 @@ import yaml
 from wavslm_core.errors import RecipeError
 from wavslm_core.parts.blocks import config_from_dict
 from wavslm_core.parts.registry import Registry
-from wavslm_core.recipe import Recipe
-from wavslm_core.recipe.loading import read_extended
+from wavslm_core.recipe.checks import check
+from wavslm_core.recipe.loading import load_recipe, read_extended, recipe_from_dict
+from wavslm_core.recipe.resolving import resolve
 from wavslm_core.recipe.yaml import dump_yaml, parse_yaml
 
 PARTS = "\n".join(
@@ -29,19 +30,20 @@ def write(folder: Path, name: str, text: str) -> Path:
 
 def problems(registry: Registry, path: Path, *overrides: str) -> list[str]:
     with pytest.raises(RecipeError) as caught:
-        Recipe.load(path, overrides, registry=registry).check()
+        check(load_recipe(path, overrides, registry=registry))
     return str(caught.value).splitlines()
 
 
 def test_a_recipe_loads_and_survives_a_round_trip(tmp_path: Path, example_registry: Registry) -> None:
     text = f"name: one\n{PARTS}\nsampler: {{name: warm}}\ndata: {{corpus: tone}}\nstages: [{{run: count}}]\n"
-    recipe = Recipe.load(write(tmp_path, "r.yaml", text), registry=example_registry)
-    recipe.check()
-    document = recipe.to_dict()
+    recipe = load_recipe(write(tmp_path, "r.yaml", text), registry=example_registry)
+    checked = check(recipe)
+    document = checked.to_dict()
     assert document["head"] == {"name": "fake", "input_dim": 16, "vocab_size": 32, "chunk_tokens": 4}
-    again = Recipe.from_dict(parse_yaml(dump_yaml(document), source="again"), registry=example_registry)
+    text = dump_yaml(document)
+    again = resolve(recipe_from_dict(parse_yaml(text, source="again"), registry=example_registry))
     assert again.to_dict() == document
-    assert again.digest() == recipe.digest()
+    assert again.digest() == checked.digest()
     assert yaml.safe_load(dump_yaml(document)) == document, (
         "any YAML parser must read a saved recipe the same way"
     )
@@ -51,11 +53,13 @@ def test_the_digest_depends_on_what_is_computed_and_not_on_where(
     tmp_path: Path, example_registry: Registry
 ) -> None:
     path = write(tmp_path, "r.yaml", f"name: one\n{PARTS}\n")
-    digest = Recipe.load(path, registry=example_registry).digest()
-    assert len(digest) == 12
-    assert Recipe.load(path, ["launch.on=debug"], registry=example_registry).digest() == digest
-    assert Recipe.load(path, ["head.chunk_tokens=4"], registry=example_registry).digest() == digest
-    assert Recipe.load(path, ["head.chunk_tokens=8"], registry=example_registry).digest() != digest
+
+    def digest(*overrides: str) -> str:
+        return resolve(load_recipe(path, overrides, registry=example_registry)).digest()
+
+    assert len(digest()) == 12
+    assert digest("launch.on=debug") == digest("head.chunk_tokens=4") == digest()
+    assert digest("head.chunk_tokens=8") != digest()
 
 
 @pytest.mark.parametrize(
@@ -218,7 +222,7 @@ def test_an_environment_without_parts_says_what_to_install(tmp_path: Path) -> No
         "'wavlm' comes with wavslm-wavlm, in a clone of wavslm: pip install ./plugins/wavslm-wavlm"
     )
     assert "quantizer: `name` is missing" in lines[1]
-    Recipe.load(write(tmp_path, "empty.yaml", "name: a\n"), registry=Registry()).check()
+    check(load_recipe(write(tmp_path, "empty.yaml", "name: a\n"), registry=Registry()))
 
 
 def test_one_block_by_itself(example_registry: Registry) -> None:
@@ -228,7 +232,7 @@ def test_one_block_by_itself(example_registry: Registry) -> None:
     assert config.model_dump() == {"name": "warm", "temperature": 2.0}
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"name": "wram"}, "s: no sampler is called 'wram'. Did you mean 'warm'?"),
-        ({"temperature": 1}, "s: given {'temperature': 1}, but a block such as {name: fake} is needed"),
+        ({"temperature": 1}, "s: `name` is missing: it says which one this is. Allowed: fake, warm"),
         ({"name": "warm", "temp": 1}, "s.warm.temp: no such key. Did you mean 'temperature'?"),
     ]
     for document, said in wrong:

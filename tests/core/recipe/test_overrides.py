@@ -9,7 +9,7 @@ import pytest
 
 from wavslm_core.errors import RecipeError
 from wavslm_core.parts.registry import Registry
-from wavslm_core.recipe import Recipe
+from wavslm_core.recipe.loading import load_recipe
 from wavslm_core.recipe.overrides import apply_overrides, parse_override
 
 DOCUMENT: dict[str, Any] = {
@@ -86,7 +86,7 @@ def test_a_wrong_override_is_named(tmp_path: Path, example_registry: Registry) -
     path.write_text("name: one\nhead: {name: fake}\nstages: [{run: count}]\nsede: 3\n")
     texts = ["head.chunk_token=8", "stages.count.steps=many", "hed.chunk_tokens=4"]
     with pytest.raises(RecipeError) as caught:
-        Recipe.load(path, texts, registry=example_registry)
+        load_recipe(path, texts, registry=example_registry)
     lines = str(caught.value).splitlines()
     assert len(lines) == 4
     for said in [

@@ -7,7 +7,8 @@ from typing import Any, Literal
 from wavslm_core.parts.configs import StageConfig
 from wavslm_core.parts.plugins import load_registry
 from wavslm_core.parts.registry import Entry, Registry
-from wavslm_core.recipe import Recipe
+from wavslm_core.recipe.loading import recipe_from_dict
+from wavslm_core.recipe.model import Recipe
 from wavslm_core.recipe.places import earlier_place, found_place, place
 
 CODEC = {"run": "train_codec", "steps": 2}
@@ -24,7 +25,7 @@ def recipe(*stages: dict[str, Any]) -> Recipe:
     registry = Registry()
     unstated = Entry("stage", "unstated", UnstatedConfig, "somewhere:Stage", "odd", "1")
     registry.add(*load_registry(), unstated)
-    return Recipe.from_dict({"name": "one", "stages": list(stages)}, registry=registry)
+    return recipe_from_dict({"name": "one", "stages": list(stages)}, registry=registry)
 
 
 def test_the_last_stage_has_the_plain_name_and_each_earlier_one_a_folder() -> None:

@@ -9,8 +9,9 @@ import pytest
 from wavslm_core.data.folder import FolderConfig
 from wavslm_core.parts.configs import Config
 from wavslm_core.parts.registry import Entry, Registry
-from wavslm_core.recipe import Recipe
+from wavslm_core.recipe.loading import recipe_from_dict
 from wavslm_core.recipe.plan import byte_text, make_plan
+from wavslm_core.recipe.resolving import resolve
 from wavslm_core.stages.train_codec import TrainCodecConfig
 from wavslm_core.stages.train_lm import TrainLmConfig
 from wavslm_core.testing.fakes import register_fakes
@@ -38,7 +39,7 @@ def registry() -> Registry:
 def warning(registry: Registry, stage: dict[str, Any], **blocks: Any) -> str:
     document = {"name": "one", "data": {"corpus": "folder", "path": "speech"}, **PARTS}
     document |= {"stages": [{"steps": 10, **stage}], "launch": {"on": "local", "device": "cpu"}, **blocks}
-    (plan,) = make_plan(Recipe.from_dict(document, registry=registry)).stages
+    (plan,) = make_plan(resolve(recipe_from_dict(document, registry=registry))).stages
     return plan.warning
 
 

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from wavslm_core.parts.plugins import load_registry
-from wavslm_core.recipe import Recipe
+from wavslm_core.recipe.loading import recipe_from_dict
+from wavslm_core.recipe.model import Recipe
 from wavslm_core.recipe.places import place
+from wavslm_core.recipe.resolving import resolve
 from wavslm_core.run.folder import prepare_run_folder
 from wavslm_core.run.records import STAGES_FILE, StageRecord
 from wavslm_core.run.reuse import Adoption, stage_identities
@@ -28,7 +30,7 @@ def recipe(stages: list[dict[str, Any]], **blocks: Any) -> Recipe:
         "stages": stages,
         **blocks,
     }
-    return Recipe.from_dict(document).resolve()
+    return resolve(recipe_from_dict(document))
 
 
 def digests(stages: list[dict[str, Any]], **blocks: Any) -> dict[str, str]:

@@ -16,7 +16,8 @@ from wavslm_core.launch import local
 from wavslm_core.launch.launchers import launcher_for
 from wavslm_core.parts import plugins
 from wavslm_core.parts.plugins import Loaded
-from wavslm_core.recipe import Recipe
+from wavslm_core.recipe.loading import recipe_from_dict
+from wavslm_core.recipe.resolving import resolve
 from wavslm_core.run.folder import prepare_run_folder
 from wavslm_core.run.stop import interrupts_held
 
@@ -66,7 +67,7 @@ def test_ctrl_c_while_a_local_job_is_submitted_stops_it(
         "stages": [{"run": "count", "steps": 10**6, "pause_s": 0.05}],
         "launch": {"process": "child"},
     }
-    recipe = Recipe.from_dict(document, registry=example_loaded.registry)
+    recipe = resolve(recipe_from_dict(document, registry=example_loaded.registry))
     run_dir = prepare_run_folder(recipe, tmp_path)
     environment = local._environment
 

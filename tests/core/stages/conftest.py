@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from wavslm_core.data.audio import write_audio
-from wavslm_core.recipe import Recipe
+from wavslm_core.recipe.loading import recipe_from_dict
+from wavslm_core.recipe.model import ResolvedRecipe
+from wavslm_core.recipe.resolving import resolve
 from wavslm_core.run.context import StageContext
 from wavslm_core.stages.tokenize import Tokenize, TokenizeConfig
 from wavslm_core.testing.fakes import fake_codec, fake_speech_lm, register_fakes
@@ -43,7 +45,7 @@ def hash_seed(split: str, number: int) -> int:
     return 100 * len(split) + number
 
 
-def make_recipe(corpus: Path) -> Recipe:
+def make_recipe(corpus: Path) -> ResolvedRecipe:
     register_fakes()
     document = {
         "name": "small",
@@ -57,16 +59,16 @@ def make_recipe(corpus: Path) -> Recipe:
         "data": {"corpus": "folder", "path": str(corpus), "speaker_separator": "-"},
         "stages": [{"run": "tokenize"}, {"run": "evaluate"}, {"run": "generate"}, {"run": "report"}],
     }
-    return Recipe.from_dict(document).resolve()
+    return resolve(recipe_from_dict(document))
 
 
 @pytest.fixture(scope="session")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> ResolvedRecipe:
     return make_recipe(write_corpus(tmp_path_factory.mktemp("corpus")))
 
 
 @pytest.fixture
-def codec_only(recipe: Recipe, tmp_path: Path) -> StageContext:
+def codec_only(recipe: ResolvedRecipe, tmp_path: Path) -> StageContext:
     """A run that holds a codec and nothing else."""
     torch.manual_seed(0)
     context = StageContext(recipe=recipe, run_dir=tmp_path / "small-run")

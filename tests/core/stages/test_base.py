@@ -13,7 +13,10 @@ from wavslm_core.parts.configs import Role, StageConfig
 from wavslm_core.parts.facts import BackboneFacts, HeadFacts, SamplerFacts
 from wavslm_core.parts.plugins import load_registry
 from wavslm_core.parts.registry import Entry, Registry
-from wavslm_core.recipe import Recipe
+from wavslm_core.recipe.checks import check
+from wavslm_core.recipe.loading import recipe_from_dict
+from wavslm_core.recipe.model import ResolvedRecipe
+from wavslm_core.recipe.resolving import resolve
 from wavslm_core.run.context import StageContext
 from wavslm_core.stages.tokenize import Tokenize, TokenizeConfig
 from wavslm_core.testing.fake_configs import FakeBackboneConfig, FakeHeadConfig, FakeSamplerConfig
@@ -47,7 +50,7 @@ class UncertainConfig(StageConfig):
             raise KeyError("backbone")
         return ()
 
-    def needs_streaming(self, recipe: Recipe) -> tuple[Role, ...]:
+    def needs_streaming(self, recipe: ResolvedRecipe) -> tuple[Role, ...]:
         return self._answer("needs_streaming")
 
     def needed_splits(self) -> tuple[str, ...]:
@@ -59,7 +62,7 @@ class UncertainConfig(StageConfig):
     def leaves(self) -> tuple[str, ...]:
         return self._answer("leaves")
 
-    def problems(self, recipe: Recipe) -> tuple[str, ...]:
+    def problems(self, recipe: ResolvedRecipe) -> tuple[str, ...]:
         return self._answer("problems")
 
 
@@ -91,7 +94,7 @@ class LookingBackConfig(FakeSamplerConfig):
         return SamplerFacts(history_tokens=self.history)
 
 
-def make(stages: list[dict[str, Any]], **blocks: Any) -> Recipe:
+def make(stages: list[dict[str, Any]], **blocks: Any) -> ResolvedRecipe:
     register_fakes()
     registry = Registry()
     registry.add(
@@ -109,12 +112,12 @@ def make(stages: list[dict[str, Any]], **blocks: Any) -> Recipe:
         **blocks,
     }
     given = {key: value for key, value in document.items() if value is not None}
-    return Recipe.from_dict(given, registry=registry)
+    return resolve(recipe_from_dict(given, registry=registry))
 
 
 def problems(stages: list[dict[str, Any]], **blocks: Any) -> list[str]:
     try:
-        make(stages, **blocks).check()
+        check(make(stages, **blocks))
     except RecipeError as error:
         return [line.removeprefix("recipe: stages.") for line in str(error).splitlines()]
     return []
@@ -256,14 +259,14 @@ def test_a_checkpoint_leaves_a_codec(tmp_path: Path) -> None:
     assert problems([TOKENIZE, TRAIN_LM], **blocks) == []
 
 
-def test_what_the_run_already_holds_needs_no_stage(recipe: Recipe, tmp_path: Path) -> None:
+def test_what_the_run_already_holds_needs_no_stage(recipe: ResolvedRecipe, tmp_path: Path) -> None:
     assert recipe.data is not None
-    wanted = make([TRAIN_LM], data=recipe.data.to_dict()).resolve()
+    wanted = resolve(make([TRAIN_LM], data=recipe.data.to_dict()))
     with pytest.raises(RecipeError, match="reads codec"):
-        wanted.check(runs_dir=tmp_path)
+        check(wanted, runs_dir=tmp_path)
     context = StageContext(recipe=wanted, run_dir=tmp_path / wanted.run_name)
     fake_codec().save(context.codec_dir)
     with pytest.raises(RecipeError, match="reads tokens/train and tokens/valid"):
-        wanted.check(runs_dir=tmp_path)
+        check(wanted, runs_dir=tmp_path)
     Tokenize(TokenizeConfig()).run(context)
-    wanted.check(runs_dir=tmp_path)
+    check(wanted, runs_dir=tmp_path)

@@ -22,7 +22,8 @@ from wavslm_core.evaluation.reconstruction import score_reconstruction
 from wavslm_core.machine.interruption import Interrupted
 from wavslm_core.model.codec import Codec
 from wavslm_core.parts.plugins import load_registry
-from wavslm_core.recipe import Recipe
+from wavslm_core.recipe.loading import recipe_from_dict
+from wavslm_core.recipe.resolving import resolve
 from wavslm_core.run.context import StageContext
 from wavslm_core.stages.evaluate import Evaluate, EvaluateConfig
 from wavslm_core.stages.report import Report, ReportConfig
@@ -76,7 +77,7 @@ def test_a_recording_that_metrics_cannot_judge_costs_no_other(
         write_audio(corpus / f"{name}.wav", torch.rand(samples) - 0.5, 16000)
     data = {"corpus": "folder", "path": str(corpus.parent)}
     document = {**codec_only.recipe.to_dict(), "data": data}
-    context = replace(codec_only, recipe=Recipe.from_dict(document).resolve())
+    context = replace(codec_only, recipe=resolve(recipe_from_dict(document)))
     load = Split.load
 
     def load_all_but_one(split: Split, index: int, **options: Any) -> torch.Tensor:

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from wavslm_core.data.audio import write_audio
-from wavslm_core.recipe import Recipe
+from wavslm_core.recipe.loading import recipe_from_dict
+from wavslm_core.recipe.resolving import resolve
 from wavslm_core.run.context import StageContext
 from wavslm_core.stages.evaluate import Evaluate, EvaluateConfig
 from wavslm_core.stages.generate import Generate, GenerateConfig
@@ -139,7 +140,7 @@ def test_stages_that_disagree_are_warned_of_above_all_numbers(
         {"run": "train_codec", "steps": 1, "metrics": ["mel_distance"]},
         {"run": "evaluate"},
     ]
-    context = replace(with_model, recipe=Recipe.from_dict(document).resolve(), stage_name="evaluate")
+    context = replace(with_model, recipe=resolve(recipe_from_dict(document)), stage_name="evaluate")
     options = EvaluateConfig(metrics=("mel_distance",))
     Evaluate(options).run(context)
     results = context.run_dir / "results"

@@ -16,7 +16,8 @@ from wavslm_core.data.token_store import TokenStore, token_fingerprint
 from wavslm_core.errors import DataError
 from wavslm_core.machine.interruption import Interrupted
 from wavslm_core.model.codec import Codec
-from wavslm_core.recipe import Recipe
+from wavslm_core.recipe.loading import recipe_from_dict
+from wavslm_core.recipe.resolving import resolve
 from wavslm_core.run.context import StageContext
 from wavslm_core.stages.tokenize import Tokenize, TokenizeConfig, _encode
 from wavslm_core.testing.fakes import fake_codec, register_fakes
@@ -48,7 +49,7 @@ def context_for(
     if not (run / "codec").exists():
         torch.manual_seed(seed)
         fake_codec().save(run / "codec")
-    recipe = Recipe.from_dict({"name": "test", "data": {"corpus": "folder", "path": str(speech)}})
+    recipe = resolve(recipe_from_dict({"name": "test", "data": {"corpus": "folder", "path": str(speech)}}))
     return StageContext(recipe=recipe, run_dir=run, stop_requested=stop, stage_name="tokenize")
 
 
@@ -165,9 +166,9 @@ def test_a_copied_corpus_is_the_same_one_when_times_were_kept(tmp_path: Path, sp
 def test_the_plan_knows_what_it_can(tmp_path: Path, speech: Path) -> None:
     register_fakes()
     codec = {role: {"name": "fake"} for role in ("encoder", "quantizer", "decoder")}
-    recipe = Recipe.from_dict(
-        {"name": "test", "data": {"corpus": "folder", "path": str(speech)}, **codec}
-    ).resolve()
+    recipe = resolve(
+        recipe_from_dict({"name": "test", "data": {"corpus": "folder", "path": str(speech)}, **codec})
+    )
     plan = stage().plan(recipe)
     assert (plan["tokens per second"], plan["bytes per token"]) == (50.0, 2)
     assert "scanned" in plan["train tokens"]

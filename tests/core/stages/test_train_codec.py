@@ -23,7 +23,10 @@ from wavslm_core.machine.interruption import Interrupted
 from wavslm_core.model.codec import Codec
 from wavslm_core.parts.interfaces import QuantizerOutput
 from wavslm_core.parts.plugins import load_registry
-from wavslm_core.recipe import Recipe
+from wavslm_core.recipe.checks import check
+from wavslm_core.recipe.loading import recipe_from_dict
+from wavslm_core.recipe.model import ResolvedRecipe
+from wavslm_core.recipe.resolving import resolve
 from wavslm_core.run.context import StageContext
 from wavslm_core.run.metrics_file import read_metrics
 from wavslm_core.stages.train_codec import TrainCodec, TrainCodecConfig
@@ -49,7 +52,7 @@ OPTIONS: dict[str, Any] = {
 
 
 @pytest.fixture
-def context(recipe: Recipe, tmp_path: Path) -> StageContext:
+def context(recipe: ResolvedRecipe, tmp_path: Path) -> StageContext:
     return StageContext(recipe=recipe, run_dir=tmp_path / "run", stage_name="train_codec")
 
 
@@ -88,7 +91,7 @@ def test_validation_recordings_of_a_sample_end_nothing(
     ):
         write_audio(tmp_path / "audio" / split / f"{name}.wav", torch.rand(samples) - 0.5, 16000)
     document = {**context.recipe.to_dict(), "data": {"corpus": "folder", "path": str(tmp_path / "audio")}}
-    context = replace(context, recipe=Recipe.from_dict(document).resolve())
+    context = replace(context, recipe=resolve(recipe_from_dict(document)))
     compute = MelDistance.compute
 
     def picky(metric: MelDistance, reference_S: Tensor, estimate_S: Tensor, *, sample_rate_hz: int) -> float:
@@ -110,7 +113,7 @@ def test_the_codec_that_was_validated_is_the_one_that_is_saved(context: StageCon
     assert again["loss"] == pytest.approx(results["valid"]["loss"], rel=1e-5)
 
 
-def test_interrupted_and_continued_it_ends_alike(recipe: Recipe, tmp_path: Path) -> None:
+def test_interrupted_and_continued_it_ends_alike(recipe: ResolvedRecipe, tmp_path: Path) -> None:
     whole = StageContext(recipe=recipe, run_dir=tmp_path / "whole", stage_name="train_codec")
     train(whole)
     polls = iter([False] * 25 + [True])
@@ -187,7 +190,7 @@ def test_starts_from_the_recipes_checkpoint(context: StageContext, tmp_path: Pat
     for role in ("encoder", "quantizer", "decoder"):
         del document[role]
     document["codec"] = {"checkpoint": str(context.codec_dir)}
-    finetuning = replace(context, recipe=Recipe.from_dict(document).resolve(), run_dir=tmp_path / "next")
+    finetuning = replace(context, recipe=resolve(recipe_from_dict(document)), run_dir=tmp_path / "next")
     assert task_of(finetuning).validate()["loss"] == pytest.approx(trained["loss"], rel=1e-5)
 
 
@@ -196,8 +199,8 @@ def test_a_second_stage_starts_from_what_the_first_left_and_replaces_nothing(
 ) -> None:
     short = {**OPTIONS, "run": "train_codec", "steps": 2, "continuous_steps": 0, "metrics": []}
     stages = [short, {"run": "tokenize"}, {**short, "freeze": ["encoder", "quantizer"]}, {"run": "evaluate"}]
-    recipe = Recipe.from_dict({**context.recipe.to_dict(), "stages": stages}).resolve()
-    recipe.check()
+    recipe = resolve(recipe_from_dict({**context.recipe.to_dict(), "stages": stages}))
+    check(recipe)
     at = {name: replace(context, recipe=recipe, stage_name=name) for name, _ in recipe.named_stages()}
     first, second = (TrainCodec(config) for config in recipe.stages if isinstance(config, TrainCodecConfig))
 
@@ -277,11 +280,11 @@ def test_ranks_together_take_the_global_batch(context: StageContext) -> None:
     assert parts[0] + parts[1] == whole
 
 
-def test_weight_of_an_unknown_loss_names_the_known_ones(recipe: Recipe) -> None:
+def test_weight_of_an_unknown_loss_names_the_known_ones(recipe: ResolvedRecipe) -> None:
     stage = TrainCodecConfig(**{**OPTIONS, "quantizer_weights": {"entropi": 0.1}})
     message = r"stages\.0\.train_codec\.quantizer_weights names entropi, but .* losses are: commitment"
     with pytest.raises(RecipeError, match=message):
-        recipe.model_copy(update={"stages": (stage,)}).check()
+        check(recipe.model_copy(update={"stages": (stage,)}))
 
 
 def test_a_quantizer_without_weights_cannot_be_trained_alone(context: StageContext) -> None:

@@ -22,7 +22,9 @@ from wavslm_core.model.speech_lm import SpeechLM
 from wavslm_core.parts.configs import Config
 from wavslm_core.parts.plugins import load_registry
 from wavslm_core.parts.registry import Entry, Registry
-from wavslm_core.recipe import Recipe
+from wavslm_core.recipe.loading import recipe_from_dict
+from wavslm_core.recipe.model import ResolvedRecipe
+from wavslm_core.recipe.resolving import resolve
 from wavslm_core.run.context import StageContext
 from wavslm_core.stages.tokenize import Tokenize, TokenizeConfig
 from wavslm_core.stages.train_lm import TrainLm, TrainLmConfig
@@ -58,7 +60,7 @@ def small_registry() -> Registry:
     return registry
 
 
-def make_recipe(audio: Path, **train_lm: Any) -> Recipe:
+def make_recipe(audio: Path, **train_lm: Any) -> ResolvedRecipe:
     parts = {
         role: {"name": "fake"} for role in ("encoder", "quantizer", "decoder", "backbone", "head", "sampler")
     }
@@ -68,7 +70,7 @@ def make_recipe(audio: Path, **train_lm: Any) -> Recipe:
         "data": {"corpus": "folder", "path": str(audio)},
         "stages": [{"run": "tokenize"}, {"run": "train_lm", **SMALL, **train_lm}],
     }
-    return Recipe.from_dict(document, registry=small_registry()).resolve()
+    return resolve(recipe_from_dict(document, registry=small_registry()))
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +104,7 @@ def stop_after(steps: int) -> Callable[[], bool]:
     return lambda: next(asked) >= steps
 
 
-def train_lm_of(recipe: Recipe) -> TrainLm:
+def train_lm_of(recipe: ResolvedRecipe) -> TrainLm:
     config = recipe.stages[1]
     assert isinstance(config, TrainLmConfig)
     return TrainLm(config)
@@ -173,7 +175,7 @@ def test_a_second_stage_starts_from_what_the_first_left_whatever_its_codec(
 ) -> None:
     document = make_recipe(audio, steps=2).to_dict()
     document["stages"] += [{**document["stages"][1], "lr": 0.001}]
-    recipe = Recipe.from_dict(document, registry=small_registry()).resolve()
+    recipe = resolve(recipe_from_dict(document, registry=small_registry()))
     contexts = [StageContext(recipe, tmp_path, stage_name=name) for name in ("train_lm", "train_lm_2")]
     fake_codec().save(tmp_path / "codec")
     codec = contexts[0].codec()

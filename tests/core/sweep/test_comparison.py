@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from wavslm_core.recipe.sweep_config import Column
-from wavslm_core.recipe.sweep_metric import Metric
+from wavslm_core.recipe.sweep_block import Column, Metric
 from wavslm_core.sweep.comparison import Comparison, compare, paired_difference, repeated, t_quantile
 from wavslm_core.sweep.figures import comparison_figures
 from wavslm_core.sweep.page import (

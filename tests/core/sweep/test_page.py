@@ -10,7 +10,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
 
-from wavslm_core.recipe.sweep_metric import Metric
+from wavslm_core.recipe.sweep_block import Metric
 from wavslm_core.sweep.comparison import Comparison, compare
 from wavslm_core.sweep.figures import axis_figures
 from wavslm_core.sweep.page import comparison_page, ranking_markdown, write_comparison, write_hparams

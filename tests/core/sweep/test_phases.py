@@ -10,9 +10,9 @@ import torch
 
 from wavslm_core.data.audio import write_audio
 from wavslm_core.parts.plugins import load_registry
-from wavslm_core.recipe import Recipe
-from wavslm_core.recipe.sweep import corner_trials
+from wavslm_core.recipe.loading import recipe_from_dict
 from wavslm_core.run.reuse import Adoption, StageIdentity
+from wavslm_core.sweep.expansion import corner_trials
 from wavslm_core.sweep.folder import SweepFolder
 from wavslm_core.sweep.phases import Task, plan_phases, shared_first, untouched_stages
 from wavslm_core.sweep.study import SweepStudy
@@ -71,7 +71,7 @@ def test_what_optuna_cannot_touch_is_computed_first() -> None:
 
     def untouched(random: dict[str, Any]) -> tuple[str, ...]:
         sweep = {"sampler": "optuna", "metric": "valid.loss", "random": {**random, "trials": 3}}
-        recipe = Recipe.from_dict({**document, "sweep": sweep}, registry=load_registry())
+        recipe = recipe_from_dict({**document, "sweep": sweep}, registry=load_registry())
         return untouched_stages([trial.recipe for trial in corner_trials(recipe)])
 
     head = {"head.chunk_tokens": {"choice": [4, 8]}}
@@ -105,7 +105,7 @@ def test_an_interrupted_study_still_shares_its_codec(tmp_path: Path) -> None:
             "random": {"head.chunk_tokens": {"choice": [4, 8]}, "trials": 3},
         },
     }
-    sweep, trials = SweepFolder.of(Recipe.from_dict(document, registry=load_registry()), tmp_path / "runs")
+    sweep, trials = SweepFolder.of(recipe_from_dict(document, registry=load_registry()), tmp_path / "runs")
     sweep.prepare(trials)
     SweepStudy(sweep).claim(1)
     phases = plan_phases(sweep, [1, 2, 3], Adoption(tmp_path / "runs", registry=sweep.recipe.registry))

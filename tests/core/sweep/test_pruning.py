@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from wavslm_core.parts.registry import Registry
-from wavslm_core.recipe import Recipe
-from wavslm_core.recipe.sweep_metric import Metric, validation_stage
-from wavslm_core.recipe.sweep_prune import Prune
+from wavslm_core.recipe.loading import recipe_from_dict
+from wavslm_core.recipe.model import Recipe
+from wavslm_core.recipe.sweep_block import Metric, Prune
 from wavslm_core.sweep.comparison import rank
 from wavslm_core.sweep.metric import Curve, metric_curve, metric_value
 from wavslm_core.sweep.pruning import is_behind
+from wavslm_core.sweep.space import validation_stage
 from wavslm_core.sweep.trial_state import Row
 
 # Four recorded trials, validated every 10 of 40 steps.
@@ -89,7 +90,7 @@ def test_a_loss_that_is_no_number_is_behind_any_that_is() -> None:
 def learn(registry: Registry) -> Recipe:
     parts = {role: {"name": "fake"} for role in ("encoder", "quantizer", "decoder", "backbone", "head")}
     stages = [{"run": "learn"}, {"run": "count"}, {"run": "learn"}]
-    return Recipe.from_dict(
+    return recipe_from_dict(
         {"name": "one", **parts, "data": {"corpus": "tone"}, "stages": stages}, registry=registry
     )
 

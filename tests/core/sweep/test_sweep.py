@@ -15,12 +15,12 @@ import torch
 from tests.support import until
 from wavslm_core.data.audio import write_audio
 from wavslm_core.parts.plugins import load_registry
-from wavslm_core.recipe import Recipe
-from wavslm_core.recipe.sweep import expand_sweep
+from wavslm_core.recipe.loading import recipe_from_dict
 from wavslm_core.run.folder import is_finished, prepare_run_folder
 from wavslm_core.run.metrics_file import read_metrics
 from wavslm_core.run.records import StageRecord
 from wavslm_core.run.reuse import Adoption
+from wavslm_core.sweep.expansion import expand_sweep
 from wavslm_core.sweep.folder import SweepFolder
 from wavslm_core.sweep.local import SweepOutcome, run_sweep
 from wavslm_core.sweep.trial_state import read_trials
@@ -166,7 +166,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
             "seed_key": "stages.train_lm.seed",
         },
     }
-    recipe = Recipe.from_dict(document, registry=load_registry())
+    recipe = recipe_from_dict(document, registry=load_registry())
     said: list[str] = []
     sweep, trials = SweepFolder.of(recipe, folder / "runs")
     sweep.prepare(trials)

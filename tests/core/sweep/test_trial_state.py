@@ -23,7 +23,8 @@ from wavslm_core.machine.files import write_json
 from wavslm_core.parts import plugins
 from wavslm_core.parts.plugins import Loaded
 from wavslm_core.parts.registry import Registry
-from wavslm_core.recipe import Recipe
+from wavslm_core.recipe.loading import recipe_from_dict
+from wavslm_core.recipe.model import Recipe
 from wavslm_core.run.failure import describe, write_error
 from wavslm_core.run.lock import RunLock
 from wavslm_core.run.records import STAGES_FILE, StageRecord, add_jobs, new_record
@@ -53,7 +54,7 @@ def _only_the_example(example_loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -
 
 def prepared(folder: Path, registry: Registry, sweep: dict[str, Any], **blocks: Any) -> SweepFolder:
     document = {"name": "one", "stages": [{"run": "count", "steps": 2}], **blocks, "sweep": sweep}
-    made, trials = SweepFolder.of(Recipe.from_dict(document, registry=registry), folder / "runs")
+    made, trials = SweepFolder.of(recipe_from_dict(document, registry=registry), folder / "runs")
     made.prepare(trials)
     return made
 

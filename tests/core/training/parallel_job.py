@@ -33,7 +33,9 @@ from wavslm_core.machine.processes import ALONE, WHOLE, Processes, Share
 from wavslm_core.model.speech_lm import SpeechLM
 from wavslm_core.parts.configs import Role
 from wavslm_core.parts.plugins import load_registry
-from wavslm_core.recipe import Recipe
+from wavslm_core.recipe.loading import recipe_from_dict
+from wavslm_core.recipe.model import ResolvedRecipe
+from wavslm_core.recipe.resolving import resolve
 from wavslm_core.run.context import StageContext
 from wavslm_core.testing.fakes import (
     FakeSampler,
@@ -111,7 +113,7 @@ def make_model(parts: dict[str, Any]) -> SpeechLM:
 
 def context_for(job: dict[str, Any], processes: Processes, **options: Any) -> StageContext:
     launch = {"on": "local", "parallel": job.get("parallel", "ddp")}
-    recipe = Recipe.from_dict({"name": "tiny", "seed": 7, "launch": launch})
+    recipe = resolve(recipe_from_dict({"name": "tiny", "seed": 7, "launch": launch}))
     return StageContext(recipe=recipe, run_dir=Path(job["run_dir"]), processes=processes, **options)
 
 
@@ -172,7 +174,7 @@ def train_lm(job: dict[str, Any], processes: Processes) -> dict[str, Any]:
     }
 
 
-def stage_recipe(job: dict[str, Any]) -> Recipe:
+def stage_recipe(job: dict[str, Any]) -> ResolvedRecipe:
     """A recipe of fakes over a folder of recordings; `job["recipe"]` goes over it."""
     register_fakes()
     roles = ("encoder", "quantizer", "decoder", "backbone", "head", "sampler")
@@ -185,7 +187,7 @@ def stage_recipe(job: dict[str, Any]) -> Recipe:
         "launch": {"on": "local", "parallel": job.get("parallel", "ddp")},
         **job.get("recipe", {}),
     }
-    return Recipe.from_dict(document).resolve()
+    return resolve(recipe_from_dict(document))
 
 
 def run_stage(job: dict[str, Any], processes: Processes) -> dict[str, Any]:

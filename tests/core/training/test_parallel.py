@@ -24,6 +24,7 @@ from wavslm_core.machine.process_group import SHOWN_GPUS, gpu_for
 from wavslm_core.machine.processes import ALONE, Share
 from wavslm_core.model.codec import Codec
 from wavslm_core.model.speech_lm import SpeechLM
+from wavslm_core.recipe.checks import check
 from wavslm_core.run.metrics_file import read_metrics
 from wavslm_core.testing.fakes import fake_codec, fake_speech_lm
 from wavslm_core.training.checkpoints import Checkpoints
@@ -471,13 +472,13 @@ def test_a_lost_process_ends_the_others_soon_and_by_name(
 def test_a_batch_that_processes_cannot_share_is_told_before_anything_runs(tmp_path: Path) -> None:
     job = {"corpus": str(tmp_path), "stage": CODEC_STAGE}
     script = load_script()
-    script.stage_recipe(job | {"recipe": {"launch": {"on": "local", "processes": 4}}}).check()
+    check(script.stage_recipe(job | {"recipe": {"launch": {"on": "local", "processes": 4}}}))
     message = (
         r"train_codec\.batch_size is 4 over all processes, which 3 processes cannot .* choose batch_size 6"
     )
     for launch in ({"on": "local", "processes": 3}, {"on": "slurm", "nodes": 3, "tasks_per_node": 1}):
         with pytest.raises(RecipeError, match=message):
-            script.stage_recipe(job | {"recipe": {"launch": launch}}).check()
+            check(script.stage_recipe(job | {"recipe": {"launch": launch}}))
 
 
 def test_processes_that_cannot_be_joined(monkeypatch: pytest.MonkeyPatch) -> None:

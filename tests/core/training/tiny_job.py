@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from wavslm_core.machine.interruption import Interrupted
-from wavslm_core.recipe import Recipe
+from wavslm_core.recipe.loading import recipe_from_dict
+from wavslm_core.recipe.resolving import resolve
 from wavslm_core.run.context import StageContext
 from wavslm_core.training.config import OptimizerConfig, TrainingConfig
 from wavslm_core.training.loop import fit
@@ -221,7 +222,9 @@ def train_gan(
 
 
 def context_for(run_dir: Path, **options: Any) -> StageContext:
-    return StageContext(recipe=Recipe.from_dict({"name": "tiny", "seed": 7}), run_dir=run_dir, **options)
+    return StageContext(
+        recipe=resolve(recipe_from_dict({"name": "tiny", "seed": 7})), run_dir=run_dir, **options
+    )
 
 
 def train(

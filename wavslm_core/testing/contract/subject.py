@@ -35,7 +35,7 @@ class Subject:
         unset = [
             f"{field} (the {source})"
             for field, source in type(self.config).links().items()
-            if getattr(self.config, field) == 0
+            if getattr(self.config, field) in (0, None)
         ]
         if unset:
             raise ValueError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,15 +12,13 @@ from wavslm_core.parts.configs import (
     FormatConfig,
     PartConfig,
     QuantizerConfig,
+    RecipeView,
     Role,
     SamplerConfig,
     StageConfig,
     linked,
 )
 from wavslm_core.parts.facts import BackboneFacts, QuantizerFacts, SamplerFacts
-
-if TYPE_CHECKING:
-    from wavslm_core.recipe import Recipe
 from wavslm_core.testing.fake_configs import FakeDecoderConfig, FakeEncoderConfig, FakeQuantizerConfig
 
 
@@ -98,7 +96,7 @@ class LearnConfig(StageConfig):
     steps: int = 10
     splits: tuple[str, ...] = ("train", "valid")
 
-    def needs_streaming(self, recipe: Recipe) -> tuple[Role, ...]:
+    def needs_streaming(self, recipe: RecipeView) -> tuple[Role, ...]:
         return ("backbone",)
 
     def needed_splits(self) -> tuple[str, ...]:

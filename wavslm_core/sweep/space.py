@@ -7,15 +7,16 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 from wavslm_core.errors import RecipeError
-from wavslm_core.recipe.merging import DISCRIMINATORS
-from wavslm_core.recipe.model import Recipe
-from wavslm_core.recipe.overrides import Override, apply_overrides
+from wavslm_core.recipe.checks import check
+from wavslm_core.recipe.loading import recipe_from_dict
+from wavslm_core.recipe.model import Recipe, ResolvedRecipe
+from wavslm_core.recipe.overrides import DISCRIMINATORS, Override, apply_overrides
 from wavslm_core.recipe.sweep_axes import Distribution
-from wavslm_core.recipe.sweep_config import SweepConfig
-from wavslm_core.recipe.sweep_metric import validation_stage
+from wavslm_core.recipe.sweep_block import Metric, SweepConfig, measuring_stage
 
 LONGEST_NAME = 100
 """Letters of a trial's name; the digest in its folder's name keeps shortened ones apart."""
@@ -36,7 +37,8 @@ class Trial:
     """Axis → what it is set to, as people read it; a named trial is the axis `trial`. Without the seed."""
     seed: int | None
     """None when the sweep has no `seeds`."""
-    recipe: Recipe
+    recipe: ResolvedRecipe
+    """Checked."""
 
     @property
     def label(self) -> str:
@@ -98,8 +100,13 @@ class SweepSpace:
             return json.dumps(value), value
         return next(cell for cell in cells_of(choice) if cell[1] == value)
 
-    def trial(self, point: Mapping[str, Cell], seed: int | None = None) -> Trial:
-        """Return the trial at a point that has a value on every axis. Raises: RecipeError."""
+    def trial(
+        self, point: Mapping[str, Cell], seed: int | None = None, *, runs_dir: Path | None = None
+    ) -> Trial:
+        """Return the checked trial at a point that has a value on every axis. Raises: RecipeError.
+
+        `runs_dir`: what the trial's run already holds there need not be left by a stage.
+        """
         settings: dict[str, Any] = {}
         pairs: list[tuple[str, Any]] = []
         pieces: list[str] = []
@@ -114,11 +121,10 @@ class SweepSpace:
             pieces.append(name if isinstance(value, str) else f"{key.rpartition('.')[2]} {name}")
         overrides = [Override(_text(key, value), tuple(key.split(".")), value) for key, value in pairs]
         variant = ", ".join(pieces) or self.sweep.seed_key.rpartition(".")[0] or "recipe"
-        return Trial(variant, settings, seed, self._varied(variant, overrides, seed))
+        recipe = check(self._varied(variant, overrides, seed), runs_dir=runs_dir)
+        return Trial(variant, settings, seed, recipe)
 
     def _varied(self, variant: str, overrides: Sequence[Override], seed: int | None) -> Recipe:
-        from wavslm_core.recipe.loading import recipe_from_overrides
-
         given = ", ".join(override.text for override in overrides)
         all_overrides = list(overrides)
         if seed is not None:
@@ -130,10 +136,19 @@ class SweepSpace:
         name = f"{self.recipe.name} {variant}{repeat}".replace("+", "-")
         document["name"] = re.sub(r"[^A-Za-z0-9._+-]+", "-", name)[:LONGEST_NAME].strip("-")
         source = f"{self.recipe.source} with {given}" if given else self.recipe.source
-        varied = recipe_from_overrides(document, source=source, places=places, registry=self.recipe.registry)
+        varied = recipe_from_dict(document, source=source, places=places, registry=self.recipe.registry)
         if self.sweep.metric is not None:
             validation_stage(self.sweep.metric, varied)
         return varied
+
+
+def validation_stage(metric: Metric, recipe: Recipe) -> str | None:
+    """Return the stage of a trial that measures the metric while it trains; None for any other metric.
+
+    Raises: RecipeError when the trial has no such stage.
+    """
+    trains = {name: bool(config.trains) for name, config in recipe.named_stages()}
+    return measuring_stage(metric, trains, source=recipe.source)
 
 
 def cells_of(values: Sequence[Any]) -> list[Cell]:

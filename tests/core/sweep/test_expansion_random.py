@@ -10,10 +10,12 @@ from pydantic import ValidationError
 
 from wavslm_core.errors import RecipeError
 from wavslm_core.parts.registry import Registry
-from wavslm_core.recipe import Recipe
-from wavslm_core.recipe.building import recipe_schema
-from wavslm_core.recipe.sweep import expand_sweep, sweep_folder_name, sweep_of, trial_count
+from wavslm_core.recipe.loading import recipe_from_dict
+from wavslm_core.recipe.model import Recipe
+from wavslm_core.recipe.resolving import resolve
+from wavslm_core.recipe.schema import recipe_schema
 from wavslm_core.recipe.sweep_axes import Distribution, share_of
+from wavslm_core.sweep.expansion import expand_sweep, sweep_folder_name, sweep_of, trial_count
 
 LEARN: dict[str, Any] = {
     "name": "one",
@@ -24,7 +26,7 @@ LEARN: dict[str, Any] = {
 
 
 def recipe_of(registry: Registry, sweep: Any, **blocks: Any) -> Recipe:
-    return Recipe.from_dict({**LEARN, **blocks, "sweep": sweep}, source="r.yaml", registry=registry)
+    return recipe_from_dict({**LEARN, **blocks, "sweep": sweep}, source="r.yaml", registry=registry)
 
 
 def drawn(registry: Registry, key: str, **random: Any) -> list[Any]:
@@ -74,7 +76,7 @@ def test_draws_are_combined_with_the_grid(example_registry: Registry) -> None:
     assert steps[:3] == steps[3:6] == steps[6:9]
     assert trials[0].variant == f"chunk_tokens 4, steps {steps[0]}"
     assert trials[0].recipe.to_dict()["stages"][0]["steps"] == steps[0]
-    again = Recipe.from_dict(recipe.to_dict(), registry=example_registry)
+    again = recipe_from_dict(resolve(recipe).to_dict(), registry=example_registry)
     assert [trial.recipe.digest() for trial in expand_sweep(again)] == [t.recipe.digest() for t in trials]
 
 
@@ -89,7 +91,7 @@ def test_choices_of_blocks_are_drawn_once_each(example_registry: Registry) -> No
 def test_a_long_list_of_problems_ends(example_registry: Registry) -> None:
     sweep = {"random": {"train.lr": {"log_uniform": [1e-5, 1e-3]}, "trials": 30}}
     with pytest.raises(RecipeError) as caught:
-        recipe_of(example_registry, sweep).check()
+        expand_sweep(recipe_of(example_registry, sweep))
     lines = str(caught.value).splitlines()
     assert lines[0].startswith("override 'train.lr=")
     assert "train: no such key." in lines[0]
@@ -146,7 +148,7 @@ def test_blocks_that_make_no_sense(example_registry: Registry, sweep: Any, said:
 )
 def test_a_metric_that_no_stage_measures(example_registry: Registry, metric: str, said: str) -> None:
     with pytest.raises(RecipeError) as caught:
-        recipe_of(example_registry, {"seeds": [0, 1], "metric": metric}).check()
+        expand_sweep(recipe_of(example_registry, {"seeds": [0, 1], "metric": metric}))
     assert said in str(caught.value)
 
 
@@ -168,7 +170,7 @@ def test_what_optuna_may_choose_is_checked_beforehand(example_registry: Registry
         block = "grid" if isinstance(value, list) else "random"
         bad = {**good, block: {**good[block], key: value}}
         with pytest.raises(RecipeError) as caught:
-            recipe_of(example_registry, bad).check()
+            expand_sweep(recipe_of(example_registry, bad))
         assert said in str(caught.value)
 
 

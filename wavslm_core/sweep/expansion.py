@@ -13,8 +13,9 @@ from typing import Any
 from wavslm_core.errors import RecipeError
 from wavslm_core.recipe.launch_block import SlurmLaunch
 from wavslm_core.recipe.model import Recipe
-from wavslm_core.recipe.sweep_config import SweepConfig
-from wavslm_core.recipe.sweep_space import Cell, SweepSpace, Trial
+from wavslm_core.recipe.resolving import resolve
+from wavslm_core.recipe.sweep_block import SweepConfig
+from wavslm_core.sweep.space import Cell, SweepSpace, Trial
 
 MOST_COMBINATIONS = 200
 """Up to so many combinations of values that are chosen while a sweep runs are all checked beforehand."""
@@ -75,7 +76,7 @@ def sweep_folder_name(recipe: Recipe, trials: Sequence[Trial]) -> str:
     """
     text = "\n".join(sorted(trial.recipe.run_name for trial in trials))
     if sweep_of(recipe).sampler == "optuna":
-        identity = recipe.identity()
+        identity = resolve(recipe).identity()
         block = identity["sweep"]
         for key in ("compare", "max_parallel", "prune"):
             del block[key]
@@ -92,9 +93,8 @@ def _checked(
     problems: list[str] = []
     for point, seed in points:
         try:
-            trial = space.trial(point, seed)
+            trial = space.trial(point, seed, runs_dir=runs_dir)
             _refuse_own_launch(trial.recipe)
-            trial.recipe.check(runs_dir=runs_dir)
         except RecipeError as error:
             problems += str(error).splitlines()
         else:
