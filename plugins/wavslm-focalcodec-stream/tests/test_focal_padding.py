@@ -10,10 +10,8 @@ from torch import nn
 
 from wavslm_focalcodec_stream.config import FocalCodecStreamConfig
 from wavslm_focalcodec_stream.decoder_config import IstftConfig, VocosConfig, WaveNeXtConfig
-from wavslm_focalcodec_stream.istft import Istft
+from wavslm_focalcodec_stream.decoders import Istft, Vocos, WaveNeXt
 from wavslm_focalcodec_stream.quantizer import FocalCodecStream
-from wavslm_focalcodec_stream.vocos import Vocos
-from wavslm_focalcodec_stream.wavenext import WaveNeXt
 
 LENGTHS = (37, 50, 5)
 SMALL: dict[str, Any] = {"input_dim": 20, "dim": 16, "ffn_dim": 24, "num_layers": 2}

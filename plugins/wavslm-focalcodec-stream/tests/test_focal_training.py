@@ -6,7 +6,7 @@ import torch
 
 from wavslm_focalcodec_stream.config import FocalCodecStreamConfig
 from wavslm_focalcodec_stream.decoder_config import IstftConfig
-from wavslm_focalcodec_stream.istft import Istft
+from wavslm_focalcodec_stream.decoders import Istft
 from wavslm_focalcodec_stream.quantizer import FocalCodecStream
 
 OPTIONS = {"hidden_dims": (16, 16), "focal_window": 5, "window_size": 70, "use_layerscale": True}

@@ -17,9 +17,9 @@ def register_quantizers(register: Register) -> None:
 
 @hookimpl
 def register_decoders(register: Register) -> None:
-    register(WaveNeXtConfig, f"{PACKAGE}.wavenext:WaveNeXt")
-    register(VocosConfig, f"{PACKAGE}.vocos:Vocos")
-    register(IstftConfig, f"{PACKAGE}.istft:Istft")
+    register(WaveNeXtConfig, f"{PACKAGE}.decoders:WaveNeXt")
+    register(VocosConfig, f"{PACKAGE}.decoders:Vocos")
+    register(IstftConfig, f"{PACKAGE}.decoders:Istft")
 
 
 @hookimpl
