@@ -44,6 +44,7 @@ def hearing(model: SpeechLM) -> dict[str, Method]:
         "stream": lambda given: codec.stream(batch_size=rows(given)).encode(given),
         "tokens": lambda given: codec.tokens(given)[0],
         "score_speech": lambda given: model.score_speech(given, sample_rate=16000).log_probs_BT,
+        "session": lambda given: spoken(model, "hear", given),
         "encode_prompt": lambda given: model.encode_prompt(given, sample_rate=16000)[0],
         "continue_speech": lambda given: model.continue_speech(given, sample_rate=16000, seconds=0.16),
     }
@@ -67,8 +68,18 @@ def reading(model: SpeechLM) -> dict[str, Method]:
         "generate": lambda given: model.generate(given, new_tokens=4),
         "generate_speech": lambda given: model.generate_speech(given, samples=CHUNK)[0],
         "stream": lambda given: next(model.stream(given)),
+        "session": lambda given: spoken(model, "read", given),
         "decode_continuation": lambda given: model.decode_continuation(given, given),
     }
+
+
+def spoken(model: SpeechLM, method: str, given: Any) -> Tensor:
+    """Return what the rows of a session say after a method was given something."""
+    session = model.session()
+    for seed in range(rows(given)):
+        session.join(seed=seed)
+    getattr(session, method)(given)
+    return torch.stack(session.speak())
 
 
 def rows(given: Any) -> int:
@@ -250,7 +261,7 @@ def test_no_tokens_are_nothing_or_refused_as_a_prompt(model: SpeechLM, reads: st
             if name in nothing:
                 assert method(given).shape == nothing[name]
         assert model.codec.decoded_samples(given).tolist() == [0, 0]
-        for name in ("generate", "generate_speech", "stream"):
+        for name in ("generate", "generate_speech", "stream", "session"):
             said = refused(reading(model)[name], given)
             assert said.endswith("at least one; got 0 tokens. Give at least 4")
         assert "n·4) tokens, got [2, 0]" in refused(reading(model)["codec stream"], given)
