@@ -122,6 +122,8 @@ def _list(sweep: SweepFolder, trials: Sequence[Trial]) -> None:
     table = Table(box=None, pad_edge=False)
     for column in ("", "trial", "shares", "state", "folder"):
         table.add_column(column, overflow="fold")
+    folders = [run_folder(trial.recipe, sweep.path.parent) for trial in trials]
+    states = {status.run_dir: status.state for status in read_statuses(folders)}
     first: dict[str, int] = {}
     for number, trial in enumerate(trials, start=1):
         shared: dict[int, list[str]] = {}
@@ -135,9 +137,8 @@ def _list(sweep: SweepFolder, trials: Sequence[Trial]) -> None:
                 first[stage.digest] = number
             replaced = [] if owner is not None or stage.kept else names
         shares = "; ".join(f"{', '.join(names)} with {owner}" for owner, names in shared.items())
-        folder = run_folder(trial.recipe, sweep.path.parent)
-        (status,) = read_statuses([folder])
-        table.add_row(str(number), trial.label, shares, status.state, str(folder))
+        folder = folders[number - 1]
+        table.add_row(str(number), trial.label, shares, states[folder], str(folder))
     if trials:
         new_console().print(table)
     else:

@@ -1,4 +1,7 @@
-"""A lock between processes, for work that one of them should do while the others wait."""
+"""Locks between processes: the kernel's (flock), which go away with the process that has them.
+
+Some file systems have none; whoever takes one there is told so, or goes on without it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,15 @@ from typing import BinaryIO
 
 from wavslm_core.machine.files import open_in_place, unwritable
 
+try:
+    import fcntl
+except ImportError:
+    # Nothing runs on such a system, but speech can be looked through.
+    fcntl = None  # type: ignore[assignment]
+
 LOGGER = logging.getLogger(__name__)
+LOOKED_AT_S = 1.0
+"""Who only looks whether a file is locked has its lock for a moment (`is_locked`), and never for so long."""
 PATIENCE_SECONDS = 2.0
 """After which somebody who waits for another process is told so."""
 
@@ -34,10 +45,56 @@ def one_at_a_time(lock_file: Path) -> Iterator[None]:
         yield
 
 
-def _acquire(stream: BinaryIO, lock_file: Path) -> None:
+def take_lock(descriptor: int, mode: int) -> bool:
+    """Take a file's lock; False where files have none. Raises: BlockingIOError when somebody has it."""
+    end = time.monotonic() + LOOKED_AT_S
+    while True:
+        try:
+            fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > end or not _is_shared(descriptor):
+                raise
+            time.sleep(0.02)
+        except OSError:
+            # A file system without flock: what the file says has to do.
+            return False
+
+
+def _is_shared(descriptor: int) -> bool:
+    """Tell whether those who have a file locked share it: who looks at it, or the tasks of a job array."""
     try:
-        import fcntl
-    except ImportError:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return True
+
+
+def is_locked(path: Path) -> bool | None:
+    """Tell whether a process of this machine has a file locked; None where files have no locks.
+
+    The look itself is a shared lock for a moment, which `take_lock` waits for.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _acquire(stream: BinaryIO, lock_file: Path) -> None:
+    if fcntl is None:
         return
     until = time.monotonic() + PATIENCE_SECONDS
     while True:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -38,9 +38,12 @@ def run_folder(recipe: ResolvedRecipe, runs_dir: Path) -> Path:
     return runs_dir / recipe.run_name
 
 
-def prepare_run_folder(recipe: ResolvedRecipe, runs_dir: Path) -> Path:
+def prepare_run_folder(
+    recipe: ResolvedRecipe, runs_dir: Path, *, environment: Mapping[str, Any] | None = None
+) -> Path:
     """Make the folder, or check that it holds this very recipe, and write recipe and environment into it.
 
+    `environment`: as `describe_environment` gives it, if that was asked before.
     Raises: RecipeError when it holds another recipe, DataError when it cannot be written.
     """
     folder = run_folder(recipe, runs_dir)
@@ -54,7 +57,7 @@ def prepare_run_folder(recipe: ResolvedRecipe, runs_dir: Path) -> Path:
             )
     with replacing(saved) as beside:
         beside.write_text(dump_yaml(recipe.to_dict()), encoding="utf-8")
-    write_json(folder / ENVIRONMENT_FILE, describe_environment())
+    write_json(folder / ENVIRONMENT_FILE, environment or describe_environment())
     return folder
 
 

@@ -25,6 +25,7 @@ from types import TracebackType
 
 from wavslm_core.errors import WavslmError
 from wavslm_core.machine.files import open_in_place
+from wavslm_core.machine.locks import take_lock
 from wavslm_core.machine.processes import WHOLE, Share
 from wavslm_core.run import lock_holder
 from wavslm_core.run.lock_holder import (
@@ -36,8 +37,6 @@ from wavslm_core.run.lock_holder import (
     this_holder,
 )
 
-LOOKED_AT_S = 1.0
-"""Who only looks whether a run is held has its lock for a moment (`kernel_has`), and never for so long."""
 _RECORD_BYTES = 512
 
 
@@ -89,7 +88,7 @@ class RunLock:
         self._descriptors.append(descriptor)
         before = read_holder(path)
         try:
-            locks_work = take_kernel_lock(descriptor, mode)
+            locks_work = take_lock(descriptor, mode)
         except BlockingIOError:
             raise held(self.run_dir, before) from None
         if mode == fcntl.LOCK_EX:
@@ -134,32 +133,6 @@ class RunLock:
             with suppress(OSError):
                 os.close(descriptor)
         self._descriptors.clear()
-
-
-def take_kernel_lock(descriptor: int, mode: int) -> bool:
-    """Take a file's lock; False where files have none. Raises: BlockingIOError when somebody has it."""
-    end = time.monotonic() + LOOKED_AT_S
-    while True:
-        try:
-            fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() > end or not _is_shared(descriptor):
-                raise
-            time.sleep(0.02)
-        except OSError:
-            # A file system without flock: what the file says has to do.
-            return False
-
-
-def _is_shared(descriptor: int) -> bool:
-    """Tell whether those who have a file locked share it: who looks at it, or the tasks of a job array."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    fcntl.flock(descriptor, fcntl.LOCK_UN)
-    return True
 
 
 def held(run_dir: Path, holder: Holder | None) -> WavslmError:

@@ -7,7 +7,6 @@ look.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import socket
@@ -22,6 +21,7 @@ from typing import Annotated
 from pydantic import Field, FiniteFloat
 
 from wavslm_core.machine.json_files import parse_json
+from wavslm_core.machine.locks import is_locked
 from wavslm_core.machine.pulse import this_job
 from wavslm_core.machine.regular_files import names_in, read_regular
 
@@ -106,7 +106,7 @@ def living_holder(
     for name in (LOCK_FILE, *sorted(name for name in names if name.startswith(f"{LOCK_FILE}-"))):
         path = run_dir / name
         holder = read_holder(path)
-        locked = kernel_has(path)
+        locked = is_locked(path)
         if locked:
             now = time.time()
             return holder or Holder(0, socket.gethostname(), None, now, now)
@@ -167,28 +167,6 @@ def _unchanged_s(path: Path, holder: Holder) -> float:
         _LOOKS[path] = holder, now
         return 0.0
     return now - known[1]
-
-
-def kernel_has(path: Path) -> bool | None:
-    """Tell whether a process of this machine has a file locked; None where files have no locks.
-
-    The look itself is a shared lock for a moment, which `RunLock` waits for.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def runs_here(holder: Holder) -> bool | None:

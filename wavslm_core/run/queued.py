@@ -10,9 +10,10 @@ from pathlib import Path
 
 from wavslm_core.errors import WavslmError
 from wavslm_core.machine.files import open_in_place, unwritable
+from wavslm_core.machine.locks import take_lock
 from wavslm_core.machine.slurm import job_states
 from wavslm_core.machine.terminal import Say
-from wavslm_core.run.lock import held, take_kernel_lock
+from wavslm_core.run.lock import held
 from wavslm_core.run.lock_holder import LOCK_FILE, certain_holder, living_holder, read_holder
 from wavslm_core.run.records import JOBS_FILE, read_jobs
 
@@ -28,12 +29,10 @@ def submitting(run_dir: Path, say: Say) -> Iterator[None]:
     descriptor = open_in_place(run_dir / SUBMIT_LOCK)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # On a file system without locks two submissions within the same second are not noticed.
+            take_lock(descriptor, fcntl.LOCK_EX)
         except BlockingIOError:
             raise WavslmError(f"{run_dir} is just being submitted by another process.") from None
-        except OSError:
-            # A file system without flock: two submissions within the same second are not noticed.
-            pass
         refuse_taken(run_dir, say)
         yield
     finally:
@@ -54,7 +53,7 @@ def held_alone(run_dir: Path) -> Iterator[None]:
             descriptor = open_in_place(run_dir / name)
             descriptors.callback(os.close, descriptor)
             try:
-                take_kernel_lock(descriptor, fcntl.LOCK_EX)
+                take_lock(descriptor, fcntl.LOCK_EX)
             except BlockingIOError:
                 raise held(run_dir, None) from None
         yield
@@ -103,7 +102,7 @@ def refuse_running(run_dir: Path, say: Say) -> None:
 
     descriptor = open_in_place(path, error=refused)
     try:
-        locks_work = take_kernel_lock(descriptor, fcntl.LOCK_EX)
+        locks_work = take_lock(descriptor, fcntl.LOCK_EX)
     except BlockingIOError:
         raise held(run_dir, read_holder(path)) from None
     finally:

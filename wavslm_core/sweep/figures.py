@@ -55,7 +55,7 @@ def _number_axis(comparison: Comparison) -> str | None:
 
 def _points(column: Heading, variants: list[Variant], axis: str, ink: str) -> Figure:
     """Draw one row for each variant: its mean, its interval, and each seed faintly."""
-    figure, plot = _empty(column, height_in=1.0 + 0.34 * len(variants), ink=ink)
+    figure, plot = _titled(column, height_in=1.0 + 0.34 * len(variants), ink=ink)
     for row, variant in enumerate(variants):
         cell = variant.cells[column.path]
         colour = COLOURS[1] if variant.name == column.best else COLOURS[0]
@@ -70,7 +70,7 @@ def _points(column: Heading, variants: list[Variant], axis: str, ink: str) -> Fi
 
 def _lines(column: Heading, variants: list[Variant], axis: str, ink: str) -> Figure:
     """Draw one line over the axis for each combination of the other settings."""
-    figure, plot = _empty(column, height_in=3.4, ink=ink)
+    figure, plot = _titled(column, height_in=3.4, ink=ink)
     lines: dict[str, list[Variant]] = {}
     for variant in variants:
         rest = ", ".join(str(value) for key, value in variant.settings.items() if key != axis)
@@ -99,14 +99,19 @@ def _lines(column: Heading, variants: list[Variant], axis: str, ink: str) -> Fig
     return figure
 
 
-def _empty(column: Heading, *, height_in: float, ink: str) -> tuple[Figure, Any]:
+def _titled(column: Heading, *, height_in: float, ink: str) -> tuple[Figure, Any]:
+    arrow = {"higher": " (higher is better)", "lower": " (lower is better)", None: ""}[column.better]
+    figure, plot = _empty(column.title + arrow, size_in=(6.0, height_in), font=11, ink=ink)
+    plot.grid(True, color=ink, alpha=0.15, linewidth=0.6)
+    return figure, plot
+
+
+def _empty(title: str, *, size_in: tuple[float, float], font: int, ink: str) -> tuple[Figure, Any]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.0, height_in), layout="constrained")
+    figure = Figure(figsize=size_in, layout="constrained")
     plot = figure.subplots()
-    arrow = {"higher": " (higher is better)", "lower": " (lower is better)", None: ""}[column.better]
-    plot.set_title(plain(column.title) + arrow, fontsize=11, loc="left", color=ink)
-    plot.grid(True, color=ink, alpha=0.15, linewidth=0.6)
+    plot.set_title(plain(title), fontsize=font, loc="left", color=ink)
     plot.tick_params(colors=ink, labelsize=9)
     for side in ("top", "right"):
         plot.spines[side].set_visible(False)
@@ -147,10 +152,10 @@ def axis_figures(comparison: Comparison, *, ink: str = "black") -> list[tuple[st
 def _over_axis(
     axis: str, results: Sequence[Row], best: Row | None, comparison: Comparison, ink: str
 ) -> Figure:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.6, 3.2), layout="constrained")
-    plot = figure.subplots()
+    metric = comparison.metric
+    goal = "lower" if metric is not None and metric.lower_is_better else "higher"
+    title = "" if metric is None else metric.path
+    figure, plot = _empty(f"{title} ({goal} is better)", size_in=(4.6, 3.2), font=10, ink=ink)
     values = [result.settings[axis] for result in results]
     numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
     names = list(dict.fromkeys(str(value) for value in values))
@@ -164,16 +169,8 @@ def _over_axis(
         _mark_numbers(plot, places)
     else:
         _mark_names(plot, names, places, results)
-    goal = "lower" if comparison.metric is not None and comparison.metric.lower_is_better else "higher"
-    title = "" if comparison.metric is None else comparison.metric.path
-    plot.set_title(f"{plain(title)} ({goal} is better)", fontsize=10, loc="left", color=ink)
     plot.set_xlabel(plain(axis), color=ink, fontsize=9)
     plot.grid(True, axis="both" if numbers else "y", color=ink, alpha=0.15, linewidth=0.6)
-    plot.tick_params(colors=ink, labelsize=9)
-    for side in ("top", "right"):
-        plot.spines[side].set_visible(False)
-    for spine in plot.spines.values():
-        spine.set_edgecolor(ink)
     return figure
 
 

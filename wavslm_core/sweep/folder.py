@@ -110,17 +110,24 @@ class SweepFolder:
 
     def prepare(self, trials: tuple[Trial, ...]) -> None:
         """Write the recipe and the runs of all trials that are known. Raises: WavslmError."""
-        write_json(self.path / ENVIRONMENT_FILE, describe_environment())
+        environment = describe_environment()
+        write_json(self.path / ENVIRONMENT_FILE, environment)
         with replacing(self.path / SWEEP_FILE) as beside:
             beside.write_text(dump_yaml(self.recipe.unvalidated()), encoding="utf-8")
         for number, trial in enumerate(trials, start=1):
-            self.add(number, trial)
+            self.add(number, trial, environment=environment)
 
     def add(
-        self, number: int, trial: Trial, *, study_number: int | None = None, same_as: int | None = None
+        self,
+        number: int,
+        trial: Trial,
+        *,
+        study_number: int | None = None,
+        same_as: int | None = None,
+        environment: Mapping[str, Any] | None = None,
     ) -> TrialEntry:
         """Make a trial's run folder and take note of it. Raises: WavslmError."""
-        folder = prepare_run_folder(trial.recipe, self.path.parent)
+        folder = prepare_run_folder(trial.recipe, self.path.parent, environment=environment)
         before, metric = None, self.sweep.metric
         with suppress(WavslmError):
             # A damaged one is written anew.
