@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from wavslm_core.parts.configs import Options
 
 
-class CutConfig(BaseModel):
+class CutConfig(Options):
     """How recordings are cut into utterances, which are then read without the rest of their file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     by: Literal["fixed", "voice_activity"]
     """`fixed`: a cut every `seconds`. `voice_activity`: in pauses, which are left out; every file is decoded

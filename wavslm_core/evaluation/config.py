@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator
 
-from wavslm_core.parts.configs import MetricConfig
+from wavslm_core.parts.configs import MetricConfig, Options
 
 
 class MelDistanceConfig(MetricConfig):
@@ -78,10 +78,8 @@ MetricChoices = Annotated[tuple[MetricChoice, ...], AfterValidator(_known)]
 """The type of a field that takes metrics."""
 
 
-class ContinuationsConfig(BaseModel):
+class ContinuationsConfig(Options):
     """How the language model goes on after prompts, judged without a reference."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     count: int = Field(default=16, gt=0)
     """Prompts, spread evenly over the split's recordings that are long enough."""
@@ -104,10 +102,8 @@ class ContinuationsConfig(BaseModel):
         return metrics
 
 
-class ChunkAheadConfig(BaseModel):
+class ChunkAheadConfig(Options):
     """Every chunk drawn given what was really said before it, and compared with the recording."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     count: int = Field(default=16, gt=0)
     """Utterances, spread evenly over the split."""

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import Field, PrivateAttr
 
 from wavslm_core.errors import RecipeError
 from wavslm_core.parts.configs import (
@@ -21,6 +21,7 @@ from wavslm_core.parts.configs import (
     DecoderConfig,
     EncoderConfig,
     HeadConfig,
+    Options,
     PartConfig,
     QuantizerConfig,
     Role,
@@ -41,10 +42,8 @@ class CodecCheckpoint(Config):
     """Folder or hub id, in our format or in one that a plugin reads."""
 
 
-class Recipe(BaseModel):
+class Recipe(Options):
     """What a run is made of and what it does."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Names the run's folder."""

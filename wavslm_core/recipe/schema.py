@@ -57,6 +57,5 @@ def _tuple_of(block: Any) -> Any:
 
 
 def _field(name: str) -> Any:
-    """Return a field with the default and the description that `Recipe` declares."""
-    declared = Recipe.model_fields[name]
-    return Field(default=declared.default, description=declared.description)
+    """Return a field with the default that `Recipe` declares."""
+    return Field(default=Recipe.model_fields[name].default)

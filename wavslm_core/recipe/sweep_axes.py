@@ -10,10 +10,10 @@ import hashlib
 import math
 from typing import Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from wavslm_core.errors import did_you_mean
-from wavslm_core.parts.configs import Config
+from wavslm_core.parts.configs import Config, Options
 
 Kind = Literal["uniform", "log_uniform", "int_uniform", "log_int", "choice"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -106,10 +106,10 @@ class Distribution(Config):
         return min(max(float(f"{value:.{DIGITS}g}"), low), high)
 
 
-class RandomAxes(BaseModel):
+class RandomAxes(Options):
     """Axes whose values are drawn: `{stages.train_lm.lr: {log_uniform: [1e-5, 1e-3]}, trials: 20}`."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Distribution]
 
     trials: int = Field(gt=0)

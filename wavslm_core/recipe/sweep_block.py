@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from wavslm_core.errors import RecipeError, did_you_mean
-from wavslm_core.parts.configs import Config
+from wavslm_core.parts.configs import Config, Options
 from wavslm_core.recipe.sweep_axes import RandomAxes
 
 NEVER_VARIED = ("name", "extends", "sweep", "launch")
@@ -83,10 +83,10 @@ class Prune(Config):
         return round(self.after_fraction * steps) if self.after_steps is None else self.after_steps
 
 
-class NamedTrial(BaseModel):
+class NamedTrial(Options):
     """One set of overrides: `{label: fsq, quantizer: {name: fsq}, stages.train_codec.steps: 500}`."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="allow")
 
     label: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._+-]*$")
     """Names it in folders and tables. Every other key is an override, as on the command line."""

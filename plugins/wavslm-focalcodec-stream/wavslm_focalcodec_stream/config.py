@@ -5,9 +5,9 @@ from __future__ import annotations
 from math import lcm, prod
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
-from wavslm_core.plugin import QuantizerConfig, QuantizerFacts, linked
+from wavslm_core.plugin import Options, QuantizerConfig, QuantizerFacts, linked
 
 
 def _check_lengths(name: str, factors: tuple[int, ...], hidden_dims: tuple[int, ...]) -> None:
@@ -19,10 +19,8 @@ def _check_lengths(name: str, factors: tuple[int, ...], hidden_dims: tuple[int, 
         )
 
 
-class FocalOptions(BaseModel):
+class FocalOptions(Options):
     """What the blocks of compressor and decompressor have in common."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     hidden_dims: tuple[PositiveInt, ...] = (1024, 1024, 1024)
     """Width of each block."""

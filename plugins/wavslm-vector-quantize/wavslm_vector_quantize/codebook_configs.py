@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from wavslm_core.plugin import QuantizerConfig, QuantizerFacts, linked
+from wavslm_core.plugin import Options, QuantizerConfig, QuantizerFacts, linked
 from wavslm_vector_quantize.config import MappedQuantizerConfig
 
 Gradient = Literal["straight_through", "rotation"]
 
 
-class CodebookOptions(BaseModel):
+class CodebookOptions(Options):
     """How a codebook follows the vectors that it codes, while training. It has no gradients."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     initial: Literal["k_means", "random"] = "k_means"
     """First codes: clusters of the first training batch, or normal random ones."""

@@ -5,16 +5,14 @@ from __future__ import annotations
 from math import lcm
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from wavslm_core.plugin import QuantizerConfig, QuantizerFacts, linked
+from wavslm_core.plugin import Options, QuantizerConfig, QuantizerFacts, linked
 from wavslm_vector_quantize.focal_options import FocalCompressorOptions, FocalDecompressorOptions
 
 
-class FrameMapOptions(BaseModel):
+class FrameMapOptions(Options):
     """Base of the maps that keep the frame rate and take frames one by one."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     @property
     def factor(self) -> int:

@@ -55,8 +55,8 @@ class ConfigChecks(Contract):
         schema = json.loads(json.dumps(config_class.model_json_schema()))
         bare = [
             name
-            for name, field in config_class.model_fields.items()
-            if name != config_class.tag and not field.description
+            for name, text in config_class.descriptions().items()
+            if name != config_class.tag and not text
         ]
         self.require(
             set(schema["properties"]) == set(config_class.model_fields) and not bare,
