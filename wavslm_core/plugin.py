@@ -116,7 +116,6 @@ if TYPE_CHECKING:
         join_states,
         new_position,
     )
-    from wavslm_core.recipe.model import ResolvedRecipe
     from wavslm_core.run.context import StageContext
     from wavslm_core.stages.base import Stage
 
@@ -153,7 +152,6 @@ _LATER = {
     "wavslm_core.parts.streaming": (
         "CausalConv1d FrameRing PIECE_FRAMES Padding StateReader join_states new_position"
     ),
-    "wavslm_core.recipe.model": "ResolvedRecipe",
     "wavslm_core.run.context": "StageContext",
     "wavslm_core.stages.base": "Stage",
 }
@@ -217,7 +215,6 @@ __all__ = [
     "Recordings",
     "ReferenceFreeMetric",
     "Register",
-    "ResolvedRecipe",
     "Role",
     "Sampler",
     "SamplerConfig",

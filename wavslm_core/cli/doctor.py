@@ -5,16 +5,13 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from wavslm_core.cli.devices import AUTO, DeviceOption, usable_device
 from wavslm_core.errors import WavslmError
 from wavslm_core.machine.terminal import echo
-
-if TYPE_CHECKING:
-    from wavslm_core.training.precision_proof import PrecisionProof
 
 LEAST_FREE_GB = 1
 
@@ -56,7 +53,7 @@ def doctor(
                 f"on one batch in {steps} steps ({outcome.seconds:.1f} s)",
             )
             _line("precision", str(outcome.precision))
-            for text in precision_table(outcome.proof):
+            for text in outcome.proof.table():
                 _line("", text)
             if not outcome.learns:
                 problems.append(
@@ -67,17 +64,6 @@ def doctor(
     if problems:
         raise WavslmError("\n".join(problems))
     echo("all is well" if note is None else f"wavslm is well; other software is not: {note}")
-
-
-def precision_table(proof: PrecisionProof) -> list[str]:
-    """Return lines that say how far bf16 takes a batch from fp32, and how far rounding alone would."""
-    lines = [f"{'bf16 against fp32':<24}{'is off by':>10}{'rounding':>10}{'allowed':>10}"]
-    for row in proof.rows:
-        name = row.what if row.of == "loss" else f"{row.what}, {row.of}"
-        verdict = "  WRONG" if row.wrong else ""
-        numbers = "".join(f"{value:>10.2%}" for value in (row.error, row.rounding, row.allowed))
-        lines.append(f"{name:<24}{numbers}{verdict}")
-    return lines if proof.culprit is None else [*lines, f"first wrong: {proof.culprit}"]
 
 
 def _report_environment(runs_dir: Path) -> list[str]:

@@ -22,8 +22,7 @@ from wavslm_core.model.token_lm import SamplerLike
 from wavslm_core.model.weights import write_folder
 from wavslm_core.parts.interfaces import Sampler
 from wavslm_core.plotting import png_bytes, rendered, spectrogram_figure
-
-SAMPLE_FILE = "sample.json"
+from wavslm_core.run.folder import SAMPLE_FILE, readable
 
 
 @dataclass(frozen=True)
@@ -130,17 +129,6 @@ def write_sample(
 
     write_folder(folder, fill, replaces=("*.wav", "spectrograms.png", SAMPLE_FILE))
     return document
-
-
-def samples_folder(stage: str) -> str:
-    """Return where in a run's folder a stage leaves its samples: each `generate` has a place of its own."""
-    return "samples" if stage == "generate" else f"samples_{stage}"
-
-
-def readable(name: str) -> str:
-    """Return "continuation 1" for "continuation_0": people count from one."""
-    stem, _, number = name.rpartition("_")
-    return f"{stem} {int(number) + 1}" if stem and number.isdigit() else name
 
 
 def folder_name(place: int, utterance_id: str) -> str:

@@ -86,18 +86,23 @@ def make_plan(recipe: ResolvedRecipe) -> Plan:
 
 
 def _part(recipe: ResolvedRecipe, role: Role, config: PartConfig) -> PartPlan:
-    import torch
-    from torch import nn
-
     parameters, problem = None, None
     try:
-        with torch.device("meta"):
-            part = recipe.registry.build(config)
-        parameters = sum(p.numel() for p in part.parameters()) if isinstance(part, nn.Module) else 0
+        parameters = parameter_count(recipe, config)
     except Exception as error:
         # A plan is also for finding out what is wrong, so whatever a plugin raises becomes a line of it.
         problem = f"cannot be built: {type(error).__name__}: {error}"
     return PartPlan(role, config.registered_name(), parameters, problem, dict(vars(recipe.facts[role])))
+
+
+def parameter_count(recipe: ResolvedRecipe, config: PartConfig) -> int:
+    """Return how many numbers a part learns. Raises: whatever building it raises."""
+    import torch
+    from torch import nn
+
+    with torch.device("meta"):
+        part = recipe.registry.build(config)
+    return sum(p.numel() for p in part.parameters()) if isinstance(part, nn.Module) else 0
 
 
 def _stage(recipe: ResolvedRecipe, name: str, config: StageConfig, parts: list[PartPlan]) -> StagePlan:

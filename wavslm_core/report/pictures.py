@@ -8,10 +8,10 @@ from typing import Any
 
 from markupsafe import Markup
 
-from wavslm_core.evaluation.continuations import readable
 from wavslm_core.plotting import codebook_figure, curve_figure, spectrogram_card
 from wavslm_core.report.html import DRAWING_INK, INK, drawing, picture, player
 from wavslm_core.report.run_files import RunFiles
+from wavslm_core.run.folder import readable
 
 _MAIN_METRICS = ("bits_per_token", "loss")
 _NOT_DRAWN = {"step", "time"}

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wavslm_core.evaluation.continuations import SAMPLE_FILE, samples_folder
 from wavslm_core.machine.json_files import read_object
+from wavslm_core.run.folder import SAMPLE_FILE, samples_folder
 from wavslm_core.run.metrics_file import METRICS_FILE, is_number, read_metrics
 
 Sample = tuple[Path, dict[str, Any]]

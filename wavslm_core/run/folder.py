@@ -18,6 +18,7 @@ from wavslm_core.machine.files import replacing, write_json
 from wavslm_core.machine.json_files import parse_json
 from wavslm_core.machine.pulse import PROGRESS_FILE
 from wavslm_core.machine.regular_files import read_regular
+from wavslm_core.parts.plugins import load_registry
 from wavslm_core.parts.registry import Registry
 from wavslm_core.recipe.loading import recipe_from_dict
 from wavslm_core.recipe.model import ResolvedRecipe, without_launch
@@ -30,7 +31,12 @@ from wavslm_core.run.records import JOBS_FILE, STAGES_FILE, StageRecord
 
 RECIPE_FILE = "recipe.yaml"
 ENVIRONMENT_FILE = "environment.json"
+SAMPLE_FILE = "sample.json"
+"""Beside the WAVs and the picture of one prompt, in the folder of `generate`'s samples."""
 BEGUN = (STAGES_FILE, JOBS_FILE)
+MOST_PARSED = 8
+_PARSED: dict[tuple[Any, ...], ResolvedRecipe] = {}
+"""Version of a saved recipe → what is in it; a process asks for its run's again and again."""
 
 
 def run_folder(recipe: ResolvedRecipe, runs_dir: Path) -> Path:
@@ -57,6 +63,8 @@ def prepare_run_folder(
             )
     with replacing(saved) as beside:
         beside.write_text(dump_yaml(recipe.to_dict()), encoding="utf-8")
+    _keep(_version(saved, recipe.registry), recipe)
+    write_json(folder / ENVIRONMENT_FILE, describe_environment())
     write_json(folder / ENVIRONMENT_FILE, environment or describe_environment())
     return folder
 
@@ -99,9 +107,40 @@ def _remove(folder: Path, signs: Sequence[str], *, held: bool) -> None:
 
 
 def saved_recipe(folder: Path, *, registry: Registry | None = None) -> ResolvedRecipe:
-    """Return the resolved recipe of a run folder. Raises: RecipeError."""
+    """Return the resolved recipe of a run folder, parsed once a process. Raises: RecipeError."""
     path = folder / RECIPE_FILE
-    return resolve(recipe_from_dict(read_yaml(path), source=str(path), registry=registry))
+    registry = load_registry() if registry is None else registry
+    version = _version(path, registry)
+    if version not in _PARSED:
+        _keep(version, resolve(recipe_from_dict(read_yaml(path), source=str(path), registry=registry)))
+    return _PARSED[version]
+
+
+def _version(path: Path, registry: Registry) -> tuple[Any, ...]:
+    """Return what tells a saved recipe from any other: such files are replaced, never written into."""
+    try:
+        found = path.stat()
+    except OSError:
+        # Reading it says what is wrong.
+        return (object(),)
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size, registry
+
+
+def _keep(version: tuple[Any, ...], recipe: ResolvedRecipe) -> None:
+    _PARSED[version] = recipe
+    if len(_PARSED) > MOST_PARSED:
+        del _PARSED[next(iter(_PARSED))]
+
+
+def samples_folder(stage: str) -> str:
+    """Return where in a run's folder a stage leaves its samples: each `generate` has a place of its own."""
+    return "samples" if stage == "generate" else f"samples_{stage}"
+
+
+def readable(name: str) -> str:
+    """Return "continuation 1" for "continuation_0": people count from one."""
+    stem, _, number = name.rpartition("_")
+    return f"{stem} {int(number) + 1}" if stem and number.isdigit() else name
 
 
 def first_difference(found: Any, wanted: Any, where: str = "") -> str | None:

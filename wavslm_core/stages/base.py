@@ -21,7 +21,6 @@ from wavslm_core.run.context import StageContext
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from wavslm_core.recipe.model import ResolvedRecipe
 
 RESULTS_DIR = "results"
 TRAIN_CODEC = "put `- {run: train_codec}` before it or name a trained codec with `codec: {checkpoint: …}`"
@@ -86,6 +85,6 @@ class Stage(ABC, Generic[StageConfigT]):
         """Return whether what this stage leaves is still there; a finished stage runs again if not."""
         return all(context.place(path).exists() for path in self.config.leaves() or ())
 
-    def plan(self, recipe: ResolvedRecipe) -> dict[str, Any]:
+    def plan(self, recipe: RecipeView) -> dict[str, Any]:
         """Return what `--dry-run` prints for this stage: name → number or text. Imports nothing heavy."""
         return {}

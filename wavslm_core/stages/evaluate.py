@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from wavslm_core.evaluation.agreement import Disagreement
     from wavslm_core.model.codec import Codec
     from wavslm_core.model.speech_lm import SpeechLM
-    from wavslm_core.recipe.model import ResolvedRecipe
 
 logger = logging.getLogger(__name__)
 
@@ -274,7 +273,7 @@ class Evaluate(Stage[EvaluateConfig]):
             found[self.config.split] = codebook_use(counts_V).to_dict()
         return found
 
-    def plan(self, recipe: ResolvedRecipe) -> dict[str, Any]:
+    def plan(self, recipe: RecipeView) -> dict[str, Any]:
         from importlib.util import find_spec
 
         names = [config.registered_name() for config in metric_configs(self.config.metrics)]

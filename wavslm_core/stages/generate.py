@@ -19,8 +19,6 @@ from wavslm_core.stages.base import TRAIN_CODEC, TRAIN_LM, Stage, streamed_roles
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from wavslm_core.recipe.model import ResolvedRecipe
-
 
 class GenerateConfig(StageConfig):
     """Continue prompts; write what was said, what the codec makes of it, and how the model goes on."""
@@ -84,9 +82,10 @@ class Generate(Stage[GenerateConfig]):
     """Leaves `samples/<prompt>/` with WAVs, a picture and `sample.json`, and `results/generate.json`."""
 
     def run(self, context: StageContext) -> None:
-        from wavslm_core.evaluation.continuations import continue_all, samples_folder
+        from wavslm_core.evaluation.continuations import continue_all
         from wavslm_core.evaluation.language_scores import stage_speech_lm
         from wavslm_core.machine.progress import progress_bar
+        from wavslm_core.run.folder import samples_folder
 
         config = self.config
         speech_lm = stage_speech_lm(context, config.speech_lm)
@@ -120,7 +119,7 @@ class Generate(Stage[GenerateConfig]):
         self.write_results(context, results)
 
     def left_results(self, context: StageContext) -> bool:
-        from wavslm_core.evaluation.continuations import samples_folder
+        from wavslm_core.run.folder import samples_folder
 
         samples = context.run_dir / samples_folder(self.name_in(context))
         return samples.exists() and self.results_file(context).exists()
@@ -144,7 +143,7 @@ class Generate(Stage[GenerateConfig]):
         chosen = long_enough(split, self.config.prompts, seconds=wanted_s)
         return [(split.utterances[index].id, split.load(index, sample_rate_hz=rate_hz)) for index in chosen]
 
-    def plan(self, recipe: ResolvedRecipe) -> dict[str, Any]:
+    def plan(self, recipe: RecipeView) -> dict[str, Any]:
         prompts = self.config.prompts
         count = prompts if isinstance(prompts, int) else len(prompts)
         return {

@@ -21,7 +21,7 @@ from wavslm_core.data.corpora import Rejected, Split
 from wavslm_core.errors import AudioError
 from wavslm_core.machine.dividing import divide
 from wavslm_core.machine.interruption import Interrupted
-from wavslm_core.parts.configs import Role, StageConfig
+from wavslm_core.parts.configs import RecipeView, Role, StageConfig
 from wavslm_core.parts.roles import CODEC_ROLES
 from wavslm_core.run.context import StageContext
 from wavslm_core.stages.base import TRAIN_CODEC, Stage
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from wavslm_core.data.token_store import TokenStore
     from wavslm_core.data.token_writer import ShardRecord
     from wavslm_core.model.codec import Codec
-    from wavslm_core.recipe.model import ResolvedRecipe
 
     Loaded = Tensor | Rejected
 
@@ -147,7 +146,7 @@ class Tokenize(Stage[TokenizeConfig]):
         )
         return [tokens[index] for index in order], record
 
-    def plan(self, recipe: ResolvedRecipe) -> dict[str, Any]:
+    def plan(self, recipe: RecipeView) -> dict[str, Any]:
         from wavslm_core.data.token_store import token_dtype
 
         facts = recipe.codec_facts()

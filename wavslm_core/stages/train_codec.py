@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from wavslm_core.evaluation.config import MetricChoices, metric_configs
+from wavslm_core.parts.configs import RecipeView
 from wavslm_core.parts.roles import CODEC_ROLES
 from wavslm_core.run.context import StageContext
 from wavslm_core.stages.base import Stage
@@ -12,7 +13,6 @@ from wavslm_core.training.codec_config import CodecTrainingConfig
 
 if TYPE_CHECKING:
     from wavslm_core.model.codec import Codec
-    from wavslm_core.recipe.model import ResolvedRecipe
     from wavslm_core.training.codec_task import CodecTask
     from wavslm_core.training.state import TrainState
 
@@ -89,7 +89,7 @@ class TrainCodec(Stage[TrainCodecConfig]):
             processes=context.processes,
         )
 
-    def plan(self, recipe: ResolvedRecipe) -> dict[str, Any]:
+    def plan(self, recipe: RecipeView) -> dict[str, Any]:
         config = self.config
         seconds = config.steps * config.batch_size * config.crop_seconds
         plan: dict[str, Any] = {

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from wavslm_core.data.token_store import TokenStore
     from wavslm_core.model.codec import Codec
     from wavslm_core.model.speech_lm import SpeechLM
-    from wavslm_core.recipe.model import ResolvedRecipe
 
 
 class TrainLmConfig(TrainingConfig):
@@ -124,7 +123,7 @@ class TrainLm(Stage[TrainLmConfig]):
             model.start_from(start)
         return model.to(context.device)
 
-    def plan(self, recipe: ResolvedRecipe) -> dict[str, Any]:
+    def plan(self, recipe: RecipeView) -> dict[str, Any]:
         config = self.config
         tokens = config.steps * config.batch_size * config.crop_tokens
         plan: dict[str, Any] = {

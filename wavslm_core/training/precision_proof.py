@@ -97,6 +97,16 @@ class PrecisionProof:
         losses = [row for row in self.rows if row.of == "loss"]
         return next((row for row in (*outputs, *gradients, *losses) if row.wrong), None)
 
+    def table(self) -> list[str]:
+        """Return lines that say how far bf16 takes a batch from fp32, and how far rounding alone would."""
+        lines = [f"{'bf16 against fp32':<24}{'is off by':>10}{'rounding':>10}{'allowed':>10}"]
+        for row in self.rows:
+            name = row.what if row.of == "loss" else f"{row.what}, {row.of}"
+            verdict = "  WRONG" if row.wrong else ""
+            numbers = "".join(f"{value:>10.2%}" for value in (row.error, row.rounding, row.allowed))
+            lines.append(f"{name:<24}{numbers}{verdict}")
+        return lines if self.culprit is None else [*lines, f"first wrong: {self.culprit}"]
+
 
 def prove(
     loss: Callable[[], Tensor],

@@ -1,4 +1,4 @@
-"""The folder of a run that could not begin goes away again, and nobody else's does."""
+"""A run's folder: its recipe is read once, and one in which nothing could begin goes away again."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from wavslm_core.errors import WavslmError
-from wavslm_core.run.folder import kept_once_begun
+from wavslm_core.errors import RecipeError, WavslmError
+from wavslm_core.recipe.loading import recipe_from_dict
+from wavslm_core.recipe.resolving import resolve
+from wavslm_core.run import folder
+from wavslm_core.run.folder import kept_once_begun, prepare_run_folder, saved_recipe
 from wavslm_core.run.lock import RunLock
 from wavslm_core.run.queued import submitting
 
@@ -20,16 +23,16 @@ HOLDS = pytest.mark.parametrize(
 )
 
 
-def refused(folder: Path, *trials: Path, by: Callable[[], object] = lambda: None) -> None:
+def refused(made: Path, *trials: Path, by: Callable[[], object] = lambda: None) -> None:
     """Let a command make folders, and fail before anything begins, but after `by`."""
 
     def begin() -> None:
-        for path in (folder, *trials):
+        for path in (made, *trials):
             (path / "recipe.yaml").touch()
         by()
         raise WavslmError("refused")
 
-    with pytest.raises(WavslmError, match="refused"), kept_once_begun(folder, trials, signs=SIGNS):
+    with pytest.raises(WavslmError, match="refused"), kept_once_begun(made, trials, signs=SIGNS):
         begin()
 
 
@@ -67,3 +70,21 @@ def test_a_trial_that_another_command_has_stays(tmp_path: Path, hold: Hold) -> N
     with ExitStack() as other:
         refused(sweep, *trials, by=lambda: other.enter_context(hold(trials[1])))
         assert [path.exists() for path in (sweep, *trials)] == [False, False, True]
+
+
+def test_a_saved_recipe_is_parsed_once_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = resolve(recipe_from_dict({"name": "one", "seed": 3}))
+    run_dir = prepare_run_folder(recipe, tmp_path)
+    assert saved_recipe(run_dir) is recipe, "who wrote it need not read it"
+    parsed: list[str] = []
+    monkeypatch.setattr(folder, "resolve", lambda recipe: parsed.append(recipe.name) or resolve(recipe))
+    saved = run_dir / folder.RECIPE_FILE
+    edited = saved.with_name("edited")
+    edited.write_text(saved.read_text().replace("seed: 3", "seed: 4"))
+    edited.replace(saved)
+    assert [saved_recipe(run_dir).seed for _ in range(3)] == [4, 4, 4]
+    assert parsed == ["one"]
+    saved.unlink()
+    for _ in range(2):
+        with pytest.raises(RecipeError, match="there is no recipe"):
+            saved_recipe(run_dir)

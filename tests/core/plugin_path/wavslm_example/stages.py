@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from wavslm_core.errors import DataError
 from wavslm_core.machine.interruption import Interrupted, Pruned
-from wavslm_core.parts.configs import Role, StageConfig
-from wavslm_core.recipe.model import ResolvedRecipe
+from wavslm_core.parts.configs import RecipeView, Role, StageConfig
 from wavslm_core.run.context import StageContext
 from wavslm_core.run.metrics_file import read_metrics
 from wavslm_core.stages.base import Stage
@@ -93,7 +92,7 @@ class Count(Stage[CountConfig]):
             if context.stop_requested() and not self.config.deaf:
                 raise Interrupted
 
-    def plan(self, recipe: ResolvedRecipe) -> dict[str, Any]:
+    def plan(self, recipe: RecipeView) -> dict[str, Any]:
         return {"numbers": self.config.steps}
 
 
