@@ -64,7 +64,6 @@ def prepare_run_folder(
     with replacing(saved) as beside:
         beside.write_text(dump_yaml(recipe.to_dict()), encoding="utf-8")
     _keep(_version(saved, recipe.registry), recipe)
-    write_json(folder / ENVIRONMENT_FILE, describe_environment())
     write_json(folder / ENVIRONMENT_FILE, environment or describe_environment())
     return folder
 
