@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from subprocess import PIPE, CompletedProcess, Popen
 from tempfile import TemporaryDirectory
@@ -40,6 +41,7 @@ launch: {device: cpu}
 """
 
 
+PROGRAMS = {"wavslm": "wavslm_core.cli.main", "wavslm-run": "wavslm_core.cli.run"}
 GUARDS = Path(__file__).parent / "guards"
 LONG = ("docs", "e2e", "slurm")
 """Folders whose files take a minute or two each: they begin first, so that no worker is left alone with one
@@ -112,8 +114,26 @@ def start() -> Callable[..., Popen[str]]:
 
 
 @pytest.fixture
-def run() -> Callable[..., CompletedProcess[str]]:
-    return run_command
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., CompletedProcess[str]]:
+    """As `run_command`, but in this process: torch is imported already."""
+    for key in [key for key in os.environ if key.startswith("WAVSLM")]:
+        monkeypatch.delenv(key)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(name: str, *arguments: str | Path | bytes, cwd: Path) -> CompletedProcess[str]:
+        monkeypatch.chdir(cwd)
+        monkeypatch.setattr(sys, "argv", [name, *map(os.fsdecode, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as leaving:
+            import_module(PROGRAMS[name]).main()
+        printed = capsys.readouterr()
+        assert "Traceback" not in printed.err, printed.err
+        assert isinstance(leaving.value.code, int)
+        return CompletedProcess([], leaving.value.code, printed.out, printed.err)
+
+    return call
 
 
 @pytest.fixture(scope="session")

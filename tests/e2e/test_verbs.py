@@ -1,4 +1,4 @@
-"""The verbs that work with models, through the installed command, with a model trained in seconds."""
+"""The verbs that work with models, with a model trained in seconds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ import soundfile
 import torch
 
 from wavslm_core import Codec, SpeechLM
-from wavslm_core.cli.main import main
 from wavslm_core.data.audio import read_audio, write_audio
 from wavslm_core.data.token_files import TokenFile
 from wavslm_core.errors import DataError
@@ -40,18 +39,12 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def call(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Callable[..., tuple[int, str]]:
-    """Call the entry point of `wavslm` in this process; return exit code and standard error."""
+def call(run: Callable[..., Any], tmp_path: Path) -> Callable[..., tuple[int, str]]:
+    """Call `wavslm` in a fresh folder; return exit code and standard error."""
 
     def wavslm(*arguments: str | Path) -> tuple[int, str]:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["wavslm", *map(str, arguments)])
-        with pytest.raises(SystemExit) as leaving:
-            main()
-        assert isinstance(leaving.value.code, int)
-        return leaving.value.code, capsys.readouterr().err
+        done = run("wavslm", *arguments, cwd=tmp_path)
+        return done.returncode, done.stderr
 
     return wavslm
 
