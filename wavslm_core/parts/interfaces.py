@@ -45,7 +45,7 @@ from wavslm_core.parts.configs import (
     SamplerConfig,
 )
 from wavslm_core.parts.facts import QuantizerFacts
-from wavslm_core.parts.merged_tokens import merge_runs, split_runs
+from wavslm_core.parts.lengths import merge_runs, split_runs
 
 State = tuple[Tensor, ...]
 

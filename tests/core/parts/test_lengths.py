@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from wavslm_core.parts.merged_tokens import merge_runs, split_runs
+from wavslm_core.parts.lengths import merge_runs, split_runs
 
 CODES = 5
 
