@@ -71,7 +71,9 @@ if TYPE_CHECKING:
     from wavslm_core.machine.progress import progress_bar
     from wavslm_core.machine.regular_files import read_regular, size_of_regular
     from wavslm_core.machine.shared_rows import all_rows, mean_of_all, same_random_numbers
+    from wavslm_core.model.codec import Codec
     from wavslm_core.model.documents import CONFIG_FILE, read_document
+    from wavslm_core.model.speech_lm import SpeechLM
     from wavslm_core.model.weight_files import (
         INDEX,
         PICKLE_FILE,
@@ -117,7 +119,15 @@ if TYPE_CHECKING:
         new_position,
     )
     from wavslm_core.run.context import StageContext
-    from wavslm_core.stages.base import Stage
+    from wavslm_core.stages.base import Stage, TrainingStage
+    from wavslm_core.stages.train_codec import TrainCodec, TrainCodecConfig
+    from wavslm_core.stages.train_lm import TrainLm, TrainLmConfig
+    from wavslm_core.training.codec_task import CodecTask
+    from wavslm_core.training.config import OptimizerConfig, TrainingConfig
+    from wavslm_core.training.lm_task import LanguageModelTask
+    from wavslm_core.training.loop import fit
+    from wavslm_core.training.task import LossOutput, Player, Task
+    from wavslm_core.training.tracking import Tracker
 
 _LATER = {
     "wavslm_core.data.audio": "load_torchaudio resample",
@@ -134,7 +144,9 @@ _LATER = {
     "wavslm_core.machine.progress": "progress_bar",
     "wavslm_core.machine.regular_files": "read_regular size_of_regular",
     "wavslm_core.machine.shared_rows": "all_rows mean_of_all same_random_numbers",
+    "wavslm_core.model.codec": "Codec",
     "wavslm_core.model.documents": "CONFIG_FILE read_document",
+    "wavslm_core.model.speech_lm": "SpeechLM",
     "wavslm_core.model.weight_files": (
         "INDEX PICKLE_FILE WEIGHTS_FILE joined read_folder read_torch tensors_in"
     ),
@@ -153,7 +165,15 @@ _LATER = {
         "CausalConv1d FrameRing PIECE_FRAMES Padding StateReader join_states new_position"
     ),
     "wavslm_core.run.context": "StageContext",
-    "wavslm_core.stages.base": "Stage",
+    "wavslm_core.stages.base": "Stage TrainingStage",
+    "wavslm_core.stages.train_codec": "TrainCodec TrainCodecConfig",
+    "wavslm_core.stages.train_lm": "TrainLm TrainLmConfig",
+    "wavslm_core.training.codec_task": "CodecTask",
+    "wavslm_core.training.config": "OptimizerConfig TrainingConfig",
+    "wavslm_core.training.lm_task": "LanguageModelTask",
+    "wavslm_core.training.loop": "fit",
+    "wavslm_core.training.task": "LossOutput Player Task",
+    "wavslm_core.training.tracking": "Tracker",
 }
 """Module → the names in it that are imported when they are asked for."""
 
@@ -178,6 +198,8 @@ __all__ = [
     "CheckpointError",
     "CheckpointFormat",
     "CheckpointParts",
+    "Codec",
+    "CodecTask",
     "Corpus",
     "CorpusConfig",
     "CutConfig",
@@ -195,14 +217,18 @@ __all__ = [
     "HeadConfig",
     "HeadFacts",
     "Interrupted",
+    "LanguageModelTask",
     "LinearGelu",
+    "LossOutput",
     "Measured",
     "Metric",
     "MetricConfig",
+    "OptimizerConfig",
     "Options",
     "PackLinear",
     "Padding",
     "PartConfig",
+    "Player",
     "PluginError",
     "Quantizer",
     "QuantizerConfig",
@@ -221,12 +247,21 @@ __all__ = [
     "SamplerFacts",
     "SamplingContext",
     "SkipInitialisation",
+    "SpeechLM",
     "Stage",
     "StageConfig",
     "StageContext",
     "State",
     "StateReader",
     "StreamingError",
+    "Task",
+    "Tracker",
+    "TrainCodec",
+    "TrainCodecConfig",
+    "TrainLm",
+    "TrainLmConfig",
+    "TrainingConfig",
+    "TrainingStage",
     "Utterance",
     "WavslmError",
     "all_rows",
@@ -234,6 +269,7 @@ __all__ = [
     "did_you_mean",
     "divide",
     "find_folder",
+    "fit",
     "hookimpl",
     "join_states",
     "joined",

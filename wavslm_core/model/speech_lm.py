@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -85,15 +85,15 @@ class SpeechLM(TokenLM):
         model.checkpoint_codec = parts.codec
         return model.to(device or first_floats(codec).device).eval()
 
-    def start_from(self, reference: str | Path) -> None:
-        """Take over the weights of backbone and head from a folder or a hub id.
+    def start_from(self, reference: str | Path, *, roles: Sequence[Role] = LANGUAGE_ROLES[:2]) -> None:
+        """Take over the weights of backbone and head, or of one of them, from a folder or a hub id.
 
         One that was trained on the tokens of another codec is a start as well: that is only warned about.
         Raises: CheckpointError when it cannot be read or its weights do not fit.
         """
         parts = load_parts(reference, kind="speech_lm")
         _warn_of_other_codec(self.codec.changed_since(parts.codec_fingerprint), source=str(reference))
-        for role in LANGUAGE_ROLES[:2]:
+        for role in roles:
             load_state(getattr(self, role), parts.states[role], source=f"the {role} in {reference}")
 
     def save(self, folder: str | Path) -> str:

@@ -46,7 +46,8 @@ def check(recipe: Recipe, *, runs_dir: Path | None = None) -> ResolvedRecipe:
 def _order(recipe: Recipe, run_dir: Path | None) -> Iterator[str]:
     """What a stage reads was left by an earlier one, or is in the run's folder already."""
     left = {"codec"} if recipe.codec is not None else set()
-    for index, stage in enumerate(recipe.stages):
+    named: list[str] = []
+    for index, (name, stage) in enumerate(recipe.named_stages()):
         absent: dict[str, list[str]] = {}
         asked = "reads"
         try:
@@ -62,12 +63,21 @@ def _order(recipe: Recipe, run_dir: Path | None) -> Iterator[str]:
                 absent.setdefault(remedy, []).append(path)
         for remedy, paths in absent.items():
             where = f"stages.{index}.{stage.registered_name()}"
+            remedy += _others(paths, named)
             yield f"{where} reads {' and '.join(paths)}, which no earlier stage leaves: {remedy}."
             # Told once: later stages that read it too have the same remedy.
             left.update(paths)
         if leaves is None:
             return
-        left.update(leaves)
+        named += [f"{name}/{path}" for path in leaves]
+        left.update(leaves, named)
+
+
+def _others(paths: Iterable[str], named: Iterable[str]) -> str:
+    """Return what there is instead of what was asked for by a stage's name, `<stage>/<path>`."""
+    wanted = {path.partition("/")[2] for path in paths}
+    others = [path for path in named if path.partition("/")[2] in wanted]
+    return f" ({' or '.join(others)})" if others else ""
 
 
 def _stage_problems(stage: StageConfig, recipe: ResolvedRecipe) -> list[str]:

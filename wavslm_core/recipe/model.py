@@ -186,11 +186,12 @@ def _dumped(config: Config) -> dict[str, Any]:
 
 
 def _dumped_stage(stage: StageConfig) -> dict[str, Any]:
-    """Return JSON values; only a stage that asks for a launch of its own has one."""
-    values = _dumped(stage)
-    if values["launch"] is None:
-        del values["launch"]
-    return values
+    """Return JSON values; a launch of its own, and a stage to start from, only where one is given."""
+    return {
+        key: value
+        for key, value in _dumped(stage).items()
+        if key not in ("launch", "starts_from") or value is not None
+    }
 
 
 def without_launch(document: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,9 @@
 Several stages may leave a path such as "codec". The last of them leaves it under that name, where everything
 else looks for it; an earlier one in a folder that is called as the stage is: `train_codec/codec` beside
 the `codec` of `train_codec_2`. So what a stage starts from is there whenever it runs again.
+
+What a certain stage leaves is asked for by its name: "train_codec_2/codec" is that of `train_codec_2`,
+wherever it lies.
 """
 
 from __future__ import annotations
@@ -22,6 +25,9 @@ def earlier_place(recipe: Recipe, path: str, *, stage: str) -> str | None:
     A stage that the recipe does not have comes after all of them.
     """
     before = _before(recipe, stage)
+    named, _, rest = path.partition("/")
+    if named in before:
+        return place(recipe, rest, stage=named) if named in _leaving(recipe, rest) else None
     leaving = [name for name in _leaving(recipe, path) if name in before]
     return place(recipe, path, stage=leaving[-1]) if leaving else None
 

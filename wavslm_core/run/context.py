@@ -89,10 +89,23 @@ class StageContext:
         return self.place("speech_lm")
 
     def earlier(self, path: str) -> Path | None:
-        """Return what an earlier stage left under a path, to start from; None: there is no such thing."""
+        """Return what an earlier stage left under a path, to start from; None: there is no such thing.
+
+        Of several that leave it, the last one's; that of a certain one under "<stage>/<path>".
+        """
         from wavslm_core.recipe import places
 
         return self._existing(places.earlier_place(self.recipe, path, stage=self.stage_name))
+
+    def start(self, path: str) -> Path:
+        """Return what `earlier` does. Raises: WavslmError when there is nothing."""
+        found = self.earlier(path)
+        if found is None:
+            raise WavslmError(
+                f"stage '{self.stage_name}' starts from {path}, but no earlier stage left that in "
+                f"{self.run_dir}. Run the stage that leaves it first"
+            )
+        return found
 
     def found(self, path: str) -> Path | None:
         """Return what this stage reads under a path: that of the last stage before it that leaves it."""

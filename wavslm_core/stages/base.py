@@ -17,10 +17,13 @@ from wavslm_core.machine.json_files import parse_object
 from wavslm_core.machine.regular_files import read_regular
 from wavslm_core.parts.configs import RecipeView, Role, StageConfig
 from wavslm_core.run.context import StageContext
+from wavslm_core.training.config import TrainingConfig
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from wavslm_core.training.state import TrainState
+    from wavslm_core.training.task import Task
 
 RESULTS_DIR = "results"
 TRAIN_CODEC = "put `- {run: train_codec}` before it or name a trained codec with `codec: {checkpoint: …}`"
@@ -28,6 +31,8 @@ TRAIN_LM = "put `- {run: train_lm}` before it or name a trained model with its `
 """What to do when a stage has no codec, or no language model, to read."""
 
 StageConfigT = TypeVar("StageConfigT", bound=StageConfig)
+TrainingConfigT = TypeVar("TrainingConfigT", bound=TrainingConfig)
+Model = TypeVar("Model")
 
 
 def streamed_roles(recipe: RecipeView) -> tuple[Role, ...]:
@@ -88,3 +93,39 @@ class Stage(ABC, Generic[StageConfigT]):
     def plan(self, recipe: RecipeView) -> dict[str, Any]:
         """Return what `--dry-run` prints for this stage: name → number or text. Imports nothing heavy."""
         return {}
+
+
+class TrainingStage(Stage[TrainingConfigT], Generic[TrainingConfigT, Model]):
+    """One that trains: builds a model, makes a task of it, lets the loop train it, and leaves it.
+
+    A stage that trains in another way what this one builds and leaves overrides `make_task` alone.
+    """
+
+    @abstractmethod
+    def build_model(self, context: StageContext) -> Model:
+        """Return what to train, as it is before the first step, on the stage's device."""
+
+    @abstractmethod
+    def make_task(self, model: Model, context: StageContext) -> Task:
+        """Return what the loop trains: losses, validation, and who plays; its modules are the model's."""
+
+    @abstractmethod
+    def leave(self, model: Model, state: TrainState, context: StageContext) -> Mapping[str, Any]:
+        """Write the trained model to its place; return what results say of it. Called in rank 0 alone."""
+
+    def run(self, context: StageContext) -> None:
+        from wavslm_core.training.loop import fit
+        from wavslm_core.training.memory import PeakMemory
+        from wavslm_core.training.randomness import seed_torch
+
+        memory = PeakMemory(context.device)
+        model = self.build_model(context)
+        # For weights that the task brings along, such as those of a discriminator.
+        seed_torch(self.config.seed_in(context), "task", self.config.registered_name())
+        task = self.make_task(model, context)
+        state = fit(task, self.config, context, stage=self.name_in(context))
+        if context.rank == 0:
+            left = self.leave(model, state, context)
+            about = {"peak_memory_bytes": memory.bytes()}
+            self.write_results(context, {**left, **state.results(), **task.about(), **about})
+        context.processes.barrier()

@@ -74,8 +74,8 @@ def overfit(
         if isinstance(config, TrainCodecConfig):
             found = True
             stage = TrainCodec(config)
-            codec = stage.build_codec(context)
-            task = stage.build_task(codec, context)
+            codec = stage.build_model(context)
+            task = stage.make_task(codec, context)
             # The first step through codes: what comes before is a warm-up.
             step = config.continuous_steps
             with closing(task):
@@ -107,7 +107,7 @@ def _language_model(stage: TrainLm, codec: Codec, context: StageContext, steps: 
     from torch.nn.utils.rnn import pad_sequence
 
     codec.eval().requires_grad_(False)
-    model = stage.build_model(codec, context)
+    model = stage.build_model(context, codec=codec)
     split = context.split("train")
     waveforms = [
         split.load(index, sample_rate_hz=codec.sample_rate_in)[: round(SECONDS * codec.sample_rate_in)]

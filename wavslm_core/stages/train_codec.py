@@ -8,18 +8,18 @@ from wavslm_core.evaluation.config import MetricChoices, metric_configs
 from wavslm_core.parts.configs import RecipeView
 from wavslm_core.parts.roles import CODEC_ROLES
 from wavslm_core.run.context import StageContext
-from wavslm_core.stages.base import Stage
+from wavslm_core.stages.base import TrainingStage
 from wavslm_core.training.codec_config import CodecTrainingConfig
 
 if TYPE_CHECKING:
     from wavslm_core.model.codec import Codec
-    from wavslm_core.training.codec_task import CodecTask
     from wavslm_core.training.state import TrainState
+    from wavslm_core.training.task import Task
 
 
 class TrainCodecConfig(CodecTrainingConfig):
-    """Train the codec to give back what it hears. It starts from what an earlier stage left, else from
-    `codec.checkpoint`, else from random weights."""
+    """Train the codec to give back what it hears. It starts from what an earlier stage left, the last one or
+    those that `starts_from` names, else from `codec.checkpoint`, else from random weights."""
 
     run: Literal["train_codec"] = "train_codec"
     metrics: MetricChoices = ()
@@ -32,34 +32,26 @@ class TrainCodecConfig(CodecTrainingConfig):
         return ("codec",)
 
 
-class TrainCodec(Stage[TrainCodecConfig]):
+class TrainCodec(TrainingStage[TrainCodecConfig, "Codec"]):
     """Leaves the codec in `<run>/codec` and its numbers in `<run>/results/train_codec.json`.
 
     What each of several leaves stays: see `recipe.places`.
     """
 
-    def run(self, context: StageContext) -> None:
-        from wavslm_core.training.loop import fit
-        from wavslm_core.training.memory import PeakMemory
-
-        memory = PeakMemory(context.device)
-        codec = self.build_codec(context)
-        task = self.build_task(codec, context)
-        state = fit(task, self.config, context, stage=self.name_in(context))
-        if context.rank == 0:
-            about = {"valid_utterances": task.valid_utterances, "peak_memory_bytes": memory.bytes()}
-            self._leave(codec, state, context, about)
-        context.processes.barrier()
-
-    def _leave(self, codec: Codec, state: TrainState, context: StageContext, about: dict[str, Any]) -> None:
-        codec.eval().save(context.codec_dir)
-        parameters = {role: sum(p.numel() for p in getattr(codec, role).parameters()) for role in CODEC_ROLES}
-        seconds = round(state.tokens / codec.facts.token_rate_hz, 1)
-        results = {"parameters": parameters, "audio_seconds": seconds, **state.results()}
-        self.write_results(context, results | about)
-
-    def build_codec(self, context: StageContext) -> Codec:
+    def build_model(self, context: StageContext) -> Codec:
         """Return the codec to start from, in which every random weight follows from the recipe's seed."""
+        from wavslm_core.model.codec import Codec
+
+        places = self.config.start_places()
+        if not places:
+            return self._unnamed_start(context)
+        codecs = {
+            place: Codec.load(context.start(place), device=context.device) for place in set(places.values())
+        }
+        rest = None if len(places) == len(CODEC_ROLES) else self._unnamed_start(context)
+        return Codec(*(getattr(codecs.get(places.get(role, ""), rest), role) for role in CODEC_ROLES))
+
+    def _unnamed_start(self, context: StageContext) -> Codec:
         from wavslm_core.model.codec import Codec
         from wavslm_core.training.randomness import seed_torch
 
@@ -71,23 +63,33 @@ class TrainCodec(Stage[TrainCodecConfig]):
         seed_torch(self.config.seed_in(context), "init", self.config.run)
         return Codec.from_configs(context.recipe.part_configs).to(context.device)
 
-    def build_task(self, codec: Codec, context: StageContext) -> CodecTask:
-        from wavslm_core.parts.plugins import load_registry
+    def make_task(self, model: Codec, context: StageContext) -> Task:
         from wavslm_core.training.codec_task import CodecTask
 
+        return CodecTask(model, **self.task_options(context))
+
+    def task_options(self, context: StageContext) -> dict[str, Any]:
+        """Return what a `CodecTask` takes beside the codec."""
+        from wavslm_core.parts.plugins import load_registry
+
         registry = load_registry()
-        return CodecTask(
-            codec,
-            context.split("train"),
-            context.split("valid"),
-            config=self.config,
-            batching=self.config.batching(context),
-            metrics={
+        return {
+            "train": context.split("train"),
+            "valid": context.split("valid"),
+            "config": self.config,
+            "batching": self.config.batching(context),
+            "metrics": {
                 choice.registered_name(): registry.build(choice)
                 for choice in metric_configs(self.config.metrics)
             },
-            processes=context.processes,
-        )
+            "processes": context.processes,
+        }
+
+    def leave(self, model: Codec, state: TrainState, context: StageContext) -> dict[str, Any]:
+        model.eval().save(context.codec_dir)
+        parameters = {role: sum(p.numel() for p in getattr(model, role).parameters()) for role in CODEC_ROLES}
+        seconds = round(state.tokens / model.facts.token_rate_hz, 1)
+        return {"parameters": parameters, "audio_seconds": seconds}
 
     def plan(self, recipe: RecipeView) -> dict[str, Any]:
         config = self.config
@@ -98,6 +100,7 @@ class TrainCodec(Stage[TrainCodecConfig]):
             "hours of audio": round(seconds / 3600, 2),
             "tokens": round(seconds * recipe.codec_facts().token_rate_hz),
             "precision": config.precision_plan,
+            **config.start_plan,
         }
         if config.freeze:
             plan["frozen"] = ", ".join(config.freeze)

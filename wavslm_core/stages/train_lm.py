@@ -13,18 +13,21 @@ from wavslm_core.parts.configs import RecipeView, Role
 from wavslm_core.parts.facts import BackboneFacts, HeadFacts
 from wavslm_core.parts.roles import PART_ROLES
 from wavslm_core.run.context import StageContext
-from wavslm_core.stages.base import TRAIN_CODEC, Stage, tokenize_first
+from wavslm_core.stages.base import TRAIN_CODEC, TrainingStage, tokenize_first
 from wavslm_core.training.config import TrainingConfig
 
 if TYPE_CHECKING:
     from wavslm_core.data.token_store import TokenStore
     from wavslm_core.model.codec import Codec
     from wavslm_core.model.speech_lm import SpeechLM
+    from wavslm_core.training.state import TrainState
+    from wavslm_core.training.task import Task
 
 
 class TrainLmConfig(TrainingConfig):
     """Train backbone and head to predict the next chunk of tokens; the codec stays as it is. It starts from
-    what an earlier stage left, unless `init` names something else."""
+    what an earlier stage left, the last one or those that `starts_from` names, unless `init` names something
+    else."""
 
     needs: ClassVar[tuple[Role, ...]] = PART_ROLES
     trains: ClassVar[tuple[Role, ...]] = ("backbone", "head")
@@ -48,7 +51,7 @@ class TrainLmConfig(TrainingConfig):
         return ("train", "valid")
 
     def reads(self) -> dict[str, str]:
-        return {"codec": TRAIN_CODEC, **tokenize_first("train", "valid")}
+        return {"codec": TRAIN_CODEC, **tokenize_first("train", "valid"), **super().reads()}
 
     def leaves(self) -> tuple[str, ...]:
         return ("speech_lm",)
@@ -57,7 +60,9 @@ class TrainLmConfig(TrainingConfig):
         from wavslm_core.recipe.checkpoints import start_problems
 
         yield from super().problems(recipe)
-        if self.init is not None:
+        if self.init is not None and self.starts_from is not None:
+            yield "init: starts_from says what to start from, too. Leave one of the two out."
+        elif self.init is not None:
             yield from (f"init: {problem}" for problem in start_problems(self.init, recipe))
         chunk = cast(HeadFacts, recipe.part_configs["head"].facts()).chunk_tokens
         align = math.lcm(chunk, recipe.codec_facts().chunk_tokens)
@@ -73,44 +78,21 @@ class TrainLmConfig(TrainingConfig):
         return self.crop_tokens * (8 + 2 * (facts.input_dim + facts.output_dim))
 
 
-class TrainLm(Stage[TrainLmConfig]):
+class TrainLm(TrainingStage[TrainLmConfig, "SpeechLM"]):
     """Leaves the model in `<run>/speech_lm` and its numbers in `<run>/results/train_lm.json`.
 
     What each of several leaves stays: see `recipe.places`.
     """
 
-    def run(self, context: StageContext) -> None:
-        from wavslm_core.training.lm_task import LanguageModelTask
-        from wavslm_core.training.loop import fit
-        from wavslm_core.training.memory import PeakMemory
+    def build_model(self, context: StageContext, *, codec: Codec | None = None) -> SpeechLM:
+        """Return the model to start from, in which every random weight follows from the recipe's seed.
 
-        config, memory = self.config, PeakMemory(context.device)
-        codec = context.codec()
-        model = self.build_model(codec, context)
-        task = LanguageModelTask(
-            model,
-            open_store(codec, context, "train"),
-            open_store(codec, context, "valid"),
-            crop_tokens=config.crop_tokens,
-            batching=config.batching(context),
-            control=config.control,
-            valid_utterances=config.valid_utterances,
-            processes=context.processes,
-        )
-        state = fit(task, config, context, stage=self.name_in(context))
-        if context.rank == 0:
-            model.save(context.speech_lm_dir)
-            parameters = sum(p.numel() for p in model.parameters())
-            results = {"parameters": parameters, "control": config.control, **state.results()}
-            results |= {"valid_utterances": task.valid_utterances, "peak_memory_bytes": memory.bytes()}
-            self.write_results(context, results)
-        context.processes.barrier()
-
-    def build_model(self, codec: Codec, context: StageContext) -> SpeechLM:
-        """Return the model to start from, in which every random weight follows from the recipe's seed."""
+        `codec`: by default the run's.
+        """
         from wavslm_core.model.speech_lm import SpeechLM
         from wavslm_core.training.randomness import seed_torch
 
+        codec = codec or context.codec()
         seed_torch(self.config.seed_in(context), "init", self.config.run)
         model = SpeechLM.from_configs(codec, context.recipe.part_configs)
         codec_dir = context.found("codec")
@@ -118,10 +100,35 @@ class TrainLm(Stage[TrainLmConfig]):
             model.checkpoint_codec = os.path.relpath(codec_dir, context.speech_lm_dir)
         elif context.recipe.codec is not None:
             model.checkpoint_codec = context.recipe.codec.checkpoint
+        places = self.config.start_places()
         start = self.config.init or context.earlier("speech_lm")
-        if start is not None:
+        if start is not None and len(places) < len(self.config.trains):
             model.start_from(start)
+        for role, place in places.items():
+            model.start_from(context.start(place), roles=(role,))
         return model.to(context.device)
+
+    def make_task(self, model: SpeechLM, context: StageContext) -> Task:
+        from wavslm_core.training.lm_task import LanguageModelTask
+
+        return LanguageModelTask(model, **self.task_options(model, context))
+
+    def task_options(self, model: SpeechLM, context: StageContext) -> dict[str, Any]:
+        """Return what a `LanguageModelTask` takes beside the model."""
+        return {
+            "train": open_store(model.codec, context, "train"),
+            "valid": open_store(model.codec, context, "valid"),
+            "crop_tokens": self.config.crop_tokens,
+            "batching": self.config.batching(context),
+            "control": self.config.control,
+            "valid_utterances": self.config.valid_utterances,
+            "processes": context.processes,
+        }
+
+    def leave(self, model: SpeechLM, state: TrainState, context: StageContext) -> dict[str, Any]:
+        model.save(context.speech_lm_dir)
+        parameters = sum(p.numel() for p in model.parameters())
+        return {"parameters": parameters, "control": self.config.control}
 
     def plan(self, recipe: RecipeView) -> dict[str, Any]:
         config = self.config
@@ -132,6 +139,7 @@ class TrainLm(Stage[TrainLmConfig]):
             "tokens at most": tokens,
             "keeps": f"{config.select} weights",
             "precision": config.precision_plan,
+            **config.start_plan,
         }
         if config.init is not None:
             plan["starts from"] = config.init

@@ -54,6 +54,24 @@ class _Batch:
 
 
 @dataclass(frozen=True)
+class Rebuilt:
+    """A micro-batch on its way through the codec."""
+
+    crops: list[Crop]
+    samples: int
+    """At the codec's input rate, without padding."""
+    padding: float
+    """How many times as long padding makes it."""
+    target_BS: Tensor
+    """What was heard, at the codec's output rate; zeros behind an item's end."""
+    estimate_BS: Tensor
+    """What is given back, as long, and as silent behind the end."""
+    features_BTD: Tensor
+    quantized: QuantizerOutput
+    frame_lengths_B: Tensor
+
+
+@dataclass(frozen=True)
 class _Score:
     """A validation utterance's tokens and numbers."""
 
@@ -122,12 +140,15 @@ class CodecTask(Task):
 
     @property
     def parts(self) -> dict[str, nn.Module]:
-        return {role: getattr(self.codec, role) for role in CODEC_ROLES}
+        return {role: getattr(self.codec, role) for role in CODEC_ROLES} | self.modules
 
     @property
     def valid_utterances(self) -> int:
         """How many utterances `validate` scores."""
         return len(self._valid_ids)
+
+    def about(self) -> dict[str, Any]:
+        return {"valid_utterances": self.valid_utterances}
 
     @property
     def device(self) -> torch.device:
@@ -141,6 +162,10 @@ class CodecTask(Task):
         self._reader.close()
 
     def loss(self, step: int, micro_batch: int) -> LossOutput:
+        return self.compare(self.rebuild(step, micro_batch))
+
+    def rebuild(self, step: int, micro_batch: int) -> Rebuilt:
+        """Return a micro-batch with what the codec makes of it."""
         batch = self._reader.get(step * self.config.accumulate + micro_batch)
         waveform_BS, lengths = self._padded(batch.waveforms)
         target_BS = waveform_BS
@@ -152,29 +177,43 @@ class CodecTask(Task):
         delay = self.codec.facts.decoder.delay_samples
         size = min(target_BS.shape[1], max(1, estimate_BS.shape[1] - delay))
         out_lengths_B = lengths * self.rate_out // self.rate_in
-        # Silence on both sides where an item is padded, so that padding costs nothing.
-        estimate_BS = zero_padding(estimate_BS[:, :size, None], out_lengths_B)[..., 0]
-        frame_lengths = self.codec.encoder.frame_lengths(lengths)
         samples = sum(len(waveform_S) for waveform_S in batch.waveforms)
+        return Rebuilt(
+            crops=batch.crops,
+            samples=samples,
+            padding=waveform_BS.numel() / samples,
+            target_BS=target_BS[:, :size],
+            # Silence on both sides where an item is padded, so that padding costs nothing.
+            estimate_BS=zero_padding(estimate_BS[:, :size, None], out_lengths_B)[..., 0],
+            features_BTD=features_BTD,
+            quantized=quantized,
+            frame_lengths_B=self.codec.encoder.frame_lengths(lengths),
+        )
+
+    def compare(self, rebuilt: Rebuilt) -> LossOutput:
+        """Return how far the codec is from what it heard, as `config` weighs it."""
+        quantized, frame_lengths_B = rebuilt.quantized, rebuilt.frame_lengths_B
         parts = {
             # A mean over the audio there is, not over how far it happened to be padded in this process.
-            "spectral": self.spectral(estimate_BS, target_BS[:, :size]) * (waveform_BS.numel() / samples),
+            "spectral": self.spectral(rebuilt.estimate_BS, rebuilt.target_BS) * rebuilt.padding,
             "feature": feature_distance(
-                quantized.features_BTD, features_BTD, valid_mask(frame_lengths, features_BTD.shape[1])
+                quantized.features_BTD,
+                rebuilt.features_BTD,
+                valid_mask(frame_lengths_B, rebuilt.features_BTD.shape[1]),
             ),
             **quantized.losses,
         }
         tokens_N = quantized.tokens_BT[
-            valid_mask(self.codec.quantizer.token_lengths(frame_lengths), quantized.tokens_BT.shape[1])
+            valid_mask(self.codec.quantizer.token_lengths(frame_lengths_B), quantized.tokens_BT.shape[1])
         ]
         return LossOutput(
             self._weighted(parts),
             metrics={name: value.detach() for name, value in parts.items()} | self._batch_use(tokens_N),
-            weight=samples,
+            weight=rebuilt.samples,
             tokens=tokens_N.numel(),
             description=", ".join(
                 f"{self.train.utterances[crop.utterance].id}@{crop.start / self.rate_in:.2f}s"
-                for crop in batch.crops
+                for crop in rebuilt.crops
             ),
         )
 

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import Field, model_validator
 
 from wavslm_core.machine.processes import uneven_batch
-from wavslm_core.parts.configs import Config, RecipeView, StageConfig
+from wavslm_core.parts.configs import Options, RecipeView, Role, StageConfig
+from wavslm_core.parts.roles import CODEC_ROLES
 
 if TYPE_CHECKING:
     from wavslm_core.data.batches import Batching
     from wavslm_core.run.context import StageContext
 
 
-class OptimizerConfig(Config):
+class OptimizerConfig(Options):
     """How weights are changed: what each player of a task may have for itself."""
 
     lr: float = Field(default=1e-4, gt=0)
@@ -50,6 +51,9 @@ class _Batches(StageConfig):
 class TrainingConfig(OptimizerConfig, _Batches):
     """Options that every training stage has."""
 
+    starts_from: str | dict[Role, str] | None = None
+    """Earlier stage, by its name, whose weights this one starts from, such as `train_codec`; or one for each
+    part, such as `{encoder: distil, decoder: train_codec_2}`. Default: the last one that left any."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Arithmetic of training steps. `auto` is bf16 where the device computes it natively and a batch through
     the parts proves it right, and fp32 elsewhere; `bf16` refuses to train where it is wrong. Validation, and
@@ -78,6 +82,37 @@ class TrainingConfig(OptimizerConfig, _Batches):
                 "choose a divisor"
             )
         return self
+
+    @model_validator(mode="after")
+    def _starts_with_what_it_trains(self) -> Self:
+        if self.starts_from is not None and not self.trains:
+            raise ValueError("starts_from: this stage does not say which parts it trains. Leave it out")
+        others = [role for role in self.start_places() if role not in self.trains]
+        if others:
+            raise ValueError(
+                f"starts_from names {', '.join(others)}, but what this stage trains is "
+                f"{', '.join(self.trains)}: name only these"
+            )
+        return self
+
+    def start_places(self) -> dict[Role, str]:
+        """Return what is started from by name: part → `<stage>/<path>`, as `StageContext.start` reads it."""
+        stages = self.starts_from or {}
+        if isinstance(stages, str):
+            stages = dict.fromkeys(self.trains, stages)
+        return {
+            role: f"{stage}/{'codec' if role in CODEC_ROLES else 'speech_lm'}"
+            for role, stage in stages.items()
+        }
+
+    @property
+    def start_plan(self) -> dict[str, str]:
+        """What `--dry-run` says of where training starts, when it is given by name."""
+        places = dict.fromkeys(self.start_places().values())
+        return {"starts from": ", ".join(places)} if places else {}
+
+    def reads(self) -> dict[str, str]:
+        return dict.fromkeys(self.start_places().values(), "let `starts_from` name one that does")
 
     def problems(self, recipe: RecipeView) -> Iterator[str]:
         problem = uneven_batch(

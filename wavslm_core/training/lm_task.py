@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -98,6 +98,9 @@ class LanguageModelTask(Task):
     def valid_utterances(self) -> int:
         """How many utterances `validate` scores."""
         return len(self._valid_ids)
+
+    def about(self) -> dict[str, Any]:
+        return {"valid_utterances": self.valid_utterances}
 
     @property
     def device(self) -> torch.device:

@@ -98,6 +98,10 @@ class Task(ABC):
     def validate(self) -> dict[str, float]:
         """Return validation scalars; `loss` is the one that the plateau schedule watches."""
 
+    def about(self) -> dict[str, Any]:
+        """Return what the stage's results are to say of the task, as JSON values."""
+        return {}
+
     def close(self) -> None:
         """End what works in the background; the loop calls it however training ends."""
         return None

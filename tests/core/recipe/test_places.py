@@ -64,3 +64,12 @@ def test_what_no_stage_is_known_to_leave_is_looked_for_under_the_plain_name() ->
     assert found_place(unstated, "codec", stage="tokenize") == "codec"
     # What a stage starts from must not be what it left itself when it ran before.
     assert earlier_place(unstated, "codec", stage="train_codec") is None
+
+
+def test_what_a_certain_stage_left_is_found_by_its_name() -> None:
+    stages = recipe(CODEC, TOKENIZE, CODEC, CODEC)
+    assert earlier_place(stages, "train_codec/codec", stage="train_codec_3") == "train_codec/codec"
+    assert found_place(stages, "train_codec_2/codec", stage="train_codec_3") == "train_codec_2/codec"
+    assert found_place(stages, "train_codec_3/codec", stage="") == "codec"
+    assert earlier_place(stages, "train_codec_3/codec", stage="train_codec_2") is None
+    assert earlier_place(stages, "tokenize/codec", stage="train_codec_2") is None

@@ -169,6 +169,29 @@ def problems(stages: list[dict[str, Any]], **blocks: Any) -> list[str]:
                 "put `- {run: tokenize, splits: [train, test]}` before it."
             ],
         ),
+        # What is asked for by a stage's name is left by that very stage.
+        (
+            [TRAIN_CODEC, {**TRAIN_CODEC, "starts_from": "train_codec"}, TOKENIZE, TRAIN_LM],
+            [],
+        ),
+        (
+            [TRAIN_CODEC, TRAIN_CODEC, {**TRAIN_CODEC, "starts_from": {"encoder": "distil"}}],
+            [
+                "2.train_codec reads distil/codec, which no earlier stage leaves: let `starts_from` name one "
+                "that does (train_codec/codec or train_codec_2/codec)."
+            ],
+        ),
+        (
+            [{**TRAIN_CODEC, "starts_from": "train_codec_2"}, TRAIN_CODEC],
+            [
+                "0.train_codec reads train_codec_2/codec, which no earlier stage leaves: let `starts_from` "
+                "name one that does."
+            ],
+        ),
+        (
+            [TRAIN_CODEC, TOKENIZE, TRAIN_LM, {**TRAIN_LM, "init": "somewhere", "starts_from": "train_lm"}],
+            ["3.train_lm.init: starts_from says what to start from, too. Leave one of the two out."],
+        ),
         # A stage that states nothing may leave anything.
         ([{"run": "silent"}, TRAIN_LM, {"run": "generate"}], []),
         (

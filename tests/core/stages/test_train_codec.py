@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 import threading
@@ -14,6 +15,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from tests.docs.markdown import blocks
 from wavslm_core.data.audio import resample, write_audio
 from wavslm_core.data.batches import Batching
 from wavslm_core.data.corpora import Split
@@ -33,6 +35,7 @@ from wavslm_core.stages.train_codec import TrainCodec, TrainCodecConfig
 from wavslm_core.testing.fake_configs import FakeQuantizerConfig
 from wavslm_core.training.codec_task import CodecTask
 
+CONTRIBUTING = Path(__file__).parents[3] / "CONTRIBUTING.md"
 OPTIONS: dict[str, Any] = {
     "steps": 40,
     "batch_size": 4,
@@ -64,7 +67,9 @@ def train(context: StageContext, **options: Any) -> dict[str, Any]:
 
 def task_of(context: StageContext, codec: Codec | None = None, **options: Any) -> CodecTask:
     stage = TrainCodec(TrainCodecConfig(**{**OPTIONS, **options}))
-    return stage.build_task(codec or stage.build_codec(context), context)
+    task = stage.make_task(codec or stage.build_model(context), context)
+    assert isinstance(task, CodecTask)
+    return task
 
 
 def test_a_codec_of_any_parts_learns(context: StageContext) -> None:
@@ -176,7 +181,7 @@ def test_codes_are_off_first_and_on_then(context: StageContext, monkeypatch: pyt
 
 def test_frozen_parts_stay(context: StageContext) -> None:
     stage = TrainCodec(TrainCodecConfig(**{**OPTIONS, "freeze": ["encoder"]}))
-    before = stage.build_codec(context).state_dict()
+    before = stage.build_model(context).state_dict()
     train(context, freeze=["encoder"], steps=21)
     after = context.codec().state_dict()
     changed = {name.partition(".")[0] for name in before if not torch.equal(before[name], after[name])}
@@ -208,7 +213,7 @@ def test_a_second_stage_starts_from_what_the_first_left_and_replaces_nothing(
     assert first.left_results(at["train_codec"])
     assert not second.left_results(at["train_codec_2"])
     left = at["tokenize"].codec().state_dict()
-    start = second.build_codec(at["train_codec_2"]).state_dict()
+    start = second.build_model(at["train_codec_2"]).state_dict()
     assert all(torch.equal(value, left[key]) for key, value in start.items())
 
     second.run(at["train_codec_2"])
@@ -246,7 +251,7 @@ def test_crops_of_both_rates_hold_the_same_sound(context: StageContext) -> None:
     wavenext = registry.entry("decoder", "wavenext").config_class.model_validate(
         {"name": "wavenext", "input_dim": 16, "dim": 16, "ffn_dim": 16, "num_layers": 1, "causal": True}
     )
-    fakes = TrainCodec(TrainCodecConfig(**OPTIONS)).build_codec(context)
+    fakes = TrainCodec(TrainCodecConfig(**OPTIONS)).build_model(context)
     codec = Codec(fakes.encoder, fakes.quantizer, registry.build(wavenext))
     task = task_of(context, codec)
     assert (task.rate_in, task.rate_out) == (16000, 24000)
@@ -262,7 +267,7 @@ def test_crops_of_both_rates_hold_the_same_sound(context: StageContext) -> None:
 
 
 def test_ranks_together_take_the_global_batch(context: StageContext) -> None:
-    codec = TrainCodec(TrainCodecConfig(**OPTIONS)).build_codec(context)
+    codec = TrainCodec(TrainCodecConfig(**OPTIONS)).build_model(context)
     train_split, valid_split = context.split("train"), context.split("valid")
 
     def crops(**options: Any) -> list[Any]:
@@ -288,7 +293,7 @@ def test_weight_of_an_unknown_loss_names_the_known_ones(recipe: ResolvedRecipe) 
 
 
 def test_a_quantizer_without_weights_cannot_be_trained_alone(context: StageContext) -> None:
-    codec = TrainCodec(TrainCodecConfig(**OPTIONS)).build_codec(context)
+    codec = TrainCodec(TrainCodecConfig(**OPTIONS)).build_model(context)
     codec.quantizer.requires_grad_(False)
     with pytest.raises(RecipeError, match=r"freezes encoder, decoder, .*Leave the decoder out of `freeze`"):
         task_of(context, codec, freeze=["encoder", "decoder"])
@@ -329,3 +334,60 @@ def test_losses_that_the_facts_do_not_name_are_told(
 def test_wrong_options_say_what_to_do(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         TrainCodecConfig(**{**OPTIONS, **options})
+
+
+def test_stages_start_part_by_part_from_those_that_they_name(context: StageContext) -> None:
+    short = {**OPTIONS, "run": "train_codec", "steps": 2, "continuous_steps": 0, "metrics": []}
+    stages = [
+        {**short, "freeze": ["encoder", "quantizer"]},
+        {**short, "starts_from": "train_codec", "freeze": ["quantizer", "decoder"]},
+        {**short, "freeze": ["encoder", "decoder"]},
+        {
+            **short,
+            "starts_from": {"encoder": "train_codec_2", "decoder": "train_codec"},
+            "freeze": ["encoder"],
+        },
+    ]
+    document = {**context.recipe.to_dict(), "stages": stages}
+    recipe = resolve(recipe_from_dict(document))
+    check(recipe)
+    assert "starts_from" not in recipe.to_dict()["stages"][0]
+    codecs = []
+    for name, config in recipe.named_stages():
+        assert isinstance(config, TrainCodecConfig)
+        TrainCodec(config).run(here := replace(context, recipe=recipe, stage_name=name))
+        codecs.append(Codec.load(here.codec_dir))
+    last = TrainCodec(config).build_model(here)
+    wanted = {"encoder": codecs[1], "decoder": codecs[0], "quantizer": codecs[2]}
+    for role, codec in wanted.items():
+        given, expected = getattr(last, role).state_dict(), getattr(codec, role).state_dict()
+        assert all(torch.equal(value, given[key]) for key, value in expected.items()), role
+    changed = [
+        {
+            key.partition(".")[0]
+            for key, value in after.state_dict().items()
+            if not torch.equal(value, old[key])
+        }
+        for old, after in zip([codec.state_dict() for codec in codecs], codecs[1:], strict=False)
+    ]
+    assert changed == [{"encoder"}, {"quantizer"}, {"quantizer", "decoder"}]
+    assert TrainCodec(config).plan(recipe)["starts from"] == "train_codec_2/codec, train_codec/codec"
+
+
+def test_the_codec_against_a_discriminator_as_contributors_are_shown(
+    context: StageContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (code,) = (block.body for block in blocks(CONTRIBUTING) if block.title == "adversarial.py")
+    (tmp_path / "adversarial.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    shown = importlib.import_module("adversarial")
+    options = {**OPTIONS, "run": "train_adversarial", "steps": 6, "continuous_steps": 1, "log_every": 1}
+    config = shown.TrainAdversarialConfig(**options, discriminator={"lr": 1e-3, "schedule": "constant"})
+    before = TrainCodec(TrainCodecConfig(**OPTIONS)).build_model(context).state_dict()
+    shown.TrainAdversarial(config).run(context)
+    lines = [line for line in read_metrics(context.run_dir / "metrics.jsonl") if line["split"] == "train"]
+    assert [line.get("discriminator_lr") for line in lines] == [None, None, 1e-3, 1e-3, 1e-3, 1e-3]
+    assert all(line["loss"] == line["codec_loss"] for line in lines)
+    trained = context.codec().state_dict()
+    assert before.keys() == trained.keys()
+    assert any(not torch.equal(value, trained[key]) for key, value in before.items())

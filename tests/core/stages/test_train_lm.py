@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,12 @@ from wavslm_core.recipe.loading import recipe_from_dict
 from wavslm_core.recipe.model import ResolvedRecipe
 from wavslm_core.recipe.resolving import resolve
 from wavslm_core.run.context import StageContext
+from wavslm_core.run.metrics_file import read_metrics
 from wavslm_core.stages.tokenize import Tokenize, TokenizeConfig
 from wavslm_core.stages.train_lm import TrainLm, TrainLmConfig
-from wavslm_core.testing.fakes import fake_codec, register_fakes
+from wavslm_core.testing.fakes import fake_codec, fake_speech_lm, register_fakes
+from wavslm_core.training.lm_task import LanguageModelTask
+from wavslm_core.training.task import LossOutput
 
 SMALL = {
     "steps": 40,
@@ -164,7 +168,7 @@ def test_starts_from_given_weights(audio: Path, tmp_path: Path) -> None:
     first = start_run(audio, tmp_path / "first", steps=5)
     train(first)
     context = start_run(audio, tmp_path / "second", steps=5, init=str(first.speech_lm_dir))
-    model = train_lm_of(context.recipe).build_model(context.codec(), context)
+    model = train_lm_of(context.recipe).build_model(context)
     assert isinstance(model, SpeechLM)
     trained = first.speech_lm().state_dict()
     assert all(torch.equal(value, trained[key]) for key, value in model.state_dict().items())
@@ -179,16 +183,65 @@ def test_a_second_stage_starts_from_what_the_first_left_whatever_its_codec(
     contexts = [StageContext(recipe, tmp_path, stage_name=name) for name in ("train_lm", "train_lm_2")]
     fake_codec().save(tmp_path / "codec")
     codec = contexts[0].codec()
-    models = [train_lm_of(recipe).build_model(codec, context) for context in contexts]
+    models = [train_lm_of(recipe).build_model(context, codec=codec) for context in contexts]
     models[0].save(contexts[0].speech_lm_dir)
     assert contexts[0].speech_lm_dir == tmp_path / "train_lm" / "speech_lm"
     assert models[0].checkpoint_codec == "../../codec"
     assert contexts[1].speech_lm_dir == tmp_path / "speech_lm"
     torch.manual_seed(9)
     other = fake_codec()
-    start = train_lm_of(recipe).build_model(other, contexts[1]).state_dict()
+    start = train_lm_of(recipe).build_model(contexts[1], codec=other).state_dict()
     assert all(torch.equal(value, start[key]) for key, value in models[0].state_dict().items())
     assert "was trained with a codec whose encoder_weights, quantizer_weights differ" in caplog.text
+
+
+def test_each_part_starts_from_the_stage_that_is_named(audio: Path, tmp_path: Path) -> None:
+    document = make_recipe(audio, steps=2).to_dict()
+    train_lm = document["stages"][1]
+    document["stages"] += [
+        {**train_lm, "lr": 0.01},
+        {**train_lm, "starts_from": {"backbone": "train_lm", "head": "train_lm_2"}},
+        {**train_lm, "starts_from": "train_lm"},
+    ]
+    recipe = resolve(recipe_from_dict(document, registry=small_registry()))
+    fake_codec().save(tmp_path / "codec")
+    stages = {name: config for name, config in recipe.named_stages() if isinstance(config, TrainLmConfig)}
+    at = {name: StageContext(recipe, tmp_path, stage_name=name) for name in stages}
+    models = []
+    for seed, name in enumerate(("train_lm", "train_lm_2")):
+        torch.manual_seed(seed)
+        models.append(fake_speech_lm(at[name].codec()))
+        models[-1].save(at[name].speech_lm_dir)
+    mixed = TrainLm(stages["train_lm_3"]).build_model(at["train_lm_3"])
+    first = TrainLm(stages["train_lm_4"]).build_model(at["train_lm_4"])
+    wanted = [
+        (mixed.backbone, models[0].backbone),
+        (mixed.head, models[1].head),
+        (first.head, models[0].head),
+    ]
+    for given, expected in wanted:
+        state = given.state_dict()
+        assert state
+        assert all(torch.equal(value, state[key]) for key, value in expected.state_dict().items())
+
+
+def test_a_stage_that_trains_in_another_way_overrides_its_task_alone(audio: Path, tmp_path: Path) -> None:
+    class Twice(LanguageModelTask):
+        def loss(self, step: int, micro_batch: int) -> LossOutput:
+            output = super().loss(step, micro_batch)
+            return replace(output, loss=2 * output.loss)
+
+    class TrainTwice(TrainLm):
+        def make_task(self, model: SpeechLM, context: StageContext) -> LanguageModelTask:
+            return Twice(model, **self.task_options(model, context))
+
+    losses = []
+    for number, stage_class in enumerate((TrainLm, TrainTwice)):
+        context = start_run(audio, tmp_path / str(number), steps=1, log_every=1)
+        stage_class(train_lm_of(context.recipe).config).run(context)
+        assert context.speech_lm().backbone is not None
+        losses += [line["loss"] for line in read_metrics(context.run_dir / "metrics.jsonl") if "lr" in line]
+    assert losses[1] == pytest.approx(2 * losses[0])
 
 
 def test_missing_initial_weights_are_named(audio: Path, tmp_path: Path) -> None:

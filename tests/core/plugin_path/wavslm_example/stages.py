@@ -21,8 +21,7 @@ from wavslm_example.configs import LearnConfig
 
 if TYPE_CHECKING:
     from wavslm_core.model.codec import Codec
-    from wavslm_core.training.codec_task import CodecTask
-    from wavslm_core.training.task import LossOutput
+    from wavslm_core.training.task import LossOutput, Task
 
 
 class CountConfig(StageConfig):
@@ -117,8 +116,8 @@ class Descend(Stage[DescendConfig]):
 class Patient(TrainCodec):
     config: PatientConfig
 
-    def build_task(self, codec: Codec, context: StageContext) -> CodecTask:
-        task = super().build_task(codec, context)
+    def make_task(self, model: Codec, context: StageContext) -> Task:
+        task = super().make_task(model, context)
         loss = task.loss
 
         def wait_and_lose(step: int, micro_batch: int) -> LossOutput:
