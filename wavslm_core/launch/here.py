@@ -24,27 +24,22 @@ def begin_launch(run_dir: Path, say: Say) -> None:
     save_code(run_dir)
 
 
-def run_in_process(run_dir: Path, say: Say) -> Outcome:
-    """See `Launcher.launch`."""
-    begin_launch(run_dir, say)
-    with noting_failure(run_dir), keeping_log(run_dir, say) as say:
-        recipe = saved_recipe(run_dir)
-        if all(recipe.launch_for(stage).array is None for stage in recipe.stages):
-            # One call, so that what earlier stages imported and locked serves the later ones.
-            return run_stages(run_dir, say)
-        for job in plan_jobs(recipe):
-            for share in job.shares:
-                outcome = run_stages(run_dir, say, stages=job.stages, share=share)
-                if outcome.status != "finished":
-                    return outcome
-    return Outcome("finished")
-
-
 class DebugLauncher(Launcher[LaunchConfig]):
-    """Runs the stages here, so that breakpoints and profilers work."""
+    """Runs the stages in this process, job after job, so that breakpoints and profilers work."""
 
     def launch(self, run_dir: Path, say: Say) -> Outcome:
-        return run_in_process(run_dir, say)
+        begin_launch(run_dir, say)
+        with noting_failure(run_dir), keeping_log(run_dir, say) as say:
+            recipe = saved_recipe(run_dir)
+            if all(recipe.launch_for(stage).array is None for stage in recipe.stages):
+                # One call, so that what earlier stages imported and locked serves the later ones.
+                return run_stages(run_dir, say)
+            for job in plan_jobs(recipe):
+                for share in job.shares:
+                    outcome = run_stages(run_dir, say, stages=job.stages, share=share)
+                    if outcome.status != "finished":
+                        return outcome
+        return Outcome("finished")
 
     def where(self) -> str:
         return f"in this process, device {self.config.device}"

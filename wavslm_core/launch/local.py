@@ -18,9 +18,9 @@ from typing import Any
 
 from wavslm_core.errors import JobCrashed
 from wavslm_core.launch.chain import PlannedJob, jobs_left
-from wavslm_core.launch.here import begin_launch, run_in_process
+from wavslm_core.launch.here import DebugLauncher, begin_launch
 from wavslm_core.launch.job import VISIBLE_GPUS, RunJob
-from wavslm_core.launch.launchers import Launcher, Outcome
+from wavslm_core.launch.launchers import Outcome
 from wavslm_core.machine.processes import Share
 from wavslm_core.machine.terminal import Say
 from wavslm_core.recipe.launch_block import LaunchConfig, LocalLaunch
@@ -34,13 +34,13 @@ YEARS_MIN = 10 * 365 * 24 * 60
 POLL_S = 0.1
 
 
-class LocalLauncher(Launcher[LaunchConfig]):
-    """Runs the stages on this machine."""
+class LocalLauncher(DebugLauncher):
+    """Runs the stages on this machine: here, unless somebody asked for child processes."""
 
     def launch(self, run_dir: Path, say: Say) -> Outcome:
         recipe = saved_recipe(run_dir)
         if not any(_in_child(recipe.launch_for(stage)) for stage in recipe.stages):
-            return run_in_process(run_dir, say)
+            return super().launch(run_dir, say)
         begin_launch(run_dir, say)
         with noting_failure(run_dir):
             for job in jobs_left(run_dir, say):

@@ -6,8 +6,9 @@ Every process of a job is here, with the same stages; rank 0 alone holds the loc
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -63,16 +64,40 @@ def run_stages(
         asked = stop if lock is None else _either(stop, lock)
         run = _Run(run_dir, recipe, say if leads else _say_nothing, processes, share, asked)
         for name, config in recipe.named_stages():
-            if stages is None or name in stages:
-                outcome = run.stage(name, config)
-                if lock is not None and lock.lost_to is not None:
-                    raise WavslmError(
-                        f"{run_dir} was taken over by {lock.lost_to}, which found this process silent. "
-                        "The run goes on there."
-                    )
-                if outcome is not None:
-                    return outcome
+            if stages is not None and name not in stages:
+                continue
+            stage: Stage[Any] = recipe.registry.build(config)
+            context = run.context(name, config)
+            if run.is_done(stage, context):
+                continue
+            if processes.any(asked()):
+                _refuse_lost(lock, run_dir)
+                return Outcome("interrupted", name)
+            if recipe.launch_for(config).device not in (AUTO, "cpu"):
+                # What is not there is told before anything begins; these two always are.
+                _ = context.device
+            with run.recorded(context) as ended:
+                stage.run(context)
+            _refuse_lost(lock, run_dir)
+            if ended.status != "finished":
+                return Outcome(ended.status, name)
     return Outcome("finished")
+
+
+def _refuse_lost(lock: RunLock | None, run_dir: Path) -> None:
+    """Raises: WavslmError once another process has the run."""
+    if lock is not None and lock.lost_to is not None:
+        raise WavslmError(
+            f"{run_dir} was taken over by {lock.lost_to}, which found this process silent. "
+            "The run goes on there."
+        )
+
+
+@dataclass
+class _Ended:
+    """How a stage ended."""
+
+    status: Literal["finished", "interrupted", "pruned"] = "finished"
 
 
 class _Run:
@@ -93,11 +118,9 @@ class _Run:
         self.keeps_record = processes.rank == 0 and not share.partial
         self.pulse = RunPulse(progress_path(run_dir, share)) if processes.rank == 0 else SILENT
 
-    def stage(self, name: str, config: StageConfig) -> Outcome | None:
-        """Run one stage; return how the run ended if it ends here."""
-        stage: Stage[Any] = self.recipe.registry.build(config)
+    def context(self, name: str, config: StageConfig) -> StageContext:
         wanted = self.recipe.launch_for(config).device
-        context = StageContext(
+        return StageContext(
             recipe=self.recipe,
             run_dir=self.run_dir,
             choose_device=partial(
@@ -110,49 +133,48 @@ class _Run:
             share=self.share,
             pulse=self.pulse,
         )
+
+    def is_done(self, stage: Stage[Any], context: StageContext) -> bool:
+        """Tell whether nothing is left to do."""
+        name = context.stage_name
         # What rank 0 sees counts: a shared file system may show others an older state.
         if self.processes.broadcast(self.record.finished(name) and stage.left_results(context)):
             self.say(f"stage {name}: finished before, skipped")
-            return None
-        if self.processes.any(self.stop()):
-            return Outcome("interrupted", name)
-        if wanted not in (AUTO, "cpu"):
-            # What is not there is told before anything begins; these two always are.
-            _ = context.device
+            return True
+        return False
+
+    @contextmanager
+    def recorded(self, context: StageContext) -> Iterator[_Ended]:
+        """Keep the record while the block runs a stage; how it ended is what all processes agree on."""
+        name, began = context.stage_name, time.monotonic()
         part = f", part {self.share.index + 1} of {self.share.count}" if self.share.partial else ""
         self.say(f"stage {name}: running{part}")
-        began = time.monotonic()
         if self.keeps_record:
             self.record.begin(name)
+        ended = _Ended()
         try:
-            ended = self._run(stage, context)
+            try:
+                with telling(self.pulse, name):
+                    yield ended
+            except Interrupted as error:
+                ended.status = "pruned" if isinstance(error, Pruned) else "interrupted"
+            self._agree(ended, name)
         except Exception:
             # A full disk may be why the stage failed; its own message is the one to show.
             with suppress(WavslmError):
                 self._end(name, "failed", began)
             raise
-        if ended != "finished":
-            self._end(name, "interrupted", began)
-            return Outcome(ended, name)
-        self._end(name, "finished", began)
-        self.say(f"stage {name}: finished{part} in {time.monotonic() - began:.1f} s")
-        return None
+        self._end(name, "finished" if ended.status == "finished" else "interrupted", began)
+        if ended.status == "finished":
+            self.say(f"stage {name}: finished{part} in {time.monotonic() - began:.1f} s")
 
-    def _run(self, stage: Stage[Any], context: StageContext) -> Literal["finished", "interrupted", "pruned"]:
-        """Run a stage in every process; return how it ended."""
-        interrupted = pruned = False
-        try:
-            with telling(self.pulse, context.stage_name):
-                stage.run(context)
-        except Interrupted as error:
-            interrupted, pruned = True, isinstance(error, Pruned)
-        with self.processes.rank_0_first(f"end of {context.stage_name}"):
+    def _agree(self, ended: _Ended, name: str) -> None:
+        with self.processes.rank_0_first(f"end of {name}"):
             # What rank 0 does alone, such as the report, may take longer than processes are waited for.
             pass
         # All leave together when the run is behind others; a stop may reach some of them only.
-        if pruned:
-            return "pruned"
-        return "interrupted" if self.processes.any(interrupted) else "finished"
+        if ended.status != "pruned" and self.processes.any(ended.status == "interrupted"):
+            ended.status = "interrupted"
 
     def _end(self, name: str, status: str, began: float) -> None:
         if self.keeps_record:
