@@ -1,13 +1,12 @@
-"""The command `wavslm`. Its verbs are the sibling modules that have `register(app)`; each imports what is
-heavy only when it runs, so that `--help` stays quick.
+"""The command `wavslm`. Its verbs are sibling modules; each imports what is heavy only when it runs, so that
+`--help` stays quick.
 """
 
 from __future__ import annotations
 
-import pkgutil
 import sys
+from collections.abc import Sequence
 from importlib import import_module
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -16,23 +15,14 @@ from wavslm_core import cli
 from wavslm_core.cli.guard import guarded
 from wavslm_core.machine.terminal import echo
 
-NOT_VERBS = {
-    "sweep_run",
-    "main",
-    "run",
-    "guard",
-    "blame",
-    "devices",
-    "inputs",
-    "job_tables",
-    "plan_tables",
-    "corpus_tables",
-}
-"""Modules that have no `register`; not importing them keeps `--help` quick."""
+VERBS = (
+    "data", "decode", "doctor", "encode", "generate", "jobs", "new-plugin", "plugins", "recipe", "score",
+    "stop", "sweep",
+)  # fmt: skip
 
 
-def build_app() -> typer.Typer:
-    """Return the command with all its verbs."""
+def build_app(arguments: Sequence[str] = ()) -> typer.Typer:
+    """Return the command with all its verbs, or with the one alone that the arguments name."""
     app = typer.Typer(
         help="Speech language models: work with recipes, plugins, codecs and language models.",
         no_args_is_help=True,
@@ -41,16 +31,16 @@ def build_app() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback()(_options)
-    for module in sorted(pkgutil.iter_modules(cli.__path__), key=lambda module: module.name):
-        if module.name not in NOT_VERBS:
-            register = getattr(import_module(f"{cli.__name__}.{module.name}"), "register", None)
-            if register is not None:
-                register(app)
+    named = next((argument for argument in arguments if not argument.startswith("-")), None)
+    for verb in [named] if named in VERBS else VERBS:
+        import_module(f"{cli.__name__}.{verb.replace('-', '_')}").register(app)
     return app
 
 
 def _version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version
+
         echo(f"wavslm-core {version('wavslm-core')}")
         raise typer.Exit
 
@@ -66,7 +56,7 @@ def _options(
 
 def main() -> None:
     """Entry point."""
-    sys.exit(guarded(lambda arguments: build_app()(arguments, prog_name="wavslm")))
+    sys.exit(guarded(lambda arguments: build_app(arguments)(arguments, prog_name="wavslm")))
 
 
 if __name__ == "__main__":

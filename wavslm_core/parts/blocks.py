@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, PydanticUserError, ValidationError
 
-from wavslm_core.errors import RecipeError, did_you_mean
+from wavslm_core.errors import RecipeError, did_you_mean, summary
 from wavslm_core.parts.configs import Config, Role
 from wavslm_core.parts.plugins import load_registry
 from wavslm_core.parts.registry import Registry
@@ -65,11 +65,14 @@ class Choice:
         config_class = self.configs.get(name) if isinstance(name, str) else None
         if config_class is None:
             raise InvalidBlock(Problem(path, where, self.unknown(str(name))))
+        block = f"{where}.{name}" if where else name
         try:
             return config_class.model_validate(given)
         except ValidationError as error:
-            shown = f"{where}.{name}" if where else name
-            raise InvalidBlock(*config_problems(error, config_class, where=shown, path=path)) from None
+            raise InvalidBlock(*config_problems(error, config_class, where=block, path=path)) from None
+        except PydanticUserError as error:
+            broken = f"{config_class.__module__}.{config_class.__qualname__} cannot be used: {summary(error)}"
+            raise InvalidBlock(Problem(path, block, f"{broken}. Report it to its authors.")) from None
 
     def _untagged(self, given: Any) -> str:
         names = list(self.configs)

@@ -190,9 +190,10 @@ def _collect(
     if not (separator and module_name and attribute):
         raise PluginError(f"{given}: the second argument must read 'package.module:Class'")
     try:
-        # Annotations that do not resolve would else show only when a recipe is read, and end them all.
-        config_class.model_rebuild()
+        if not config_class.__pydantic_fields_complete__:
+            # Says which annotation does not resolve; it would else show only when a recipe is read.
+            config_class.model_rebuild()
         name = config_class.registered_name()
-    except (TypeError, PydanticUserError) as error:
+    except (TypeError, NameError, PydanticUserError) as error:
         raise PluginError(f"{given}: {error}") from None
     entries.append(Entry(role, name, config_class, target, plugin.distribution, plugin.version, plugin.name))

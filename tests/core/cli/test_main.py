@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from wavslm_core.cli.main import VERBS
+
+CLI = Path(__file__).parents[3] / "wavslm_core" / "cli"
 RECIPE = """
 name: one
 encoder: {name: fake, dim: 24}
@@ -55,6 +58,13 @@ def test_schema_describes_recipes(command: Callable[..., Any]) -> None:
     assert set(quantizers["discriminator"]["mapping"]) == {"fake", "nested"}
     assert schema["$defs"]["CountConfig"]["properties"]["steps"]["description"] == "How far to count."
     assert "extends" in schema["properties"]
+
+
+def test_every_verb_is_known() -> None:
+    files = {
+        path.stem.replace("_", "-") for path in CLI.glob("*.py") if "\ndef register(" in path.read_text()
+    }
+    assert files == {*VERBS}
 
 
 def test_plugins_in_both_forms(command: Callable[..., Any]) -> None:

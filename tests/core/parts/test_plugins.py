@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 import pytest
 
-from wavslm_core.errors import PluginError
+from wavslm_core.errors import PluginError, RecipeError
+from wavslm_core.parts.blocks import config_from_dict
 from wavslm_core.parts.configs import Config, EncoderConfig, HeadConfig
 from wavslm_core.parts.plugins import hookimpl, load, load_from
 from wavslm_core.testing.fake_configs import FakeEncoderConfig, FakeHeadConfig
@@ -30,6 +31,16 @@ class NoDefaultConfig(FakeHeadConfig):
 
 class NoFactsConfig(HeadConfig):
     name: Literal["no_facts"] = "no_facts"
+
+
+class UnknownTypeConfig(FakeHeadConfig):
+    name: Literal["unknown"] = "unknown"  # type: ignore[assignment]
+    tool: NoSuchTool  # type: ignore[name-defined]  # noqa: F821
+
+
+class ToolConfig(FakeHeadConfig):
+    name: Literal["tool"] = "tool"  # type: ignore[assignment]
+    tool: EntryPoint
 
 
 def plugin(monkeypatch: pytest.MonkeyPatch, name: str = "sample", **hooks: Any) -> EntryPoint:
@@ -72,6 +83,10 @@ def test_what_a_plugin_registers_is_there_with_its_origin(monkeypatch: pytest.Mo
         ({"register_heads": lambda register: register(NoFactsConfig, "a:B")}, "must define facts"),
         ({"register_heads": lambda register: register(TwoNamesConfig, "a:B")}, "exactly one value"),
         (
+            {"register_heads": lambda register: register(UnknownTypeConfig, "a:B")},
+            "'NoSuchTool' is not defined",
+        ),
+        (
             {"register_heads": lambda register: register(NoDefaultConfig, "a:B")},
             'its one value "fake" as default',
         ),
@@ -87,6 +102,14 @@ def test_a_wrong_plugin_is_explained_and_the_others_load(
     assert said in str(error)
     assert [entry.plugin for entry in loaded.registry] == ["b_right"]
     assert [plugin.error is None for plugin in loaded.plugins] == [False, True]
+
+
+def test_a_config_of_no_plain_values_is_told_where_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = plugin(monkeypatch, register_heads=lambda register: register(ToolConfig, "a:B"))
+    with pytest.raises(
+        RecipeError, match=r"^head\.tool: .*ToolConfig cannot be used: .* Report it to its authors"
+    ):
+        config_from_dict("head", {"name": "tool"}, where="head", registry=load_from([point]).registry)
 
 
 def test_a_plugin_that_fails_halfway_registers_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
