@@ -28,7 +28,8 @@ class Session:
 
     A step costs the same after ten minutes as after one second, and so does what is kept of a row. Rows that
     joined before either did anything, and are always named together, advance as one batch; a row that parts
-    from the others is advanced by itself from then on.
+    from the others is advanced by itself from then on, which costs more (four rows apart: about twice a batch
+    of four), and where the quantizer merges runs, all are. One thread at a time.
     """
 
     def __init__(self, model: TokenLM, sampler: SamplerLike = None) -> None:

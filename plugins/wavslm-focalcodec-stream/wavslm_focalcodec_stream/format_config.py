@@ -23,9 +23,11 @@ from wavslm_focalcodec_stream.official_names import (
     ENCODER_KEYS,
     LANGUAGE_MODEL_KEYS,
     QUANTIZER_KEYS,
+    build,
     known_document,
+    refuse_unknown,
+    section,
 )
-from wavslm_focalcodec_stream.official_options import build, refuse_unknown, section
 
 CODEC_PARTS: dict[Role, tuple[str, ...]] = {
     "encoder": ("wavlm",),
