@@ -15,7 +15,6 @@ there are more; every other shard is checked when it is first touched.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +26,7 @@ from pydantic import Field, FiniteFloat
 
 from wavslm_core.data.strings import Strings
 from wavslm_core.errors import DataError
-from wavslm_core.machine.json_files import read_json
+from wavslm_core.machine.json_files import MISSING, differences, read_json
 from wavslm_core.machine.regular_files import size_of_regular
 
 STORE_FILE = "store.json"
@@ -66,7 +65,7 @@ def token_fingerprint(codec: dict[str, Any], corpus: dict[str, Any]) -> dict[str
 
 def check_fingerprint(folder: Path, *, found: dict[str, Any], expected: dict[str, Any]) -> None:
     """Raise DataError naming the first field in which two fingerprints differ."""
-    for field, wanted, present in _differences(expected, found, ""):
+    for field, wanted, present in differences(expected, found):
         hint = _MADE_OF_TIMES if field.endswith("corpus.content") else ""
         raise DataError(
             f"the tokens in {folder} are stale: they were made with {field} = {_short(present)}, now it is "
@@ -77,16 +76,9 @@ def check_fingerprint(folder: Path, *, found: dict[str, Any], expected: dict[str
 _MADE_OF_TIMES = " (made of names, sizes and modification times: `cp -a` and `rsync -a` keep those)"
 
 
-def _differences(expected: Any, found: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
-    if isinstance(expected, dict) and isinstance(found, dict):
-        for key in [*expected, *(key for key in found if key not in expected)]:
-            below = f"{path}.{key}" if path else str(key)
-            yield from _differences(expected.get(key), found.get(key), below)
-    elif expected != found:
-        yield path, expected, found
-
-
 def _short(value: Any, most: int = 60) -> str:
+    if value is MISSING:
+        return "nothing"
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= most else f"{text[:most]}…"
 

@@ -11,6 +11,7 @@ import errno
 import math
 import os
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -24,6 +25,9 @@ from wavslm_core.machine.regular_files import MOST_BYTES, read_regular
 Shape = TypeVar("Shape")
 _NULL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
+
+MISSING = object()
+"""What a document has where it has nothing."""
 
 
 def read_json(
@@ -117,3 +121,19 @@ def _adapter(shape: type[Shape]) -> TypeAdapter[Shape]:
     if shape not in _ADAPTERS:
         _ADAPTERS[shape] = TypeAdapter(shape)
     return _ADAPTERS[shape]
+
+
+def differences(wanted: Any, found: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield (dotted path, what is wanted there, what is found) wherever two documents differ, in order.
+
+    `MISSING` stands for what one of them lacks.
+    """
+    if isinstance(wanted, Mapping) and isinstance(found, Mapping):
+        for key in [*wanted, *(key for key in found if key not in wanted)]:
+            inner = f"{path}.{key}" if path else str(key)
+            yield from differences(wanted.get(key, MISSING), found.get(key, MISSING), inner)
+    elif isinstance(wanted, list) and isinstance(found, list) and len(wanted) == len(found):
+        for place, pair in enumerate(zip(wanted, found, strict=True)):
+            yield from differences(*pair, f"{path}.{place}")
+    elif wanted != found:
+        yield path, wanted, found

@@ -39,6 +39,11 @@ def read_document(folder: Path, *, name: str = CONFIG_FILE) -> dict[str, Any]:
         raise CheckpointError(f"{folder} holds no {name}; is it a checkpoint folder?") from None
 
 
+def is_hub_id(reference: str) -> bool:
+    """Tell whether a reference may be a hub id, owner/name, when there is no such folder."""
+    return reference.count("/") == 1 and not reference.startswith((".", "/", "~"))
+
+
 def inside_run(folder: Path, kind: Kind) -> Path:
     """Return the `codec` or `speech_lm` folder inside a run's folder; any other folder itself.
 

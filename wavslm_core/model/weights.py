@@ -31,7 +31,7 @@ from torch.overrides import TorchFunctionMode
 
 from wavslm_core.errors import CheckpointError, PluginError, WavslmError, summary
 from wavslm_core.machine.files import replacing_folder
-from wavslm_core.model.documents import BESIDE_FILE, CONFIG_FILE
+from wavslm_core.model.documents import BESIDE_FILE, CONFIG_FILE, is_hub_id
 from wavslm_core.model.weight_files import WEIGHTS_FILE
 
 CHECKPOINT_FILES = (CONFIG_FILE, BESIDE_FILE, WEIGHTS_FILE, "model.pt")
@@ -55,7 +55,7 @@ def find_folder(reference: str | Path) -> Path:
     text = str(reference)
     if path.exists():
         raise CheckpointError(f"'{text}' is a file; give the folder that holds {CONFIG_FILE} and the weights")
-    if text.count("/") != 1 or text.startswith((".", "/", "~")):
+    if not is_hub_id(text):
         raise CheckpointError(
             f"no folder '{text}' exists. Give a folder that holds {CONFIG_FILE}, or a hub id: owner/name"
         )

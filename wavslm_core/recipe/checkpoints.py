@@ -17,6 +17,7 @@ from wavslm_core.model.documents import (
     first_format,
     format_part_configs,
     inside_run,
+    is_hub_id,
     our_part_configs,
     read_document,
     recognise,
@@ -105,7 +106,7 @@ def _document(checkpoint: str, registry: Registry, kind: Kind) -> dict[str, Any]
     message = (
         f"'{checkpoint}' is neither a folder, nor in the local hub cache, nor a hub id that a plugin knows."
     )
-    if _is_hub_id(checkpoint):
+    if is_hub_id(checkpoint):
         message += f" Check the path, or download it first: hf download {checkpoint}"
     else:
         message += " Check the path."
@@ -113,13 +114,9 @@ def _document(checkpoint: str, registry: Registry, kind: Kind) -> dict[str, Any]
     raise CheckpointError(f"{message}{lacking}{answered}{registry.failures()}")
 
 
-def _is_hub_id(checkpoint: str) -> bool:
-    return checkpoint.count("/") == 1 and not checkpoint.startswith((".", "/", "~"))
-
-
 def _cached(hub_id: str) -> Path | None:
     """Return the folder of a hub id in the local cache."""
-    if not _is_hub_id(hub_id):
+    if not is_hub_id(hub_id):
         return None
     from huggingface_hub import constants
 

@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 
 from wavslm_core.errors import RecipeError, WavslmError
 from wavslm_core.machine.files import replacing, write_json
-from wavslm_core.machine.json_files import parse_json
+from wavslm_core.machine.json_files import MISSING, differences, parse_json
 from wavslm_core.machine.pulse import PROGRESS_FILE
 from wavslm_core.machine.regular_files import read_regular
 from wavslm_core.parts.plugins import load_registry
@@ -55,11 +55,10 @@ def prepare_run_folder(
     folder = run_folder(recipe, runs_dir)
     saved = folder / RECIPE_FILE
     if saved.exists():
-        difference = first_difference(without_launch(read_yaml(saved)), recipe.identity())
-        if difference is not None:
+        for difference in differences(recipe.identity(), without_launch(read_yaml(saved))):
             raise RecipeError(
-                f"{saved} was edited: {difference}. Delete the folder to start afresh, undo the edit, "
-                "or put the change into your own recipe, which gives it a folder of its own."
+                f"{saved} was edited: {_in_words(*difference)}. Delete the folder to start afresh, undo the "
+                "edit, or put the change into your own recipe, which gives it a folder of its own."
             )
     with replacing(saved) as beside:
         beside.write_text(dump_yaml(recipe.to_dict()), encoding="utf-8")
@@ -142,26 +141,13 @@ def readable(name: str) -> str:
     return f"{stem} {int(number) + 1}" if stem and number.isdigit() else name
 
 
-def first_difference(found: Any, wanted: Any, where: str = "") -> str | None:
-    """Return where two documents differ first, in words, or None when they are equal."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        for key in [*wanted, *(key for key in found if key not in wanted)]:
-            place = f"{where}.{key}" if where else str(key)
-            if key not in found:
-                return f"{place} is missing"
-            if key not in wanted:
-                return f"{place} is not part of the recipe"
-            inner = first_difference(found[key], wanted[key], place)
-            if inner is not None:
-                return inner
-        return None
-    if isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
-        inners = (
-            first_difference(*pair, f"{where}.{index}")
-            for index, pair in enumerate(zip(found, wanted, strict=True))
-        )
-        return next((inner for inner in inners if inner is not None), None)
-    return None if found == wanted else f"{where} is {found!r}, but the recipe says {wanted!r}"
+def _in_words(where: str, wanted: Any, found: Any) -> str:
+    """Return how a saved recipe differs from the one that is wanted."""
+    if found is MISSING:
+        return f"{where} is missing"
+    if wanted is MISSING:
+        return f"{where} is not part of the recipe"
+    return f"{where} is {found!r}, but the recipe says {wanted!r}"
 
 
 class _Environment(TypedDict):

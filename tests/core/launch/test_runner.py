@@ -17,7 +17,6 @@ import yaml
 
 from tests.support import until
 from wavslm_core.launch import runner
-from wavslm_core.run.folder import first_difference
 from wavslm_core.run.records import add_jobs, new_record, read_jobs
 
 pytestmark = pytest.mark.slow
@@ -303,17 +302,3 @@ def test_a_device_that_is_not_there(tmp_path: Path, command: Callable[..., Any])
     done = command("run", "r.yaml", "launch.device=mps")
     assert done.returncode == 2
     assert "launch.device is mps, but PyTorch sees none here. Usable: auto, cpu" in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("found", "wanted", "said"),
-    [
-        ({"a": 1}, {"a": 1}, None),
-        ({"a": [1, {"b": 2}]}, {"a": [1, {"b": 3}]}, "a.1.b is 2, but the recipe says 3"),
-        ({}, {"a": 1}, "a is missing"),
-        ({"a": 1}, {}, "a is not part of the recipe"),
-        ({"a": [1]}, {"a": [1, 2]}, "a is [1], but the recipe says [1, 2]"),
-    ],
-)
-def test_differences_in_words(found: Any, wanted: Any, said: str | None) -> None:
-    assert first_difference(found, wanted) == said

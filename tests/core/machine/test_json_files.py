@@ -6,12 +6,21 @@ import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import FiniteFloat
 
 from wavslm_core.errors import CheckpointError, DataError
-from wavslm_core.machine.json_files import parse_json, parse_object, read_json, read_lines, read_object
+from wavslm_core.machine.json_files import (
+    MISSING,
+    differences,
+    parse_json,
+    parse_object,
+    read_json,
+    read_lines,
+    read_object,
+)
 from wavslm_core.machine.regular_files import read_regular
 
 DAMAGES = {
@@ -105,3 +114,17 @@ def test_a_missing_file_stays_a_missing_file(tmp_path: Path) -> None:
     for path in (tmp_path / "none.json", tmp_path / "file" / "none.json"):
         with pytest.raises(FileNotFoundError):
             read_object(path, remedy="")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "said"),
+    [
+        ({"a": 1}, {"a": 1}, []),
+        ({"a": [1, {"b": 3}], "c": 1}, {"a": [1, {"b": 2}], "c": 2}, [("a.1.b", 3, 2), ("c", 1, 2)]),
+        ({"a": 1}, {}, [("a", 1, MISSING)]),
+        ({}, {"a": None}, [("a", MISSING, None)]),
+        ({"a": [1, 2]}, {"a": [1]}, [("a", [1, 2], [1])]),
+    ],
+)
+def test_documents_differ_at_dotted_paths(wanted: Any, found: Any, said: list[Any]) -> None:
+    assert list(differences(wanted, found)) == said
