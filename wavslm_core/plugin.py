@@ -60,8 +60,7 @@ if TYPE_CHECKING:
         printable,
     )
     from wavslm_core.data.audio_tree import walk
-    from wavslm_core.data.corpora import Corpus, Utterance
-    from wavslm_core.data.cut_config import CutConfig
+    from wavslm_core.data.corpora import Corpus, CutConfig, Utterance
     from wavslm_core.data.manifest import Recording
     from wavslm_core.data.recorded import RecordedCorpus, Recordings
     from wavslm_core.machine.dividing import divide
@@ -133,8 +132,7 @@ _LATER = {
     "wavslm_core.data.audio": "load_torchaudio resample",
     "wavslm_core.data.audio_files": "AUDIO_SUFFIXES AudioBytes AudioSource READABLE_FORMATS printable",
     "wavslm_core.data.audio_tree": "walk",
-    "wavslm_core.data.corpora": "Corpus Utterance",
-    "wavslm_core.data.cut_config": "CutConfig",
+    "wavslm_core.data.corpora": "Corpus CutConfig Utterance",
     "wavslm_core.data.manifest": "Recording",
     "wavslm_core.data.recorded": "RecordedCorpus Recordings",
     "wavslm_core.machine.dividing": "divide",

@@ -64,7 +64,7 @@ def rejected(
     place: Annotated[Path, typer.Argument(help="A run's folder, or a token store.")],
 ) -> None:
     """List what tokenising left out, with the shard and the reason: shard, file, reason in columns."""
-    from wavslm_core.data.rejections import stored_rejections, token_stores
+    from wavslm_core.data.token_writer import stored_rejections, token_stores
 
     for name, store in token_stores(place).items():
         count = 0

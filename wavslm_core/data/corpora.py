@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from wavslm_core.parts.configs import CorpusConfig
+from pydantic import Field, model_validator
+
+from wavslm_core.parts.configs import CorpusConfig, Options
 
 if TYPE_CHECKING:
     import numpy as np
@@ -179,3 +181,33 @@ def open_split(data: Splits, name: str, *, cache_dir: Path) -> Split:
             f"{why}. Check the `data:` block of the recipe."
         )
     return Split(corpus, name, utterances)
+
+
+class CutConfig(Options):
+    """How recordings are cut into utterances, which are then read without the rest of their file."""
+
+    by: Literal["fixed", "voice_activity"]
+    """`fixed`: a cut every `seconds`. `voice_activity`: in pauses, which are left out; every file is decoded
+    once for it."""
+    seconds: float = Field(default=15.0, gt=0)
+    """The longest utterance."""
+    shortest_seconds: float = Field(default=1.0, ge=0)
+    """What is shorter is left out: the rest at a recording's end, or a stretch of voice."""
+    pause_seconds: float = Field(default=0.3, gt=0)
+    """`voice_activity`: a pause of this length or more is a place to cut; shorter ones are speech."""
+    margin_seconds: float = Field(default=0.1, ge=0)
+    """`voice_activity`: how much of the pauses around it an utterance keeps."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> CutConfig:
+        if self.shortest_seconds > self.seconds:
+            raise ValueError(
+                f"shortest_seconds is {self.shortest_seconds:g}, more than seconds, which is "
+                f"{self.seconds:g}: nothing would be kept"
+            )
+        if self.by == "voice_activity" and 2 * self.margin_seconds >= self.seconds:
+            raise ValueError(
+                f"margin_seconds is {self.margin_seconds:g}: two margins must be shorter than seconds, "
+                f"which is {self.seconds:g}"
+            )
+        return self

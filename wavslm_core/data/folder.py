@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from wavslm_core.data.cut_config import CutConfig
+from wavslm_core.data.corpora import CutConfig
 from wavslm_core.data.recorded import RecordedCorpus
 from wavslm_core.errors import DataError
 from wavslm_core.parts.configs import CorpusConfig

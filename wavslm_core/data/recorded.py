@@ -11,8 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from wavslm_core.data.corpora import Corpus, Rejected, Utterance
-from wavslm_core.data.cut_config import CutConfig
+from wavslm_core.data.corpora import Corpus, CutConfig, Rejected, Utterance
 from wavslm_core.errors import AudioError, DataError, WavslmError, summary
 from wavslm_core.parts.configs import CorpusConfig
 

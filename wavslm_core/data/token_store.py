@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, FiniteFloat
 
-from wavslm_core.data.strings import Strings
+from wavslm_core.data.manifest import Strings
 from wavslm_core.errors import DataError
 from wavslm_core.machine.json_files import MISSING, differences, read_json
 from wavslm_core.machine.regular_files import size_of_regular

@@ -11,8 +11,8 @@ import pytest
 import torch
 from made_corpora import RATE_HZ, encoded, write_tar
 
-from wavslm_core.data.rejections import stored_rejections
 from wavslm_core.data.token_store import TokenStore
+from wavslm_core.data.token_writer import stored_rejections
 from wavslm_core.machine.processes import Share
 from wavslm_core.recipe.loading import recipe_from_dict
 from wavslm_core.recipe.model import ResolvedRecipe

@@ -19,7 +19,7 @@ from wavslm_core.data.audio_files import proven_info
 from wavslm_core.data.audio_tree import walk
 from wavslm_core.data.corpora import open_split, outside_in_words
 from wavslm_core.data.folder import Folder, FolderConfig
-from wavslm_core.data.strings import Strings
+from wavslm_core.data.manifest import Strings
 from wavslm_core.errors import DataError
 from wavslm_core.parts.configs import EVERY_SPLIT, DataConfig
 

@@ -10,9 +10,8 @@ import soundfile
 from pydantic import ValidationError
 
 from wavslm_core.data.audio_files import audio_info
-from wavslm_core.data.cut_config import CutConfig
-from wavslm_core.data.cutting import fixed_pieces, pieces_of
-from wavslm_core.data.voice_activity import cut_at_pauses, frame_levels
+from wavslm_core.data.corpora import CutConfig
+from wavslm_core.data.cutting import cut_at_pauses, fixed_pieces, frame_levels, pieces_of
 from wavslm_core.errors import AudioError
 
 RATE_HZ = 16000

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from wavslm_core.data.rejections import stored_rejections
 from wavslm_core.data.token_store import MOST_BYTES
+from wavslm_core.data.token_writer import stored_rejections
 from wavslm_core.errors import DataError
 from wavslm_core.machine import json_files
 
