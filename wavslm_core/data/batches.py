@@ -7,14 +7,13 @@ each takes its own part: what a batch holds does not depend on how many processe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from wavslm_core.data.crop_index import CropIndex, KnownLengths, Lengths
 from wavslm_core.errors import DataError, RecipeError
 from wavslm_core.machine.processes import uneven_batch
 
@@ -128,7 +127,7 @@ class CropOrder:
 
     def __init__(
         self,
-        lengths: Sequence[int] | IntArray | Lengths,
+        lengths: Sequence[int] | IntArray,
         *,
         crop: int,
         batching: Batching,
@@ -137,15 +136,16 @@ class CropOrder:
     ) -> None:
         """`lengths`, `crop` and `shortest` count samples or tokens; crops start on multiples of `unit`.
 
-        Utterances below `shortest` are not taken. A token store is its own lengths: none is kept here.
+        Utterances below `shortest` are not taken; one that is shorter than `crop` counts as one crop.
         """
         if crop <= 0:
             raise ValueError(f"crops of {crop} samples")
         self._crop = -(-crop // unit)
         self._unit = unit
         self._batching = batching
-        known = lengths if isinstance(lengths, Lengths) else KnownLengths(np.asarray(lengths, np.int64))
-        self._index = CropIndex(known, crop=self._crop * unit, shortest=shortest)
+        self._lengths = np.asarray(lengths, np.int64)
+        crops = np.maximum(1, -(-self._lengths // (self._crop * unit)))
+        self._ends = np.cumsum(np.where(self._lengths < shortest, 0, crops))
 
     def with_batching(self, batching: Batching) -> CropOrder:
         """Return the same order, divided otherwise."""
@@ -155,16 +155,43 @@ class CropOrder:
 
     @property
     def crops_per_epoch(self) -> int:
-        return len(self._index)
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def utterances(self, items: IntArray) -> IntArray:
+        """Return the utterance that each item of an epoch is a crop of, (N,)."""
+        return np.searchsorted(self._ends, items, side="right")
 
     def crops(self, step: int, micro_batch: int = 0) -> list[Crop]:
         """Return the crops of a micro-batch. Raises: DataError when there are no utterances."""
         places = self._batching.places(step, micro_batch)
         items = batch_items(places, size=self.crops_per_epoch, seed=self._batching.seed)
-        utterances, lengths = self._index.locate(items)
-        room = np.maximum(0, -(-lengths // self._unit) - self._crop) + 1
+        utterances = self.utterances(items)
+        room = np.maximum(0, -(-self._lengths[utterances] // self._unit) - self._crop) + 1
         starts = mix(places.astype(np.uint64), self._batching.seed, 2) % room.astype(np.uint64)
         return [
             Crop(int(utterance), int(start) * self._unit)
             for utterance, start in zip(utterances, starts, strict=True)
         ]
+
+
+def length_batches(lengths: npt.ArrayLike, *, budget: int) -> Iterator[list[int]]:
+    """Yield lists of indices, longest items first, each list padded to at most `budget` places.
+
+    An item longer than the budget comes alone. The longest first: what does not fit in memory shows at once.
+    """
+    lengths_N = np.asarray(lengths, dtype=np.int64)
+    batch: list[int] = []
+    for index in np.argsort(-lengths_N, kind="stable").tolist():
+        if batch and (len(batch) + 1) * int(lengths_N[batch[0]]) > budget:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def spread(count: int, wanted: int | None) -> list[int]:
+    """Return up to `wanted` of `count` indices, evenly spread, so that every speaker has a chance."""
+    if wanted is None or wanted >= count:
+        return list(range(count))
+    return [index * count // wanted for index in range(wanted)]

@@ -215,15 +215,11 @@ class TokenStore:
     @property
     def lengths(self) -> IntArray:
         """Tokens of each utterance."""
-        return self.lengths_of(0, len(self))
+        return np.diff(self._offsets)
 
     def length(self, index: int) -> int:
         """Return how many tokens one utterance has."""
         return int(self._offsets[index + 1] - self._offsets[index])
-
-    def lengths_of(self, first: int, last: int) -> IntArray:
-        """Return how many tokens utterances `first` to `last - 1` have."""
-        return np.diff(self._offsets[first : last + 1])
 
     def __len__(self) -> int:
         return self._utterances

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from wavslm_core.data.length_batches import length_batches
+from wavslm_core.data.batches import length_batches
 from wavslm_core.errors import DataError
 from wavslm_core.evaluation.backoff import Floats, Ints
 from wavslm_core.evaluation.ngrams import TokenSequences, mean_by_place, score_baselines

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from wavslm_core.data.batches import length_batches
 from wavslm_core.data.corpora import Rejected, Split
-from wavslm_core.data.length_batches import length_batches
 from wavslm_core.errors import AudioError
 from wavslm_core.evaluation.backoff import Ints
 from wavslm_core.machine.dividing import divide

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wavslm_core.data.batches import spread
 from wavslm_core.data.corpora import Split
-from wavslm_core.data.length_batches import spread
 from wavslm_core.errors import AudioError, WavslmError
 from wavslm_core.machine.dividing import divide
 from wavslm_core.machine.processes import ALONE, Processes

@@ -212,7 +212,7 @@ class Evaluate(Stage[EvaluateConfig]):
         stores: dict[str, TokenStore],
         metrics: dict[str, Any],
     ) -> dict[str, Any]:
-        from wavslm_core.data.length_batches import spread
+        from wavslm_core.data.batches import spread
         from wavslm_core.evaluation.reconstruction import score_reconstruction
         from wavslm_core.parts.estimates import by_speaker
         from wavslm_core.parts.metric import score_documents, totals, warn_of_failures

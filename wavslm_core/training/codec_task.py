@@ -20,10 +20,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from wavslm_core.data.audio import load_torchaudio
-from wavslm_core.data.batches import Batching, Crop, CropOrder
+from wavslm_core.data.batches import Batching, Crop, CropOrder, length_batches, spread
 from wavslm_core.data.codebook import codebook_use, count_codes
 from wavslm_core.data.corpora import Split
-from wavslm_core.data.length_batches import length_batches, spread
 from wavslm_core.data.prefetch import Prefetch
 from wavslm_core.errors import DataError, RecipeError
 from wavslm_core.machine.dividing import divide

@@ -19,8 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from wavslm_core.data.batches import Batching, Crop, CropOrder
-from wavslm_core.data.length_batches import length_batches, spread
+from wavslm_core.data.batches import Batching, Crop, CropOrder, length_batches, spread
 from wavslm_core.data.token_store import TokenStore
 from wavslm_core.errors import DataError
 from wavslm_core.machine.dividing import divide
@@ -76,7 +75,7 @@ class LanguageModelTask(Task):
         self._valid_ids = self._long_enough(valid, valid_utterances)
         self._gap_ids = self._long_enough(train, GAP_UTTERANCES)
         self._order = CropOrder(
-            train, crop=crop_tokens, batching=batching, unit=align, shortest=self.chunk + 1
+            train.lengths, crop=crop_tokens, batching=batching, unit=align, shortest=self.chunk + 1
         )
         self._whole_order = self._order.with_batching(batching.alone())
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wavslm_core.data.batches import Batching, CropOrder, batch_items, permute
+from wavslm_core.data.batches import Batching, CropOrder, batch_items, length_batches, permute, spread
 from wavslm_core.errors import DataError, RecipeError
 
 
@@ -112,3 +112,38 @@ def test_crops_start_on_whole_units() -> None:
     # The last crop may be cut short by the part of a unit at the utterance's end.
     assert max(crop.start for crop in crops if crop.utterance == 0) <= 364
     assert {crop.start for crop in crops if crop.utterance > 0} == {0}
+
+
+@pytest.mark.parametrize("shortest", [0, 12, 10**9])
+def test_crops_are_numbered_as_counting_one_by_one_does(shortest: int) -> None:
+    lengths = np.random.default_rng(0).integers(0, 200, 1025)
+    order = CropOrder(lengths, crop=50, batching=Batching(micro_batch_size=1, seed=0), shortest=shortest)
+    owners = [
+        utterance
+        for utterance, length in enumerate(lengths.tolist())
+        if length >= shortest
+        for _ in range(max(1, -(-length // 50)))
+    ]
+    assert order.crops_per_epoch == len(owners)
+    numbers = np.random.default_rng(0).permutation(len(owners))
+    np.testing.assert_array_equal(order.utterances(numbers), np.asarray(owners, np.int64)[numbers])
+
+
+def test_every_item_once_within_the_budget() -> None:
+    lengths = np.random.default_rng(0).integers(0, 50, 200)
+    batches = list(length_batches(lengths, budget=120))
+    assert sorted(index for batch in batches for index in batch) == list(range(200))
+    assert all(len(batch) * lengths[batch].max() <= 120 for batch in batches)
+    # A batch ends only where one more item would not have fitted.
+    assert all((len(batch) + 1) * lengths[batch].max() > 120 for batch in batches[:-1])
+
+
+def test_an_item_beyond_the_budget_comes_alone() -> None:
+    assert list(length_batches([5, 1000, 6], budget=100)) == [[1], [2, 0]]
+    assert list(length_batches([], budget=100)) == []
+
+
+def test_spread() -> None:
+    assert spread(10, 5) == [0, 2, 4, 6, 8]
+    assert spread(3, 5) == [0, 1, 2]
+    assert spread(3, None) == [0, 1, 2]
