@@ -17,7 +17,7 @@ PLUGINS = HERE.parent / "core" / "plugin_path"
 TOKENS = """
 import sys
 from pathlib import Path
-from wavslm_core import Codec, Recipe
+from wavslm_core import Codec, load_recipe
 from wavslm_core.data.corpora import open_split
 from wavslm_core.data.token_store import TokenStore
 run = Path(sys.argv[1])
