@@ -13,7 +13,7 @@ from tests.slurm.cluster import Cluster
 from tests.slurm.shell import Shell
 from tests.slurm.submitted import CODEC, Submitted
 from tests.support import until
-from wavslm_core.machine.pulse import read_progress
+from wavslm_core.machine.progress import read_progress
 from wavslm_core.run.records import read_jobs
 from wavslm_core.run.state import RunStatus, read_statuses
 

@@ -144,7 +144,7 @@ def token_bits(
     sizes = [utterances[index].size for index in scored]
     batches = list(length_batches(sizes, budget=batch_tokens))
     total = sum(sizes) / processes.world_size
-    with progress_bar("score tokens", total=total, unit="tokens", shown=processes.rank == 0) as advance:
+    with progress_bar("score tokens", total=total, unit="tokens") as advance:
 
         def score(batch: list[int]) -> list[Floats]:
             rows = [torch.from_numpy(utterances[scored[place]]) for place in batch]

@@ -129,8 +129,8 @@ class _AudioWork:
         durations = [self.split.utterances[index].seconds for index in self.indices]
         milliseconds = [round(1000 * seconds) for seconds in durations]
         batches = list(length_batches(milliseconds, budget=max(1, round(1000 * self.batch_seconds))))
-        total, shown = sum(durations) / self.processes.world_size, self.processes.rank == 0
-        with progress_bar(description, total=total, unit="s", shown=shown) as advance:
+        total = sum(durations) / self.processes.world_size
+        with progress_bar(description, total=total, unit="s") as advance:
 
             def score(batch: list[int]) -> list[tuple[int, Result | Rejected]]:
                 loaded = [(place, self._load(place)) for place in batch]

@@ -68,8 +68,8 @@ def score_continuations(
     rate_hz = speech_lm.codec.sample_rate_in
     indices = long_enough(split, count, seconds=prompt_seconds + seconds)
     samples = round(seconds * speech_lm.codec.sample_rate_out)
-    total, shown = len(indices) / processes.world_size, processes.rank == 0
-    with progress_bar("Continuing", total=total, unit="prompts", shown=shown) as advance:
+    total = len(indices) / processes.world_size
+    with progress_bar("Continuing", total=total, unit="prompts") as advance:
 
         def score(place: int) -> tuple[float | None, Measurement]:
             index = indices[place]
@@ -119,8 +119,8 @@ def score_chunks_ahead(
     rate_hz = codec.sample_rate_out
     indices = spread(len(split.utterances), count)
     seconds = sum(split.utterances[index].seconds for index in indices)
-    total, shown = seconds / processes.world_size, processes.rank == 0
-    with progress_bar("One chunk ahead", total=total, unit="s", shown=shown) as advance:
+    total = seconds / processes.world_size
+    with progress_bar("One chunk ahead", total=total, unit="s") as advance:
 
         def score(place: int) -> Measurement:
             index = indices[place]

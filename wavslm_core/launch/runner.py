@@ -19,7 +19,7 @@ from wavslm_core.machine.devices import AUTO, choose_device
 from wavslm_core.machine.files import remove_leftovers
 from wavslm_core.machine.interruption import Interrupted, Pruned
 from wavslm_core.machine.processes import ALONE, WHOLE, Processes, Share
-from wavslm_core.machine.pulse import SILENT, RunPulse, progress_path, telling
+from wavslm_core.machine.progress import ProgressFile, Reporter, progress_path, reporting
 from wavslm_core.machine.terminal import Say
 from wavslm_core.parts.configs import StageConfig
 from wavslm_core.parts.registry import Registry, imported
@@ -116,7 +116,7 @@ class _Run:
         self.processes, self.share, self.stop = processes, share, stop
         self.record = StageRecord(run_dir / STAGES_FILE)
         self.keeps_record = processes.rank == 0 and not share.partial
-        self.pulse = RunPulse(progress_path(run_dir, share)) if processes.rank == 0 else SILENT
+        self.progress = ProgressFile(progress_path(run_dir, share))
 
     def context(self, name: str, config: StageConfig) -> StageContext:
         wanted = self.recipe.launch_for(config).device
@@ -131,7 +131,7 @@ class _Run:
             stage_name=name,
             processes=self.processes,
             share=self.share,
-            pulse=self.pulse,
+            progress=Reporter(name, file=self.progress),
         )
 
     def is_done(self, stage: Stage[Any], context: StageContext) -> bool:
@@ -154,7 +154,7 @@ class _Run:
         ended = _Ended()
         try:
             try:
-                with telling(self.pulse, name):
+                with reporting(context.progress):
                     yield ended
             except Interrupted as error:
                 ended.status = "pruned" if isinstance(error, Pruned) else "interrupted"

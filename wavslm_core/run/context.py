@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from wavslm_core.errors import WavslmError
 from wavslm_core.machine.processes import ALONE, WHOLE, Processes, Share
-from wavslm_core.machine.pulse import SILENT, Pulse
+from wavslm_core.machine.progress import Reporter
 
 if TYPE_CHECKING:
     import torch
@@ -55,9 +55,13 @@ class StageContext:
     """Those that share the run; only rank 0 writes what all have in common."""
     share: Share = WHOLE
     """What this process does of work that divides into pieces."""
-    pulse: Pulse = SILENT
-    """Told how far a stage is."""
+    progress: Reporter = field(default_factory=Reporter)
+    """What the stage says of how far it is."""
     _splits: dict[str, Split] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self.progress.stage = self.progress.stage or self.stage_name
+        self.progress.silent |= self.rank > 0
 
     @functools.cached_property
     def device(self) -> torch.device:

@@ -16,7 +16,7 @@ from typing_extensions import TypedDict
 from wavslm_core.errors import RecipeError, WavslmError
 from wavslm_core.machine.files import replacing, write_json
 from wavslm_core.machine.json_files import MISSING, differences, parse_json
-from wavslm_core.machine.pulse import PROGRESS_FILE
+from wavslm_core.machine.progress import PROGRESS_FILE
 from wavslm_core.machine.regular_files import read_regular
 from wavslm_core.parts.plugins import load_registry
 from wavslm_core.parts.registry import Registry

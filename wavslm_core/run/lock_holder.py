@@ -22,7 +22,7 @@ from pydantic import Field, FiniteFloat
 
 from wavslm_core.machine.json_files import parse_json
 from wavslm_core.machine.locks import is_locked
-from wavslm_core.machine.pulse import this_job
+from wavslm_core.machine.progress import this_job
 from wavslm_core.machine.regular_files import names_in, read_regular
 
 LOCK_FILE = ".lock"

@@ -18,7 +18,7 @@ from pydantic import FiniteFloat, NonNegativeInt
 from wavslm_core.errors import WavslmError
 from wavslm_core.machine.files import write_json
 from wavslm_core.machine.json_files import parse_json
-from wavslm_core.machine.pulse import PROGRESS_FILE, Progress, read_progress
+from wavslm_core.machine.progress import PROGRESS_FILE, Progress, read_progress
 from wavslm_core.machine.regular_files import names_in, read_regular
 from wavslm_core.machine.terminal import spell_seconds
 from wavslm_core.run.lock_holder import STALE_S

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from wavslm_core.errors import WavslmError, summary
-from wavslm_core.machine.pulse import Progress
+from wavslm_core.machine.progress import Progress
 from wavslm_core.machine.regular_files import names_in
 from wavslm_core.machine.slurm import JobState, job_states
 from wavslm_core.run.failure import first_line, read_error

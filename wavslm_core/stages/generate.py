@@ -93,8 +93,8 @@ class Generate(Stage[GenerateConfig]):
         rate_hz = speech_lm.codec.sample_rate_in
         prompts = self._prompts(context, rate_hz)
         started = time.monotonic()
-        total, shown = len(prompts) / context.world_size, context.rank == 0
-        with progress_bar("Continuing", total=total, unit="prompts", shown=shown) as advance:
+        total = len(prompts) / context.world_size
+        with progress_bar("Continuing", total=total, unit="prompts") as advance:
             documents = continue_all(
                 speech_lm,
                 prompts,

@@ -91,8 +91,8 @@ class Tokenize(Stage[TokenizeConfig]):
         mine = context.share.pieces(len(shards))
         missing = context.processes.broadcast([number for number in writer.missing() if number in mine])
         seconds = sum(float(split.durations_s[list(shards[number])].sum()) for number in missing)
-        total, shown = seconds / context.world_size, context.rank == 0
-        with progress_bar(f"Tokenising {split.name}", total=total, unit="s audio", shown=shown) as advance:
+        total = seconds / context.world_size
+        with progress_bar(f"Tokenising {split.name}", total=total, unit="s audio") as advance:
 
             def encode(number: int) -> None:
                 tokens, record = self._shard(context, codec, split, shards[number], advance)

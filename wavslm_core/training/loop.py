@@ -18,6 +18,7 @@ import torch
 
 from wavslm_core.errors import CheckpointError
 from wavslm_core.machine.interruption import Interrupted, Pruned
+from wavslm_core.machine.progress import Steps
 from wavslm_core.run.context import StageContext
 from wavslm_core.training.buffers import check_buffers
 from wavslm_core.training.checkpoints import Checkpoints
@@ -28,12 +29,11 @@ from wavslm_core.training.memory import forget_peak
 from wavslm_core.training.optimizers import JointOptimizer
 from wavslm_core.training.precision import choose_precision
 from wavslm_core.training.precision_proof import PrecisionProof
-from wavslm_core.training.progress import TrainingProgress
 from wavslm_core.training.randomness import seed_torch
 from wavslm_core.training.state import TrainState
 from wavslm_core.training.strategies import build_parallel
 from wavslm_core.training.task import Task, players_of
-from wavslm_core.training.tracking import SilentTracker, Tracker
+from wavslm_core.training.tracking import Tracker
 
 logger = logging.getLogger(__name__)
 
@@ -77,11 +77,15 @@ class _Fit:
         self.restore()
         start_step = self.state.step
         evaluated = not (self.to_validate or self.to_show)
-        writes = context.rank == 0
-        tracker_class = Tracker if writes else SilentTracker
         with (
-            tracker_class(context.run_dir, self.stage, start_step=start_step, evaluated=evaluated) as tracker,
-            TrainingProgress(self.stage, steps=config.steps, start_step=start_step, shown=writes) as progress,
+            Tracker(
+                context.run_dir,
+                self.stage,
+                start_step=start_step,
+                evaluated=evaluated,
+                writes=context.rank == 0,
+            ) as tracker,
+            context.progress.steps(self.stage, total=config.steps, done=start_step) as progress,
         ):
             if start_step:
                 progress.note(f"continuing from step {start_step}")
@@ -102,9 +106,7 @@ class _Fit:
                 if self.state.step >= config.steps:
                     break
                 turns = self.train_step()
-                loss = turns[-1].loss
-                progress.update(self.state.step, loss=loss)
-                context.pulse.beat(stage=self.stage, done=self.state.step, total=config.steps, loss=loss)
+                progress.update(self.state.step, loss=turns[-1].loss)
                 if self.state.step == start_step + 1:
                     check_buffers(self.task.modules, self.processes)
                 if self.is_due(config.log_every):
@@ -112,7 +114,7 @@ class _Fit:
         self.select()
         return self.state
 
-    def choose_precision(self, progress: TrainingProgress) -> None:
+    def choose_precision(self, progress: Steps) -> None:
         """Decide in which arithmetic to train, and say so. Raises: TrainingError."""
         known = self.state.precision
         self.state.precision = chosen = choose_precision(
@@ -208,7 +210,7 @@ class _Fit:
         tracker.scalars("train", self.state.step, values)
         self.logged_at, self.tokens_since_log = now, 0
 
-    def validate(self, tracker: Tracker, progress: TrainingProgress) -> None:
+    def validate(self, tracker: Tracker, progress: Steps) -> None:
         # No autocast: what is compared and selected is the model as it is shipped.
         with self.not_training("validate"):
             found = self.parallel.evaluate(self.task.validate)

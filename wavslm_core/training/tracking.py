@@ -43,28 +43,39 @@ class Tracker:
 
     `start_step`: what was written after that step by an earlier, killed process is dropped. Unless that step
     is `evaluated`, so is what was written at it by validation and pictures, which come again.
+    Without `writes`, in the processes beside the one that does, nothing comes of what it is told.
     Raises (everywhere): WavslmError when `metrics.jsonl` cannot be written. What TensorBoard does not take is
     warned about, once for each thing.
     """
 
-    writes = True
-    """Whether anything comes of what it is told."""
-
-    def __init__(self, run_dir: Path, stage: str, *, start_step: int = 0, evaluated: bool = True) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        stage: str,
+        *,
+        start_step: int = 0,
+        evaluated: bool = True,
+        writes: bool = True,
+    ) -> None:
         self.stage = stage
+        self.writes = writes
         self.metrics_path = run_dir / METRICS_FILE
         self._warned: set[str] = set()
         self._writer: Any = None
+        if writes:
+            self._open(run_dir, start_step=start_step, evaluated=evaluated)
+
+    def _open(self, run_dir: Path, *, start_step: int, evaluated: bool) -> None:
         _leave_errors_of_the_writer_to_us()
         with self._writing():
             run_dir.mkdir(parents=True, exist_ok=True)
-            kept = cut_metrics(self.metrics_path, stage=stage, step=start_step, evaluated=evaluated)
+            kept = cut_metrics(self.metrics_path, stage=self.stage, step=start_step, evaluated=evaluated)
             descriptor = open_in_place(self.metrics_path, os.O_WRONLY | os.O_APPEND)
             self._metrics = os.fdopen(descriptor, "a", encoding="utf-8")
         with self.showing("anything in TensorBoard"):
             from torch.utils.tensorboard import SummaryWriter
 
-            folder = run_dir / "tensorboard" / stage
+            folder = run_dir / "tensorboard" / self.stage
             _wait_for_a_later_name(folder)
             # A name that nobody could foresee and put something else in the place of.
             suffix = f".{secrets.token_hex(4)}"
@@ -93,6 +104,8 @@ class Tracker:
 
         Values that are not finite become null in the file: JSON has no word for them.
         """
+        if not self.writes:
+            return
         numbers = {name: float(value) for name, value in values.items()}
         line: dict[str, Any] = {
             "stage": self.stage,
@@ -116,6 +129,8 @@ class Tracker:
 
     def audio(self, tag: str, waveform_S: Tensor, sample_rate_hz: int, step: int) -> None:
         """Write a waveform (S,) in [-1, 1]."""
+        if not self.writes:
+            return
         with self.showing(f"the audio '{tag}'"):
             waveform_S = waveform_S.detach().float().cpu().clamp(-1, 1)
             # TensorBoard takes a single sample for a number.
@@ -125,6 +140,8 @@ class Tracker:
 
     def figure(self, tag: str, draw: Callable[[], Figure], step: int) -> None:
         """Write the matplotlib figure that `draw` returns, made without pyplot and its list of figures."""
+        if not self.writes:
+            return
         with self.showing(f"the picture '{tag}'"):
             from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -136,11 +153,15 @@ class Tracker:
 
     def flush(self) -> None:
         """Hand everything to the system, so that a kill from now on loses nothing."""
+        if not self.writes:
+            return
         with self.showing("numbers in TensorBoard"):
             if self._writer is not None:
                 self._writer.flush()
 
     def close(self) -> None:
+        if not self.writes:
+            return
         with self._writing():
             self._metrics.close()
         with self.showing("numbers in TensorBoard"):
@@ -165,31 +186,6 @@ class Tracker:
 
     def _writing(self) -> _Writing:
         return _Writing(self.metrics_path.parent)
-
-
-class SilentTracker(Tracker):
-    """Writes nothing: for the processes beside the one that does."""
-
-    writes = False
-
-    def __init__(self, run_dir: Path, stage: str, *, start_step: int = 0, evaluated: bool = True) -> None:
-        self.stage = stage
-        self.metrics_path = run_dir / METRICS_FILE
-
-    def scalars(self, split: str, step: int, values: Mapping[str, float | Tensor]) -> None:
-        return None
-
-    def audio(self, tag: str, waveform_S: Tensor, sample_rate_hz: int, step: int) -> None:
-        return None
-
-    def figure(self, tag: str, draw: Callable[[], Figure], step: int) -> None:
-        return None
-
-    def flush(self) -> None:
-        return None
-
-    def close(self) -> None:
-        return None
 
 
 def _wait_for_a_later_name(folder: Path) -> None:

@@ -12,8 +12,8 @@ import soundfile
 
 from wavslm_core.data.audio_files import proven_info, read_samples
 from wavslm_core.data.chatter import without_chatter
+from wavslm_core.machine.progress import Reporter
 from wavslm_core.machine.terminal import new_console
-from wavslm_core.training.progress import TrainingProgress
 
 
 @pytest.fixture
@@ -76,12 +76,10 @@ def test_a_bar_on_a_terminal_stays_one_while_an_mp3_is_decoded(monkeypatch: pyte
     try:
         with open(2, "w", closefd=False) as stream:
             monkeypatch.setattr(sys, "stderr", stream)
-            progress = TrainingProgress("train", steps=3)
-            with without_chatter():
+            with Reporter().steps("train", total=3) as progress, without_chatter():
                 assert not stream.isatty()
                 assert new_console(stderr=True).is_terminal is False
-                with progress:
-                    progress.update(1, loss=0.5)
+                progress.update(1, loss=0.5)
             stream.flush()
         written = os.read(terminal, 1 << 16).decode()
     finally:

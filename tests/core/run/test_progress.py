@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from wavslm_core.errors import WavslmError
-from wavslm_core.machine.pulse import RunPulse, progress_path
+from wavslm_core.machine.progress import ProgressFile, progress_path
 from wavslm_core.run.progress import count_start
 from wavslm_core.run.records import STAGES_FILE, StageRecord
 
@@ -18,7 +18,7 @@ def advance(run_dir: Path, how: str, number: int) -> None:
         record.begin(str(number))
         record.end(str(number), "finished", 1.0)
         return
-    if how == "pulse":
+    if how == "progress":
         tell(run_dir, "evaluate", number + 1)
         return
     folder, name = (
@@ -33,10 +33,10 @@ def advance(run_dir: Path, how: str, number: int) -> None:
 
 
 def tell(run_dir: Path, stage: str, done: float) -> None:
-    RunPulse(progress_path(run_dir)).beat(stage=stage, done=done)
+    ProgressFile(progress_path(run_dir)).tell(stage=stage, done=done)
 
 
-@pytest.mark.parametrize("how", ["stage", "checkpoint", "shard", "pulse"])
+@pytest.mark.parametrize("how", ["stage", "checkpoint", "shard", "progress"])
 def test_any_number_of_restarts_that_advance(tmp_path: Path, how: str) -> None:
     for number in range(6):
         assert count_start(tmp_path, "7", max_restarts=0).restarts == number

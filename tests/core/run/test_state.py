@@ -19,7 +19,7 @@ import pytest
 from tests.support import until
 from wavslm_core.errors import WavslmError
 from wavslm_core.machine.processes import Share
-from wavslm_core.machine.pulse import Progress, RunPulse, progress_path
+from wavslm_core.machine.progress import Progress, ProgressFile, progress_path
 from wavslm_core.recipe.yaml import dump_yaml
 from wavslm_core.run import saved_stages
 from wavslm_core.run.failure import noting_failure
@@ -236,8 +236,8 @@ def test_submitted_run_without_slurm_is_unknown(tmp_path: Path, monkeypatch: pyt
 
 def test_progress_of_an_array_of_another_size_is_left_out(tmp_path: Path) -> None:
     for index, count in ((0, 2), (1, 2), (0, 3), (2, 3)):
-        pulse = RunPulse(progress_path(tmp_path, Share(index, count, partial=True)))
-        pulse.beat(stage="tokenize", done=count, total=10)
+        file = ProgressFile(progress_path(tmp_path, Share(index, count, partial=True)))
+        file.tell(stage="tokenize", done=count, total=10)
     found = newest_progress(tmp_path)
     assert found is not None
     assert (found.done, found.total) == (6, 20)
@@ -245,13 +245,13 @@ def test_progress_of_an_array_of_another_size_is_left_out(tmp_path: Path) -> Non
 
 def test_progress_of_the_tasks_of_an_array_is_summed(tmp_path: Path) -> None:
     for index, done in enumerate((3.0, 5.0)):
-        pulse = RunPulse(progress_path(tmp_path, Share(index, 2, partial=True)))
-        pulse.beat(stage="tokenize", done=done, total=10, unit="s audio")
+        file = ProgressFile(progress_path(tmp_path, Share(index, 2, partial=True)))
+        file.tell(stage="tokenize", done=done, total=10, unit="s audio")
     found = newest_progress(tmp_path)
     assert found is not None
     assert (found.stage, found.done, found.total, found.unit) == ("tokenize", 8, 20, "s audio")
     # The job after the array tells of itself.
-    RunPulse(progress_path(tmp_path)).beat(stage="train_lm", done=1, total=4)
+    ProgressFile(progress_path(tmp_path)).tell(stage="train_lm", done=1, total=4)
     found = newest_progress(tmp_path)
     assert found is not None
     assert (found.stage, found.total) == ("train_lm", 4)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from wavslm_core.machine.pulse import Pulse, telling
+from wavslm_core.machine.progress import Reporter, reporting
 from wavslm_core.run.context import StageContext
 from wavslm_core.stages.evaluate import Evaluate, EvaluateConfig
 from wavslm_core.stages.generate import Generate, GenerateConfig
@@ -19,15 +19,14 @@ EVALUATE = EvaluateConfig(
 )
 
 
-class Beats(Pulse):
-    """Keeps, of each bar, how much was done at each beat."""
+class Kept(Reporter):
+    """Keeps, of each bar, how much was done each time."""
 
     def __init__(self) -> None:
+        super().__init__("a stage")
         self.done: dict[str, list[float]] = {}
-        self.stages: set[str] = set()
 
-    def beat(self, *, stage: str, done: float, unit: str = "steps", **other: Any) -> None:
-        self.stages.add(stage)
+    def tell(self, done: float, *, unit: str = "steps", **other: Any) -> None:
         self.done.setdefault(unit, []).append(done)
 
 
@@ -38,12 +37,11 @@ class Beats(Pulse):
         (Generate(GenerateConfig(prompts=2, prompt_seconds=1.0, new_seconds=0.5)), {"prompts"}),
     ],
 )
-def test_beats_while_working(with_model: StageContext, stage: Any, units: set[str]) -> None:
-    beats = Beats()
-    with telling(beats, "a stage"):
+def test_tells_while_working(with_model: StageContext, stage: Any, units: set[str]) -> None:
+    kept = Kept()
+    with reporting(kept):
         stage.run(with_model)
-    assert beats.stages == {"a stage"}
-    assert set(beats.done) == units
-    for done in beats.done.values():
+    assert set(kept.done) == units
+    for done in kept.done.values():
         assert done[0] == 0.0
         assert len(set(done)) > 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from pathlib import Path
@@ -10,13 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from matplotlib.figure import Figure
-from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from wavslm_core.errors import WavslmError
 from wavslm_core.machine.terminal import spell_seconds
 from wavslm_core.run.metrics_file import METRICS_FILE, read_metrics
-from wavslm_core.training.progress import TrainingProgress
 from wavslm_core.training.tracking import Tracker
 
 
@@ -123,28 +120,6 @@ def test_a_resume_cuts_back_its_own_stage_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (65, "1:05"), (3723, "1:02:03")])
 def test_time_left_is_spelt(seconds: float, text: str) -> None:
     assert spell_seconds(seconds) == text
-
-
-def test_plain_lines_without_a_terminal() -> None:
-    output = io.StringIO()
-    with TrainingProgress("train_lm", steps=3, console=Console(file=output)) as progress:
-        for step in (1, 2, 3):
-            progress.update(step, loss=1.25)
-        progress.note("done [1/1]")
-    lines = output.getvalue().splitlines()
-    assert len(lines) == 2
-    assert lines[0].startswith("train_lm: step 3/3  loss 1.2500  ")
-    assert lines[0].endswith("0:00 left")
-    assert lines[1] == "train_lm: done [1/1]"
-
-
-def test_a_bar_on_a_terminal() -> None:
-    output = io.StringIO()
-    console = Console(file=output, force_terminal=True, width=120)
-    with TrainingProgress("train_lm", steps=3, start_step=1, console=console) as progress:
-        progress.update(3, loss=1.25)
-    assert "3/3" in output.getvalue()
-    assert "loss 1.2500" in output.getvalue()
 
 
 def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:

@@ -83,9 +83,7 @@ class Count(Stage[CountConfig]):
         for step in range(done, self.config.steps):
             with path.open("a") as file:
                 file.write(f"{step}\n")
-            context.pulse.beat(
-                stage=context.stage_name, done=step + 1, total=self.config.steps, unit="numbers"
-            )
+            context.progress.tell(step + 1, total=self.config.steps, unit="numbers")
             if not may_hurry(context):
                 time.sleep(self.config.pause_s)
             if context.stop_requested() and not self.config.deaf:
