@@ -146,18 +146,26 @@ def test_wait_follows_log_and_ends_with_the_run(shell: Shell) -> None:
     assert lines[-1].startswith("finished in")
 
 
-def test_wait_names_the_first_error(shell: Shell) -> None:
-    shell.write("[{run: count, steps: 1}, {run: break, how: mendable}]")
+@pytest.mark.parametrize(
+    ("how", "code", "said", "advice"),
+    [
+        ("mendable", 2, "the shelf is empty. Put something on it.", ""),
+        ("bug", 1, "RuntimeError: a wheel came off", "; report it to its authors; --traceback shows all"),
+    ],
+)
+def test_wait_names_the_first_error(shell: Shell, how: str, code: int, said: str, advice: str) -> None:
+    shell.write(f"[{{run: count, steps: 1}}, {{run: break, how: {how}}}]")
     done = shell.run("wavslm-run", "r.yaml", "--wait")
-    assert done.returncode == 2, done.stdout
-    assert done.stderr.splitlines()[-1] == "error: the shelf is empty. Put something on it."
+    assert done.returncode == code, done.stdout
+    assert done.stderr.endswith(f"{said}{advice}\n")
+    assert len(done.stderr.splitlines()) == 1
     (run_dir,) = shell.folder.glob("runs/one-*")
     assert status_of(run_dir).state == "failed"
     shown = shell.run("wavslm", "jobs", run_dir.name)
     (record,) = read_jobs(run_dir)
     found = re.search(rf"^job {record.job_id}: rank 0 on \S+ (.*)$", shown.stdout, re.MULTILINE)
     assert found, shown.stdout
-    assert found[1] == "the shelf is empty. Put something on it."
+    assert found[1] == said
 
 
 def test_wait_tells_of_a_job_that_died_without_a_word(shell: Shell) -> None:

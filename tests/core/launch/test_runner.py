@@ -17,12 +17,14 @@ import yaml
 
 from tests.support import until
 from wavslm_core.launch import runner
+from wavslm_core.recipe.launch_block import LAUNCH_CONFIGS
 from wavslm_core.run.records import add_jobs, new_record, read_jobs
 
 pytestmark = pytest.mark.slow
 
 LAUNCHERS = ["launch.on=debug", "launch.process=this", "launch.process=child"]
 PROCESSES = ["launch.process=this", "launch.process=child"]
+TWO = "launch.processes=2"
 BUG = "RuntimeError: a wheel came off; report it to its authors; --traceback shows all"
 
 
@@ -52,16 +54,25 @@ def counting_run(folder: Path, process: Any) -> Path:
     return until("a run that counts", lambda: [*folder.glob("runs/one-*/count.txt")], process)[0].parent
 
 
-@pytest.mark.parametrize("launch", LAUNCHERS)
+def test_every_launcher_is_tested() -> None:
+    here = {launch.partition("=")[2] for launch in LAUNCHERS if launch.startswith("launch.on=")}
+    assert {*here, "local", "slurm"} == {config.registered_name() for config in LAUNCH_CONFIGS}
+
+
+@pytest.mark.parametrize("launch", [*LAUNCHERS, TWO])
 def test_a_run_finishes_and_is_then_skipped(tmp_path: Path, command: Callable[..., Any], launch: str) -> None:
-    recipe(tmp_path, "[{run: count}, {run: count, steps: 2}]")
-    done = command("run", "r.yaml", launch)
+    # The options of a launcher that is not used do not matter.
+    recipe(tmp_path, "[{run: count, launch: {exclude: node3}}, {run: count, steps: 2}]")
+    done = command("run", "r.yaml", launch, "launch.device=cpu")
     assert done.returncode == 0, done.stderr
     assert "stage count_2: finished in" in done.stdout
     assert done.stderr == ""
     run = only_run(tmp_path)
-    assert (run / "count.txt").read_text() == "0\n1\n2\n"
-    assert (run / "count_2.txt").read_text() == "0\n1\n"
+    counted = (run / "count.txt").read_text()
+    if launch != TWO:
+        # There both count into one file.
+        assert counted == "0\n1\n2\n"
+        assert (run / "count_2.txt").read_text() == "0\n1\n"
     stages = json.loads((run / "stages.json").read_text())
     assert [entry["status"] for entry in stages.values()] == ["finished", "finished"]
     saved = yaml.safe_load((run / "recipe.yaml").read_text())
@@ -69,10 +80,11 @@ def test_a_run_finishes_and_is_then_skipped(tmp_path: Path, command: Callable[..
     environment = json.loads((run / "environment.json").read_text())
     assert environment["plugins"] == {"wavslm-example": "1.0"}
     assert environment["torch"]
-    again = command("run", "r.yaml", launch)
+    again = command("run", "r.yaml", launch, "launch.device=cpu")
     assert again.returncode == 0
     assert again.stdout.count("finished before, skipped") == 2
-    assert (run / "count.txt").read_text() == "0\n1\n2\n"
+    assert (run / "count.txt").read_text() == counted
+    assert json.loads((run / "stages.json").read_text()) == stages
 
 
 @pytest.mark.parametrize(
@@ -80,7 +92,7 @@ def test_a_run_finishes_and_is_then_skipped(tmp_path: Path, command: Callable[..
     [
         (PROCESSES[0], "mendable", 2, "error: the shelf is empty. Put something on it."),
         (PROCESSES[1], "mendable", 2, "error: the shelf is empty. Put something on it."),
-        # What an error of a child becomes here is tested in run/test_rank_error.py.
+        # What an error of a child becomes here is tested in run/test_failure.py.
         (PROCESSES[0], "disk", 2, "error: the disk is full while writing weights.bin."),
         (PROCESSES[0], "bug", 1, BUG),
         (PROCESSES[1], "bug", 1, BUG),
@@ -189,45 +201,40 @@ def test_one_of_two_processes_that_is_killed_takes_the_other_along(
 
 @pytest.mark.parametrize(
     ("launch", "number"),
-    [(PROCESSES[0], signal.SIGINT), (PROCESSES[0], signal.SIGTERM), (PROCESSES[1], signal.SIGINT)],
+    [
+        (PROCESSES[0], signal.SIGTERM),
+        (PROCESSES[0], signal.SIGINT),
+        (PROCESSES[1], signal.SIGINT),
+        (TWO, signal.SIGINT),
+    ],
 )
-def test_the_first_signal_stops_safely_and_the_same_command_continues(
+def test_a_signal_stops_safely_and_the_same_command_continues(
     tmp_path: Path,
     command: Callable[..., Any],
     start: Callable[..., Any],
     launch: str,
     number: signal.Signals,
 ) -> None:
-    recipe(tmp_path, "[{run: count, steps: 999, pause_s: 0.1}]")
-    process = start("run", "r.yaml", launch)
-    counting_run(tmp_path, process)
-    process.send_signal(number)
+    recipe(tmp_path, "[{run: count, steps: 999, pause_s: 0.5}]")
+    process = start("run", "r.yaml", launch, "launch.device=cpu")
+    run = counting_run(tmp_path, process)
+    if number == signal.SIGINT:
+        # As at a terminal: it reaches every process, and asks each once.
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     assert "stopping at the next safe point" in output + errors
     assert f"interrupted during stage count; to continue: wavslm-run r.yaml {launch}" in errors
-    run = only_run(tmp_path)
-    counted = (run / "count.txt").read_text().split()
-    assert 0 < len(counted) < 999
     assert json.loads((run / "stages.json").read_text())["count"]["status"] == "interrupted"
-    (run / "hurry").touch()
-    done = command("run", "r.yaml", launch)
-    assert done.returncode == 0, done.stderr
-    assert (run / "count.txt").read_text().split() == [str(step) for step in range(999)]
-
-
-@pytest.mark.parametrize("launch", ["launch.process=this", "launch.process=child", "launch.processes=2"])
-def test_ctrl_c_at_a_terminal_reaches_every_process_and_asks_once(
-    tmp_path: Path, start: Callable[..., Any], launch: str
-) -> None:
-    recipe(tmp_path, "[{run: count, steps: 999, pause_s: 0.5}]")
-    process = start("run", "r.yaml", launch, "launch.device=cpu")
-    run = counting_run(tmp_path, process)
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130, errors
-    assert "interrupted during stage count; to continue" in errors
-    assert json.loads((run / "stages.json").read_text())["count"]["status"] == "interrupted"
+    assert 0 < len((run / "count.txt").read_text().split()) < 999
+    if launch != TWO:
+        # There both count into one file.
+        (run / "hurry").touch()
+        done = command("run", "r.yaml", launch)
+        assert done.returncode == 0, done.stderr
+        assert (run / "count.txt").read_text().split() == [str(step) for step in range(999)]
 
 
 @pytest.mark.parametrize("launch", PROCESSES)

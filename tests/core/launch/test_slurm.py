@@ -9,8 +9,15 @@ import pytest
 
 from wavslm_core.errors import WavslmError
 from wavslm_core.launch.job import RunJob
+from wavslm_core.launch.launchers import launcher_for
 from wavslm_core.launch.slurm import script_text, submit
+from wavslm_core.parts import plugins
+from wavslm_core.parts.plugins import Loaded
 from wavslm_core.recipe.launch_block import SlurmLaunch
+from wavslm_core.recipe.loading import recipe_from_dict
+from wavslm_core.recipe.resolving import resolve
+from wavslm_core.run.folder import prepare_run_folder
+from wavslm_core.run.records import JOBS_FILE, read_jobs
 
 LAUNCH = SlurmLaunch(partition="gpu", cpus_per_task=4)
 
@@ -87,6 +94,22 @@ def test_an_array_that_is_refused_for_no_known_reason_hints_at_the_limits_of_arr
     assert "sbatch refuses the array of 3 jobs: sorry. It was asked for array=0-2%2, " in said
     assert "MaxArraySize" in said
     assert "maxsubmitjobsperuser" in said
+
+
+def test_each_job_is_recorded_before_the_next_is_submitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, example_loaded: Loaded
+) -> None:
+    monkeypatch.setattr(plugins, "load", lambda: example_loaded)
+    stages = [{"run": "count"}, {"run": "count", "launch": {"memory_gb": 0.5}}]
+    document = {"name": "one", "stages": stages, "launch": {"on": "slurm"}}
+    run_dir = prepare_run_folder(resolve(recipe_from_dict(document)), tmp_path)
+    seen = tmp_path / "seen"
+    count = f"(grep -o job_id {run_dir / JOBS_FILE} 2>/dev/null || true) | wc -l >>{seen}"
+    programs(tmp_path, monkeypatch, sbatch=f"{count}; echo Submitted batch job $(wc -l <{seen})")
+    outcome = launcher_for(SlurmLaunch()).launch(run_dir, lambda line: None)
+    assert outcome.status == "submitted"
+    assert seen.read_text().split() == ["0", "1"]
+    assert [(job.job_id, job.depends_on) for job in read_jobs(run_dir)] == [("1", ()), ("2", ("1",))]
 
 
 def test_a_cluster_without_sbatch_here_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,8 +61,13 @@ def test_several_at_once(tmp_path: Path, command: Callable[..., Any], example_re
     assert "stage descend: running" not in log.read_text().partition("finished before")[2]
 
 
-def test_ctrl_c_reaches_every_child(
-    tmp_path: Path, start: Callable[..., Any], command: Callable[..., Any], example_registry: Registry
+@pytest.mark.parametrize("how", ["Ctrl-C", "sweep stop", "hang up"])
+def test_a_stop_reaches_every_child(
+    how: str,
+    tmp_path: Path,
+    start: Callable[..., Any],
+    command: Callable[..., Any],
+    example_registry: Registry,
 ) -> None:
     write(
         tmp_path,
@@ -73,12 +78,20 @@ def test_ctrl_c_reaches_every_child(
     until("two trials", lambda: len([*tmp_path.glob("runs/one-*/count.txt")]) == 2, process)
     watched = command("main", "sweep", "status", "r.yaml")
     assert "2 running, 1 new" in watched.stdout
-    process.send_signal(signal.SIGINT)
+    if how == "sweep stop":
+        stopped = command("main", "sweep", "stop", "r.yaml")
+        assert stopped.returncode == 0, stopped.stderr
+        assert "asked to save and to end: trial 1, 2" in stopped.stdout
+    else:
+        process.send_signal(signal.SIGINT if how == "Ctrl-C" else signal.SIGHUP)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     assert "interrupted; to continue: wavslm-run r.yaml" in errors
     assert output.count(": interrupted") == 2
     assert states(tmp_path, example_registry) == ["interrupted", "interrupted", "new"]
+    if how != "Ctrl-C":
+        # They go on alike.
+        return
     for counted in tmp_path.glob("runs/one-*/count.txt"):
         (counted.parent / "hurry").touch()
     (waiting,) = (p.parent for p in tmp_path.glob("runs/one-*seed-2-*/recipe.yaml"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -392,28 +391,3 @@ def test_no_trial_outlives_a_pool_that_fails(
     steps = counts[0].read_text()
     time.sleep(0.5)
     assert counts[0].read_text() == steps
-
-
-@pytest.mark.parametrize("how", ["stop", "hang up"])
-def test_a_sweep_on_this_machine_can_be_stopped(
-    how: str,
-    tmp_path: Path,
-    start: Callable[..., Any],
-    command: Callable[..., Any],
-) -> None:
-    (tmp_path / "r.yaml").write_text(
-        "name: one\nstages: [{run: count, pause_s: 0.05, steps: 1000000}]\nlaunch: {process: child}\n"
-        "sweep: {seeds: [0, 1, 2], max_parallel: 2}\n"
-    )
-    process = start("run", "r.yaml")
-    until("two trials", lambda: len([*tmp_path.glob("runs/one-*/count.txt")]) == 2, process)
-    if how == "stop":
-        stopped = command("main", "sweep", "stop", "r.yaml")
-        assert stopped.returncode == 0, stopped.stderr
-        assert "asked to save and to end: trial 1, 2" in stopped.stdout
-    else:
-        process.send_signal(signal.SIGHUP)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130, errors
-    assert "2 interrupted" in (shown := command("main", "sweep", "status", "r.yaml").stdout), shown
-    assert "1 new" in shown
