@@ -1,4 +1,5 @@
-"""Launcher `local`: on this machine, in the process of the command or as jobs of submitit's local executor.
+"""The launchers of this machine: `local`, in the process of the command or as jobs of submitit's local
+executor, and `debug`, always in the process of the command.
 
 The default is this process, for its live progress bars and because stopping the command then stops the run.
 A child process costs both, and buys that a crash in native code is reported instead of just ending the
@@ -17,21 +18,60 @@ from types import FrameType
 from typing import Any
 
 from wavslm_core.errors import JobCrashed
-from wavslm_core.launch.chain import PlannedJob, jobs_left
-from wavslm_core.launch.here import DebugLauncher, begin_launch
+from wavslm_core.launch.chain import PlannedJob, jobs_left, plan_jobs
 from wavslm_core.launch.job import VISIBLE_GPUS, RunJob
-from wavslm_core.launch.launchers import Outcome
+from wavslm_core.launch.launchers import Launcher, Outcome
+from wavslm_core.launch.runner import run_stages
 from wavslm_core.machine.processes import Share
 from wavslm_core.machine.terminal import Say
 from wavslm_core.recipe.launch_block import LaunchConfig, LocalLaunch
-from wavslm_core.run.failure import GrowingLog, first_error, follow_logs, noting_failure, to_exception
+from wavslm_core.run.environment import save_code
+from wavslm_core.run.failure import (
+    GrowingLog,
+    clear_error,
+    first_error,
+    follow_logs,
+    keeping_log,
+    noting_failure,
+    to_exception,
+)
 from wavslm_core.run.folder import RECIPE_FILE, saved_recipe
+from wavslm_core.run.queued import refuse_taken
 from wavslm_core.run.records import JOBS_FOLDER, add_jobs, new_record, read_jobs
-from wavslm_core.run.stop import AT_A_TERMINAL, interrupts_blocked
+from wavslm_core.run.stop import AT_A_TERMINAL, clear_stop, interrupts_blocked
 
 YEARS_MIN = 10 * 365 * 24 * 60
 """submitit's local executor ends jobs after two minutes unless told otherwise."""
 POLL_S = 0.1
+
+
+def begin_launch(run_dir: Path, say: Say) -> None:
+    """Get a run's folder ready for a launch on this machine. Raises: WavslmError when somebody has it."""
+    refuse_taken(run_dir, say)
+    clear_stop(run_dir)
+    clear_error(run_dir)
+    save_code(run_dir)
+
+
+class DebugLauncher(Launcher[LaunchConfig]):
+    """Runs the stages in this process, job after job, so that breakpoints and profilers work."""
+
+    def launch(self, run_dir: Path, say: Say) -> Outcome:
+        begin_launch(run_dir, say)
+        with noting_failure(run_dir), keeping_log(run_dir, say) as say:
+            recipe = saved_recipe(run_dir)
+            if all(recipe.launch_for(stage).array is None for stage in recipe.stages):
+                # One call, so that what earlier stages imported and locked serves the later ones.
+                return run_stages(run_dir, say)
+            for job in plan_jobs(recipe):
+                for share in job.shares:
+                    outcome = run_stages(run_dir, say, stages=job.stages, share=share)
+                    if outcome.status != "finished":
+                        return outcome
+        return Outcome("finished")
+
+    def where(self) -> str:
+        return f"in this process, device {self.config.device}"
 
 
 class LocalLauncher(DebugLauncher):
