@@ -9,7 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from wavslm_core import SpeechLM
+from wavslm_core import Codec, SpeechLM
+from wavslm_core.parts.blocks import config_from_dict
+from wavslm_core.parts.plugins import load_registry
+from wavslm_core.testing.fakes import fake_codec, fake_speech_lm
 
 CHUNK = 1280
 
@@ -110,3 +113,22 @@ def test_the_first_piece_of_speech_is_shorter_by_the_decoders_delay(model: Speec
     assert first.shape[1] == CHUNK
     decoded = model.codec.decode(tokens)
     torch.testing.assert_close(first[:, delay:], decoded[:, : CHUNK - delay], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("chunk_tokens", [1, 2, 3])
+def test_a_session_of_frames_that_are_several_tokens(waveform: Tensor, chunk_tokens: int) -> None:
+    torch.manual_seed(0)
+    plain = fake_codec(delay_samples=700)
+    options = {"name": "residual", "input_dim": 16, "num_levels": 2, "codes_per_level": 16}
+    quantizer = load_registry().build(config_from_dict("quantizer", options, where="quantizer"))
+    codec = Codec(plain.encoder, quantizer, plain.decoder)
+    model = fake_speech_lm(codec, chunk_tokens=chunk_tokens, reads="embedding")
+    session = model.session()
+    row = session.join(seed=5)
+    said = [audio for piece in waveform[:1].split(2 * CHUNK, dim=1) for audio in session.hear(piece)]
+    said += [audio for _ in range(7) for audio in session.speak()]
+    audio = torch.cat([*said, session.leave(row)])
+    prompts, _ = model.encode_prompt(waveform[:1], sample_rate=16000)
+    new, _ = model.generate_speech(prompts, samples=audio.numel(), seed=5)
+    offline = model.decode_continuation(prompts, new)[0, : audio.numel()]
+    torch.testing.assert_close(audio, offline, atol=1e-5, rtol=1e-5)
