@@ -37,5 +37,5 @@ def register_corpora(register: Register) -> None:
 
 @hookimpl
 def register_metrics(register: Register) -> None:
-    register(MelDistanceConfig, "wavslm_core.evaluation.mel_distance:MelDistance")
-    register(StoiConfig, "wavslm_core.evaluation.stoi:Stoi")
+    register(MelDistanceConfig, "wavslm_core.evaluation.metrics:MelDistance")
+    register(StoiConfig, "wavslm_core.evaluation.metrics:Stoi")

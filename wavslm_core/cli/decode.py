@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from wavslm_core.cli.devices import AUTO, DeviceOption, usable_device
+from wavslm_core.cli.inputs import DeviceOption, Files, counted, find_files, output_files, usable_device
+from wavslm_core.machine.devices import AUTO
 from wavslm_core.machine.terminal import echo
 
 
@@ -24,7 +25,6 @@ def decode(
     """
     import torch
 
-    from wavslm_core.cli.inputs import Files, counted, find_files, output_files
     from wavslm_core.data.audio import write_audio
     from wavslm_core.data.token_files import SUFFIX, TokenFile
     from wavslm_core.errors import DataError

@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from wavslm_core.cli.devices import AUTO, DeviceOption, usable_device
+from wavslm_core.cli.inputs import DeviceOption, usable_device
 from wavslm_core.errors import WavslmError
+from wavslm_core.machine.devices import AUTO
 from wavslm_core.machine.terminal import echo
 
 LEAST_FREE_GB = 1

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from wavslm_core.cli.devices import AUTO, DeviceOption, usable_device
+from wavslm_core.cli.inputs import DeviceOption, Recordings, counted, find_files, output_files, usable_device
+from wavslm_core.machine.devices import AUTO
 from wavslm_core.machine.terminal import echo
 
 
@@ -23,7 +24,6 @@ def encode(
     """
     import torch
 
-    from wavslm_core.cli.inputs import Recordings, counted, find_files, output_files
     from wavslm_core.data.audio_files import AUDIO_SUFFIXES
     from wavslm_core.data.token_files import SUFFIX, TokenFile
     from wavslm_core.errors import AudioError

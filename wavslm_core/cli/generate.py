@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wavslm_core.cli.devices import AUTO, DeviceOption, usable_device
+from wavslm_core.cli.inputs import (
+    DeviceOption,
+    Recordings,
+    counted,
+    find_files,
+    load_speech_lm,
+    sampler_options,
+    usable_device,
+)
 from wavslm_core.errors import AudioError
+from wavslm_core.machine.devices import AUTO
 from wavslm_core.machine.terminal import echo
 
 if TYPE_CHECKING:
@@ -46,7 +55,6 @@ def generate(
     """
     import time
 
-    from wavslm_core.cli.inputs import Recordings, counted, find_files, load_speech_lm, sampler_options
     from wavslm_core.data.audio_files import AUDIO_SUFFIXES, printable
     from wavslm_core.evaluation.continuations import continue_all
     from wavslm_core.machine.progress import progress_bar

@@ -1,4 +1,4 @@
-"""What the verbs have in common: files named on the command line, and models by name."""
+"""What the verbs have in common: files and devices named on the command line, and models by name."""
 
 from __future__ import annotations
 
@@ -8,15 +8,26 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
+
+import typer
 
 from wavslm_core.errors import CheckpointError, DataError, NoCodecError, RecipeError, WavslmError
+from wavslm_core.machine.devices import choose_device
 from wavslm_core.machine.terminal import echo
 
 if TYPE_CHECKING:
     import torch
 
     from wavslm_core.model.speech_lm import SpeechLM
+
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        "--device", help="auto (the first CUDA GPU, else the CPU), cpu, cuda, cuda:1, … or mps (untried)."
+    ),
+]
+"""The option `--device` of the verbs that compute."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +178,11 @@ class Recordings(Files["torch.Tensor"]):
 def counted(number: int, what: str) -> str:
     """Return "1 recording", "2 recordings"."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def usable_device(name: str, *, cpu_only: str | None = None) -> torch.device:
+    """Return the device that `--device NAME` means here; see `choose_device`. Raises: WavslmError."""
+    return choose_device(name, option="--device", cpu_only=cpu_only)
 
 
 def load_speech_lm(model: str, codec: str | None, *, device: torch.device) -> SpeechLM:

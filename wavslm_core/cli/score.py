@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from wavslm_core.cli.devices import AUTO, DeviceOption, usable_device
+from wavslm_core.cli.inputs import (
+    DeviceOption,
+    Recordings,
+    counted,
+    find_files,
+    load_speech_lm,
+    usable_device,
+)
+from wavslm_core.machine.devices import AUTO
 from wavslm_core.machine.terminal import echo, echo_row
 
 
@@ -26,7 +34,6 @@ def score(
 
     import torch
 
-    from wavslm_core.cli.inputs import Recordings, counted, find_files, load_speech_lm
     from wavslm_core.data.audio_files import AUDIO_SUFFIXES, printable
     from wavslm_core.errors import AudioError
     from wavslm_core.machine.progress import progress_bar

@@ -14,7 +14,7 @@ from wavslm_core.data.audio import write_audio
 from wavslm_core.data.corpora import Split, open_split
 from wavslm_core.errors import WavslmError
 from wavslm_core.evaluation.config import MelDistanceConfig
-from wavslm_core.evaluation.mel_distance import MelDistance
+from wavslm_core.evaluation.metrics import MelDistance
 from wavslm_core.evaluation.speaking import (
     chunks_ahead,
     long_enough,

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from wavslm_core.errors import AudioError, WavslmError
 from wavslm_core.evaluation.config import MelDistanceConfig, StoiConfig
-from wavslm_core.evaluation.mel_distance import MelDistance
-from wavslm_core.evaluation.stoi import Stoi
+from wavslm_core.evaluation.metrics import MelDistance, Stoi
 from wavslm_core.parts.estimates import by_speaker, json_value, ratio_estimate
 from wavslm_core.parts.metric import (
     MOST_NAMED,

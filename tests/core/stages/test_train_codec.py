@@ -20,7 +20,7 @@ from wavslm_core.data.audio import resample, write_audio
 from wavslm_core.data.batches import Batching
 from wavslm_core.data.corpora import Split
 from wavslm_core.errors import AudioError, PluginError, RecipeError
-from wavslm_core.evaluation.mel_distance import MelDistance
+from wavslm_core.evaluation.metrics import MelDistance
 from wavslm_core.machine.interruption import Interrupted
 from wavslm_core.model.codec import Codec
 from wavslm_core.parts.interfaces import QuantizerOutput

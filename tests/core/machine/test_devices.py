@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from wavslm_core.cli.devices import usable_device
+from wavslm_core.cli.inputs import usable_device
 from wavslm_core.errors import WavslmError
 from wavslm_core.machine.devices import choose_device
 
