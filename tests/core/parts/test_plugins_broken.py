@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
-pytestmark = pytest.mark.slow
+from wavslm_core.parts import plugins
 
 HOOKS = """
 from wavslm_core.parts.plugins import hookimpl
@@ -224,7 +224,7 @@ RUNNING = {
     ),
 }
 
-Wavslm = Callable[..., "subprocess.CompletedProcess[str]"]
+Wavslm = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +241,9 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def wavslm(tmp_path: Path, speech: Path, example_environment: dict[str, str]) -> Wavslm:
+def wavslm(
+    tmp_path: Path, speech: Path, command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Wavslm]:
     """Install a distribution whose quantizer is `odd` on a path; return what calls a command there."""
     (tmp_path / "speech").symlink_to(speech)
     for quantizer in ("odd", "fake"):
@@ -254,19 +256,26 @@ def wavslm(tmp_path: Path, speech: Path, example_environment: dict[str, str]) ->
     (info / "entry_points.txt").write_text("[wavslm]\nodd = wavslm_odd\n")
     for name, text in FILES.items():
         (package / name).write_text(text)
-    environment = {
-        **example_environment,
-        "PYTHONPATH": os.pathsep.join([str(path), example_environment["PYTHONPATH"]]),
-        "WAVSLM_PLUGINS": "example,odd",
-    }
+    monkeypatch.syspath_prepend(str(path))
+    monkeypatch.setenv("WAVSLM_PLUGINS", "example,odd")
+    # A file that changes twice in a second would be taken for its compiled form.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
-    def call(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", f"wavslm_core.cli.{program}", *arguments]
-        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    def forget() -> None:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "wavslm_odd"]:
+            del sys.modules[name]
+
+    def call(program: str, *arguments: str) -> Any:
+        """Call a command as in a new process: the distribution is loaded as it is now."""
+        forget()
+        loaded = plugins.load_from(entry_points(group=plugins.GROUP))
+        monkeypatch.setattr(plugins, "load", lambda: loaded)
+        done = command(program, *arguments)
         assert "Traceback" not in done.stderr, done.stderr
         return done
 
-    return call
+    yield call
+    forget()
 
 
 def mistake(folder: Path, case: Case) -> None:
@@ -277,7 +286,7 @@ def mistake(folder: Path, case: Case) -> None:
     file.write_text(text.replace(case.old, case.new))
 
 
-def only_line(done: subprocess.CompletedProcess[str], case: Case) -> None:
+def only_line(done: Any, case: Case) -> None:
     assert done.returncode == case.code, (done.returncode, done.stderr)
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1, done.stderr
@@ -365,11 +374,13 @@ def test_a_schema_leaves_out_options_that_have_none(tmp_path: Path, wavslm: Wavs
     assert quantizers() == {"fake", "nested"}
 
 
-def test_saving_does_without_a_format_that_raises(tmp_path: Path, wavslm: Wavslm) -> None:
+def test_saving_does_without_a_format_that_raises(
+    tmp_path: Path, wavslm: Wavslm, caplog: pytest.LogCaptureFixture
+) -> None:
     before = "def document(self, parts):\n        "
     mistake(tmp_path, Case("config.py", before, f"{before}raise KeyError('x')\n        ", ()))
     done = wavslm("run", "odd.yaml")
     assert done.returncode == 0, done.stderr
     (codec,) = tmp_path.glob("runs/one-*/codec/config.json")
     assert '"format": "wavslm-codec"' in codec.read_text()
-    assert "format 'odd' of wavslm-odd 1.0 fails: KeyError: 'x'; update, reinstall" in done.stderr
+    assert "format 'odd' of wavslm-odd 1.0 fails: KeyError: 'x'; update, reinstall" in caplog.text
