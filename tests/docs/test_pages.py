@@ -44,7 +44,8 @@ QUICK_FOLDER = [
     "stages.generate.prompts=1",
     "stages.generate.new_seconds=0.5",
 ]
-QUICK = ["data.minutes=1", "data.valid_minutes=0.3", *QUICK_FOLDER]
+CORPUS = ["data.minutes=1", "data.valid_minutes=0.3"]
+QUICK = [*CORPUS, *QUICK_FOLDER]
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shortened(command: str) -> str:
     """Return the command with its run cut down."""
     if command == "wavslm doctor recipes/wavslm_tiny.yaml":
-        return f"{command} {' '.join(SMALL)}"
+        return f"{command} {' '.join([*CORPUS, *SMALL])} --steps 25"
     if not command.startswith("wavslm-run recipes/wavslm_tiny"):
         return command
     quick = QUICK_FOLDER if "data.corpus=folder" in command else QUICK
