@@ -21,7 +21,7 @@ from wavslm_core.errors import (
     did_you_mean,
     summary,
 )
-from wavslm_core.machine.interruption import Interrupted
+from wavslm_core.machine.processes import Interrupted
 from wavslm_core.parts.configs import (
     BackboneConfig,
     CorpusConfig,
@@ -63,10 +63,10 @@ if TYPE_CHECKING:
     from wavslm_core.data.corpora import Corpus, CutConfig, Utterance
     from wavslm_core.data.manifest import Recording
     from wavslm_core.data.recorded import RecordedCorpus, Recordings
-    from wavslm_core.machine.dividing import divide
     from wavslm_core.machine.files import open_in_place, replacing, replacing_folder, unwritable
     from wavslm_core.machine.json_files import parse_json, parse_object, read_object
     from wavslm_core.machine.locks import one_at_a_time
+    from wavslm_core.machine.processes import divide
     from wavslm_core.machine.progress import progress_bar
     from wavslm_core.machine.regular_files import read_regular, size_of_regular
     from wavslm_core.machine.shared_rows import all_rows, mean_of_all, same_random_numbers
@@ -135,7 +135,7 @@ _LATER = {
     "wavslm_core.data.corpora": "Corpus CutConfig Utterance",
     "wavslm_core.data.manifest": "Recording",
     "wavslm_core.data.recorded": "RecordedCorpus Recordings",
-    "wavslm_core.machine.dividing": "divide",
+    "wavslm_core.machine.processes": "divide",
     "wavslm_core.machine.files": "open_in_place replacing replacing_folder unwritable",
     "wavslm_core.machine.json_files": "parse_json parse_object read_object",
     "wavslm_core.machine.locks": "one_at_a_time",

@@ -14,9 +14,8 @@ from torch import Tensor
 from wavslm_core.data.audio import write_audio
 from wavslm_core.errors import AudioError
 from wavslm_core.evaluation.reconstruction import reconstruct
-from wavslm_core.machine.dividing import divide
 from wavslm_core.machine.files import write_json
-from wavslm_core.machine.processes import ALONE, Processes
+from wavslm_core.machine.processes import ALONE, Processes, divide
 from wavslm_core.model.speech_lm import SpeechLM
 from wavslm_core.model.token_lm import SamplerLike
 from wavslm_core.model.weights import write_folder

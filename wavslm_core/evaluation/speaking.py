@@ -17,8 +17,7 @@ from torch import Tensor
 from wavslm_core.data.batches import spread
 from wavslm_core.data.corpora import Split
 from wavslm_core.errors import AudioError, WavslmError
-from wavslm_core.machine.dividing import divide
-from wavslm_core.machine.processes import ALONE, Processes
+from wavslm_core.machine.processes import ALONE, Processes, divide
 from wavslm_core.machine.progress import progress_bar
 from wavslm_core.model.sampling import TokenDraw
 from wavslm_core.model.speech_lm import SpeechLM

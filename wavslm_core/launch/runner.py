@@ -17,8 +17,7 @@ from wavslm_core.errors import WavslmError
 from wavslm_core.launch.launchers import Outcome
 from wavslm_core.machine.devices import AUTO, choose_device
 from wavslm_core.machine.files import remove_leftovers
-from wavslm_core.machine.interruption import Interrupted, Pruned
-from wavslm_core.machine.processes import ALONE, WHOLE, Processes, Share
+from wavslm_core.machine.processes import ALONE, WHOLE, Interrupted, Processes, Pruned, Share
 from wavslm_core.machine.progress import ProgressFile, Reporter, progress_path, reporting
 from wavslm_core.machine.terminal import Say
 from wavslm_core.parts.configs import StageConfig

@@ -22,8 +22,7 @@ from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined
 from torch.distributed.distributed_c10d import _set_pg_timeout
 
 from wavslm_core.errors import LostProcessError, WavslmError
-from wavslm_core.machine.interruption import Interrupted
-from wavslm_core.machine.processes import Processes, Value
+from wavslm_core.machine.processes import Interrupted, Processes, Value
 
 WORK_PATIENCE = timedelta(days=365)
 """Work of their own may keep processes apart for any time. One that died is noticed all the same, by its

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 Value = TypeVar("Value")
+Piece = TypeVar("Piece")
+Result = TypeVar("Result")
+
+
+class Interrupted(Exception):
+    """Raised at a safe point after Ctrl-C or a signal, once everything worth keeping is on disk."""
+
+
+class Pruned(Interrupted):
+    """Raised in the same way when the run is behind the others that a sweep compares it with."""
 
 
 class Processes:
@@ -77,6 +88,37 @@ def uneven_batch(micro_batch_size: int, *, accumulate: int, world_size: int) -> 
         f"batch_size is {micro_batch_size * accumulate} over all processes{parts}, which {world_size} "
         f"processes cannot share evenly: choose batch_size {nearest}, or another number of processes"
     )
+
+
+def divide(
+    processes: Processes,
+    pieces: Sequence[Piece],
+    work: Callable[[Piece], Result],
+    *,
+    stop_requested: Callable[[], bool] = lambda: False,
+) -> list[Result]:
+    """Do each piece in one of the processes; return all results, in the order of the pieces, to each.
+
+    What is done to a piece must not depend on who does it: then one process and many return the same.
+    Raises: Interrupted, in every process, once one of them was asked to stop or `work` raised it.
+    """
+    own: list[Result] = []
+    stopped = False
+    for place in range(processes.rank, len(pieces), processes.world_size):
+        if processes.heard(stop_requested()):
+            stopped = True
+            break
+        try:
+            own.append(work(pieces[place]))
+        except Interrupted:
+            stopped = True
+            break
+    shares = processes.gather_when_done((stopped, own))
+    if any(stopped for stopped, _ in shares):
+        raise Interrupted
+    return [
+        shares[place % processes.world_size][1][place // processes.world_size] for place in range(len(pieces))
+    ]
 
 
 @dataclass(frozen=True)

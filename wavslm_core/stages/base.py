@@ -114,9 +114,8 @@ class TrainingStage(Stage[TrainingConfigT], Generic[TrainingConfigT, Model]):
         """Write the trained model to its place; return what results say of it. Called in rank 0 alone."""
 
     def run(self, context: StageContext) -> None:
+        from wavslm_core.training.device import PeakMemory, seed_torch
         from wavslm_core.training.loop import fit
-        from wavslm_core.training.memory import PeakMemory
-        from wavslm_core.training.randomness import seed_torch
 
         memory = PeakMemory(context.device)
         model = self.build_model(context)

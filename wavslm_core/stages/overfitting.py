@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from wavslm_core.model.codec import Codec
     from wavslm_core.recipe.model import ResolvedRecipe
     from wavslm_core.training.config import TrainingConfig
-    from wavslm_core.training.precision import ChosenPrecision
+    from wavslm_core.training.device import ChosenPrecision
     from wavslm_core.training.precision_proof import PrecisionProof
     from wavslm_core.training.task import Task
 
@@ -135,7 +135,7 @@ def _descend(
     import torch
 
     from wavslm_core.machine.progress import progress_bar
-    from wavslm_core.training.precision import choose_precision
+    from wavslm_core.training.device import choose_precision
     from wavslm_core.training.precision_proof import prove
 
     began = time.monotonic()

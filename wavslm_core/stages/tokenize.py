@@ -19,8 +19,7 @@ from pydantic import Field
 
 from wavslm_core.data.corpora import Rejected, Split
 from wavslm_core.errors import AudioError
-from wavslm_core.machine.dividing import divide
-from wavslm_core.machine.interruption import Interrupted
+from wavslm_core.machine.processes import Interrupted, divide
 from wavslm_core.parts.configs import RecipeView, Role, StageConfig
 from wavslm_core.parts.roles import CODEC_ROLES
 from wavslm_core.run.context import StageContext

@@ -9,7 +9,7 @@ from wavslm_core.parts.configs import RecipeView
 from wavslm_core.parts.roles import CODEC_ROLES
 from wavslm_core.run.context import StageContext
 from wavslm_core.stages.base import TrainingStage
-from wavslm_core.training.codec_config import CodecTrainingConfig
+from wavslm_core.training.config import CodecTrainingConfig
 
 if TYPE_CHECKING:
     from wavslm_core.model.codec import Codec
@@ -53,7 +53,7 @@ class TrainCodec(TrainingStage[TrainCodecConfig, "Codec"]):
 
     def _unnamed_start(self, context: StageContext) -> Codec:
         from wavslm_core.model.codec import Codec
-        from wavslm_core.training.randomness import seed_torch
+        from wavslm_core.training.device import seed_torch
 
         earlier = context.earlier("codec")
         if earlier is not None:

@@ -90,7 +90,7 @@ class TrainLm(TrainingStage[TrainLmConfig, "SpeechLM"]):
         `codec`: by default the run's.
         """
         from wavslm_core.model.speech_lm import SpeechLM
-        from wavslm_core.training.randomness import seed_torch
+        from wavslm_core.training.device import seed_torch
 
         codec = codec or context.codec()
         seed_torch(self.config.seed_in(context), "init", self.config.run)

@@ -25,8 +25,7 @@ from wavslm_core.data.codebook import codebook_use, count_codes
 from wavslm_core.data.corpora import Split
 from wavslm_core.data.prefetch import Prefetch
 from wavslm_core.errors import DataError, RecipeError
-from wavslm_core.machine.dividing import divide
-from wavslm_core.machine.processes import ALONE, Processes
+from wavslm_core.machine.processes import ALONE, Processes, divide
 from wavslm_core.model.codec import Codec
 from wavslm_core.parts.estimates import ratio_estimate
 from wavslm_core.parts.interfaces import QuantizerOutput
@@ -34,7 +33,7 @@ from wavslm_core.parts.lengths import valid_mask, zero_padding
 from wavslm_core.parts.metric import Measurement, Metric, measure, totals, warn_of_failures
 from wavslm_core.parts.promises import check_losses, check_width
 from wavslm_core.parts.roles import CODEC_ROLES
-from wavslm_core.training.codec_config import CodecTrainingConfig
+from wavslm_core.training.config import CodecTrainingConfig
 from wavslm_core.training.losses import MelLoss, feature_distance
 from wavslm_core.training.task import LossOutput, Task
 from wavslm_core.training.tracking import Tracker

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from wavslm_core.machine.processes import Processes
 from wavslm_core.run.context import StageContext
 from wavslm_core.training.config import TrainingConfig
+from wavslm_core.training.device import seed_torch
 from wavslm_core.training.optimizers import (
     build_optimizer,
     parameters_of,
@@ -23,7 +24,6 @@ from wavslm_core.training.optimizers import (
 )
 from wavslm_core.training.parallel import Parallel
 from wavslm_core.training.precision_proof import Arithmetic, PrecisionProof, autocast, prove
-from wavslm_core.training.randomness import seed_torch
 from wavslm_core.training.schedules import build_schedule
 from wavslm_core.training.task import LossOutput, Player, Task, decayed_and_undecayed
 

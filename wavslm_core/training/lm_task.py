@@ -22,8 +22,7 @@ from torch.nn.utils.rnn import pad_sequence
 from wavslm_core.data.batches import Batching, Crop, CropOrder, length_batches, spread
 from wavslm_core.data.token_store import TokenStore
 from wavslm_core.errors import DataError
-from wavslm_core.machine.dividing import divide
-from wavslm_core.machine.processes import ALONE, Processes
+from wavslm_core.machine.processes import ALONE, Processes, divide
 from wavslm_core.model.speech_lm import SpeechLM
 from wavslm_core.training.task import LossOutput, Task
 from wavslm_core.training.tracking import Tracker

@@ -17,21 +17,18 @@ from contextlib import closing, contextmanager
 import torch
 
 from wavslm_core.errors import CheckpointError
-from wavslm_core.machine.interruption import Interrupted, Pruned
+from wavslm_core.machine.processes import Interrupted, Pruned
 from wavslm_core.machine.progress import Steps
 from wavslm_core.run.context import StageContext
-from wavslm_core.training.buffers import check_buffers
 from wavslm_core.training.checkpoints import Checkpoints
 from wavslm_core.training.config import TrainingConfig
-from wavslm_core.training.guard import NonFiniteGuard
+from wavslm_core.training.device import choose_precision, forget_peak, seed_torch
+from wavslm_core.training.guards import NonFiniteGuard, check_buffers
 from wavslm_core.training.learner import Turn, build_learners, load_schedules, schedule_states
-from wavslm_core.training.memory import forget_peak
 from wavslm_core.training.optimizers import JointOptimizer
-from wavslm_core.training.precision import choose_precision
 from wavslm_core.training.precision_proof import PrecisionProof
-from wavslm_core.training.randomness import seed_torch
+from wavslm_core.training.sharding import build_parallel
 from wavslm_core.training.state import TrainState
-from wavslm_core.training.strategies import build_parallel
 from wavslm_core.training.task import Task, players_of
 from wavslm_core.training.tracking import Tracker
 

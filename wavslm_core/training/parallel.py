@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from wavslm_core.machine.processes import Processes
 from wavslm_core.run.context import StageContext
 from wavslm_core.training.checkpoints import load_modules
-from wavslm_core.training.guard import TrainingError
+from wavslm_core.training.guards import TrainingError
 from wavslm_core.training.optimizers import JointOptimizer
 from wavslm_core.training.sharded_checkpoints import read_sharded
 from wavslm_core.training.task import Player, Task

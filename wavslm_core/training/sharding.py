@@ -26,7 +26,7 @@ from wavslm_core.training.blocks import read_outside, repeated_blocks
 from wavslm_core.training.checkpoints import load_modules
 from wavslm_core.training.config import TrainingConfig
 from wavslm_core.training.optimizers import JointOptimizer
-from wavslm_core.training.parallel import Caller, Parallel, Result, States
+from wavslm_core.training.parallel import Alone, Caller, DataParallel, Parallel, Result, States
 from wavslm_core.training.sharded_checkpoints import load_shards
 from wavslm_core.training.task import Player, Task
 
@@ -161,3 +161,14 @@ def _divided_like(value: Any, target: Tensor | None) -> Any:
     on_device = value.to(target.device)
     # Every process has read the same file: nothing needs to be sent.
     return distribute_tensor(on_device, target.device_mesh, target.placements, src_data_rank=None)
+
+
+def build_parallel(
+    task: Task, players: Sequence[Player], config: TrainingConfig, context: StageContext
+) -> Parallel:
+    """Return the strategy that the stage's `launch.parallel` names, or `Alone` for one process."""
+    if context.world_size == 1:
+        return Alone(task, context)
+    if context.recipe.launch_for(config).parallel == "ddp":
+        return DataParallel(task, players, context)
+    return FullyShardedParallel(task, players, config, context)

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from pydantic import TypeAdapter
 
-from wavslm_core.training.precision import ChosenPrecision
+from wavslm_core.training.device import ChosenPrecision
 
 
 @dataclass

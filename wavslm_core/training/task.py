@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from wavslm_core.training.config import OptimizerConfig, TrainingConfig
-from wavslm_core.training.guard import TrainingError
+from wavslm_core.training.guards import TrainingError
 
 if TYPE_CHECKING:
     from wavslm_core.training.tracking import Tracker

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from wavslm_core.errors import DataError, WavslmError, summary
 from wavslm_core.machine.files import open_in_place, refusal
-from wavslm_core.machine.interruption import Interrupted
+from wavslm_core.machine.processes import Interrupted
 from wavslm_core.run.metrics_file import METRICS_FILE, cut_metrics
 
 if TYPE_CHECKING:

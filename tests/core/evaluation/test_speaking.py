@@ -21,7 +21,7 @@ from wavslm_core.evaluation.speaking import (
     score_chunks_ahead,
     score_continuations,
 )
-from wavslm_core.machine.interruption import Interrupted
+from wavslm_core.machine.processes import Interrupted
 from wavslm_core.model.speech_lm import SpeechLM
 from wavslm_core.parts.configs import MetricConfig
 from wavslm_core.parts.metric import ReferenceFreeMetric

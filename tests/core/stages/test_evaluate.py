@@ -19,7 +19,7 @@ from wavslm_core.data.token_store import TokenStore
 from wavslm_core.errors import DataError
 from wavslm_core.evaluation.language_scores import language_scores, token_bits, token_stores
 from wavslm_core.evaluation.reconstruction import score_reconstruction
-from wavslm_core.machine.interruption import Interrupted
+from wavslm_core.machine.processes import Interrupted
 from wavslm_core.model.codec import Codec
 from wavslm_core.parts.plugins import load_registry
 from wavslm_core.recipe.loading import recipe_from_dict

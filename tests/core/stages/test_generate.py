@@ -11,7 +11,7 @@ import torch
 from wavslm_core.data.audio import read_audio
 from wavslm_core.errors import DataError, RecipeError
 from wavslm_core.evaluation.continuations import continue_waveform, folder_name
-from wavslm_core.machine.interruption import Interrupted
+from wavslm_core.machine.processes import Interrupted
 from wavslm_core.run.context import StageContext
 from wavslm_core.stages.generate import Generate, GenerateConfig
 

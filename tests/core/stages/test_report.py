@@ -20,7 +20,7 @@ from wavslm_core.run.context import StageContext
 from wavslm_core.stages.evaluate import Evaluate, EvaluateConfig
 from wavslm_core.stages.generate import Generate, GenerateConfig
 from wavslm_core.stages.report import Report, ReportConfig
-from wavslm_core.training.precision import ChosenPrecision
+from wavslm_core.training.device import ChosenPrecision
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,7 @@ import torch
 
 from wavslm_core.data.token_store import TokenStore, token_fingerprint
 from wavslm_core.errors import DataError
-from wavslm_core.machine.interruption import Interrupted
+from wavslm_core.machine.processes import Interrupted
 from wavslm_core.model.codec import Codec
 from wavslm_core.recipe.loading import recipe_from_dict
 from wavslm_core.recipe.resolving import resolve

@@ -21,7 +21,7 @@ from wavslm_core.data.batches import Batching
 from wavslm_core.data.corpora import Split
 from wavslm_core.errors import AudioError, PluginError, RecipeError
 from wavslm_core.evaluation.metrics import MelDistance
-from wavslm_core.machine.interruption import Interrupted
+from wavslm_core.machine.processes import Interrupted
 from wavslm_core.model.codec import Codec
 from wavslm_core.parts.interfaces import QuantizerOutput
 from wavslm_core.parts.plugins import load_registry

@@ -18,7 +18,7 @@ import torch
 
 from wavslm_core.data.folder import FolderConfig
 from wavslm_core.errors import CheckpointError, DataError
-from wavslm_core.machine.interruption import Interrupted
+from wavslm_core.machine.processes import Interrupted
 from wavslm_core.model.speech_lm import SpeechLM
 from wavslm_core.parts.configs import Config
 from wavslm_core.parts.plugins import load_registry

@@ -26,10 +26,8 @@ from torch.distributed.fsdp import FSDPModule
 from wavslm_core.data.token_store import TokenStore
 from wavslm_core.data.token_writer import ShardRecord, TokenWriter
 from wavslm_core.errors import WavslmError
-from wavslm_core.machine.dividing import divide
-from wavslm_core.machine.interruption import Interrupted
 from wavslm_core.machine.joining import join_processes
-from wavslm_core.machine.processes import ALONE, WHOLE, Processes, Share
+from wavslm_core.machine.processes import ALONE, WHOLE, Interrupted, Processes, Share, divide
 from wavslm_core.model.speech_lm import SpeechLM
 from wavslm_core.parts.configs import Role
 from wavslm_core.parts.plugins import load_registry
@@ -44,10 +42,10 @@ from wavslm_core.testing.fakes import (
     register_fakes,
 )
 from wavslm_core.training.config import TrainingConfig
-from wavslm_core.training.guard import TrainingError
+from wavslm_core.training.device import seed_torch
+from wavslm_core.training.guards import TrainingError
 from wavslm_core.training.lm_task import LanguageModelTask
 from wavslm_core.training.loop import fit
-from wavslm_core.training.randomness import seed_torch
 
 WORLD_SIZE = 2
 VOCAB_SIZE = 32

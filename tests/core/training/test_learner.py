@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from wavslm_core.errors import CheckpointError
-from wavslm_core.machine.interruption import Interrupted
+from wavslm_core.machine.processes import Interrupted
 from wavslm_core.training.config import OptimizerConfig
-from wavslm_core.training.guard import TrainingError
+from wavslm_core.training.guards import TrainingError
 from wavslm_core.training.task import Player, players_of
 
 

@@ -14,8 +14,8 @@ import torch
 from pydantic import ValidationError
 
 from wavslm_core.errors import CheckpointError
-from wavslm_core.machine.interruption import Interrupted
-from wavslm_core.training.guard import TrainingError
+from wavslm_core.machine.processes import Interrupted
+from wavslm_core.training.guards import TrainingError
 from wavslm_core.training.task import decayed_and_undecayed
 
 VOLATILE = {"time", "tokens_per_s"}

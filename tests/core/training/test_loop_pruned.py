@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from wavslm_core.machine.interruption import Pruned
+from wavslm_core.machine.processes import Pruned
 from wavslm_core.run.metrics_file import read_metrics
 from wavslm_core.training.loop import fit
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from wavslm_core.training.config import TrainingConfig
+from wavslm_core.training.device import seed_from
 from wavslm_core.training.optimizers import build_optimizer, set_learning_rate
-from wavslm_core.training.randomness import seed_from
 from wavslm_core.training.schedules import build_schedule
 
 

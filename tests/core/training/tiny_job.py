@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wavslm_core.machine.interruption import Interrupted
+from wavslm_core.machine.processes import Interrupted
 from wavslm_core.recipe.loading import recipe_from_dict
 from wavslm_core.recipe.resolving import resolve
 from wavslm_core.run.context import StageContext

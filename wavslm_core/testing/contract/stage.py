@@ -11,7 +11,7 @@ import torch
 
 from wavslm_core.data.audio import write_audio
 from wavslm_core.errors import summary
-from wavslm_core.machine.interruption import Interrupted
+from wavslm_core.machine.processes import Interrupted
 from wavslm_core.parts.configs import StageConfig
 from wavslm_core.parts.roles import PART_ROLES
 from wavslm_core.recipe.checks import check

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from wavslm_core.errors import DataError
-from wavslm_core.machine.interruption import Interrupted, Pruned
+from wavslm_core.machine.processes import Interrupted, Pruned
 from wavslm_core.parts.configs import RecipeView, Role, StageConfig
 from wavslm_core.run.context import StageContext
 from wavslm_core.run.metrics_file import read_metrics

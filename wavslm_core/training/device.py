@@ -1,7 +1,11 @@
-"""Which arithmetic a training stage multiplies in: bf16 where that was proven on its parts, else fp32.
+"""What a stage trains with: the arithmetic, the memory that it takes, and the random numbers.
 
-Only training is ever computed in bf16. What validates, is selected, shown and shipped is fp32. fp16 is left
-out on purpose: it needs loss scaling, and CPUs have no kernels worth using for it.
+Arithmetic is bf16 where that was proven on the stage's parts, else fp32. Only training is ever computed in
+bf16: what validates, is selected, shown and shipped is fp32. fp16 is left out on purpose: it needs loss
+scaling, and CPUs have no kernels worth using for it.
+
+Randomness is stateless: what is drawn at a step follows from the seed and the step, not from history. So
+nothing random has to be saved, and a run that was killed sees the same dropout and crops again.
 """
 
 from __future__ import annotations
@@ -9,14 +13,18 @@ from __future__ import annotations
 import logging
 import math
 import platform
+import re
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from wavslm_core.machine.processes import ALONE, Processes
-from wavslm_core.training.guard import TrainingError
+from wavslm_core.training.guards import TrainingError
 from wavslm_core.training.precision_proof import Arithmetic, PrecisionProof
 
 logger = logging.getLogger(__name__)
@@ -102,3 +110,54 @@ def choose_precision(
     worst = max((row["error"] for row in rows), default=math.nan)
     why = f"as right as rounding allows: at most {worst:.1%} from fp32"
     return ChosenPrecision("bf16", why, here, rows)
+
+
+CLEAR_REFS = Path("/proc/self/clear_refs")
+STATUS = Path("/proc/self/status")
+RESET_PEAK = "5"
+"""What makes Linux count a process's high-water mark from now on."""
+
+
+class PeakMemory:
+    """Counts from when it is made.
+
+    On a GPU what tensors took there. On a CPU everything that is resident in the process: libraries and what
+    earlier stages left too, exact because the kernel keeps the mark. A stage that was interrupted counts from
+    where it went on; of several processes, each counts its own.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._known = forget_peak(device)
+
+    def bytes(self) -> int | None:
+        """Return the peak so far; None where it cannot be known."""
+        if self._device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self._device)
+        found = re.search(r"^VmHWM:\s*(\d+) kB$", STATUS.read_text(), re.MULTILINE) if self._known else None
+        return None if found is None else 1024 * int(found[1])
+
+
+def forget_peak(device: torch.device) -> bool:
+    """Let every `PeakMemory` of a device count from now on; return whether that is possible."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return True
+    try:
+        CLEAR_REFS.write_text(RESET_PEAK)
+    except OSError:
+        # Not Linux, or not allowed: the mark would be that of the process's whole life.
+        return False
+    return True
+
+
+def seed_from(*key: int | str) -> int:
+    """Return a 63-bit seed that depends on every part of the key, and on their order."""
+    words = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in key]
+    state: Any = np.random.SeedSequence(words).generate_state(1, np.uint64)
+    return int(state[0]) >> 1
+
+
+def seed_torch(*key: int | str) -> None:
+    """Seed torch's global generators, GPUs included, from a key."""
+    torch.manual_seed(seed_from(*key))

@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from wavslm_core.training import precision
-from wavslm_core.training.guard import TrainingError
-from wavslm_core.training.precision import ChosenPrecision, choose_precision, multiplies_bf16
+from wavslm_core.training import device as training_device
+from wavslm_core.training.device import ChosenPrecision, choose_precision, multiplies_bf16
+from wavslm_core.training.guards import TrainingError
 from wavslm_core.training.precision_proof import Deviation, PrecisionProof, _sample, autocast, prove
 
 CPU = torch.device("cpu")
@@ -178,7 +178,7 @@ def proofs_that(ok: bool) -> Any:
 @pytest.fixture
 def native(monkeypatch: pytest.MonkeyPatch) -> None:
     """The device claims to multiply bf16."""
-    monkeypatch.setattr(precision, "multiplies_bf16", lambda device: True)
+    monkeypatch.setattr(training_device, "multiplies_bf16", lambda device: True)
 
 
 @pytest.mark.usefixtures("native")
@@ -206,7 +206,7 @@ def nothing() -> Iterator[PrecisionProof]:
 
 def test_fp32_needs_no_proof(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_precision("fp32", CPU, proofs=nothing).trained == "fp32"
-    monkeypatch.setattr(precision, "multiplies_bf16", lambda device: False)
+    monkeypatch.setattr(training_device, "multiplies_bf16", lambda device: False)
     assert choose_precision("auto", CPU, proofs=nothing).why == "this device does not multiply bf16"
 
 
@@ -254,7 +254,7 @@ def test_only_training_steps_are_computed_in_bf16(tiny_job: ModuleType, tmp_path
 def test_a_part_with_a_wrong_kernel_trains_in_fp32_as_if_it_had_been_asked_to(
     tiny_job: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(precision, "multiplies_bf16", lambda device: True)
+    monkeypatch.setattr(training_device, "multiplies_bf16", lambda device: True)
 
     class Wrong(tiny_job.TinyTask):  # type: ignore[name-defined, misc]
         def __init__(self, config: Any) -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from wavslm_core.training import memory
-from wavslm_core.training.memory import PeakMemory
+from wavslm_core.training import device as training_device
+from wavslm_core.training.device import PeakMemory
 
 SIZE = 200 << 20
 
 
-@pytest.mark.skipif(not memory.CLEAR_REFS.exists(), reason="the kernel keeps no such mark")
+@pytest.mark.skipif(not training_device.CLEAR_REFS.exists(), reason="the kernel keeps no such mark")
 def test_what_was_freed_counts_while_it_is_measured_and_no_longer() -> None:
     before = PeakMemory(torch.device("cpu")).bytes()
     during = PeakMemory(torch.device("cpu"))
@@ -28,5 +28,5 @@ def test_what_was_freed_counts_while_it_is_measured_and_no_longer() -> None:
 
 
 def test_where_it_cannot_be_known_nothing_is_made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "CLEAR_REFS", tmp_path / "absent" / "clear_refs")
+    monkeypatch.setattr(training_device, "CLEAR_REFS", tmp_path / "absent" / "clear_refs")
     assert PeakMemory(torch.device("cpu")).bytes() is None
