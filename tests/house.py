@@ -93,8 +93,13 @@ class House:
 def read_house(root: Path = ROOT / PACKAGE) -> House:
     """Read all files of a package."""
     paths = {_module(path, root): path for path in sorted(root.rglob("*.py"))}
+    stubs = {_module(path, root): path for path in sorted(root.rglob("*.pyi"))}
     return House(
-        {module: frozenset(_imported(path, module, paths)) - {module} for module, path in paths.items()}
+        {
+            # A module with a stub imports by name what the stub shows.
+            module: frozenset(_imported(stubs.get(module, path), module, paths)) - {module}
+            for module, path in paths.items()
+        }
     )
 
 

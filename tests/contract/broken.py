@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.contract import broken_configs as configs
-from tests.contract import broken_draws as draws
-from tests.contract import broken_parts as parts
+from tests.contract import broken_configs as configs, broken_draws as draws, broken_parts as parts
 from wavslm_core.parts.configs import PartConfig
-from wavslm_core.testing import fake_configs as good
-from wavslm_core.testing import fakes
+from wavslm_core.testing import fake_configs as good, fakes
 
 ENCODER = good.FakeEncoderConfig(dim=6, hop_samples=40)
 QUANTIZER = good.FakeQuantizerConfig(input_dim=6, bits=4)

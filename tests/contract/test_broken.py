@@ -9,8 +9,7 @@ import pytest
 from tests.contract.broken import BACKBONE, BROKEN, ENCODER, HEAD, MERGING, QUANTIZER, SAMPLER, Broken
 from wavslm_core.parts.configs import PartConfig
 from wavslm_core.parts.registry import Entry, Registry
-from wavslm_core.testing import contract_tests, fakes
-from wavslm_core.testing import fake_configs as good
+from wavslm_core.testing import contract_tests, fake_configs as good, fakes
 
 
 def failures(broken: Broken, folder: Path) -> dict[str, str]:

@@ -134,8 +134,14 @@ class Reporter:
     @contextmanager
     def bar(self, description: str, *, total: float | None, unit: str) -> Iterator[Callable[[float], None]]:
         """See `progress_bar`."""
-        from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bar
+        from rich.progress import (
+            BarColumn,
+            Progress as Bar,
+            ProgressColumn,
+            Task,
+            TextColumn,
+            TimeRemainingColumn,
+        )
         from rich.text import Text
 
         class RateColumn(ProgressColumn):
@@ -179,8 +185,13 @@ class Reporter:
         self, description: str, *, total: int, done: int = 0, console: Console | None = None
     ) -> Iterator[Steps]:
         """Show training while the block runs; `done` of `total` steps are done already."""
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bar
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress as Bar,
+            TextColumn,
+            TimeRemainingColumn,
+        )
 
         console = console or new_console(stderr=True, quiet=self.silent)
         with Bar(

@@ -30,8 +30,7 @@ from wavslm_core.run.records import STAGES_FILE, StageRecord, add_jobs, new_reco
 from wavslm_core.run.reuse import Adoption
 from wavslm_core.sweep.array import refuse_submitted
 from wavslm_core.sweep.folder import SweepFolder, note_tasks, trial_jobs
-from wavslm_core.sweep.local import main as run_in_child
-from wavslm_core.sweep.local import run_pool, run_sweep
+from wavslm_core.sweep.local import main as run_in_child, run_pool, run_sweep
 from wavslm_core.sweep.phases import Task
 from wavslm_core.sweep.results import sweep_status
 from wavslm_core.sweep.retry import ready_to_retry, sparing

@@ -1,0 +1,134 @@
+"""The names of `wavslm_core.plugin` and where each is imported from: the one list of them."""
+
+from wavslm_core.data.audio import load_torchaudio as load_torchaudio, resample as resample
+from wavslm_core.data.audio_files import (
+    AUDIO_SUFFIXES as AUDIO_SUFFIXES,
+    READABLE_FORMATS as READABLE_FORMATS,
+    AudioBytes as AudioBytes,
+    AudioSource as AudioSource,
+    printable as printable,
+)
+from wavslm_core.data.audio_tree import walk as walk
+from wavslm_core.data.corpora import Corpus as Corpus, CutConfig as CutConfig, Utterance as Utterance
+from wavslm_core.data.manifest import Recording as Recording
+from wavslm_core.data.recorded import RecordedCorpus as RecordedCorpus, Recordings as Recordings
+from wavslm_core.errors import (
+    ArgumentError as ArgumentError,
+    AudioError as AudioError,
+    CheckpointError as CheckpointError,
+    DataError as DataError,
+    PluginError as PluginError,
+    RecipeError as RecipeError,
+    StreamingError as StreamingError,
+    WavslmError as WavslmError,
+    did_you_mean as did_you_mean,
+    summary as summary,
+)
+from wavslm_core.machine.files import (
+    open_in_place as open_in_place,
+    replacing as replacing,
+    replacing_folder as replacing_folder,
+    unwritable as unwritable,
+)
+from wavslm_core.machine.json_files import (
+    parse_json as parse_json,
+    parse_object as parse_object,
+    read_object as read_object,
+)
+from wavslm_core.machine.locks import one_at_a_time as one_at_a_time
+from wavslm_core.machine.processes import Interrupted as Interrupted, divide as divide
+from wavslm_core.machine.progress import progress_bar as progress_bar
+from wavslm_core.machine.regular_files import read_regular as read_regular, size_of_regular as size_of_regular
+from wavslm_core.machine.shared_rows import (
+    all_rows as all_rows,
+    mean_of_all as mean_of_all,
+    same_random_numbers as same_random_numbers,
+)
+from wavslm_core.model.codec import Codec as Codec
+from wavslm_core.model.documents import CONFIG_FILE as CONFIG_FILE, read_document as read_document
+from wavslm_core.model.speech_lm import SpeechLM as SpeechLM
+from wavslm_core.model.weight_files import (
+    INDEX as INDEX,
+    PICKLE_FILE as PICKLE_FILE,
+    WEIGHTS_FILE as WEIGHTS_FILE,
+    joined as joined,
+    read_folder as read_folder,
+    read_torch as read_torch,
+    tensors_in as tensors_in,
+)
+from wavslm_core.model.weights import (
+    SkipInitialisation as SkipInitialisation,
+    find_folder as find_folder,
+    load_part as load_part,
+    load_state as load_state,
+    write_document as write_document,
+    write_weights as write_weights,
+)
+from wavslm_core.parts.configs import (
+    BackboneConfig as BackboneConfig,
+    CorpusConfig as CorpusConfig,
+    DecoderConfig as DecoderConfig,
+    EncoderConfig as EncoderConfig,
+    FormatConfig as FormatConfig,
+    HeadConfig as HeadConfig,
+    MetricConfig as MetricConfig,
+    Options as Options,
+    PartConfig as PartConfig,
+    QuantizerConfig as QuantizerConfig,
+    RecipeView as RecipeView,
+    Role as Role,
+    SamplerConfig as SamplerConfig,
+    StageConfig as StageConfig,
+    linked as linked,
+)
+from wavslm_core.parts.facts import (
+    BackboneFacts as BackboneFacts,
+    DecoderFacts as DecoderFacts,
+    EncoderFacts as EncoderFacts,
+    HeadFacts as HeadFacts,
+    QuantizerFacts as QuantizerFacts,
+    SamplerFacts as SamplerFacts,
+)
+from wavslm_core.parts.interfaces import (
+    Backbone as Backbone,
+    CheckpointFormat as CheckpointFormat,
+    CheckpointParts as CheckpointParts,
+    Decoder as Decoder,
+    Draw as Draw,
+    Encoder as Encoder,
+    Head as Head,
+    Quantizer as Quantizer,
+    QuantizerOutput as QuantizerOutput,
+    Sampler as Sampler,
+    SamplingContext as SamplingContext,
+    State as State,
+)
+from wavslm_core.parts.lengths import valid_mask as valid_mask, zero_padding as zero_padding
+from wavslm_core.parts.metric import (
+    Measured as Measured,
+    Metric as Metric,
+    ReferenceFreeMetric as ReferenceFreeMetric,
+    check_pair as check_pair,
+)
+from wavslm_core.parts.packing import LinearGelu as LinearGelu, PackLinear as PackLinear
+from wavslm_core.parts.plugins import hookimpl as hookimpl, load_registry as load_registry
+from wavslm_core.parts.roles import Register as Register
+from wavslm_core.parts.streaming import (
+    PIECE_FRAMES as PIECE_FRAMES,
+    CausalConv1d as CausalConv1d,
+    FrameRing as FrameRing,
+    Padding as Padding,
+    StateReader as StateReader,
+    join_states as join_states,
+    new_position as new_position,
+)
+from wavslm_core.run.context import StageContext as StageContext
+from wavslm_core.stages.base import Stage as Stage, TrainingStage as TrainingStage
+from wavslm_core.stages.train_codec import TrainCodec as TrainCodec, TrainCodecConfig as TrainCodecConfig
+from wavslm_core.stages.train_lm import TrainLm as TrainLm, TrainLmConfig as TrainLmConfig
+from wavslm_core.training.codec_task import CodecTask as CodecTask
+from wavslm_core.training.config import OptimizerConfig as OptimizerConfig, TrainingConfig as TrainingConfig
+from wavslm_core.training.lm_task import LanguageModelTask as LanguageModelTask
+from wavslm_core.training.loop import fit as fit
+from wavslm_core.training.task import LossOutput as LossOutput, Player as Player, Task as Task
+from wavslm_core.training.tracking import Tracker as Tracker
