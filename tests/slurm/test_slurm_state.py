@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.slurm.cluster import Cluster
 from tests.support import until
 from wavslm_core.machine import slurm as slurm_state
-from wavslm_core.machine.slurm import cancel, is_active, job_states, queued_states
+from wavslm_core.machine.slurm import cancel, is_active, job_states
 
 
 def test_states_of_jobs_and_tasks(slurm: Cluster, tmp_path: Path) -> None:
@@ -30,7 +30,6 @@ def test_states_of_jobs_and_tasks(slurm: Cluster, tmp_path: Path) -> None:
     assert states[after].reason == "Dependency"
     assert states[failed].state == "FAILED"
     assert states[failed].ended
-    assert queued_states((failed,)) == {}
     assert is_active(array)
     assert is_active(f"{array}_3")
     assert not is_active(failed)

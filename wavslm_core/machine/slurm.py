@@ -144,21 +144,12 @@ def count_states(jobs: Iterable[JobState]) -> str:
     return ", ".join(f"{count} {state}" for state, count in counts.items())
 
 
-def queued_states(job_ids: tuple[str, ...]) -> dict[str, str] | None:
-    """Return the states of those jobs that wait or run, such as {"12_3": "RUNNING"}; None: no answer."""
+def is_active(job_id: str) -> bool | None:
+    """Tell whether a job, or any task of a job array, waits or runs; None when SLURM cannot be asked."""
     try:
-        states = job_states(job_ids)
+        return any(state.active for state in job_states((job_id,)).values())
     except WavslmError:
         return None
-    return {job_id: state.state for job_id, state in states.items() if state.active}
-
-
-def is_active(job_id: str) -> bool | None:
-    """Tell whether a job waits or runs; None when SLURM cannot be asked."""
-    states = queued_states((job_id,))
-    if states is None:
-        return None
-    return job_id in states or ("_" not in job_id and bool(states))
 
 
 def cancel(job_ids: Iterable[str]) -> None:

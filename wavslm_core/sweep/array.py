@@ -14,13 +14,13 @@ from pathlib import Path
 
 from wavslm_core.errors import WavslmError
 from wavslm_core.launch.slurm import script_text, submit
-from wavslm_core.machine.slurm import JobState, cancel, job_states
+from wavslm_core.machine.slurm import JobState, cancel
 from wavslm_core.machine.terminal import Say
 from wavslm_core.recipe.launch_block import SlurmLaunch
 from wavslm_core.run.environment import save_code
 from wavslm_core.run.lock_holder import Holder, living_holder, send_signal
 from wavslm_core.run.queued import submitting
-from wavslm_core.run.records import log_path, read_jobs
+from wavslm_core.run.records import log_path
 from wavslm_core.run.reuse import Adoption
 from wavslm_core.run.stop import clear_stop, interrupts_held, request_stop
 from wavslm_core.sweep.folder import SweepFolder, note_tasks, trial_jobs
@@ -41,13 +41,15 @@ def submit_sweep(sweep: SweepFolder, say: Say, *, only: Sequence[int] = ()) -> t
     if sweep.sweep.sampler == "optuna":
         SweepStudy(sweep)  # Says now what is missing, not in each job.
     with submitting(sweep.path, say):
-        trial_jobs(sweep)  # Raises when SLURM does not answer.
         refuse_submitted(sweep, wanted)
-        numbers = [trial.number for trial in read_trials(sweep, wanted).runs if not _is_done(trial)]
-        if not numbers:
+        trials = read_trials(sweep, wanted)
+        if trials.problem:
+            raise WavslmError(trials.problem)
+        left = [trial for trial in trials.runs if not _is_done(trial)]
+        if not left:
             say("every trial has ended before")
             return ()
-        numbers = _free(sweep, numbers, say)
+        numbers = [trial.number for trial in left if _is_free(trial, say)]
         if not numbers:
             return ()
         save_code(sweep.path, copy=launch.copy_code)
@@ -183,27 +185,14 @@ def _is_done(trial: TrialRun) -> bool:
     return trial.state.is_over or (trial.entry is not None and trial.entry.run is None)
 
 
-def _free(sweep: SweepFolder, numbers: Sequence[int], say: Say) -> list[int]:
-    """Return the trials that nobody has, such as another sweep of which they are part, too."""
-    runs = {number: _run_dir(sweep, number) for number in numbers}
-    jobs = {
-        number: [record.job_id for record in read_jobs(run_dir) if record.launcher == "slurm"]
-        for number, run_dir in runs.items()
-        if run_dir is not None
-    }
-    # One question for all.
-    states = job_states(job_id for job_ids in jobs.values() for job_id in job_ids)
-    active = {state.job_id for state in states.values() if state.active}
-    roots = {job_id.partition("_")[0] for job_id in active}
-    free = []
-    for number, run_dir in runs.items():
-        taken = [job_id for job_id in jobs.get(number, ()) if job_id in active or job_id in roots]
-        if taken or (run_dir is not None and living_holder(run_dir) is not None):
-            who = f"job {', '.join(taken)}" if taken else "a process"
-            say(f"trial {number}: left to {who}, which has {run_dir}")
-        else:
-            free.append(number)
-    return free
+def _is_free(trial: TrialRun, say: Say) -> bool:
+    """Tell whether nobody has a trial, such as another sweep of which it is part, too; say who has."""
+    run = trial.run
+    if run is None or (not run.active and run.holder is None):
+        return True
+    who = f"job {', '.join(job.job_id for job in run.active)}" if run.active else "a process"
+    say(f"trial {trial.number}: left to {who}, which has {run.run_dir}")
+    return False
 
 
 def _run_dir(sweep: SweepFolder, number: int) -> Path | None:
