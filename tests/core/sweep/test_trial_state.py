@@ -28,8 +28,8 @@ from wavslm_core.run.failure import describe, write_error
 from wavslm_core.run.lock import RunLock
 from wavslm_core.run.records import STAGES_FILE, StageRecord, add_jobs, new_record
 from wavslm_core.run.reuse import Adoption
-from wavslm_core.sweep.array import refuse_submitted
-from wavslm_core.sweep.folder import SweepFolder, note_tasks, trial_jobs
+from wavslm_core.sweep.array import refuse_submitted, submit_sweep
+from wavslm_core.sweep.folder import SweepFolder, note_tasks, trial_jobs, trial_tasks
 from wavslm_core.sweep.local import main as run_in_child, run_pool, run_sweep
 from wavslm_core.sweep.phases import Task
 from wavslm_core.sweep.results import sweep_status
@@ -65,9 +65,9 @@ def run_of(sweep: SweepFolder, number: int) -> Path:
     return run_dir
 
 
-def squeue(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+def squeue(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str, *, name: str = "squeue") -> None:
     """Put a cluster's command, as it behaves at this moment, on the path."""
-    program = folder / "bin" / "squeue"
+    program = folder / "bin" / name
     program.parent.mkdir(exist_ok=True)
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
@@ -156,6 +156,23 @@ def test_the_job_of_the_shared_stages_counts(
         refuse_submitted(sweep, [1, 2])
     squeue(tmp_path, monkeypatch, jobs_of(j7="FAILED", j8_0="COMPLETED", j8_1="PENDING"))
     assert read_trials(sweep)[1].state == "failed"
+
+
+def test_a_trial_that_another_sweep_has_is_left_to_it(
+    tmp_path: Path, example_registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = prepared(tmp_path, example_registry, {"seeds": [0, 1]}, launch={"on": "slurm"})
+    add_jobs(run_of(sweep, 1), [new_record("9", "slurm", ["count"])])
+    for name, script in (("sbatch", "echo Submitted batch job 7"), ("srun", "exit 0")):
+        squeue(tmp_path, monkeypatch, script, name=name)
+    squeue(tmp_path, monkeypatch, jobs_of(j9="RUNNING"))
+    said: list[str] = []
+    assert submit_sweep(sweep, said.append) == ("7",)
+    assert said[0] == f"trial 1: left to job 9, which has {run_of(sweep, 1)}"
+    assert trial_tasks(sweep) == {2: ["7"]}
+    squeue(tmp_path, monkeypatch, "exit 1")
+    with pytest.raises(WavslmError, match="SLURM cannot be asked"):
+        submit_sweep(sweep, said.append)
 
 
 def run_task(
