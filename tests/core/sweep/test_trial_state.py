@@ -144,6 +144,28 @@ def test_trials_are_looked_at_without_plugins(
     assert sweep_status(SweepFolder.open(made.path)).rows == (row,)
 
 
+@pytest.mark.parametrize("arguments", [["jobs", "--runs-dir", "{runs}"], ["sweep", "status", "{sweep}"]])
+def test_runs_are_listed_without_what_takes_long_to_import(
+    arguments: list[str], tmp_path: Path, example_registry: Registry, example_environment: dict[str, str]
+) -> None:
+    descend = [{"run": "descend", "steps": 20}]
+    made = prepared(
+        tmp_path, example_registry, {"seeds": [0], "metric": "valid.loss"}, **PARTS, stages=descend
+    )
+    given = [text.format(runs=made.path.parent, sweep=made.path) for text in arguments]
+    program = (
+        f"import sys; sys.argv = {['wavslm', *given]!r}\nfrom wavslm_core.cli.main import main\n"
+        "try:\n    main()\nexcept SystemExit as leaving:\n    assert not leaving.code, leaving.code\n"
+        "heavy = {'torch', 'numpy', 'optuna', 'submitit', 'jinja2', 'wavslm_example'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=example_environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert " new " in done.stdout
+
+
 def test_the_job_of_the_shared_stages_counts(
     tmp_path: Path, example_registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
