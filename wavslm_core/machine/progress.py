@@ -206,7 +206,8 @@ class Reporter:
             task_id = bar.add_task(description, total=total, completed=done, status="")
 
             def draw(step: int, status: str) -> bool:
-                bar.update(task_id, completed=step, status=status)
+                if not bar.disable:
+                    bar.update(task_id, completed=step, status=status)
                 return not bar.disable
 
             yield Steps(self, description, console, draw, total=total, done=done)

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from wavslm_core.training.config import TrainingConfig
-from wavslm_core.training.device import seed_from
 from wavslm_core.training.optimizers import build_optimizer, set_learning_rate
 from wavslm_core.training.schedules import build_schedule
 
@@ -66,16 +65,3 @@ def test_groups_keep_their_own_rate_and_decay() -> None:
     assert set_learning_rate(optimizer, 0.5) == pytest.approx(0.05)
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.05, 0.25])
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.2, 0.0]
-
-
-def test_seeds_depend_on_every_part_of_the_key() -> None:
-    keys = [
-        (0, "train", 0, 0),
-        (1, "train", 0, 0),
-        (0, "valid", 0, 0),
-        (0, "train", 1, 0),
-        (0, "train", 0, 1),
-    ]
-    seeds = {seed_from(*key) for key in keys}
-    assert len(seeds) == len(keys)
-    assert seed_from(0, "train", 0, 0) in seeds
