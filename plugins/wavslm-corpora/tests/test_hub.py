@@ -9,8 +9,8 @@ import torch
 from made_corpora import encoded, noise
 
 from wavslm_core.errors import DataError, PluginError
+from wavslm_corpora.config import HubConfig
 from wavslm_corpora.hub import Hub
-from wavslm_corpora.hub_config import HubConfig
 
 ROWS = {"train": 12, "validation": 4}
 

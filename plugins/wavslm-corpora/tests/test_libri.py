@@ -19,13 +19,13 @@ from wavslm_core.parts.configs import DataConfig
 from wavslm_core.parts.plugins import load_registry
 from wavslm_core.recipe.loading import recipe_from_dict
 from wavslm_core.recipe.resolving import resolve
-from wavslm_corpora.libri import Libri
-from wavslm_corpora.libri_configs import (
+from wavslm_corpora.config import (
     LibriLightConfig,
     LibriSpeechConfig,
     LibriTtsConfig,
     MiniLibriSpeechConfig,
 )
+from wavslm_corpora.libri import Libri
 
 
 def write(root: Path, members: dict[str, bytes]) -> None:

@@ -17,10 +17,10 @@ from pydantic import ValidationError
 
 from wavslm_core.errors import AudioError, DataError, PluginError
 from wavslm_corpora import tar_index
+from wavslm_corpora.config import WebDatasetConfig
 from wavslm_corpora.tar_index import offset_of
 from wavslm_corpora.tar_shelf import TarShelf
 from wavslm_corpora.tars import Tars
-from wavslm_corpora.webdataset_config import WebDatasetConfig
 
 
 def seconds_of(number: int) -> float:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wavslm_core.plugin import AudioError, DataError, RecordedCorpus, did_you_mean, summary
+from wavslm_corpora.config import HubConfig
 from wavslm_corpora.extras import optional
-from wavslm_corpora.hub_config import HubConfig
 
 if TYPE_CHECKING:
     from wavslm_core.plugin import AudioSource, Recording, Recordings

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wavslm_core.plugin import DataError, RecordedCorpus, one_at_a_time
-from wavslm_corpora.libri_configs import LibriConfig
+from wavslm_corpora.config import LibriConfig
 
 if TYPE_CHECKING:
     from wavslm_core.plugin import Recording, Recordings

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from wavslm_core.plugin import Register, hookimpl
-from wavslm_corpora.hub_config import HubConfig
-from wavslm_corpora.libri_configs import (
+from wavslm_corpora.config import (
+    HubConfig,
     LibriLightConfig,
     LibriSpeechConfig,
     LibriTtsConfig,
     MiniLibriSpeechConfig,
+    WebDatasetConfig,
 )
-from wavslm_corpora.webdataset_config import WebDatasetConfig
 
 
 @hookimpl

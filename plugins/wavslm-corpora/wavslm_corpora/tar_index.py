@@ -27,7 +27,7 @@ from wavslm_core.plugin import (
     read_regular,
     replacing,
 )
-from wavslm_corpora.strict_tar import open_tar
+from wavslm_corpora.unpack import open_tar
 
 logger = logging.getLogger(__name__)
 

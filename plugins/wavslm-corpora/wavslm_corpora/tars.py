@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from wavslm_core.plugin import AudioError, DataError, RecordedCorpus
+from wavslm_corpora.config import WebDatasetConfig
 from wavslm_corpora.tar_shelf import TarShelf, elsewhere, expanded
-from wavslm_corpora.webdataset_config import WebDatasetConfig
 
 if TYPE_CHECKING:
     from wavslm_core.plugin import AudioBytes, Recording, Recordings

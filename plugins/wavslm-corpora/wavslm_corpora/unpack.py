@@ -1,4 +1,6 @@
-"""Unpacks one subset's folder out of an archive; it is in place only when it is whole."""
+"""Opens tars so that damage is an error (by itself `tarfile` takes a broken header for the end), and unpacks
+one subset's folder: it is in place only when it is whole.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +8,9 @@ import shutil
 import tarfile
 import zlib
 from pathlib import Path
+from typing import Literal
 
 from wavslm_core.plugin import DataError, summary, unwritable
-from wavslm_corpora.strict_tar import open_tar
 
 
 def unpack(archive: Path, subset: str, *, root: Path) -> None:
@@ -39,3 +41,19 @@ def unpack(archive: Path, subset: str, *, root: Path) -> None:
 
 def _damaged(archive: Path, error: Exception) -> DataError:
     return DataError(f"{archive} cannot be unpacked: {summary(error)}. Delete it and run again")
+
+
+class _StrictTarInfo(tarfile.TarInfo):
+    @classmethod
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> tarfile.TarInfo:  # type: ignore[override]
+        try:
+            return super().fromtarfile(tarfile_)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"{error} at byte {tarfile_.offset}: it is damaged or cut off") from error
+
+
+def open_tar(path: Path, mode: Literal["r:", "r:*"]) -> tarfile.TarFile:
+    """Open a tar; going through it raises tarfile.ReadError where it is damaged or ends without its end."""
+    return tarfile.open(path, mode, tarinfo=_StrictTarInfo)

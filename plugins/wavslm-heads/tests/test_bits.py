@@ -9,9 +9,9 @@ import torch
 from torch.nn.functional import gelu
 
 from wavslm_heads.bit_output import BitOutput
-from wavslm_heads.bitwise import BitwiseHead
-from wavslm_heads.code_bits import BitEmbedding, code_bits
 from wavslm_heads.config import BitwiseConfig
+from wavslm_heads.embeddings import BitEmbedding, code_bits
+from wavslm_heads.heads import BitwiseHead
 from wavslm_next_chunk.config import NextChunkConfig
 from wavslm_next_chunk.head import NextChunkHead
 

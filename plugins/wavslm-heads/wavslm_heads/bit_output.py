@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wavslm_core.plugin import Draw, LinearGelu
-from wavslm_heads.code_bits import bit_count, code_bits
+from wavslm_heads.embeddings import bit_count, code_bits
 from wavslm_heads.outputs import Output
 
 

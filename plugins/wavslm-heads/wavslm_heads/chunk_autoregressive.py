@@ -20,10 +20,9 @@ from torch.nn import functional as F
 
 from wavslm_core.plugin import Draw, Head
 from wavslm_heads.bit_output import BitOutput
-from wavslm_heads.chunks import nothing_predicted, predicted_chunks, with_first_chunk
-from wavslm_heads.code_bits import BitEmbedding
-from wavslm_heads.code_digits import DigitEmbedding
 from wavslm_heads.config import ChunkAutoregressiveConfig
+from wavslm_heads.embeddings import BitEmbedding, DigitEmbedding
+from wavslm_heads.heads import nothing_predicted, predicted_chunks, with_first_chunk
 from wavslm_heads.inner import Inner, InnerGru, InnerTransformer
 from wavslm_heads.outputs import LinearOutput, Output, TiedOutput
 

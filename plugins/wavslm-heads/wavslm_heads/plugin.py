@@ -8,6 +8,6 @@ from wavslm_heads.config import BitwiseConfig, ChunkAutoregressiveConfig, NextTo
 
 @hookimpl
 def register_heads(register: Register) -> None:
-    register(NextTokenConfig, "wavslm_heads.next_token:NextTokenHead")
+    register(NextTokenConfig, "wavslm_heads.heads:NextTokenHead")
     register(ChunkAutoregressiveConfig, "wavslm_heads.chunk_autoregressive:ChunkAutoregressiveHead")
-    register(BitwiseConfig, "wavslm_heads.bitwise:BitwiseHead")
+    register(BitwiseConfig, "wavslm_heads.heads:BitwiseHead")

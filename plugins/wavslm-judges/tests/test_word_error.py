@@ -16,8 +16,8 @@ from wavslm_core.data.corpora import Split, open_split
 from wavslm_core.errors import WavslmError
 from wavslm_core.recipe.loading import recipe_from_dict
 from wavslm_judges.config import WordErrorConfig
+from wavslm_judges.recognisers import edits, words_of
 from wavslm_judges.word_error import WordError
-from wavslm_judges.words import edits, words_of
 
 pytestmark = pytest.mark.slow
 

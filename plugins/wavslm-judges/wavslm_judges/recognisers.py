@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +16,6 @@ from torch import Tensor
 
 from wavslm_core.plugin import WavslmError, resample
 from wavslm_judges.config import WordErrorConfig
-from wavslm_judges.words import words_of
 
 RATE_HZ = 16_000
 
@@ -112,3 +113,21 @@ def _samples(waveform_S: Tensor, sample_rate_hz: int) -> npt.NDArray[np.float32]
         resample(waveform_S.detach().float().cpu(), sample_rate_hz, RATE_HZ).clamp(-1, 1).numpy()
     )
     return samples
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words in lower case, without punctuation; apostrophes inside words stay."""
+    return re.findall(r"[^\W_]+(?:'[^\W_]+)*", text.lower().replace("\u2019", "'"))
+
+
+def edits(wanted: Sequence[str], heard: Sequence[str]) -> int:
+    """Return the fewest substitutions, deletions and insertions from one to the other."""
+    row = list(range(len(heard) + 1))
+    for place, word in enumerate(wanted, start=1):
+        diagonal, row[0] = row[0], place
+        for column, other in enumerate(heard, start=1):
+            diagonal, row[column] = (
+                row[column],
+                min(row[column] + 1, row[column - 1] + 1, diagonal + (word != other)),
+            )
+    return row[-1]

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from wavslm_core.plugin import Measured, Metric, check_pair
 from wavslm_judges.config import WordErrorConfig
-from wavslm_judges.recognisers import recogniser_for
-from wavslm_judges.words import edits, words_of
+from wavslm_judges.recognisers import edits, recogniser_for, words_of
 
 
 class WordError(Metric[WordErrorConfig]):

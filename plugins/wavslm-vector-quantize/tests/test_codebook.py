@@ -11,15 +11,14 @@ from vector_quantize_pytorch import VectorQuantize
 from vector_quantize_pytorch.vector_quantize_pytorch import kmeans
 
 from wavslm_core.parts.interfaces import Quantizer
-from wavslm_vector_quantize import nearest as nearest_module
-from wavslm_vector_quantize.codebook import MovingCodebook
+from wavslm_vector_quantize import codebook
+from wavslm_vector_quantize.codebook import MovingCodebook, nearest
 from wavslm_vector_quantize.codebook_configs import CodebookOptions
-from wavslm_vector_quantize.nearest import nearest
 
 
 @pytest.mark.parametrize("at_once", [1, 7 * 33, 1 << 20])
 def test_nearest_is_the_smallest_distance(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nearest_module, "SCORES_AT_ONCE", at_once)
+    monkeypatch.setattr(codebook, "SCORES_AT_ONCE", at_once)
     rows, codes = torch.randn(50, 6), torch.randn(33, 6)
     assert torch.equal(nearest(rows, codes), torch.cdist(rows, codes).argmin(-1))
     assert nearest(rows[:0], codes).shape == (0,)

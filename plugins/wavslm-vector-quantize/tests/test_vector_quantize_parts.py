@@ -12,12 +12,10 @@ from vector_quantize_pytorch import FSQ, LFQ
 from wavslm_core.errors import StreamingError
 from wavslm_core.parts.packing import packed_copy
 from wavslm_vector_quantize.codebook_configs import KMeansConfig, ResidualConfig, SimVqConfig
-from wavslm_vector_quantize.fsq import Fsq
 from wavslm_vector_quantize.k_means import KMeans
-from wavslm_vector_quantize.lookup_free import Bsq, Lfq
-from wavslm_vector_quantize.residual import Residual
 from wavslm_vector_quantize.scalar_configs import BsqConfig, FsqConfig, LfqConfig
-from wavslm_vector_quantize.sim_vq import SimVq
+from wavslm_vector_quantize.scalars import Bsq, Fsq, Lfq
+from wavslm_vector_quantize.vectors import Residual, SimVq
 
 
 def test_fsq_rounds_as_the_library_does() -> None:

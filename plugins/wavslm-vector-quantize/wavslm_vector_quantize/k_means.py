@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from wavslm_core.plugin import Quantizer, QuantizerOutput, State, valid_mask
 from wavslm_vector_quantize.codebook import MovingCodebook
 from wavslm_vector_quantize.codebook_configs import KMeansConfig
-from wavslm_vector_quantize.gradients import pass_gradient
+from wavslm_vector_quantize.quantizer import pass_gradient
 
 
 class KMeans(Quantizer[KMeansConfig]):

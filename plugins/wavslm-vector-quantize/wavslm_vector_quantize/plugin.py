@@ -11,10 +11,10 @@ PACKAGE = "wavslm_vector_quantize"
 
 @hookimpl
 def register_quantizers(register: Register) -> None:
-    register(FsqConfig, f"{PACKAGE}.fsq:Fsq")
-    register(LfqConfig, f"{PACKAGE}.lookup_free:Lfq")
-    register(BsqConfig, f"{PACKAGE}.lookup_free:Bsq")
-    register(VqConfig, f"{PACKAGE}.vq:Vq")
-    register(SimVqConfig, f"{PACKAGE}.sim_vq:SimVq")
-    register(ResidualConfig, f"{PACKAGE}.residual:Residual")
+    register(FsqConfig, f"{PACKAGE}.scalars:Fsq")
+    register(LfqConfig, f"{PACKAGE}.scalars:Lfq")
+    register(BsqConfig, f"{PACKAGE}.scalars:Bsq")
+    register(VqConfig, f"{PACKAGE}.vectors:Vq")
+    register(SimVqConfig, f"{PACKAGE}.vectors:SimVq")
+    register(ResidualConfig, f"{PACKAGE}.vectors:Residual")
     register(KMeansConfig, f"{PACKAGE}.k_means:KMeans")

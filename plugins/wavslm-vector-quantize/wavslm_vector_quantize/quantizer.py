@@ -8,8 +8,10 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
+from vector_quantize_pytorch.vector_quantize_pytorch import rotate_to
 
 from wavslm_core.plugin import Quantizer, QuantizerOutput, State, StreamingError, valid_mask
+from wavslm_vector_quantize.codebook_configs import Gradient
 from wavslm_vector_quantize.config import MappedQuantizerConfig
 from wavslm_vector_quantize.maps import build_map
 
@@ -120,3 +122,11 @@ def _placed(rows: Tensor, valid_BT: Tensor | None, shape: torch.Size) -> Tensor:
     placed = rows.new_zeros(*shape, *rows.shape[1:])
     placed[valid_BT] = rows
     return placed
+
+
+def pass_gradient(latents_NK: Tensor, codes_NK: Tensor, how: Gradient = "straight_through") -> Tensor:
+    """Return the codes (N,K), with gradients to the latents alone."""
+    if how == "rotation" and latents_NK.requires_grad and len(latents_NK):
+        rotated_NK: Tensor = rotate_to(latents_NK, codes_NK.detach())
+        return rotated_NK
+    return latents_NK + (codes_NK - latents_NK).detach()
