@@ -1,9 +1,10 @@
-"""What test files share: waiting for something that happens elsewhere."""
+"""What test files share: waiting for something that happens elsewhere, and a corpus."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from subprocess import Popen
 from typing import Any, TypeVar
 
@@ -39,3 +40,17 @@ def until(
     if process is not None and ended:
         pytest.fail(f"waited for {what}, but it ended: {process.returncode}, {process.communicate()}{shown}")
     pytest.fail(f"waited {PATIENCE_S:.0f} s for {what}{shown}")
+
+
+def noise_corpus(folder: Path) -> Path:
+    """Write recordings of three seconds of noise, six to train on and three to validate; return where."""
+    import torch
+
+    from wavslm_core.data.audio import write_audio
+
+    generator = torch.Generator().manual_seed(0)
+    for split, count in (("train", 6), ("valid", 3)):
+        for number in range(count):
+            noise_S = 0.1 * torch.randn(48_000, generator=generator)
+            write_audio(folder / split / f"{number}.wav", noise_S, 16_000)
+    return folder

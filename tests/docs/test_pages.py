@@ -1,7 +1,7 @@
-"""Every command in README and CONTRIBUTING runs, in the order in which a reader meets it.
+"""Every command in README and CONTRIBUTING runs, in the order in which a reader meets it; parts are named.
 
-They run in an environment as `make run` makes it: packages are linked into it from that of the tests, all but
-pytest. Runs are cut down to seconds by overrides that are added to each `wavslm-run` and to the doctor;
+Commands run in an environment as `make run` makes it: packages are linked into it from that of the tests, all
+but pytest. Runs are cut down to seconds by overrides that are added to each `wavslm-run` and to the doctor;
 nothing else is changed. `make` targets are checked with `make --dry-run`, because the tests themselves run
 under `make test`.
 """
@@ -23,6 +23,8 @@ from pathlib import Path
 import pytest
 
 from tests.docs.markdown import Block, blocks
+from wavslm_core.parts.plugins import load_registry
+from wavslm_core.parts.roles import ROLES
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("README.md", "CONTRIBUTING.md")
@@ -192,3 +194,25 @@ def test_every_promise_names_a_test_that_is_there() -> None:
         if f"def {name}(" not in (ROOT / path).read_text(encoding="utf-8")
     ]
     assert not missing
+
+
+def test_every_role_says_what_it_is_and_contributors_find_its_hook() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for spec in ROLES.values():
+        assert spec.about
+        assert f"`{spec.hook}`" in page, f"CONTRIBUTING does not name {spec.hook}"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_readme_lists_what_is_registered(role: str) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for entry in load_registry():
+        if entry.role == role and entry.distribution.startswith("wavslm-") and entry.name != "fake":
+            assert f"`{entry.name}`" in text, f"README does not list {role} `{entry.name}`"
+
+
+def test_every_option_is_documented() -> None:
+    for entry in load_registry():
+        for name, text in entry.config_class.descriptions().items():
+            if name != entry.config_class.tag:
+                assert text, f"{entry.role} {entry.name}: field {name} has no docstring"

@@ -10,13 +10,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.slurm.cluster import Cluster
-from tests.support import until
-from wavslm_core.data.audio import write_audio
+from tests.support import noise_corpus, until
 from wavslm_core.run.metrics_file import read_metrics
 from wavslm_core.run.records import JobRecord, read_jobs
 
@@ -35,11 +33,7 @@ class Submitted:
     def __init__(self, folder: Path, cluster: Cluster) -> None:
         self.folder = folder
         self.cluster = cluster
-        generator = torch.Generator().manual_seed(0)
-        for split, count in (("train", 6), ("valid", 3)):
-            for number in range(count):
-                noise_S = 0.1 * torch.randn(48_000, generator=generator)
-                write_audio(folder / "corpus" / split / f"{number}.wav", noise_S, 16_000)
+        noise_corpus(folder / "corpus")
 
     def recipe(self, name: str, stages: Sequence[Any], **launch: Any) -> Path:
         """Write a recipe that runs on SLURM, on the CPU."""

@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from wavslm_core.data.audio import write_audio
+from tests.support import noise_corpus
 from wavslm_core.launch.launchers import launcher_for
 from wavslm_core.parts.plugins import load_registry
 from wavslm_core.recipe.loading import recipe_from_dict
@@ -47,11 +45,7 @@ def run(recipe: ResolvedRecipe, runs_dir: Path) -> tuple[Path, list[str]]:
 
 def test_parts_one_after_another_are_the_whole(tmp_path: Path) -> None:
     register_fakes()
-    generator = torch.Generator().manual_seed(0)
-    for split, count in (("train", 6), ("valid", 3)):
-        for number in range(count):
-            noise_S = 0.1 * torch.randn(48_000, generator=generator)
-            write_audio(tmp_path / "corpus" / split / f"{number}.wav", noise_S, 16_000)
+    noise_corpus(tmp_path / "corpus")
     whole, _ = run(recipe(tmp_path / "corpus", {}), tmp_path / "whole")
     parts, said = run(recipe(tmp_path / "corpus", {"launch": {"array": 2}}), tmp_path / "parts")
     assert whole.name == parts.name

@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from tests.support import until
-from wavslm_core.data.audio import write_audio
+from tests.support import noise_corpus, until
 from wavslm_core.parts.plugins import load_registry
 from wavslm_core.recipe.loading import recipe_from_dict
 from wavslm_core.run.folder import is_finished, prepare_run_folder
@@ -151,15 +149,10 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
     """Two heads, two seeds of the language model, one codec, all of them real."""
     register_fakes()
     folder = tmp_path_factory.mktemp("sweep")
-    generator = torch.Generator().manual_seed(0)
-    for split, count in (("train", 6), ("valid", 3)):
-        for number in range(count):
-            noise_S = 0.1 * torch.randn(48_000, generator=generator)
-            write_audio(folder / "corpus" / split / f"{number}.wav", noise_S, 16_000)
     document = {
         **SHARED,
         "name": "heads",
-        "data": {"corpus": "folder", "path": str(folder / "corpus")},
+        "data": {"corpus": "folder", "path": str(noise_corpus(folder / "corpus"))},
         "sweep": {
             "grid": {"head.chunk_tokens": [4, 8]},
             "seeds": [0, 1],

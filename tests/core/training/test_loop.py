@@ -1,9 +1,10 @@
-"""The loop learns, accumulates, selects, skips what is not finite, and stops when asked to."""
+"""The loop learns, accumulates, selects, skips what is not finite, and stops when asked to or behind."""
 
 from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
 from types import ModuleType
@@ -14,8 +15,10 @@ import torch
 from pydantic import ValidationError
 
 from wavslm_core.errors import CheckpointError
-from wavslm_core.machine.processes import Interrupted
+from wavslm_core.machine.processes import Interrupted, Pruned
+from wavslm_core.run.metrics_file import read_metrics
 from wavslm_core.training.guards import TrainingError
+from wavslm_core.training.loop import fit
 from wavslm_core.training.task import decayed_and_undecayed
 
 VOLATILE = {"time", "tokens_per_s"}
@@ -205,3 +208,27 @@ def test_micro_batches_count_by_what_their_means_are_over(tiny_job: ModuleType, 
         trained.append([*task.net.parameters(), *task.scale.parameters()])
     for at_once, in_parts in zip(*trained, strict=True):
         assert torch.allclose(at_once, in_parts, atol=1e-5)
+
+
+def test_one_that_is_behind_leaves_after_a_validation_and_goes_on_if_asked(
+    tmp_path: Path, tiny_job: ModuleType
+) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def pruned(stage: str, step: int, valid: Mapping[str, float]) -> bool:
+        asked.append((stage, step))
+        assert set(valid) == {"loss"}
+        return step == 10
+
+    config = tiny_job.TinyConfig()
+    context = tiny_job.context_for(tmp_path / "run", pruned=pruned)
+    with pytest.raises(Pruned, match="tiny is behind others at step 10 of 24"):
+        fit(tiny_job.TinyTask(config), config, context, stage=tiny_job.STAGE)
+    assert asked == [("tiny", 5), ("tiny", 10)]
+    lines = [line for line in read_metrics(tmp_path / "run" / "metrics.jsonl") if line["split"] == "valid"]
+    assert [line["step"] for line in lines] == [5, 10]
+    resumed, state = tiny_job.train(tmp_path / "run")
+    assert resumed.seen_steps[0] == 10
+    whole, _ = tiny_job.train(tmp_path / "whole")
+    assert state.step == 24
+    assert_bit_equal(weights(whole), weights(resumed))
