@@ -61,7 +61,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return False, files.index(item.path)
 
     for item in items:
-        if item.path.parent.parent == Path(__file__).parent and item.path.parent.name in ("fuzz", *LONG):
+        place = item.path.parent
+        long = place.parent == Path(__file__).parent and place.name in ("fuzz", *LONG)
+        # Of every part's contract, exporting takes as long as all the rest.
+        if long or item.name == "test_export":
             item.add_marker(pytest.mark.slow)
     items.sort(key=turn)
 

@@ -127,7 +127,7 @@ def test_a_killed_rank_takes_the_job_down_and_the_same_command_continues(
     submitted.hurry("killed")
     again, (second,) = submitted.submit(recipe)
     assert again == run
-    assert slurm.wait(second.job_id, "COMPLETED", "FAILED") == "COMPLETED"
+    assert slurm.wait(second.job_id, "COMPLETED", "FAILED") == "COMPLETED", log_of(run, second.job_id)
     assert "continuing from step" in log_of(run, second.job_id)
     reference = submitted.run_here(recipe, "launch.processes=2")
     assert_same_training(run, reference)
