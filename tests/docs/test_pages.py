@@ -121,7 +121,6 @@ def write_files(page: list[Block], folder: Path) -> None:
             path.write_text(block.body, encoding="utf-8")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_runs(page: str, workspace: Path, programs: Path) -> None:
     read = blocks(ROOT / page)
@@ -140,7 +139,6 @@ def test_every_command_runs(page: str, workspace: Path, programs: Path) -> None:
     assert (programs / "pytest").exists() == (page == "CONTRIBUTING.md")
 
 
-@pytest.mark.slow
 def test_the_readme_python_runs(workspace: Path) -> None:
     """Needs the run that the README's commands left."""
     code = next(

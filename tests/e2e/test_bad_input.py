@@ -174,7 +174,6 @@ def test_checkpoints_with_missing_and_misshapen_weights(
     assert not (tmp_path / "tokens").exists()
 
 
-@pytest.mark.slow
 def test_a_full_disk_stops_a_run_that_goes_on_when_there_is_space(
     small_recipe: Path, small_disk: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -226,7 +225,6 @@ def test_stale_tokens_and_a_recipe_that_was_edited(
     assert "was edited: stages.2.crop_tokens is 64, but the recipe says 32." in line
 
 
-@pytest.mark.slow
 def test_ctrl_c_saves_a_checkpoint_and_the_same_command_continues(
     run: Callable[..., Any], start: Callable[..., Any], small_recipe: Path, tmp_path: Path
 ) -> None:

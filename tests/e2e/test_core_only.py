@@ -6,10 +6,6 @@ import os
 import subprocess
 from pathlib import Path
 
-import pytest
-
-from wavslm_core.cli.new_plugin import PluginRole
-
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -27,7 +23,6 @@ def run(bin_folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.slow
 def test_the_core_lists_its_own_parts_only(core_only: Path) -> None:
     listed = run(core_only, "wavslm", "plugins")
     assert listed.returncode == 0, listed.stderr
@@ -35,7 +30,6 @@ def test_the_core_lists_its_own_parts_only(core_only: Path) -> None:
     assert "wavslm-wavlm" not in listed.stdout
 
 
-@pytest.mark.slow
 def test_a_recipe_names_what_to_install(core_only: Path) -> None:
     checked = run(core_only, "wavslm", "recipe", "check", str(ROOT / "recipes" / "wavslm_tiny.yaml"))
     assert checked.returncode == 2
@@ -50,7 +44,6 @@ def test_a_recipe_names_what_to_install(core_only: Path) -> None:
     assert "Traceback" not in checked.stderr
 
 
-@pytest.mark.slow
 def test_official_checkpoints_name_what_reads_them(core_only: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "frozen.yaml"
     recipe.write_text("name: frozen\ncodec: {checkpoint: lucadellalib/focalcodec_50hz_4k_causal}\n")
@@ -65,15 +58,12 @@ def test_official_checkpoints_name_what_reads_them(core_only: Path, tmp_path: Pa
         )
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("role", list(PluginRole))
-def test_the_wheel_has_what_new_plugins_are_made_from(core_only: Path, tmp_path: Path, role: str) -> None:
-    written = run(core_only, "wavslm", "new-plugin", "mine", "--role", role, "--into", str(tmp_path))
+def test_the_core_writes_plugins(core_only: Path, tmp_path: Path) -> None:
+    written = run(core_only, "wavslm", "new-plugin", "mine", "--role", "head", "--into", str(tmp_path))
     assert written.returncode == 0, written.stderr
-    assert (tmp_path / "wavslm-mine" / "wavslm_mine" / f"{role}.py").exists()
+    assert (tmp_path / "wavslm-mine" / "wavslm_mine" / "head.py").exists()
 
 
-@pytest.mark.slow
 def test_the_wheel_has_every_file(core_only: Path) -> None:
     (package,) = core_only.parent.glob("lib/python*/site-packages/wavslm_core")
     source = ROOT / "wavslm_core"
@@ -82,7 +72,6 @@ def test_the_wheel_has_every_file(core_only: Path) -> None:
     assert [str(path) for path in sorted(files) if not (package / path).exists()] == []
 
 
-@pytest.mark.slow
 def test_the_core_computes_with_its_fakes(core_only: Path) -> None:
     code = (
         "import torch; from wavslm_core.testing.fakes import fake_codec, fake_speech_lm;"

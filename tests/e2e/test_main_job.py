@@ -44,7 +44,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow
 def test_it_learns(finished: Path) -> None:
     scores = results(finished, "evaluate")["language_model"]
     assert isinstance(scores, dict)
@@ -57,7 +56,6 @@ def test_it_learns(finished: Path) -> None:
     assert codec["codebook"]["train"]["used"] > 64
 
 
-@pytest.mark.slow
 def test_another_head_takes_over_the_codec_and_knows_more(finished: Path) -> None:
     head = "head={name: chunk_autoregressive, embedding: bits, output: linear}"
     recipe = ROOT / "recipes" / "wavslm_tiny.yaml"
@@ -77,7 +75,6 @@ def test_another_head_takes_over_the_codec_and_knows_more(finished: Path) -> Non
     assert bits[1] < bits[0]
 
 
-@pytest.mark.slow
 def test_shuffled_targets_teach_nothing_but_frequencies(finished: Path, tmp_path: Path) -> None:
     """The same model on permuted tokens stays at the unigram, far behind."""
     control = run_command(
@@ -102,7 +99,6 @@ def test_shuffled_targets_teach_nothing_but_frequencies(finished: Path, tmp_path
     assert trained["bits_per_token"] < shuffled["bits_per_token"] - 0.1
 
 
-@pytest.mark.slow
 def test_everything_is_there_to_hear_and_see(finished: Path) -> None:
     page = (finished / "report.html").read_text(encoding="utf-8")
     assert page.count("<audio") >= 4
@@ -118,7 +114,6 @@ def test_everything_is_there_to_hear_and_see(finished: Path) -> None:
     assert list((finished / "tensorboard").rglob("events.*"))
 
 
-@pytest.mark.slow
 def test_the_same_command_again_has_nothing_left_to_do(finished: Path) -> None:
     again = run_command("wavslm-run", ROOT / "recipes" / "wavslm_tiny.yaml", *SHORT, cwd=finished.parents[1])
     assert again.returncode == 0, again.stderr

@@ -54,7 +54,6 @@ def results(folder: Path, stage: str) -> Any:
     return json.loads((folder / "results" / f"{stage}.json").read_text())
 
 
-@pytest.mark.slow
 def test_what_is_stored_is_shorter_and_holds_everything(finished: Path) -> None:
     codec = Codec.load(finished / "codec")
     store = TokenStore.open(finished / "tokens" / "valid")
@@ -70,7 +69,6 @@ def test_what_is_stored_is_shorter_and_holds_everything(finished: Path) -> None:
         assert torch.equal(codec.decode(merged), codec.decode(plain))
 
 
-@pytest.mark.slow
 def test_the_language_model_learns_durations(finished: Path) -> None:
     scores = results(finished, "evaluate")["language_model"]
     assert scores["bits_per_token"] < log2(UNITS * MAX_RUN) - 1
@@ -84,7 +82,6 @@ def test_the_language_model_learns_durations(finished: Path) -> None:
     assert model.score(tokens)[known].mean() > model.score(shuffled)[known].mean() + 0.5
 
 
-@pytest.mark.slow
 def test_it_speaks_as_long_as_it_is_asked_to(finished: Path) -> None:
     (sample,) = (finished / "samples").glob("00_*")
     document = json.loads((sample / "sample.json").read_text())

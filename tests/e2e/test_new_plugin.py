@@ -66,7 +66,6 @@ def call(folder: Path) -> Call:
     return run
 
 
-@pytest.mark.slow
 def test_it_is_listed_and_fits_into_a_recipe(call: Call) -> None:
     listed = {plugin["name"]: plugin for plugin in json.loads(call("wavslm", "plugins", "--json").stdout)}
     for role in ROLES:
@@ -80,7 +79,6 @@ def test_it_is_listed_and_fits_into_a_recipe(call: Call) -> None:
         assert f"{role} my_{role}" in checked.stdout or role not in PART_ROLES
 
 
-@pytest.mark.slow
 def test_a_recipe_of_nothing_else_trains_and_speaks(call: Call, folder: Path) -> None:
     done = call("wavslm-run", "mine.yaml")
     assert done.returncode == 0, done.stderr
@@ -91,7 +89,6 @@ def test_a_recipe_of_nothing_else_trains_and_speaks(call: Call, folder: Path) ->
     assert json.loads((run / "results" / "my_stage.json").read_text())["recordings"] == 3
 
 
-@pytest.mark.slow
 def test_every_part_learns(call: Call) -> None:
     done = call("wavslm", "doctor", "mine.yaml", "stages.train_codec.lr=0.003", "stages.train_lm.lr=0.01")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -99,7 +96,6 @@ def test_every_part_learns(call: Call) -> None:
     assert "LM          learns" in done.stdout
 
 
-@pytest.mark.slow
 def test_their_own_tests_pass(call: Call) -> None:
     # Together: nothing in one may disturb another, and torch is imported once.
     folders = [f"wavslm-my-{role}" for role in ROLES]

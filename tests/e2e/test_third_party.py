@@ -52,14 +52,12 @@ def call(core_only: Path, folder: Path) -> Call:
     return run
 
 
-@pytest.mark.slow
 def test_it_is_found(call: Call) -> None:
     listed = call("wavslm", "plugins")
     assert "wavslm-others" in listed.stdout
     assert "wavslm-next-chunk" not in listed.stdout
 
 
-@pytest.mark.slow
 def test_its_contract_holds(call: Call) -> None:
     tested = call("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rs", "sources/tests")
     assert tested.returncode == 0, tested.stdout + tested.stderr
@@ -67,7 +65,6 @@ def test_its_contract_holds(call: Call) -> None:
     assert int(passed.split()[0]) >= 40, tested.stdout
 
 
-@pytest.mark.slow
 def test_a_mistake_in_it_is_named(call: Call, folder: Path) -> None:
     parts = folder / "installed" / "wavslm_others" / "parts.py"
     source = parts.read_text()

@@ -23,8 +23,6 @@ from wavslm_core.data.token_files import TokenFile
 from wavslm_core.errors import DataError
 from wavslm_core.machine import progress
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:

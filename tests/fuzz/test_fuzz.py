@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 REPO = Path(__file__).parents[2]
 
 
@@ -21,7 +19,6 @@ def fuzz(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.slow
 def test_a_few_attacks_of_each_kind_end_well() -> None:
     done = fuzz("--cases", "2")
     assert done.returncode == 0, done.stdout

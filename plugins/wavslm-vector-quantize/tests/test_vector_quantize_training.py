@@ -5,10 +5,13 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import pytest
 import torch
 
 from wavslm_core.parts.facts import QuantizerFacts
 from wavslm_core.parts.interfaces import Quantizer
+
+pytestmark = pytest.mark.slow
 
 
 def distance(given: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
