@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -165,25 +164,6 @@ def build_learners(
     for learner in learners:
         learner.others = [weight for one in learners if one is not learner for weight in one.parameters]
     return learners
-
-
-def schedule_states(learners: Sequence[Learner]) -> dict[str, Any]:
-    """Return the state of the schedule, of several players of each by name."""
-    if not learners[0].player.name:
-        return learners[0].schedule.state_dict()
-    return {learner.player.name: learner.schedule.state_dict() for learner in learners}
-
-
-def load_schedules(learners: Sequence[Learner], states: dict[str, Any]) -> None:
-    """Undo `schedule_states`. Raises: ValueError, KeyError when other players gave it."""
-    if not learners[0].player.name:
-        learners[0].schedule.load_state_dict(states)
-        return
-    names = [learner.player.name for learner in learners]
-    if list(states) != names:
-        raise ValueError(f"its players are {', '.join(states) or 'not named'}, not {', '.join(names)}")
-    for learner in learners:
-        learner.schedule.load_state_dict(states[learner.player.name])
 
 
 @contextmanager

@@ -16,7 +16,6 @@ from contextlib import closing, contextmanager
 
 import torch
 
-from wavslm_core.errors import CheckpointError
 from wavslm_core.machine.processes import Interrupted, Pruned
 from wavslm_core.machine.progress import Steps
 from wavslm_core.run.context import StageContext
@@ -24,9 +23,9 @@ from wavslm_core.training.checkpoints import Checkpoints
 from wavslm_core.training.config import TrainingConfig
 from wavslm_core.training.device import choose_precision, forget_peak, seed_torch
 from wavslm_core.training.guards import NonFiniteGuard, check_buffers
-from wavslm_core.training.learner import Turn, build_learners, load_schedules, schedule_states
-from wavslm_core.training.optimizers import JointOptimizer
+from wavslm_core.training.learner import Turn, build_learners
 from wavslm_core.training.precision_proof import PrecisionProof
+from wavslm_core.training.resuming import Resumption
 from wavslm_core.training.sharding import build_parallel
 from wavslm_core.training.state import TrainState
 from wavslm_core.training.task import Task, players_of
@@ -56,22 +55,22 @@ class _Fit:
         players = players_of(task, config)
         self.parallel = build_parallel(task, players, config, context)
         self.learners = build_learners(players, task, config, context, self.parallel)
-        self.optimizer = JointOptimizer([learner.optimizer for learner in self.learners])
-        self.checkpoints = Checkpoints(
+        checkpoints = Checkpoints(
             context.run_dir / "checkpoints" / stage,
             keep=config.keep_checkpoints,
             processes=context.processes,
             sharded=self.parallel.sharded,
         )
+        self.resumption = Resumption(checkpoints, self.parallel, self.learners)
         self.state = TrainState()
         self.guard = NonFiniteGuard()
-        self.saved = self.progress_mark
         self.logged_at = time.monotonic()
         self.tokens_since_log = 0
 
     def run(self) -> TrainState:
         config, context = self.config, self.context
-        self.restore()
+        self.state = self.resumption.restore()
+        self.guard = NonFiniteGuard(total=self.state.skipped, in_a_row=self.state.skipped_in_a_row)
         start_step = self.state.step
         evaluated = not (self.to_validate or self.to_show)
         with (
@@ -98,7 +97,7 @@ class _Fit:
                 if self.to_show:
                     self.show(tracker)
                 # A run that stopped here before it validated has a checkpoint that does not know of it yet.
-                if self.is_due(config.checkpoint_every) or self.state.step == self.saved[0]:
+                if self.is_due(config.checkpoint_every) or self.state.step == self.resumption.saved_step:
                     self.save(tracker)
                 if self.state.step >= config.steps:
                     break
@@ -108,7 +107,9 @@ class _Fit:
                     check_buffers(self.task.modules, self.processes)
                 if self.is_due(config.log_every):
                     self.log(turns, tracker)
-        self.select()
+        self.resumption.select(self.state, config.select)
+        for module in self.task.modules.values():
+            module.eval()
         return self.state
 
     def choose_precision(self, progress: Steps) -> None:
@@ -146,11 +147,6 @@ class _Fit:
     @property
     def to_show(self) -> bool:
         return self.is_due(self.config.show_every) and self.state.shown_step < self.state.step
-
-    @property
-    def progress_mark(self) -> tuple[int, int, int]:
-        """What two checkpoints of the same step can differ in."""
-        return self.state.step, self.state.validated_step, self.state.shown_step
 
     def train_step(self) -> list[Turn]:
         """Let each player make one optimizer step, one after the other; return their turns."""
@@ -219,7 +215,7 @@ class _Fit:
         suffix = " (best so far)" if is_best else ""
         progress.note(f"step {self.state.step}  validation loss {valid['loss']:.4f}{suffix}")
         if is_best and self.config.select == "best":
-            self.checkpoints.save_best(self.state.step, self.parallel.whole_states())
+            self.resumption.save_best(self.state)
 
     def leave_if_behind(self, tracker: Tracker) -> None:
         """Raises: Pruned, after a checkpoint, when the run is behind others that it is compared with."""
@@ -251,52 +247,9 @@ class _Fit:
 
     def save(self, tracker: Tracker) -> None:
         """Write a checkpoint of this step, unless there is one that knows as much."""
-        if self.saved == self.progress_mark:
+        if self.resumption.is_saved(self.state):
             return
         tracker.flush()
         self.state.skipped, self.state.skipped_in_a_row = self.guard.total, self.guard.in_a_row
         check_buffers(self.task.modules, self.processes)
-        content = {
-            "state": self.state.state_dict(),
-            "modules": self.parallel.states(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": schedule_states(self.learners),
-        }
-        self.checkpoints.save(self.state.step, content)
-        self.saved = self.progress_mark
-
-    def restore(self) -> None:
-        """Continue from the newest checkpoint that can be read, if there is any."""
-        content = self.checkpoints.latest()
-        if content is None:
-            return
-        source = f"the checkpoint in {self.checkpoints.folder}"
-        try:
-            self.state = TrainState.from_state_dict(content["state"])
-            self.parallel.restore(content, self.optimizer, source=source)
-            load_schedules(self.learners, content["schedule"])
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            reason = " ".join(str(error).split())
-            raise CheckpointError(
-                f"{source} belongs to other options or another version ({reason}). "
-                "Delete that folder to start this stage again, or restore the recipe it was made with"
-            ) from error
-        self.guard = NonFiniteGuard(total=self.state.skipped, in_a_row=self.state.skipped_in_a_row)
-        self.saved = self.progress_mark
-
-    def select(self) -> None:
-        """Put the weights that the config asks for into the modules, as ordinary ones."""
-        state = self.state
-        state.selected_step = state.step
-        if self.config.select == "best" and state.best_step is not None and state.best_step != state.step:
-            try:
-                best = self.checkpoints.read_best(state.best_step)
-            except CheckpointError as error:
-                logger.warning("%s; keeping the weights of the last step instead of the best", error)
-            else:
-                source = f"the best weights in {self.checkpoints.folder}"
-                self.parallel.load(best, source=source)
-                state.selected_step = state.best_step
-        self.parallel.finish()
-        for module in self.task.modules.values():
-            module.eval()
+        self.resumption.save(self.state)

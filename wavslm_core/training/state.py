@@ -36,6 +36,11 @@ class TrainState:
     precision: ChosenPrecision | None = None
     """Chosen before the first step; a run that goes on where the same kernels run keeps it."""
 
+    @property
+    def mark(self) -> tuple[int, int, int]:
+        """What two checkpoints of the same step can differ in."""
+        return self.step, self.validated_step, self.shown_step
+
     def due(self, every: int, *, steps: int) -> bool:
         """Return whether something that happens every so many steps, and after the last, is due."""
         return self.step > 0 and (self.step % every == 0 or self.step == steps)
