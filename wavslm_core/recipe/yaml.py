@@ -3,6 +3,9 @@
 YAML 1.1, which PyYAML follows, reads the key in `on: local` as the boolean True, `no` as False, `1e-4` as
 text and `1:30` as ninety.
 
+ruamel.yaml follows 1.2 as well. It takes ten times as long (8 ms for a recipe of 3,000 letters), lets
+duplicate keys of merged blocks and sets and bytes pass, and would leave all checks of size here.
+
 A few lines of YAML can stand for more than any memory holds, so a text is looked through before anything is
 made of it: how long, how deep, and how many values it stands for once aliases are replaced.
 """
