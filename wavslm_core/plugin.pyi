@@ -64,6 +64,7 @@ from wavslm_core.model.weights import (
     write_document as write_document,
     write_weights as write_weights,
 )
+from wavslm_core.parts.blocks import Block as Block, config_from_dict as config_from_dict
 from wavslm_core.parts.configs import (
     BackboneConfig as BackboneConfig,
     CorpusConfig as CorpusConfig,

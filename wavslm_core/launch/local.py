@@ -53,8 +53,8 @@ def begin_launch(run_dir: Path, say: Say) -> None:
     save_code(run_dir)
 
 
-class DebugLauncher(Launcher[LaunchConfig]):
-    """Runs the stages in this process, job after job, so that breakpoints and profilers work."""
+class InProcessLauncher(Launcher[LaunchConfig]):
+    """Runs the stages in the process of the command, job after job: breakpoints and profilers work."""
 
     def launch(self, run_dir: Path, say: Say) -> Outcome:
         begin_launch(run_dir, say)
@@ -74,7 +74,7 @@ class DebugLauncher(Launcher[LaunchConfig]):
         return f"in this process, device {self.config.device}"
 
 
-class LocalLauncher(DebugLauncher):
+class LocalLauncher(InProcessLauncher):
     """Runs the stages on this machine: here, unless somebody asked for child processes."""
 
     def launch(self, run_dir: Path, say: Say) -> Outcome:

@@ -24,7 +24,7 @@ AnswerT = TypeVar("AnswerT")
 WORDS: dict[Kind, str] = {"codec": "codec", "speech_lm": "language model"}
 OUR_FORMATS: dict[str, Kind] = {"wavslm-codec": "codec", "wavslm-speech-lm": "speech_lm"}
 VERSION = 1
-ROLES: dict[Kind, tuple[Role, ...]] = {
+KIND_ROLES: dict[Kind, tuple[Role, ...]] = {
     "codec": CODEC_ROLES,
     "speech_lm": LANGUAGE_ROLES,
 }
@@ -144,12 +144,12 @@ def our_part_configs(
     """
     parts = document.get("parts")
     parts = parts if isinstance(parts, dict) else {}
-    missing = [role for role in ROLES[kind] if role not in parts]
+    missing = [role for role in KIND_ROLES[kind] if role not in parts]
     if missing:
         raise CheckpointError(f"{source} names no {', no '.join(missing)}. Save it again")
     return {
         role: cast(
             PartConfig, config_from_dict(role, parts[role], where=f"{source}: {role}", registry=registry)
         )
-        for role in ROLES[kind]
+        for role in KIND_ROLES[kind]
     }

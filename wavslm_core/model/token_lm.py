@@ -15,14 +15,15 @@ from wavslm_core.model.codec import Codec
 from wavslm_core.model.prompts import resampled
 from wavslm_core.model.sampling import DAMAGED
 from wavslm_core.parts.blocks import config_from_dict
+from wavslm_core.parts.configs import SamplerConfig
 from wavslm_core.parts.facts import BackboneFacts, HeadFacts, sampler_problem
 from wavslm_core.parts.interfaces import Backbone, Head, Sampler
 from wavslm_core.parts.lengths import valid_mask
 from wavslm_core.parts.plugins import load_registry
 from wavslm_core.parts.promises import check_width
 
-SamplerLike = Sampler | Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
-"""A sampler, the options of one, those of several in a row, or None for the model's own."""
+SamplerLike = Sampler | SamplerConfig | Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
+"""A sampler, its config or options, those of several in a row, or None for the model's own."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,9 @@ class TokenLM(nn.Module):
         if sampler is None:
             sampler = self.sampler
         if not isinstance(sampler, Sampler):
-            config = config_from_dict("sampler", sampler, where="sampler")
+            config = sampler
+            if not isinstance(config, SamplerConfig):
+                config = cast(SamplerConfig, config_from_dict("sampler", sampler, where="sampler"))
             sampler = cast(Sampler, load_registry().build(config))
         problem = sampler_problem(self.head_facts, sampler.config.facts())
         if problem:

@@ -9,7 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from pydantic import BaseModel, PydanticUserError, ValidationError
+from pydantic import (
+    BaseModel,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PydanticUserError,
+    ValidationError,
+)
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from wavslm_core.errors import RecipeError, did_you_mean, summary
 from wavslm_core.parts.configs import Config, Role
@@ -18,6 +25,8 @@ from wavslm_core.parts.registry import Registry
 from wavslm_core.parts.roles import ROLES
 
 Place = tuple[str | int, ...]
+WRONG_BLOCK = "wrong_block"
+"""Type of the errors of `Block`."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +92,39 @@ class Choice:
         return f"given {shown(given)}, but a block such as {{{self.tag}: {example}}} is needed. {known}"
 
 
+@dataclass(frozen=True)
+class Block:
+    """The type of an option that holds a block of a role: `Annotated[SamplerConfig, Block("sampler")]`.
+
+    It is read as such a block of a recipe is, with the same messages, and dumped with every default.
+    """
+
+    role: Role
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            self._read,
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda config, info: config.model_dump(mode=info.mode), info_arg=True
+            ),
+        )
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        tag = ROLES[self.role].tag
+        return {"type": "object", "required": [tag], "properties": {tag: {"type": "string"}}}
+
+    def _read(self, given: Any) -> Any:
+        if isinstance(given, ROLES[self.role].config):
+            return given
+        try:
+            return _read(self.role, given, registry=load_registry(), where="")
+        except InvalidBlock as error:
+            text = "; ".join(map(str, error.problems)).replace("{", "{{").replace("}", "}}")
+            raise PydanticCustomError(WRONG_BLOCK, text) from None
+
+
 def chained(value: Any) -> Any:
     """Return the block that a list of samplers stands for; anything else as it is."""
     return {"name": "chain", "steps": list(value)} if isinstance(value, (list, tuple)) else value
@@ -94,12 +136,15 @@ def config_from_dict(role: Role, document: Any, *, where: str, registry: Registr
     A list of samplers stands for their chain.
     `where` names the block in messages. Raises: RecipeError listing every problem.
     """
-    registry = load_registry() if registry is None else registry
-    given = chained(document) if role == "sampler" else document
     try:
-        return Choice.of_role(role, registry).read(given, path=(), where=where)
+        return _read(role, document, registry=registry or load_registry(), where=where)
     except InvalidBlock as error:
         raise RecipeError(str(error)) from None
+
+
+def _read(role: Role, given: Any, *, registry: Registry, where: str) -> Config:
+    given = chained(given) if role == "sampler" else given
+    return Choice.of_role(role, registry).read(given, path=(), where=where)
 
 
 def config_problems(
@@ -149,7 +194,8 @@ def problem_text(detail: dict[str, Any], allowed: list[str]) -> str:
     message = message.replace("valid tuple", "list").replace("valid dictionary", "block")
     if message.startswith("Input "):
         return f"given {shown(detail['input'])}; it {message.removeprefix('Input ')}."
-    return message if detail["type"] == "value_error" else f"given {shown(detail['input'])}; {message}."
+    told = detail["type"] in ("value_error", WRONG_BLOCK)
+    return message if told else f"given {shown(detail['input'])}; {message}."
 
 
 def unknown_key(key: str, allowed: list[str]) -> str:

@@ -71,6 +71,11 @@ class RoleSpec:
         """The key that names the implementation in a block."""
         return self.config.tag
 
+    @property
+    def contract(self) -> str:
+        """The tests that hold an implementation to its contract, `package.module:Class`."""
+        return f"wavslm_core.testing.contract.{self.name}:{self.name.capitalize()}Contract"
+
 
 _INTERFACES = "wavslm_core.parts.interfaces:"
 

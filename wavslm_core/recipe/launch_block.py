@@ -65,7 +65,7 @@ class LaunchConfig(Config):
 class DebugLaunch(LaunchConfig):
     """In the process of the command, always: for breakpoints and profilers."""
 
-    launcher: ClassVar[str] = "wavslm_core.launch.local:DebugLauncher"
+    launcher: ClassVar[str] = "wavslm_core.launch.local:InProcessLauncher"
 
     on: Literal["debug"] = "debug"
 

@@ -15,8 +15,8 @@ from wavslm_core.parts.blocks import Place
 from wavslm_core.parts.configs import SPLITS
 from wavslm_core.recipe.yaml import parse_yaml
 
-DISCRIMINATORS = ("name", "corpus", "run", "on")
-"""Keys that say what a block is. When one changes, the other keys of the old block mean nothing any more."""
+TAGS = ("name", "corpus", "run", "on")
+"""Keys that say what a block is. When one changes, what else was in the block means nothing any more."""
 
 
 def merged(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def _merged_block(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
 
 def changes_kind(base: dict[str, Any], top: dict[str, Any]) -> bool:
     """Tell whether `top` makes of the block `base` something else."""
-    return any(base.get(key) is not None and key in top and top[key] != base[key] for key in DISCRIMINATORS)
+    return any(base.get(key) is not None and key in top and top[key] != base[key] for key in TAGS)
 
 
 def _other_shape(base: dict[str, Any], top: dict[str, Any]) -> bool:
@@ -95,7 +95,7 @@ def apply_overrides(
 
 
 def _is_value(override: Override) -> bool:
-    return not (len(override.keys) > 1 and override.keys[-1] in DISCRIMINATORS)
+    return not (len(override.keys) > 1 and override.keys[-1] in TAGS)
 
 
 def _apply(document: dict[str, Any], override: Override) -> Place:
@@ -114,7 +114,7 @@ def _apply(document: dict[str, Any], override: Override) -> Place:
         place.append(step)
         block = block[step]
     step = _step(block, last, place, override)
-    if isinstance(block, dict) and last in DISCRIMINATORS and place:
+    if isinstance(block, dict) and last in TAGS and place:
         fresh = {last: override.value}
         was = dict(block)
         block.clear()
@@ -159,4 +159,4 @@ def _step(block: Any, key: str, place: list[str | int], override: Override) -> s
 def _name(entry: Any) -> str:
     if not isinstance(entry, dict):
         return ""
-    return next((str(entry[key]) for key in DISCRIMINATORS if entry.get(key) is not None), "")
+    return next((str(entry[key]) for key in TAGS if entry.get(key) is not None), "")

@@ -20,7 +20,7 @@ GOALS: dict[str, Goal] = {"loss": "min", "bits_per_token": "min", "seconds": "mi
 """Last key of a path → what is better, where nobody needs to be asked."""
 
 
-class Metric(Config):
+class SweepMetric(Config):
     """A number of every trial."""
 
     path: str = Field(min_length=1)
@@ -132,7 +132,7 @@ class SweepConfig(Config):
     """What chooses: `random` knows all trials beforehand. `optuna` (`pip install wavslm-core[optuna]`)
     chooses each by the results of those before, from `random`'s ranges and the values of `grid` and
     `trials`."""
-    metric: Metric | None = Field(default=None, json_schema_extra=_or_text)
+    metric: SweepMetric | None = Field(default=None, json_schema_extra=_or_text)
     """What ranks the trials, such as `valid.loss` or `{path: evaluate.codec.metrics.stoi, goal: max}`."""
     prune: Prune | None = None
     """Stop trials that fall behind; `{}` stops those worse than the median after a quarter of their steps."""
@@ -212,7 +212,7 @@ def _refuse_twice(what: str, values: Any) -> None:
         raise ValueError(f"{what} {twice[0]} twice: each can be there once")
 
 
-def measuring_stage(metric: Metric, trains: Mapping[str, bool], *, source: str) -> str | None:
+def measuring_stage(metric: SweepMetric, trains: Mapping[str, bool], *, source: str) -> str | None:
     """Return the stage that measures the metric while it trains; None for any other metric.
 
     `trains`: name of each stage → whether it trains; `source` names the recipe. Raises: RecipeError when

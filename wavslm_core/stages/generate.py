@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from wavslm_core.errors import DataError, RecipeError
+from wavslm_core.errors import DataError
+from wavslm_core.parts.blocks import Block
 from wavslm_core.parts.configs import RecipeView, Role, SamplerConfig, StageConfig
 from wavslm_core.parts.facts import sampler_problem
 from wavslm_core.parts.roles import CODEC_ROLES
@@ -38,7 +39,7 @@ class GenerateConfig(StageConfig):
     """Continuations per prompt, each with its own seed."""
     seed: int | None = None
     """Seed of the first continuation; the others count on from it. Default: the recipe's."""
-    sampler: dict[str, Any] | tuple[dict[str, Any], ...] | None = None
+    sampler: Annotated[SamplerConfig, Block("sampler")] | None = None
     """Sampler for this stage, such as `{name: top_p, p: 0.9}`, or a list of them. Default: the recipe's."""
     speech_lm: str | None = None
     """Folder or hub id of a language model to use instead of the one that this run trained."""
@@ -56,22 +57,16 @@ class GenerateConfig(StageConfig):
         return ()
 
     def problems(self, recipe: RecipeView) -> Iterator[str]:
-        from wavslm_core.parts.blocks import config_from_dict
         from wavslm_core.recipe.checkpoints import speech_lm_problems
 
         if self.speech_lm is not None:
             yield from (f"speech_lm: {problem}" for problem in speech_lm_problems(self.speech_lm, recipe))
-        if self.sampler is not None:
-            try:
-                config = config_from_dict("sampler", self.sampler, where="sampler", registry=recipe.registry)
-            except RecipeError as error:
-                yield from str(error).splitlines()
-            else:
-                # A model from elsewhere brings a head of its own.
-                head = None if self.speech_lm is not None else recipe.facts.get("head")
-                problem = head and sampler_problem(head, cast("SamplerConfig", config).facts())
-                if problem:
-                    yield f"sampler: {problem}"
+        # A model from elsewhere brings a head of its own.
+        head = None if self.speech_lm is not None else recipe.facts.get("head")
+        if self.sampler is not None and head is not None:
+            problem = sampler_problem(head, self.sampler.facts())
+            if problem:
+                yield f"sampler: {problem}"
         if not isinstance(self.prompts, int):
             missing = [name for name in self.prompts if not Path(name).expanduser().is_file()]
             if missing:
@@ -89,7 +84,7 @@ class Generate(Stage[GenerateConfig]):
 
         config = self.config
         speech_lm = stage_speech_lm(context, config.speech_lm)
-        speech_lm.make_sampler(config.sampler)
+        sampler = speech_lm.make_sampler(config.sampler)
         rate_hz = speech_lm.codec.sample_rate_in
         prompts = self._prompts(context, rate_hz)
         started = time.monotonic()
@@ -104,7 +99,7 @@ class Generate(Stage[GenerateConfig]):
                 seconds=config.new_seconds,
                 count=config.continuations,
                 seed=context.recipe.seed if config.seed is None else config.seed,
-                sampler=config.sampler,
+                sampler=sampler,
                 processes=context.processes,
                 stop_requested=context.stop_requested,
                 after_each=lambda _: advance(1),

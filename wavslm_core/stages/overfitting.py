@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from wavslm_core.training.config import TrainingConfig
     from wavslm_core.training.device import ChosenPrecision
     from wavslm_core.training.precision_proof import PrecisionProof
-    from wavslm_core.training.task import Task
+    from wavslm_core.training.task import Player
 
 UTTERANCES = 4
 SECONDS = 3.0
@@ -65,6 +65,8 @@ def overfit(
     Corpora are cached below `runs_dir`; nothing else is written. `device`: the CPU by default.
     Raises: RecipeError when no stage trains.
     """
+    from wavslm_core.training.task import players_of
+
     context = StageContext(recipe=recipe, run_dir=runs_dir / recipe.name)
     if device is not None:
         context.device = device
@@ -73,25 +75,28 @@ def overfit(
     for config in recipe.stages:
         if isinstance(config, TrainCodecConfig):
             found = True
-            stage = TrainCodec(config)
+            stage: TrainCodec = recipe.registry.build(config)
             codec = stage.build_model(context)
             task = stage.make_task(codec, context)
             # The first step through codes: what comes before is a warm-up.
             step = config.continuous_steps
             with closing(task):
-                yield _descend("codec", "loss", task.parts, partial(_loss, task, step), config, steps)
+                # Of several players the last one, whose loss is shown while training.
+                player = players_of(task, config)[-1]
+                loss = partial(_loss, player, max(step, player.starts_at_step))
+                yield _descend("codec", "loss", task.parts, loss, config, steps)
         elif isinstance(config, TrainLmConfig):
             found = True
             codec = codec or _codec(context)
-            yield _language_model(TrainLm(config), codec, context, steps)
+            yield _language_model(recipe.registry.build(config), codec, context, steps)
     if not found:
         raise RecipeError(
             f"recipe '{recipe.name}' has no stage train_codec or train_lm, so nothing to try. Add one"
         )
 
 
-def _loss(task: Task, step: int) -> Tensor:
-    return task.loss(step, 0).loss
+def _loss(player: Player, step: int) -> Tensor:
+    return player.loss(step, 0).loss
 
 
 def _codec(context: StageContext) -> Codec:

@@ -25,7 +25,7 @@ from wavslm_core.run.reuse import Adoption
 from wavslm_core.run.stop import clear_stop, interrupts_held, request_stop
 from wavslm_core.sweep.folder import SweepFolder, note_tasks, trial_jobs
 from wavslm_core.sweep.job import TrialJob, record_job
-from wavslm_core.sweep.phases import Task, plan_phases
+from wavslm_core.sweep.phases import TrialTask, plan_phases
 from wavslm_core.sweep.study import SweepStudy
 from wavslm_core.sweep.trial_state import TrialRun, read_trials
 
@@ -142,7 +142,7 @@ def _launch(sweep: SweepFolder) -> SlurmLaunch:
 
 def _submit_phase(
     sweep: SweepFolder,
-    phase: Sequence[Task],
+    phase: Sequence[TrialTask],
     launch: SlurmLaunch,
     before: Sequence[str],
     noted: dict[int, list[str]],

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from wavslm_core.errors import DataError
 from wavslm_core.machine.json_files import read_object
 from wavslm_core.parts.estimates import Estimate
-from wavslm_core.recipe.sweep_block import Column, Metric
+from wavslm_core.recipe.sweep_block import Column, SweepMetric
 from wavslm_core.sweep.trial_state import Row
 
 _T_975 = (
@@ -131,7 +131,7 @@ class Comparison:
     """How many seeds the intervals are over; 1: over utterances instead."""
     constant: tuple[str, ...] = ()
     """Titles of default columns that were left out, being the same in all runs."""
-    metric: Metric | None = None
+    metric: SweepMetric | None = None
     """What ranks the runs."""
 
     @property
@@ -140,7 +140,7 @@ class Comparison:
         return rank(self.results, self.metric)
 
 
-def rank(rows: Sequence[Row], metric: Metric | None) -> tuple[Row, ...]:
+def rank(rows: Sequence[Row], metric: SweepMetric | None) -> tuple[Row, ...]:
     """Return trials from best to worst: finished ones by the metric, then those that were stopped for being
     behind, then others, of each kind those without a number last; in the order given where nothing tells
     them apart.
@@ -156,7 +156,9 @@ def rank(rows: Sequence[Row], metric: Metric | None) -> tuple[Row, ...]:
     return tuple(sorted(rows, key=place))
 
 
-def compare(results: Sequence[Row], columns: Sequence[Column], metric: Metric | None = None) -> Comparison:
+def compare(
+    results: Sequence[Row], columns: Sequence[Column], metric: SweepMetric | None = None
+) -> Comparison:
     """Pick the columns' numbers from the folders of finished runs; an empty list means the default ones."""
     wanted = list(columns) or [Column(path=path) for path in DEFAULT_COLUMNS]
     found: list[dict[str, Score]] = []

@@ -23,7 +23,7 @@ from wavslm_core.run.folder import RECIPE_FILE, saved_recipe
 from wavslm_core.run.records import JOBS_FOLDER, add_jobs, log_path, new_record, read_jobs
 from wavslm_core.run.reuse import Adoption
 from wavslm_core.sweep.folder import SweepFolder
-from wavslm_core.sweep.phases import Task
+from wavslm_core.sweep.phases import TrialTask
 from wavslm_core.sweep.study import SweepStudy
 from wavslm_core.sweep.trial import begin_trial
 from wavslm_core.sweep.trial_state import noting_begin_error
@@ -34,7 +34,7 @@ POLL_S = 0.5
 class TrialJob:
     """A call that submitit pickles: the path of a sweep, the number of a trial, and names of stages."""
 
-    def __init__(self, sweep: str, task: Task) -> None:
+    def __init__(self, sweep: str, task: TrialTask) -> None:
         self.sweep = sweep
         self.trial = task.trial
         self.stages = task.stages

@@ -29,7 +29,7 @@ from wavslm_core.run.lock import RunLock
 from wavslm_core.run.reuse import Adoption
 from wavslm_core.sweep.comparison import Comparison
 from wavslm_core.sweep.folder import SweepFolder
-from wavslm_core.sweep.phases import Task, plan_phases
+from wavslm_core.sweep.phases import TrialTask, plan_phases
 from wavslm_core.sweep.results import write_results
 from wavslm_core.sweep.study import SweepStudy
 from wavslm_core.sweep.trial import run_trial
@@ -126,14 +126,14 @@ class PoolOutcome:
     """Exit codes that any left with."""
 
 
-def run_pool(sweep: SweepFolder, tasks: Sequence[Task], say: Say) -> PoolOutcome:
+def run_pool(sweep: SweepFolder, tasks: Sequence[TrialTask], say: Say) -> PoolOutcome:
     """Run tasks, at most `max_parallel` at once.
 
     Ctrl-C, SIGTERM and a terminal that is closed are passed on: every trial then saves and leaves. No trial
     outlives this call, however it ends. Raises: WavslmError.
     """
     waiting = list(tasks)
-    running: dict[subprocess.Popen[bytes], Task] = {}
+    running: dict[subprocess.Popen[bytes], TrialTask] = {}
     stops: list[int] = []
     codes: set[int] = set()
 
@@ -173,11 +173,11 @@ def run_pool(sweep: SweepFolder, tasks: Sequence[Task], say: Say) -> PoolOutcome
     return PoolOutcome(bool(stops), frozenset(codes))
 
 
-def _log(sweep: SweepFolder, task: Task) -> Path:
+def _log(sweep: SweepFolder, task: TrialTask) -> Path:
     return sweep.path / LOGS / f"{task.trial}.txt"
 
 
-def _start(sweep: SweepFolder, task: Task) -> subprocess.Popen[bytes]:
+def _start(sweep: SweepFolder, task: TrialTask) -> subprocess.Popen[bytes]:
     cpus = max(1, (os.cpu_count() or 1) // sweep.sweep.max_parallel)
     stages = [] if task.stages is None else [",".join(task.stages)]
     try:

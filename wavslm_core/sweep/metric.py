@@ -9,7 +9,7 @@ from typing import Any
 
 from wavslm_core.machine.json_files import parse_object
 from wavslm_core.machine.regular_files import read_regular
-from wavslm_core.recipe.sweep_block import Metric
+from wavslm_core.recipe.sweep_block import SweepMetric
 from wavslm_core.run.metrics_file import METRICS_FILE, number_of, read_metrics
 
 Curve = Sequence[tuple[int, float]]
@@ -25,7 +25,7 @@ def validation_curve(run_dir: Path, stage: str, scalar: str) -> Curve:
     return sorted(points.items())
 
 
-def metric_curve(run_dir: Path, metric: Metric, stage: str | None) -> Curve:
+def metric_curve(run_dir: Path, metric: SweepMetric, stage: str | None) -> Curve:
     """Return the metric over the steps of the stage that measures it; empty for a metric of `results/`.
 
     `stage`: its name (`validation_stage`).
@@ -35,7 +35,7 @@ def metric_curve(run_dir: Path, metric: Metric, stage: str | None) -> Curve:
     return validation_curve(run_dir, stage, metric.validation[1])
 
 
-def metric_value(run_dir: Path, metric: Metric, stage: str | None, *, keeps_best: bool) -> float | None:
+def metric_value(run_dir: Path, metric: SweepMetric, stage: str | None, *, keeps_best: bool) -> float | None:
     """Return what the trial has reached so far; None when there is no number yet.
 
     Of validations that is the last one, or the best one when the `stage` that measures it keeps the best

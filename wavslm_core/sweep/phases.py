@@ -16,7 +16,7 @@ from wavslm_core.sweep.folder import SweepFolder
 
 
 @dataclass(frozen=True)
-class Task:
+class TrialTask:
     """A trial, or the first stages of one."""
 
     trial: int
@@ -24,7 +24,7 @@ class Task:
     """Names of those to run; none: all."""
 
 
-def plan_phases(sweep: SweepFolder, numbers: Sequence[int], adoption: Adoption) -> list[list[Task]]:
+def plan_phases(sweep: SweepFolder, numbers: Sequence[int], adoption: Adoption) -> list[list[TrialTask]]:
     """Return what runs at once, phase after phase; the last one is the trials themselves.
 
     Trials that have begun nothing take over what there is already.
@@ -42,7 +42,7 @@ def plan_phases(sweep: SweepFolder, numbers: Sequence[int], adoption: Adoption) 
     if sweep.sweep.sampler == "optuna" and 1 in numbers:
         names = untouched_stages([trial.recipe for trial in corner_trials(sweep.recipe)])
         # Which trial it is makes no difference to these, and those that are not chosen yet need them too.
-        phases = [[Task(1, names)]] if names else phases
+        phases = [[TrialTask(1, names)]] if names else phases
     for phase in phases:
         for task in list(phase):
             entry = sweep.entry(task.trial)
@@ -51,7 +51,7 @@ def plan_phases(sweep: SweepFolder, numbers: Sequence[int], adoption: Adoption) 
                 run_dir, stages=task.stages, registry=sweep.recipe.registry
             ):
                 phase.remove(task)
-    whole = [Task(number) for number in numbers]
+    whole = [TrialTask(number) for number in numbers]
     return [phase for phase in (*phases, whole) if phase]
 
 
@@ -67,13 +67,13 @@ def untouched_stages(recipes: Sequence[ResolvedRecipe]) -> tuple[str, ...]:
     return tuple(stage.name for stage in chains[0][:count])
 
 
-def shared_first(chains: Mapping[int, Sequence[StageIdentity]]) -> list[list[Task]]:
+def shared_first(chains: Mapping[int, Sequence[StageIdentity]]) -> list[list[TrialTask]]:
     """Return the phases that compute what trials share, each from what the one before left.
 
     The first trial of those that agree on some first stages runs these alone. Such leaders may again share
     still fewer stages: one codec for all, and one set of tokens for each of two ways of cutting them.
     """
-    phases: list[list[Task]] = []
+    phases: list[list[TrialTask]] = []
     current = dict(chains)
     while True:
         counts = Counter(stage.digest for chain in current.values() for stage in chain if stage.kept)
@@ -85,5 +85,7 @@ def shared_first(chains: Mapping[int, Sequence[StageIdentity]]) -> list[list[Tas
                 leaders.setdefault(prefix[-1].digest, (number, prefix))
         if not leaders:
             return phases
-        phases.insert(0, [Task(trial, tuple(s.name for s in prefix)) for trial, prefix in leaders.values()])
+        phases.insert(
+            0, [TrialTask(trial, tuple(s.name for s in prefix)) for trial, prefix in leaders.values()]
+        )
         current = dict(leaders.values())

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from wavslm_core.errors import WavslmError
-from wavslm_core.recipe.sweep_block import Metric
+from wavslm_core.recipe.sweep_block import SweepMetric
 from wavslm_core.recipe.yaml import dump_yaml
 from wavslm_core.run.state import State
 from wavslm_core.sweep.folder import SweepFolder
@@ -37,7 +37,7 @@ class SweepStatus:
     """A sweep at this moment."""
 
     rows: tuple[Row, ...]
-    metric: Metric | None = None
+    metric: SweepMetric | None = None
     problem: str = ""
     """Why it is not known how its jobs do; trials that seem to have stopped may wait or run then."""
 

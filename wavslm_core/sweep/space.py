@@ -14,9 +14,9 @@ from wavslm_core.errors import RecipeError
 from wavslm_core.recipe.checks import check
 from wavslm_core.recipe.loading import recipe_from_dict
 from wavslm_core.recipe.model import Recipe, ResolvedRecipe
-from wavslm_core.recipe.overrides import DISCRIMINATORS, Override, apply_overrides
+from wavslm_core.recipe.overrides import TAGS, Override, apply_overrides
 from wavslm_core.recipe.sweep_axes import Distribution
-from wavslm_core.recipe.sweep_block import Metric, SweepConfig, measuring_stage
+from wavslm_core.recipe.sweep_block import SweepConfig, SweepMetric, measuring_stage
 
 LONGEST_NAME = 100
 """Letters of a trial's name; the digest in its folder's name keeps shortened ones apart."""
@@ -142,7 +142,7 @@ class SweepSpace:
         return varied
 
 
-def validation_stage(metric: Metric, recipe: Recipe) -> str | None:
+def validation_stage(metric: SweepMetric, recipe: Recipe) -> str | None:
     """Return the stage of a trial that measures the metric while it trains; None for any other metric.
 
     Raises: RecipeError when the trial has no such stage.
@@ -162,7 +162,7 @@ def cells_of(values: Sequence[Any]) -> list[Cell]:
 
 def _name(value: Any) -> str:
     if isinstance(value, Mapping):
-        kinds = [str(value[key]) for key in DISCRIMINATORS if value.get(key) is not None]
+        kinds = [str(value[key]) for key in TAGS if value.get(key) is not None]
         return kinds[0] if kinds else json.dumps(value)
     if isinstance(value, (list, tuple)):
         return "+".join(map(_name, value))

@@ -43,7 +43,8 @@ def contract_tests(
     Raises: ValueError when a linked field or the parts of a format are not given, or a reason is empty.
     """
     from wavslm_core.parts.plugins import load_registry
-    from wavslm_core.testing.contract.roles import CONTRACTS
+    from wavslm_core.parts.registry import imported
+    from wavslm_core.parts.roles import ROLES
     from wavslm_core.testing.contract.subject import Subject
 
     subject = Subject(
@@ -55,4 +56,4 @@ def contract_tests(
         splits=tuple(splits),
         parts=dict(parts or {}),
     )
-    return type("Contract", (CONTRACTS[config.role],), {"subject": subject})
+    return type("Contract", (imported(ROLES[config.role].contract),), {"subject": subject})

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from wavslm_core.errors import RecipeError
-from wavslm_core.parts.blocks import config_from_dict
+from wavslm_core.parts import plugins
+from wavslm_core.parts.blocks import Block, config_from_dict, config_problems
+from wavslm_core.parts.configs import SamplerConfig, StageConfig
 from wavslm_core.parts.registry import Registry
 from wavslm_core.recipe.checks import check
 from wavslm_core.recipe.loading import load_recipe, read_extended, recipe_from_dict
@@ -239,3 +242,36 @@ def test_one_block_by_itself(example_registry: Registry) -> None:
         with pytest.raises(RecipeError) as caught:
             config_from_dict("sampler", document, where="s", registry=example_registry)
         assert said in str(caught.value)
+
+
+class DuelConfig(StageConfig):
+    """Options that hold blocks of a role."""
+
+    run: Literal["duel"] = "duel"
+    sampler: Annotated[SamplerConfig, Block("sampler")] | None = None
+    others: tuple[Annotated[SamplerConfig, Block("sampler")], ...] = ()
+
+
+def test_an_option_holds_a_block_of_a_role(
+    example_loaded: plugins.Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plugins, "load", lambda: example_loaded)
+    given = {"sampler": [{"name": "fake"}, {"name": "warm"}], "others": [{"name": "warm", "temperature": 2}]}
+    with pytest.raises(ValidationError, match="no sampler is called 'chain'"):
+        DuelConfig.model_validate(given)
+    config = DuelConfig.model_validate(given | {"sampler": {"name": "fake"}})
+    assert config.sampler is not None
+    assert config.sampler.registered_name() == "fake"
+    for mode in ("python", "json"):
+        dumped = config.model_dump(mode=mode)
+        assert dumped["others"] == ({"name": "warm", "temperature": 2.0},) or dumped["others"] == [
+            {"name": "warm", "temperature": 2.0}
+        ]
+        assert DuelConfig.model_validate(dumped) == config
+    with pytest.raises(ValidationError) as caught:
+        DuelConfig.model_validate({"others": [{"name": "warm", "temp": 2, "temperature": "hot"}]})
+    (problem,) = config_problems(caught.value, DuelConfig, where="stages.0.duel")
+    assert problem.where == "stages.0.duel.others.0"
+    assert "warm.temperature: given 'hot'; it should be a valid number" in problem.text
+    assert "warm.temp: no such key. Did you mean 'temperature'?" in problem.text
+    assert DuelConfig.model_json_schema()["properties"]["others"]["items"]["required"] == ["name"]

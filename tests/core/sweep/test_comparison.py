@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from wavslm_core.recipe.sweep_block import Column, Metric
+from wavslm_core.recipe.sweep_block import Column, SweepMetric
 from wavslm_core.sweep.comparison import Comparison, compare, paired_difference, repeated, t_quantile
 from wavslm_core.sweep.figures import comparison_figures
 from wavslm_core.sweep.page import (
@@ -140,7 +140,7 @@ def test_a_sweep_is_written_whatever_its_names_and_pictures(
         folder = a_run(tmp_path / str(place), bits=5.0 + place, stoi=0.5)
         runs.append(Row(price, {"the $ or $": price}, None, folder, "finished", value=5.0 + place))
     written: dict[str, Any] = {"title": "prices", "subtitle": "", "recipe": ""}
-    comparison = compare(runs, (), Metric(path="evaluate.language_model.bits_per_token"))
+    comparison = compare(runs, (), SweepMetric(path="evaluate.language_model.bits_per_token"))
     write_comparison(tmp_path / "out", comparison, **written)
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert page.count(">b_{$</text>") == page.count(">$a</text>") == 2

@@ -10,7 +10,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
 
-from wavslm_core.recipe.sweep_block import Metric
+from wavslm_core.recipe.sweep_block import SweepMetric
 from wavslm_core.sweep.comparison import Comparison, compare
 from wavslm_core.sweep.figures import axis_figures
 from wavslm_core.sweep.page import comparison_page, ranking_markdown, write_comparison, write_hparams
@@ -36,7 +36,7 @@ def six_trials(folder: Path, **metric: Any) -> Comparison:
                 value=None if state == "failed" else 5.0 - place / 10,
             )
         )
-    return compare(results, (), Metric.model_validate({"path": "valid.loss", **metric}))
+    return compare(results, (), SweepMetric.model_validate({"path": "valid.loss", **metric}))
 
 
 def points(figure: Any) -> list[tuple[float, float, bool]]:

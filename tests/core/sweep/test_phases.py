@@ -14,7 +14,7 @@ from wavslm_core.recipe.loading import recipe_from_dict
 from wavslm_core.run.reuse import Adoption, StageIdentity
 from wavslm_core.sweep.expansion import corner_trials
 from wavslm_core.sweep.folder import SweepFolder
-from wavslm_core.sweep.phases import Task, plan_phases, shared_first, untouched_stages
+from wavslm_core.sweep.phases import TrialTask, plan_phases, shared_first, untouched_stages
 from wavslm_core.sweep.study import SweepStudy
 from wavslm_core.testing.fakes import register_fakes
 
@@ -33,24 +33,27 @@ def test_trials_with_nothing_in_common() -> None:
 
 def test_one_leader_for_what_all_share() -> None:
     chains = {number: chain("codec", "tokens", f"lm {number}") for number in (1, 2, 3)}
-    assert shared_first(chains) == [[Task(1, ("a", "b"))]]
+    assert shared_first(chains) == [[TrialTask(1, ("a", "b"))]]
 
 
 def test_two_groups_each_have_a_leader() -> None:
     chains = {number: chain(f"codec {number % 2}", f"lm {number}") for number in (1, 2, 3, 4, 5)}
-    assert shared_first(chains) == [[Task(1, ("a",)), Task(2, ("a",))]]
+    assert shared_first(chains) == [[TrialTask(1, ("a",)), TrialTask(2, ("a",))]]
     alone = {**chains, 6: chain("codec of its own", "lm 6")}
-    assert shared_first(alone) == [[Task(1, ("a",)), Task(2, ("a",))]]
+    assert shared_first(alone) == [[TrialTask(1, ("a",)), TrialTask(2, ("a",))]]
 
 
 def test_leaders_may_share_less() -> None:
     chains = {number: chain("codec", f"tokens {number % 2}", f"lm {number}") for number in (1, 2, 3, 4)}
-    assert shared_first(chains) == [[Task(1, ("a",))], [Task(1, ("a", "b")), Task(2, ("a", "b"))]]
+    assert shared_first(chains) == [
+        [TrialTask(1, ("a",))],
+        [TrialTask(1, ("a", "b")), TrialTask(2, ("a", "b"))],
+    ]
 
 
 def test_what_a_later_stage_replaces_is_not_left_to_share() -> None:
     chains = {number: chain("codec", "tuned codec", f"lm {number}", kept="bc") for number in (1, 2)}
-    assert shared_first(chains) == [[Task(1, ("a", "b"))]]
+    assert shared_first(chains) == [[TrialTask(1, ("a", "b"))]]
     assert shared_first({number: chain("codec", f"lm {number}", kept="b") for number in (1, 2)}) == []
 
 
@@ -109,4 +112,4 @@ def test_an_interrupted_study_still_shares_its_codec(tmp_path: Path) -> None:
     sweep.prepare(trials)
     SweepStudy(sweep).claim(1)
     phases = plan_phases(sweep, [1, 2, 3], Adoption(tmp_path / "runs", registry=sweep.recipe.registry))
-    assert phases == [[Task(1, ("train_codec", "tokenize"))], [Task(1), Task(2), Task(3)]]
+    assert phases == [[TrialTask(1, ("train_codec", "tokenize"))], [TrialTask(1), TrialTask(2), TrialTask(3)]]

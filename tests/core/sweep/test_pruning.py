@@ -12,7 +12,7 @@ import pytest
 from wavslm_core.parts.registry import Registry
 from wavslm_core.recipe.loading import recipe_from_dict
 from wavslm_core.recipe.model import Recipe
-from wavslm_core.recipe.sweep_block import Metric, Prune
+from wavslm_core.recipe.sweep_block import Prune, SweepMetric
 from wavslm_core.sweep.comparison import rank
 from wavslm_core.sweep.metric import Curve, metric_curve, metric_value
 from wavslm_core.sweep.pruning import is_behind
@@ -105,21 +105,21 @@ def test_the_number_that_ranks(example_registry: Registry, tmp_path: Path) -> No
         ]
     ]  # fmt: skip
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"cut')
-    loss = Metric(path="valid.loss")
+    loss = SweepMetric(path="valid.loss")
     assert validation_stage(loss, recipe) == "learn_2"
     curve = metric_curve(tmp_path, loss, "learn_2")
     assert [step for step, _ in curve] == [1, 2, 3, 4]
     assert math.isnan(curve[2][1])
     assert metric_value(tmp_path, loss, "learn_2", keeps_best=False) == 3.5
     assert metric_value(tmp_path, loss, "learn_2", keeps_best=True) == 3.0
-    first = Metric(path="learn.valid.loss")
+    first = SweepMetric(path="learn.valid.loss")
     assert metric_value(tmp_path, first, validation_stage(first, recipe), keeps_best=False) == 9.0
     assert metric_value(tmp_path / "new", loss, "learn_2", keeps_best=False) is None
     (tmp_path / "results").mkdir()
     document = {"language_model": {"bits_per_token": 8.5}, "stoi": {"mean": 0.7, "interval": 0.1}, "n": None}
     (tmp_path / "results" / "count.json").write_text(json.dumps(document))
     for path, value in (("count.language_model.bits_per_token", 8.5), ("count.stoi", 0.7), ("count.n", None)):
-        metric = Metric(path=path, goal="max")
+        metric = SweepMetric(path=path, goal="max")
         assert validation_stage(metric, recipe) is None
         assert metric_value(tmp_path, metric, None, keeps_best=False) == value
 
@@ -129,6 +129,6 @@ def test_ranks(goal: str, order: str, tmp_path: Path) -> None:
     values = {"d": (None, "finished"), "c": (0.1, "pruned"), "a": (2.0, "finished"), "b": (1.0, "finished"),
               "e": (None, "failed"), "f": (0.5, "failed")}  # fmt: skip
     results = [Row(name, {}, None, tmp_path, status, value=value) for name, (value, status) in values.items()]
-    ranked = rank(results, Metric.model_validate({"path": "x.y", "goal": goal}))
+    ranked = rank(results, SweepMetric.model_validate({"path": "x.y", "goal": goal}))
     assert "".join(result.variant for result in ranked) == order
     assert [result.variant for result in rank(results, None)] == ["d", "a", "b", "c", "e", "f"]

@@ -31,7 +31,7 @@ from wavslm_core.run.reuse import Adoption
 from wavslm_core.sweep.array import refuse_submitted, submit_sweep
 from wavslm_core.sweep.folder import SweepFolder, note_tasks, trial_jobs, trial_tasks
 from wavslm_core.sweep.local import main as run_in_child, run_pool, run_sweep
-from wavslm_core.sweep.phases import Task
+from wavslm_core.sweep.phases import TrialTask
 from wavslm_core.sweep.results import sweep_status
 from wavslm_core.sweep.retry import ready_to_retry, sparing
 from wavslm_core.sweep.study import CLAIM_LOCK, SweepStudy
@@ -203,8 +203,8 @@ def run_task(
     """Run what a process of a job of the sweep runs, as job 77 of submitit."""
     code = (
         "from wavslm_core.sweep.job import TrialJob; "
-        "from wavslm_core.sweep.phases import Task; "
-        f"print(TrialJob({str(sweep)!r}, Task({trial}))())"
+        "from wavslm_core.sweep.phases import TrialTask; "
+        f"print(TrialJob({str(sweep)!r}, TrialTask({trial}))())"
     )
     job = {
         "SUBMITIT_EXECUTOR": "local",
@@ -424,7 +424,7 @@ def test_no_trial_outlives_a_pool_that_fails(
         raise OSError("the terminal is gone")
 
     with pytest.raises(OSError, match="the terminal is gone"):
-        run_pool(sweep, [Task(1), Task(2)], say)
+        run_pool(sweep, [TrialTask(1), TrialTask(2)], say)
     assert read_trials(sweep)[1].state == "interrupted"
     steps = counts[0].read_text()
     time.sleep(0.5)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from wavslm_core.errors import WavslmError, summary
-from wavslm_core.model.documents import CONFIG_FILE, OUR_FORMATS, ROLES, Kind
+from wavslm_core.model.documents import CONFIG_FILE, KIND_ROLES, OUR_FORMATS, Kind
 from wavslm_core.parts.configs import FormatConfig, PartConfig, Role
 from wavslm_core.parts.interfaces import CheckpointFormat, CheckpointParts
 from wavslm_core.testing.contract.config_checks import ConfigChecks
@@ -84,7 +84,9 @@ class FormatContract(ConfigChecks):
             "known_document() knew no-such-owner/no-such-name",
             "known_document() gives None for ids that it does not know",
         )
-        lacking = {role: part for role, part in self.subject.parts.items() if role != ROLES[self.kind][0]}
+        lacking = {
+            role: part for role, part in self.subject.parts.items() if role != KIND_ROLES[self.kind][0]
+        }
         with self.attempt(
             "document() of other parts", "document() gives no document for parts that it cannot hold"
         ):
