@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from wavslm_core.machine.processes import Processes
 from wavslm_core.run.context import StageContext
@@ -65,7 +65,7 @@ class Turn:
 
 
 class Learner:
-    """Makes a player's turns. `others` are the weights that rest meanwhile."""
+    """Makes a player's turns; `others` rest meanwhile."""
 
     def __init__(
         self, player: Player, task: Task, config: TrainingConfig, context: StageContext, parallel: Parallel
@@ -79,7 +79,7 @@ class Learner:
         self.optimizer = build_optimizer(groups, player.config, player.optimizer)
         self.parameters = parameters_of(self.optimizer)
         self.schedule = build_schedule(player.config, steps=config.steps - player.starts_at_step)
-        self.others: list[nn.Parameter] = []
+        self.others: list[Learner] = []
 
     def plays(self, step: int) -> bool:
         return step >= self.player.starts_at_step
@@ -162,13 +162,20 @@ def build_learners(
     """Return who makes the players' turns, in their order."""
     learners = [Learner(player, task, config, context, parallel) for player in players]
     for learner in learners:
-        learner.others = [weight for one in learners if one is not learner for weight in one.parameters]
+        learner.others = [one for one in learners if one is not learner]
     return learners
 
 
 @contextmanager
-def _resting(weights: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Let no gradient reach these weights."""
+def _resting(learners: Sequence[Learner]) -> Iterator[None]:
+    """Let nothing change these players: no gradient reaches their weights, and their buffers come back.
+
+    Buffers are what forward passes move, such as codebooks that follow a moving average: each moves in the
+    turns of its own player.
+    """
+    modules = [module for learner in learners for module in learner.player.modules.values()]
+    before = [(module, name, buffer.clone()) for module in modules for name, buffer in module.named_buffers()]
+    weights = [weight for learner in learners for weight in learner.parameters]
     for weight in weights:
         weight.requires_grad_(False)
     try:
@@ -176,3 +183,5 @@ def _resting(weights: Sequence[nn.Parameter]) -> Iterator[None]:
     finally:
         for weight in weights:
             weight.requires_grad_(True)
+        for module, name, buffer in before:
+            module.get_buffer(name).copy_(buffer)

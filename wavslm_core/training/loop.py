@@ -42,10 +42,51 @@ def fit(task: Task, config: TrainingConfig, context: StageContext, *, stage: str
     losses stay non-finite; CheckpointError when nothing can be read or written; LostProcessError.
     """
     with closing(task), context.processes.losing_nobody():
-        return _Fit(task, config, context, stage).run()
+        training = _Training(task, config, context, stage)
+        state, start_step = training.state, training.state.step
+        with (
+            Tracker(
+                context.run_dir,
+                stage,
+                start_step=start_step,
+                evaluated=not (training.to_validate or training.to_show),
+                writes=context.rank == 0,
+            ) as tracker,
+            context.progress.steps(stage, total=config.steps, done=start_step) as progress,
+        ):
+            if start_step:
+                progress.note(f"continuing from step {start_step}")
+            if start_step < config.steps:
+                training.choose_precision(progress)
+            while True:
+                if context.processes.any(context.stop_requested()):
+                    training.save(tracker)
+                    raise Interrupted(f"{stage} stopped at step {state.step} of {config.steps}")
+                if training.to_validate:
+                    training.validate(tracker, progress)
+                    training.leave_if_behind(tracker)
+                if training.to_show:
+                    training.show(tracker)
+                # A run that stopped here before it validated has a checkpoint that does not know of it yet.
+                if training.is_due(config.checkpoint_every) or state.step == training.resumption.saved_step:
+                    training.save(tracker)
+                if state.step >= config.steps:
+                    break
+                turns = training.step()
+                progress.update(state.step, loss=turns[-1].loss)
+                if state.step == start_step + 1:
+                    check_buffers(task.modules, context.processes)
+                if training.is_due(config.log_every):
+                    training.log(turns, tracker)
+        training.resumption.select(state, config.select)
+        for module in task.modules.values():
+            module.eval()
+        return state
 
 
-class _Fit:
+class _Training:
+    """What the loop does, and what it works with."""
+
     def __init__(self, task: Task, config: TrainingConfig, context: StageContext, stage: str) -> None:
         self.task = task
         self.config = config
@@ -62,55 +103,10 @@ class _Fit:
             sharded=self.parallel.sharded,
         )
         self.resumption = Resumption(checkpoints, self.parallel, self.learners)
-        self.state = TrainState()
-        self.guard = NonFiniteGuard()
-        self.logged_at = time.monotonic()
-        self.tokens_since_log = 0
-
-    def run(self) -> TrainState:
-        config, context = self.config, self.context
         self.state = self.resumption.restore()
         self.guard = NonFiniteGuard(total=self.state.skipped, in_a_row=self.state.skipped_in_a_row)
-        start_step = self.state.step
-        evaluated = not (self.to_validate or self.to_show)
-        with (
-            Tracker(
-                context.run_dir,
-                self.stage,
-                start_step=start_step,
-                evaluated=evaluated,
-                writes=context.rank == 0,
-            ) as tracker,
-            context.progress.steps(self.stage, total=config.steps, done=start_step) as progress,
-        ):
-            if start_step:
-                progress.note(f"continuing from step {start_step}")
-            if start_step < config.steps:
-                self.choose_precision(progress)
-            while True:
-                if self.processes.any(context.stop_requested()):
-                    self.save(tracker)
-                    raise Interrupted(f"{self.stage} stopped at step {self.state.step} of {config.steps}")
-                if self.to_validate:
-                    self.validate(tracker, progress)
-                    self.leave_if_behind(tracker)
-                if self.to_show:
-                    self.show(tracker)
-                # A run that stopped here before it validated has a checkpoint that does not know of it yet.
-                if self.is_due(config.checkpoint_every) or self.state.step == self.resumption.saved_step:
-                    self.save(tracker)
-                if self.state.step >= config.steps:
-                    break
-                turns = self.train_step()
-                progress.update(self.state.step, loss=turns[-1].loss)
-                if self.state.step == start_step + 1:
-                    check_buffers(self.task.modules, self.processes)
-                if self.is_due(config.log_every):
-                    self.log(turns, tracker)
-        self.resumption.select(self.state, config.select)
-        for module in self.task.modules.values():
-            module.eval()
-        return self.state
+        self.logged_at = time.monotonic()
+        self.tokens_since_log = 0
 
     def choose_precision(self, progress: Steps) -> None:
         """Decide in which arithmetic to train, and say so. Raises: TrainingError."""
@@ -148,7 +144,7 @@ class _Fit:
     def to_show(self) -> bool:
         return self.is_due(self.config.show_every) and self.state.shown_step < self.state.step
 
-    def train_step(self) -> list[Turn]:
+    def step(self) -> list[Turn]:
         """Let each player make one optimizer step, one after the other; return their turns."""
         state = self.state
         started = time.monotonic()

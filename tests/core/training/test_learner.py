@@ -55,6 +55,28 @@ def test_both_learn_by_turns_each_by_its_own_options(tiny_job: ModuleType, tmp_p
     assert all(parameter.requires_grad for parameter in task.critic.parameters())
 
 
+def test_what_forward_passes_move_moves_in_the_turns_of_its_own_player(
+    tiny_job: ModuleType, tmp_path: Path
+) -> None:
+    config = tiny_job.TinyGanConfig(steps=5)
+    task = tiny_job.TinyGan(config)
+
+    def count(module: torch.nn.Module, given: Any) -> None:
+        if module.training:
+            module.seen += 1
+
+    for module in task.modules.values():
+        module.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+        module.register_forward_pre_hook(count)
+    tiny_job.fit(task, config, tiny_job.context_for(tmp_path), stage="gan")
+    passes = 5 * config.accumulate
+    # The critic looks at what is real and at what is not.
+    assert {name: int(module.seen) for name, module in task.modules.items()} == {
+        "generator": passes,
+        "critic": 2 * passes,
+    }
+
+
 def test_each_is_clipped_at_its_own_limit_and_may_bring_its_optimizer(
     tiny_job: ModuleType, tmp_path: Path
 ) -> None:
