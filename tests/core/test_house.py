@@ -45,6 +45,45 @@ def test_the_map_for_contributors_has_every_room(house: House) -> None:
     assert {room for room in house.rooms.values() if f"| `{room}` |" not in page} == unlisted
 
 
+SMALL = {
+    "a verb, a stage, a part or the contract of one is a file": """
+        wavslm_core/cli/stop.py wavslm_core/stages/report.py wavslm_core/builtin.py
+        wavslm_core/testing/contract/decoder.py wavslm_next_chunk/head.py wavslm_wavlm/backbone.py
+        wavslm_judges/word_error.py
+    """,
+    "configs live without torch, apart from what they configure": """
+        wavslm_core/model/chain.py wavslm_next_chunk/config.py wavslm_tiny_speech/config.py
+        wavslm_judges/config.py wavslm_vector_quantize/focal_options.py wavslm_focalcodec_stream/maps.py
+    """,
+    "several neighbours stand on it": """
+        wavslm_core/launch/launchers.py wavslm_core/recipe/places.py wavslm_core/parts/promises.py
+        wavslm_core/data/containers/tags.py wavslm_core/data/containers/layout.py
+        wavslm_core/testing/contract/chi_square.py wavslm_corpora/extras.py wavslm_corpora/unpack.py
+        wavslm_tiny_speech/recording.py wavslm_tiny_speech/voices.py
+    """,
+    "an algorithm with its source or its reason": """
+        wavslm_x_transformers/rotary.py wavslm_vector_quantize/sign_entropy.py wavslm_wavlm/filterbank.py
+    """,
+    "the one reader of such files, or the one that needs torch or threads there": """
+        wavslm_core/machine/npy_files.py wavslm_core/machine/joining.py wavslm_core/data/prefetch.py
+    """,
+}
+"""Why files of fewer than 60 lines are files."""
+
+
+def test_a_small_file_has_a_reason_of_its_own() -> None:
+    explained = {name for names in SMALL.values() for name in names.split()}
+    small = {
+        path.relative_to(folder.parent).as_posix()
+        for folder in (ROOT / PACKAGE, *ROOT.glob("plugins/*/wavslm_*"))
+        for path in folder.rglob("*.py")
+        if path.name not in ("__init__.py", "plugin.py")
+        and len(path.read_text(encoding="utf-8").splitlines()) < 60
+    }
+    assert small <= explained, "merge it into the page of its noun, or say here why not"
+    assert explained <= small, "no longer small, or gone"
+
+
 def test_a_test_file_is_named_for_what_it_tests() -> None:
     """`<room>/test_<module>.py` or `test_<module>_<aspect>.py`; `test_<room>.py` walks through the room.
 

@@ -147,12 +147,12 @@ class TokenLM(nn.Module):
     ) -> SpeechScore:
         """Return how likely speech is: waveforms (B,S) at `sample_rate` Hz, resampled and encoded.
 
-        Whole chunks of the codec count; nothing of the first chunk of the head, which has no past, is scored.
-        `lengths` counts samples. Raises: AudioError, ArgumentError; CheckpointError when the model gives NaN.
+        Nothing of the head's first chunk is scored, for it has no past. `lengths` counts samples.
+        Raises: AudioError, ArgumentError; CheckpointError when the model gives NaN.
         """
         codec = self.codec
         waveform_BS, samples = resampled(codec, waveform_BS, sample_rate=sample_rate, lengths=lengths)
-        tokens_BT, counts_B = codec.tokens(waveform_BS, lengths=samples, multiple_of=codec.facts.chunk_tokens)
+        tokens_BT, counts_B = codec.tokens(waveform_BS, lengths=samples)
         return SpeechScore(tokens_BT, self.score(tokens_BT, lengths=counts_B))
 
     def forward(self, tokens_BT: Given, *, lengths: Given | None = None) -> Tensor:
