@@ -15,6 +15,7 @@ from pydantic import (
     GetJsonSchemaHandler,
     PydanticUserError,
     ValidationError,
+    ValidationInfo,
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
@@ -59,12 +60,14 @@ class Choice:
     configs: Mapping[str, type[Config]]
     unknown: Callable[[str], str]
     """What to say of a name that is none of them."""
+    registry: Registry | None = None
+    """Where blocks inside of these are registered; what is installed by default."""
 
     @classmethod
     def of_role(cls, role: Role, registry: Registry) -> Choice:
         """Return the choice among everything that is registered for a role."""
         configs = {config.registered_name(): config for config in registry.config_classes(role)}
-        return cls(ROLES[role].tag, configs, lambda name: registry.unknown(role, name))
+        return cls(ROLES[role].tag, configs, lambda name: registry.unknown(role, name), registry)
 
     def read(self, given: Any, *, path: Place, where: str) -> Config:
         """Return the config of a block at a place in its document. Raises: InvalidBlock."""
@@ -76,7 +79,7 @@ class Choice:
             raise InvalidBlock(Problem(path, where, self.unknown(str(name))))
         block = f"{where}.{name}" if where else name
         try:
-            return config_class.model_validate(given)
+            return config_class.model_validate(given, context=self.registry)
         except ValidationError as error:
             raise InvalidBlock(*config_problems(error, config_class, where=block, path=path)) from None
         except PydanticUserError as error:
@@ -102,7 +105,7 @@ class Block:
     role: Role
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(
+        return core_schema.with_info_plain_validator_function(
             self._read,
             serialization=core_schema.plain_serializer_function_ser_schema(
                 lambda config, info: config.model_dump(mode=info.mode), info_arg=True
@@ -115,11 +118,11 @@ class Block:
         tag = ROLES[self.role].tag
         return {"type": "object", "required": [tag], "properties": {tag: {"type": "string"}}}
 
-    def _read(self, given: Any) -> Any:
+    def _read(self, given: Any, info: ValidationInfo) -> Any:
         if isinstance(given, ROLES[self.role].config):
             return given
         try:
-            return _read(self.role, given, registry=load_registry(), where="")
+            return _read(self.role, given, registry=info.context or load_registry(), where="")
         except InvalidBlock as error:
             text = "; ".join(map(str, error.problems)).replace("{", "{{").replace("}", "}}")
             raise PydanticCustomError(WRONG_BLOCK, text) from None

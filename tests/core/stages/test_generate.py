@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from wavslm_core.data.audio import read_audio
-from wavslm_core.errors import DataError, RecipeError
+from wavslm_core.errors import DataError
 from wavslm_core.evaluation.continuations import continue_waveform, folder_name
 from wavslm_core.machine.processes import Interrupted
 from wavslm_core.machine.progress import Reporter, reporting
@@ -84,14 +85,14 @@ def test_missing_prompt_files_are_named(with_model: StageContext) -> None:
 
 
 def test_unknown_sampler_is_refused_before_work(with_model: StageContext) -> None:
-    with pytest.raises(RecipeError, match="fake"):
+    with pytest.raises(ValidationError, match="Did you mean 'fake'"):
         generate(with_model, sampler={"name": "fakee"})
 
 
 def test_a_list_of_samplers_is_their_chain(with_model: StageContext) -> None:
     folders = generate(with_model, sampler=[{"name": "fake"}, {"name": "fake"}], continuations=1)
     documents = [json.loads((folder / "sample.json").read_text()) for folder in folders]
-    assert documents[0]["sampler"] == [{"name": "fake"}, {"name": "fake"}]
+    assert documents[0]["sampler"] == {"name": "chain", "steps": [{"name": "fake"}, {"name": "fake"}]}
     alone = generate(with_model, sampler={"name": "fake"}, continuations=1)
     tokens = [json.loads((folder / "sample.json").read_text())["new_tokens"] for folder in alone]
     assert [document["new_tokens"] for document in documents] == tokens
