@@ -160,11 +160,11 @@ def compare(
     results: Sequence[Row], columns: Sequence[Column], metric: SweepMetric | None = None
 ) -> Comparison:
     """Pick the columns' numbers from the folders of finished runs; an empty list means the default ones."""
-    wanted = list(columns) or [Column(path=path) for path in DEFAULT_COLUMNS]
+    left = [_documents(result.folder) if result.state == "finished" else {} for result in results]
+    wanted = list(columns) or _default_columns(left)
     found: list[dict[str, Score]] = []
     titles: dict[str, Score] = {}
-    for result in results:
-        documents = _documents(result.folder) if result.state == "finished" else {}
+    for documents in left:
         scores = {path: score for column in wanted for path, score in _picked(documents, column)}
         found.append(scores)
         for path, score in scores.items():
@@ -190,6 +190,24 @@ def compare(
         constant=tuple(dict.fromkeys(titles[path].title for path in constant)),
         metric=metric,
     )
+
+
+def _default_columns(left: Sequence[Mapping[str, Any]]) -> list[Column]:
+    """Return what is compared when nobody says what; without a stage that evaluates, how training went."""
+    columns = [Column(path=path) for path in DEFAULT_COLUMNS]
+    if any("evaluate" in documents for documents in left):
+        return columns
+    trained = dict.fromkeys(
+        stage
+        for documents in left
+        for stage, results in documents.items()
+        if isinstance(results, Mapping) and isinstance(results.get("valid"), Mapping)
+    )
+    losses = [
+        Column(path=f"{stage}.valid.loss", title=f"validation loss of {stage}", better="lower")
+        for stage in trained
+    ]
+    return [*losses, *columns]
 
 
 def _documents(folder: Path) -> dict[str, Any]:

@@ -81,6 +81,17 @@ def test_default_columns_leave_out_what_is_the_same(tmp_path: Path) -> None:
     assert difference.interval == pytest.approx(0.0, abs=1e-9)
 
 
+def test_without_a_stage_that_evaluates_training_is_compared(tmp_path: Path) -> None:
+    runs = four_runs(tmp_path)
+    for place, run in enumerate(runs):
+        (run.folder / "results" / "evaluate.json").unlink()
+        trained = {"valid": {"loss": 3.0 - place}, "parameters": 7}
+        (run.folder / "results" / "train_codec_2.json").write_text(json.dumps(trained))
+    comparison = compare(runs, ())
+    assert [column.title for column in comparison.columns] == ["validation loss of train_codec_2"]
+    assert comparison.columns[0].best == "b"
+
+
 def test_what_a_killed_process_left_is_no_result(tmp_path: Path) -> None:
     runs = four_runs(tmp_path)
     (runs[0].folder / "results" / ".writing-01234567-evaluate.json").write_text("{")
