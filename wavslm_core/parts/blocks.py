@@ -26,6 +26,10 @@ from wavslm_core.parts.registry import Registry
 from wavslm_core.parts.roles import ROLES
 
 Place = tuple[str | int, ...]
+LISTED: dict[Role, Callable[[list[Any]], dict[str, Any]]] = {
+    "sampler": lambda steps: {"name": "chain", "steps": steps}
+}
+"""Role → the block that a list of its blocks stands for."""
 WRONG_BLOCK = "wrong_block"
 """Type of the errors of `Block`."""
 
@@ -62,15 +66,21 @@ class Choice:
     """What to say of a name that is none of them."""
     registry: Registry | None = None
     """Where blocks inside of these are registered; what is installed by default."""
+    listed: Callable[[list[Any]], dict[str, Any]] | None = None
+    """Makes of a list of such blocks the one that it stands for, if it does."""
 
     @classmethod
     def of_role(cls, role: Role, registry: Registry) -> Choice:
         """Return the choice among everything that is registered for a role."""
         configs = {config.registered_name(): config for config in registry.config_classes(role)}
-        return cls(ROLES[role].tag, configs, lambda name: registry.unknown(role, name), registry)
+        return cls(
+            ROLES[role].tag, configs, lambda name: registry.unknown(role, name), registry, LISTED.get(role)
+        )
 
     def read(self, given: Any, *, path: Place, where: str) -> Config:
         """Return the config of a block at a place in its document. Raises: InvalidBlock."""
+        if self.listed is not None and isinstance(given, (list, tuple)):
+            given = self.listed(list(given))
         name = given.get(self.tag) if isinstance(given, Mapping) else None
         if name is None:
             raise InvalidBlock(Problem(path, where, self._untagged(given)))
@@ -122,15 +132,11 @@ class Block:
         if isinstance(given, ROLES[self.role].config):
             return given
         try:
-            return _read(self.role, given, registry=info.context or load_registry(), where="")
+            choice = Choice.of_role(self.role, info.context or load_registry())
+            return choice.read(given, path=(), where="")
         except InvalidBlock as error:
             text = "; ".join(map(str, error.problems)).replace("{", "{{").replace("}", "}}")
             raise PydanticCustomError(WRONG_BLOCK, text) from None
-
-
-def chained(value: Any) -> Any:
-    """Return the block that a list of samplers stands for; anything else as it is."""
-    return {"name": "chain", "steps": list(value)} if isinstance(value, (list, tuple)) else value
 
 
 def config_from_dict(role: Role, document: Any, *, where: str, registry: Registry | None = None) -> Config:
@@ -140,14 +146,9 @@ def config_from_dict(role: Role, document: Any, *, where: str, registry: Registr
     `where` names the block in messages. Raises: RecipeError listing every problem.
     """
     try:
-        return _read(role, document, registry=registry or load_registry(), where=where)
+        return Choice.of_role(role, registry or load_registry()).read(document, path=(), where=where)
     except InvalidBlock as error:
         raise RecipeError(str(error)) from None
-
-
-def _read(role: Role, given: Any, *, registry: Registry, where: str) -> Config:
-    given = chained(given) if role == "sampler" else given
-    return Choice.of_role(role, registry).read(given, path=(), where=where)
 
 
 def config_problems(

@@ -241,6 +241,9 @@ class StageConfig(Config):
     """Its class does only a part of the work when `StageContext.share` is partial: a job array can share
     it."""
 
+    absent_if_unset: ClassVar[tuple[str, ...]] = ("launch",)
+    """Options that a resolved recipe, and so the name of its run, has only where they are given."""
+
     launch: Mapping[str, Any] | None = None
     """What this stage needs other than the recipe's `launch:` block says, such as `{gpus_per_node: 0}`."""
 

@@ -14,7 +14,6 @@ from wavslm_core.parts.blocks import (
     InvalidBlock,
     Place,
     Problem,
-    chained,
     config_problems,
     problem_text,
     shown,
@@ -112,8 +111,7 @@ class _Reader:
         values = dict(document)
         for role in PART_ROLES:
             if values.get(role) is not None:
-                given = chained(values[role]) if role == "sampler" else values[role]
-                values[role] = self.block(self.choice(role), given, (role,), role)
+                values[role] = self.block(self.choice(role), values[role], (role,), role)
         if values.get("data") is not None:
             values["data"] = self.data(values["data"])
         if "stages" in values:

@@ -186,11 +186,11 @@ def _dumped(config: Config) -> dict[str, Any]:
 
 
 def _dumped_stage(stage: StageConfig) -> dict[str, Any]:
-    """Return JSON values; a launch of its own, and a stage to start from, only where one is given."""
+    """Return JSON values, without those of options that are left out."""
     return {
         key: value
         for key, value in _dumped(stage).items()
-        if key not in ("launch", "starts_from") or value is not None
+        if key not in stage.absent_if_unset or value is not None
     }
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from wavslm_core.parts.configs import RecipeView, Role
-from wavslm_core.parts.facts import BackboneFacts, HeadFacts
 from wavslm_core.parts.roles import PART_ROLES
 from wavslm_core.run.context import StageContext
 from wavslm_core.stages.base import TRAIN_CODEC, TrainingStage, tokenize_first
@@ -64,7 +63,7 @@ class TrainLmConfig(TrainingConfig):
             yield "init: starts_from says what to start from, too. Leave one of the two out."
         elif self.init is not None:
             yield from (f"init: {problem}" for problem in start_problems(self.init, recipe))
-        chunk = cast(HeadFacts, recipe.part_configs["head"].facts()).chunk_tokens
+        chunk = recipe.facts["head"].chunk_tokens
         align = math.lcm(chunk, recipe.codec_facts().chunk_tokens)
         if self.crop_tokens % align or self.crop_tokens < 2 * chunk:
             yield (
@@ -73,7 +72,7 @@ class TrainLmConfig(TrainingConfig):
             )
 
     def item_bytes(self, recipe: RecipeView) -> int:
-        facts = cast(BackboneFacts, recipe.part_configs["backbone"].facts())
+        facts = recipe.facts["backbone"]
         # Its tokens, and in two bytes what goes into the backbone and what comes out.
         return self.crop_tokens * (8 + 2 * (facts.input_dim + facts.output_dim))
 

@@ -51,6 +51,8 @@ class _Batches(StageConfig):
 class TrainingConfig(OptimizerConfig, _Batches):
     """Options that every training stage has."""
 
+    absent_if_unset: ClassVar[tuple[str, ...]] = ("launch", "starts_from")
+
     starts_from: str | dict[Role, str] | None = None
     """Earlier stage, by its name, whose weights this one starts from, such as `train_codec`; or one for each
     part, such as `{encoder: distil, decoder: train_codec_2}`. Default: the last one that left any."""
