@@ -20,7 +20,6 @@ from wavslm_core.sweep.results import SweepStatus, sweep_status, write_results
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from wavslm_core.sweep.comparison import Comparison
     from wavslm_core.sweep.space import Trial
 
 
@@ -70,7 +69,7 @@ def run_trials(sweep: SweepFolder, *, command: str, only: Sequence[int] = (), wa
         echo(f"interrupted; to continue: {command}", err=True)
         raise typer.Exit(EXIT_INTERRUPTED)
     echo(f"{len(only) or sweep.count} trials in {time.monotonic() - began:.1f} s")
-    _conclude(sweep, outcome.comparison, bug=outcome.bug)
+    _conclude(sweep, bug=outcome.bug)
 
 
 def _submit(sweep: SweepFolder, only: Sequence[int], *, wait: bool) -> None:
@@ -89,23 +88,23 @@ def _submit(sweep: SweepFolder, only: Sequence[int], *, wait: bool) -> None:
     ended = watch_sweep(sweep)
     comparison = write_results(sweep)
     echo(f"\n{comparison_markdown(comparison)}")
-    _conclude(sweep, comparison, bug=False)
+    _conclude(sweep, bug=False)
     left = [str(row.number) for row in ended.left]
     if left:
         echo(f"error: {ended.counts}; the same command continues trial {', '.join(left)}", err=True)
         raise typer.Exit(EXIT_INTERRUPTED)
 
 
-def _conclude(sweep: SweepFolder, comparison: Comparison, *, bug: bool) -> None:
-    """Say where the report is, and leave with an exit code when trials failed."""
+def _conclude(sweep: SweepFolder, *, bug: bool) -> None:
+    """Say where the report is, and leave with an exit code when trials failed, begun or not."""
     echo(f"report: {sweep.path / 'report.html'}")
-    failed = [result for result in comparison.results if result.state == "failed"]
+    failed = [row for row in sweep_status(sweep).rows if row.state == "failed"]
     if failed:
-        for result in failed:
-            echo(f"error: {result.folder}: {result.error}", err=True)
+        for row in failed:
+            echo(f"error: {row.folder if row.variant else f'trial {row.number}'}: {row.error}", err=True)
         echo(
-            f"error: {len(failed)} of {sweep.count} trials failed; error.txt in their folders shows "
-            f"where. To run them again: wavslm sweep retry {sweep.path}",
+            f"error: {len(failed)} of {sweep.count} trials failed; error.txt in their folders, or the log of "
+            f"one that never began, shows where. To run them again: wavslm sweep retry {sweep.path}",
             err=True,
         )
         raise typer.Exit(EXIT_BUG if bug else EXIT_MENDABLE)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, Any
 
 from wavslm_core.errors import RecipeError, WavslmError
@@ -42,10 +43,10 @@ class SweepStudy:
         known = self.sweep.entry(number)
         if known is not None:
             return known
-        self.tell_results()
         # Two that choose at once must see each other's choice; where files have no locks, both may choose
         # the same.
-        with one_at_a_time(self.sweep.path / CLAIM_LOCK):
+        with self._alone():
+            self._tell_results()
             return self._choose(number)
 
     def _choose(self, number: int) -> TrialEntry:
@@ -67,6 +68,14 @@ class SweepStudy:
 
     def tell_results(self) -> None:
         """Tell the study how the trials ended that it does not know of."""
+        with self._alone():
+            self._tell_results()
+
+    def _alone(self) -> AbstractContextManager[None]:
+        """Keep others from choosing values and telling results meanwhile: optuna looks, and then writes."""
+        return one_at_a_time(self.sweep.path / CLAIM_LOCK)
+
+    def _tell_results(self) -> None:
         study = self.study(0)
         known = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
         complete = [trial for trial in known.values() if trial.state == _states().COMPLETE]
@@ -82,11 +91,11 @@ class SweepStudy:
                     # It failed or was stopped, and was then run again.
                     study.add_trial(_completed(trial, value))
                 else:
-                    study.tell(trial.number, value, skip_if_finished=True)
+                    _tell(study, trial.number, value)
             elif found.state is State.PRUNED and not trial.state.is_finished():
-                study.tell(trial.number, state=_states().PRUNED, skip_if_finished=True)
+                _tell(study, trial.number, state=_states().PRUNED)
             elif found.state in (State.FAILED, State.FINISHED) and not trial.state.is_finished():
-                study.tell(trial.number, state=_states().FAIL, skip_if_finished=True)
+                _tell(study, trial.number, state=_states().FAIL)
 
     def is_pruned(self, entry: TrialEntry, step: int, value: float) -> bool:
         """Report a validation of a trial; return whether optuna's pruner would stop it here."""
@@ -176,6 +185,17 @@ def _pick(chosen: optuna.Trial, key: str, cells: list[Cell]) -> Cell:
     """Let optuna choose by name: values may be blocks."""
     name = chosen.suggest_categorical(key, [name for name, _ in cells])
     return next(cell for cell in cells if cell[0] == name)
+
+
+def _tell(
+    study: optuna.Study,
+    number: int,
+    value: float | None = None,
+    state: optuna.trial.TrialState | None = None,
+) -> None:
+    """Tell how a trial ended, unless somebody else does: without locks, after we have looked."""
+    with suppress(_optuna().exceptions.UpdateFinishedTrialError):
+        study.tell(number, value, state=state, skip_if_finished=True)
 
 
 def _completed(trial: optuna.trial.FrozenTrial, value: float) -> optuna.trial.FrozenTrial:

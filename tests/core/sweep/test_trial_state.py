@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from tests.support import until
-from wavslm_core.errors import WavslmError
+from wavslm_core.cli.sweep_run import run_trials
+from wavslm_core.errors import EXIT_MENDABLE, WavslmError
 from wavslm_core.machine.files import write_json
 from wavslm_core.parts import plugins
 from wavslm_core.parts.plugins import Loaded
@@ -29,12 +31,13 @@ from wavslm_core.run.lock import RunLock
 from wavslm_core.run.records import STAGES_FILE, StageRecord, add_jobs, new_record
 from wavslm_core.run.reuse import Adoption
 from wavslm_core.sweep.array import refuse_submitted, submit_sweep
-from wavslm_core.sweep.folder import SweepFolder, note_tasks, trial_jobs, trial_tasks
+from wavslm_core.sweep.folder import SweepFolder, TrialEntry, note_tasks, trial_jobs, trial_tasks
 from wavslm_core.sweep.local import main as run_in_child, run_pool, run_sweep
 from wavslm_core.sweep.phases import TrialTask
 from wavslm_core.sweep.results import sweep_status
 from wavslm_core.sweep.retry import ready_to_retry, sparing
 from wavslm_core.sweep.study import CLAIM_LOCK, SweepStudy
+from wavslm_core.sweep.trial import run_trial
 from wavslm_core.sweep.trial_state import noting_begin_error, read_trials
 
 pytestmark = pytest.mark.slow
@@ -395,16 +398,57 @@ def test_values_that_are_chosen_again_run_once(tmp_path: Path, example_registry:
     assert [trial.state.name for trial in study.study(0).trials].count("COMPLETE") == 4
 
 
-def test_trials_are_chosen_one_at_a_time(tmp_path: Path, example_registry: Registry) -> None:
+@pytest.mark.parametrize("act", [lambda study: study.claim(1), SweepStudy.tell_results])
+def test_a_study_is_changed_by_one_at_a_time(
+    tmp_path: Path, example_registry: Registry, act: Callable[[SweepStudy], object]
+) -> None:
     sweep = study_of(tmp_path, example_registry)
     descriptor = os.open(sweep.path / CLAIM_LOCK, os.O_RDWR | os.O_CREAT)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     with ThreadPoolExecutor(1) as pool:
-        choosing = pool.submit(SweepStudy(sweep).claim, 1)
+        changing = pool.submit(act, SweepStudy(sweep))
         time.sleep(1.0)
-        assert not choosing.done()
+        assert not changing.done()
         os.close(descriptor)
-        assert choosing.result(timeout=60).number == 1
+        changing.result(timeout=60)
+
+
+def test_a_result_that_somebody_else_tells_meanwhile_is_told_once(
+    tmp_path: Path, example_registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As on a file system without locks, between optuna's look at a trial and its writing.
+    sweep = study_of(tmp_path, example_registry)
+    optuna = pytest.importorskip("optuna")
+    adoption = Adoption(sweep.path.parent, registry=example_registry)
+    run_trial(sweep, 1, adoption, lambda line: None)
+    study, other = SweepStudy(sweep), SweepStudy(sweep).study(0)
+
+    def another_tells(*arguments: object) -> None:
+        monkeypatch.undo()
+        other.tell(0, 2.5)
+
+    monkeypatch.setattr(optuna.samplers.TPESampler, "after_trial", another_tells)
+    study.tell_results()
+    (trial,) = study.study(0).trials
+    assert (trial.state.name, trial.value) == ("COMPLETE", 2.5)
+
+
+def test_a_sweep_with_a_trial_that_never_began_has_failed(
+    tmp_path: Path, example_registry: Registry, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    sweep = study_of(tmp_path, example_registry)
+    claim = SweepStudy.claim
+
+    def fails_at_two(study: SweepStudy, number: int) -> TrialEntry:
+        if number == 2:
+            raise WavslmError("no values are left")
+        return claim(study, number)
+
+    monkeypatch.setattr(SweepStudy, "claim", fails_at_two)
+    with pytest.raises(typer.Exit) as left:
+        run_trials(sweep, command="again")
+    assert left.value.exit_code == EXIT_MENDABLE
+    assert "error: trial 2: no values are left" in capsys.readouterr().err
 
 
 def test_no_trial_outlives_a_pool_that_fails(
