@@ -127,8 +127,13 @@ from wavslm_core.run.context import StageContext as StageContext
 from wavslm_core.stages.base import Stage as Stage, TrainingStage as TrainingStage
 from wavslm_core.stages.train_codec import TrainCodec as TrainCodec, TrainCodecConfig as TrainCodecConfig
 from wavslm_core.stages.train_lm import TrainLm as TrainLm, TrainLmConfig as TrainLmConfig
+from wavslm_core.training.audio_task import AudioBatch as AudioBatch, AudioTask as AudioTask
 from wavslm_core.training.codec_task import CodecTask as CodecTask
-from wavslm_core.training.config import OptimizerConfig as OptimizerConfig, TrainingConfig as TrainingConfig
+from wavslm_core.training.config import (
+    AudioTrainingConfig as AudioTrainingConfig,
+    OptimizerConfig as OptimizerConfig,
+    TrainingConfig as TrainingConfig,
+)
 from wavslm_core.training.lm_task import LanguageModelTask as LanguageModelTask
 from wavslm_core.training.loop import fit as fit
 from wavslm_core.training.task import LossOutput as LossOutput, Player as Player, Task as Task

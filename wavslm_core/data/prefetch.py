@@ -17,19 +17,23 @@ class Prefetch(Generic[T]):
     thread that trains.
     """
 
-    def __init__(self, read: Callable[[int], T], *, ahead: int, end: int) -> None:
-        """Keep up to `ahead` results waiting; nothing is read ahead from `end` on."""
+    def __init__(self, read: Callable[[int], T], *, ahead: int, end: int, keep: int = 1) -> None:
+        """Keep up to `ahead` results waiting, and the last `keep` that were asked for.
+
+        Nothing is read ahead from `end` on.
+        """
         self._read = read
         self._ahead = ahead
         self._end = end
+        self._keep = keep
         self._pool: ThreadPoolExecutor | None = None
         self._waiting: dict[int, Future[T]] = {}
-        self._last: tuple[int, T] | None = None
+        self._kept: dict[int, T] = {}
 
     def get(self, number: int) -> T:
         """Return `read(number)`. Raises: what `read` raised for this very number."""
-        if self._last is not None and self._last[0] == number:
-            return self._last[1]
+        if number in self._kept:
+            return self._kept[number]
         if self._pool is None:
             self._pool = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
         upcoming = range(number + 1, min(self._end, number + 1 + self._ahead))
@@ -39,7 +43,9 @@ class Prefetch(Generic[T]):
             if wanted not in self._waiting:
                 self._waiting[wanted] = self._pool.submit(self._read, wanted)
         result = self._waiting.pop(number).result()
-        self._last = number, result
+        self._kept[number] = result
+        while len(self._kept) > self._keep:
+            del self._kept[next(iter(self._kept))]
         return result
 
     def close(self) -> None:
@@ -47,5 +53,5 @@ class Prefetch(Generic[T]):
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
-        self._last = None
+        self._kept.clear()
         self._waiting.clear()

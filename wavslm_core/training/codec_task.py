@@ -17,15 +17,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
-from wavslm_core.data.audio import load_torchaudio
-from wavslm_core.data.batches import Batching, Crop, CropOrder, length_batches, spread
+from wavslm_core.data.batches import Batching, Crop
 from wavslm_core.data.codebook import codebook_use, count_codes
 from wavslm_core.data.corpora import Split
-from wavslm_core.data.prefetch import Prefetch
-from wavslm_core.errors import DataError, RecipeError
-from wavslm_core.machine.processes import ALONE, Processes, divide
+from wavslm_core.errors import RecipeError
+from wavslm_core.machine.processes import ALONE, Processes
 from wavslm_core.model.codec import Codec
 from wavslm_core.parts.estimates import ratio_estimate
 from wavslm_core.parts.interfaces import QuantizerOutput
@@ -33,22 +30,11 @@ from wavslm_core.parts.lengths import valid_mask, zero_padding
 from wavslm_core.parts.metric import Measurement, Metric, measure, totals, warn_of_failures
 from wavslm_core.parts.promises import check_losses, check_width
 from wavslm_core.parts.roles import CODEC_ROLES
+from wavslm_core.training.audio_task import AudioTask
 from wavslm_core.training.config import CodecTrainingConfig
 from wavslm_core.training.losses import MelLoss, feature_distance
-from wavslm_core.training.task import LossOutput, Task
+from wavslm_core.training.task import LossOutput
 from wavslm_core.training.tracking import Tracker
-
-READ_AHEAD = 2
-"""Micro-batches that wait, read: one to go on with, one for when the next takes longer."""
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """A micro-batch's audio: waveforms (S,) at the codec's input rate, and at its output rate."""
-
-    crops: list[Crop]
-    waveforms: list[Tensor]
-    targets: list[Tensor]
 
 
 @dataclass(frozen=True)
@@ -78,7 +64,7 @@ class _Score:
     measurement: Measurement
 
 
-class CodecTask(Task):
+class CodecTask(AudioTask[CodecTrainingConfig]):
     """Mel distance of the reconstruction, and what else `config` weighs in."""
 
     def __init__(
@@ -94,13 +80,7 @@ class CodecTask(Task):
     ) -> None:
         """`processes` divide validation among each other."""
         self.codec = codec
-        self.train = train
-        self.valid = valid
-        self.config = config
-        self.batching = batching
-        self.processes = processes
         self.metrics = dict(metrics or {})
-        self.rate_in, self.rate_out = codec.sample_rate_in, codec.sample_rate_out
         for role in config.freeze:
             getattr(codec, role).eval().requires_grad_(False)
         if not any(weight.requires_grad for weight in codec.parameters()):
@@ -108,25 +88,16 @@ class CodecTask(Task):
                 f"train_codec freezes {', '.join(config.freeze) or 'nothing'}, and what it leaves has no "
                 "weights that gradients train. Leave the decoder out of `freeze`"
             )
-        # Crops start where both rates have a sample, and are whole chunks.
-        self.unit_in = self.rate_in // math.gcd(self.rate_in, self.rate_out)
-        self.unit_out = self.rate_out // math.gcd(self.rate_in, self.rate_out)
-        chunk = codec.facts.chunk_samples_in
-        self.crop_samples = max(1, round(config.crop_seconds * self.rate_in / chunk)) * chunk
-        self._order = CropOrder(
-            np.ceil(train.durations_s * self.rate_in).astype(np.int64),
-            crop=self.crop_samples,
+        super().__init__(
+            train,
+            valid,
+            config=config,
             batching=batching,
-            unit=self.unit_in,
+            rate_in=codec.sample_rate_in,
+            rate_out=codec.sample_rate_out,
+            chunk_samples=codec.facts.chunk_samples_in,
+            processes=processes,
         )
-        # Once, here: it must not be imported in two threads at the same time.
-        load_torchaudio()
-        self._reader = Prefetch(
-            lambda number: self._read(*divmod(number, config.accumulate)),
-            ahead=READ_AHEAD,
-            end=config.steps * config.accumulate,
-        )
-        self._valid_ids = spread(len(valid.utterances), config.valid_utterances)
         self.spectral = MelLoss(
             self.rate_out, window_samples=config.spectral_windows, floor=config.spectral_floor
         ).to(self.device)
@@ -141,34 +112,19 @@ class CodecTask(Task):
         return {role: getattr(self.codec, role) for role in CODEC_ROLES} | self.modules
 
     @property
-    def valid_utterances(self) -> int:
-        """How many utterances `validate` scores."""
-        return len(self._valid_ids)
-
-    def about(self) -> dict[str, Any]:
-        return {"valid_utterances": self.valid_utterances}
-
-    @property
     def device(self) -> torch.device:
         return next(self.codec.parameters()).device
-
-    def crops(self, step: int, micro_batch: int) -> list[Crop]:
-        """Return a micro-batch's crops; `start` counts samples at the codec's input rate."""
-        return self._order.crops(step, micro_batch)
-
-    def close(self) -> None:
-        self._reader.close()
 
     def loss(self, step: int, micro_batch: int) -> LossOutput:
         return self.compare(self.rebuild(step, micro_batch))
 
     def rebuild(self, step: int, micro_batch: int) -> Rebuilt:
         """Return a micro-batch with what the codec makes of it."""
-        batch = self._reader.get(step * self.config.accumulate + micro_batch)
-        waveform_BS, lengths = self._padded(batch.waveforms)
+        batch = self.batch(step, micro_batch)
+        waveform_BS, lengths = self.padded(batch.waveforms)
         target_BS = waveform_BS
         if self.rate_out != self.rate_in:
-            target_BS, _ = self._padded(batch.targets)
+            target_BS, _ = self.padded(batch.targets)
         bypass_codes = step < self.config.continuous_steps
         features_BTD, quantized, estimate_BS = self._pass(waveform_BS, lengths, bypass_codes=bypass_codes)
         # The last samples of a decoder with a delay lack the frames that would have come after the crop.
@@ -209,10 +165,7 @@ class CodecTask(Task):
             metrics={name: value.detach() for name, value in parts.items()} | self._batch_use(tokens_N),
             weight=rebuilt.samples,
             tokens=tokens_N.numel(),
-            description=", ".join(
-                f"{self.train.utterances[crop.utterance].id}@{crop.start / self.rate_in:.2f}s"
-                for crop in rebuilt.crops
-            ),
+            description=self.described(rebuilt.crops),
         )
 
     def _pass(
@@ -252,14 +205,11 @@ class CodecTask(Task):
 
         Codes are on whatever the step: it is the codec as it would be shipped now.
         """
-        durations = [self.valid.utterances[index].seconds for index in self._valid_ids]
-        budget = round(1000 * self.batching.items * self.config.crop_seconds)
-        batches = list(length_batches([round(1000 * seconds) for seconds in durations], budget=budget))
-        scores = [score for part in divide(self.processes, batches, self._scores) for score in part]
+        indices, scores = self.scored(self._scores)
         tokens = [score.tokens_T for score in scores]
         measured = [score.measurement for score in scores]
         if self.processes.rank == 0:
-            ids = [self._valid_id(place) for batch in batches for place in batch]
+            ids = [self.valid.utterances[index].id for index in indices]
             warn_of_failures(self.metrics, ids, measured)
         use = codebook_use(count_codes(tokens, vocab_size=self.codec.facts.quantizer.vocab_size))
         return {
@@ -270,11 +220,10 @@ class CodecTask(Task):
             **_means(self.metrics, measured),
         }
 
-    def _scores(self, batch: list[int]) -> list[_Score]:
-        """Return what validation utterances score, given their places among those that are scored."""
-        indices = [self._valid_ids[place] for place in batch]
+    def _scores(self, indices: Sequence[int]) -> list[_Score]:
+        """Return what validation utterances score."""
         waveforms = [self.valid.load(index, sample_rate_hz=self.rate_in) for index in indices]
-        waveform_BS, lengths = self._padded(waveforms)
+        waveform_BS, lengths = self.padded(waveforms)
         tokens_BT = self.codec.encode(waveform_BS, lengths=lengths)
         token_lengths_B = self.codec.token_lengths(lengths)
         decoded_BS = self.codec.decode(tokens_BT, lengths=token_lengths_B).float()
@@ -301,49 +250,17 @@ class CodecTask(Task):
             )
         return scores
 
-    def _valid_id(self, place: int) -> str:
-        return self.valid.utterances[self._valid_ids[place]].id
-
     def show(self, tracker: Tracker, step: int) -> None:
         """Log a validation utterance and its reconstruction."""
         from wavslm_core.plotting import spectrogram_figure
 
-        index = self._valid_ids[0]
+        index = self.valid_indices[0]
         waveform_S = self.valid.load(index, sample_rate_hz=self.rate_in)
         rebuilt_S = self.codec.reconstruct(waveform_S[None].to(self.device))[0].float().cpu()
         tracker.audio("original", waveform_S, self.rate_in, step)
         tracker.audio("reconstruction", rebuilt_S, self.rate_out, step)
         shown = {"original": (waveform_S, self.rate_in), "reconstruction": (rebuilt_S, self.rate_out)}
         tracker.figure("spectrograms", lambda: spectrogram_figure(shown), step)
-
-    def _read(self, step: int, micro_batch: int) -> _Batch:
-        """Return a micro-batch's audio; runs in the reader's thread."""
-        crops = self.crops(step, micro_batch)
-        waveforms = [self._load(crop, self.rate_in) for crop in crops]
-        same_rate = self.rate_out == self.rate_in
-        targets = waveforms if same_rate else [self._load(crop, self.rate_out) for crop in crops]
-        return _Batch(crops, waveforms, targets)
-
-    def _load(self, crop: Crop, sample_rate_hz: int) -> Tensor:
-        """Return a training crop (S,) at a rate."""
-        ratio = (self.unit_out if sample_rate_hz == self.rate_out else self.unit_in) / self.unit_in
-        waveform_S = self.train.load_crop(
-            crop.utterance,
-            start=round(crop.start * ratio),
-            samples=round(self.crop_samples * ratio),
-            sample_rate_hz=sample_rate_hz,
-        )
-        if not len(waveform_S):
-            raise DataError(
-                f"utterance {self.train.utterances[crop.utterance].id} is shorter than its manifest says. "
-                "Was the file replaced? Delete the manifests in the runs' .cache folder"
-            )
-        return waveform_S
-
-    def _padded(self, waveforms: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Return (B,S) padded with zeros, and lengths (B,), on the codec's device."""
-        lengths = torch.tensor([len(waveform_S) for waveform_S in waveforms])
-        return pad_sequence(list(waveforms), batch_first=True).to(self.device), lengths.to(self.device)
 
 
 def _means(names: Iterable[str], measurements: Sequence[Measurement]) -> dict[str, float]:

@@ -164,14 +164,21 @@ class TrainingConfig(OptimizerConfig, _Batches):
 CodecRole = Literal["encoder", "quantizer", "decoder"]
 
 
-class CodecTrainingConfig(TrainingConfig):
+class AudioTrainingConfig(TrainingConfig):
+    """Options of stages that train on waveforms."""
+
+    crop_seconds: float = Field(default=1.0, gt=0)
+    """Audio in one training item; rounded to whole chunks."""
+    valid_utterances: int | None = Field(default=32, gt=0)
+    """Validation utterances, evenly spread; null: all."""
+
+
+class CodecTrainingConfig(AudioTrainingConfig):
     """Options of training encoder, quantizer and decoder together."""
 
     needs: ClassVar[tuple[Role, ...]] = CODEC_ROLES
     trains: ClassVar[tuple[Role, ...]] = CODEC_ROLES
 
-    crop_seconds: float = Field(default=1.0, gt=0)
-    """Audio in one training item; rounded to whole chunks."""
     continuous_steps: int = Field(default=0, ge=0)
     """First steps in which latents pass unrounded; keeps the codebook from collapsing."""
     spectral_weight: float = Field(default=1.0, ge=0)
@@ -188,8 +195,6 @@ class CodecTrainingConfig(TrainingConfig):
     """Amplitude, relative to full scale, below which differences hardly count."""
     freeze: tuple[CodecRole, ...] = ()
     """Parts that stay as they are."""
-    valid_utterances: int | None = Field(default=32, gt=0)
-    """Validation utterances, evenly spread; null: all."""
 
     @field_validator("spectral_windows")
     @classmethod

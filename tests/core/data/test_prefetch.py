@@ -84,3 +84,15 @@ def test_closing_drops_what_waits_and_ends_the_thread() -> None:
     # A closed reader reads again when it is asked to.
     assert reader.get(4) == 4
     reader.close()
+
+
+def test_as_many_as_are_asked_for_are_kept() -> None:
+    read: list[int] = []
+
+    def note(number: int) -> int:
+        read.append(number)
+        return number
+
+    with closing(Prefetch(note, ahead=0, end=9, keep=2)) as reader:
+        assert [reader.get(number) for number in (0, 1, 0, 1, 2, 1, 0)] == [0, 1, 0, 1, 2, 1, 0]
+    assert read == [0, 1, 2, 0]

@@ -240,7 +240,7 @@ def test_padding_costs_nothing(context: StageContext, monkeypatch: pytest.Monkey
     for size in (length, length + 16000):
         padded_1S = torch.nn.functional.pad(waveform_S, (0, size - length))[None]
         batch = (padded_1S, torch.tensor([length]))
-        monkeypatch.setattr(task, "_padded", lambda _, batch=batch: batch)
+        monkeypatch.setattr(task, "padded", lambda _, batch=batch: batch)
         losses.append(float(task.loss(0, 0).metrics["spectral"]))
     assert losses[1] == pytest.approx(losses[0], rel=1e-2)
 

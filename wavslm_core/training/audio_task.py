@@ -1,0 +1,161 @@
+"""Tasks over waveforms: crops of training utterances, read ahead, and validation utterances, whole."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from wavslm_core.data.audio import load_torchaudio
+from wavslm_core.data.batches import Batching, Crop, CropOrder, length_batches, spread
+from wavslm_core.data.corpora import Split
+from wavslm_core.data.prefetch import Prefetch
+from wavslm_core.errors import DataError
+from wavslm_core.machine.processes import ALONE, Processes, divide
+from wavslm_core.training.config import AudioTrainingConfig
+from wavslm_core.training.task import Task
+
+READ_AHEAD = 2
+"""Micro-batches that wait, read: one to go on with, one for when the next takes longer."""
+
+AudioConfigT = TypeVar("AudioConfigT", bound=AudioTrainingConfig)
+Scored = TypeVar("Scored")
+
+
+@dataclass(frozen=True)
+class AudioBatch:
+    """A micro-batch's audio."""
+
+    crops: list[Crop]
+    waveforms: list[Tensor]
+    """(S,) each, at the task's input rate."""
+    targets: list[Tensor]
+    """The same at its output rate."""
+
+
+class AudioTask(Task, Generic[AudioConfigT]):
+    """One whose items are crops of utterances, and which is validated on utterances that are whole."""
+
+    def __init__(
+        self,
+        train: Split,
+        valid: Split,
+        *,
+        config: AudioConfigT,
+        batching: Batching,
+        rate_in: int,
+        rate_out: int | None = None,
+        chunk_samples: int = 1,
+        processes: Processes = ALONE,
+    ) -> None:
+        """Crops are whole chunks of `chunk_samples` at `rate_in`, and are read at `rate_out` (Hz) too.
+
+        `processes` divide validation among each other.
+        """
+        self.train = train
+        self.valid = valid
+        self.config = config
+        self.batching = batching
+        self.processes = processes
+        self.rate_in = rate_in
+        self.rate_out = rate_in if rate_out is None else rate_out
+        # Crops start where both rates have a sample.
+        self.unit_in = self.rate_in // math.gcd(self.rate_in, self.rate_out)
+        self.unit_out = self.rate_out // math.gcd(self.rate_in, self.rate_out)
+        self.crop_samples = max(1, round(config.crop_seconds * rate_in / chunk_samples)) * chunk_samples
+        self._order = CropOrder(
+            np.ceil(train.durations_s * self.rate_in).astype(np.int64),
+            crop=self.crop_samples,
+            batching=batching,
+            unit=self.unit_in,
+        )
+        # Once, here: it must not be imported in two threads at the same time.
+        load_torchaudio()
+        self._reader = Prefetch(
+            lambda number: self._read(*divmod(number, config.accumulate)),
+            ahead=READ_AHEAD,
+            end=config.steps * config.accumulate,
+            # Every player sees all micro-batches of a step.
+            keep=config.accumulate,
+        )
+        self.valid_indices = spread(len(valid.utterances), config.valid_utterances)
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where the model is."""
+
+    @property
+    def valid_utterances(self) -> int:
+        """How many utterances `validate` scores."""
+        return len(self.valid_indices)
+
+    def about(self) -> dict[str, Any]:
+        return {"valid_utterances": self.valid_utterances}
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def crops(self, step: int, micro_batch: int) -> list[Crop]:
+        """Return a micro-batch's crops; `start` counts samples at the input rate."""
+        return self._order.crops(step, micro_batch)
+
+    def batch(self, step: int, micro_batch: int) -> AudioBatch:
+        """Return a micro-batch's audio."""
+        return self._reader.get(step * self.config.accumulate + micro_batch)
+
+    def described(self, crops: Sequence[Crop]) -> str:
+        """Name crops, for the message when a loss is not finite."""
+        return ", ".join(
+            f"{self.train.utterances[crop.utterance].id}@{crop.start / self.rate_in:.2f}s" for crop in crops
+        )
+
+    def padded(self, waveforms: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return (B,S) padded with zeros, and lengths (B,), on the model's device."""
+        lengths = torch.tensor([len(waveform_S) for waveform_S in waveforms])
+        return pad_sequence(list(waveforms), batch_first=True).to(self.device), lengths.to(self.device)
+
+    def scored(self, score: Callable[[Sequence[int]], list[Scored]]) -> tuple[list[int], list[Scored]]:
+        """Return which validation utterances there are, and what `score` says of each, batch by batch.
+
+        Longest first; each process takes its part of the batches, and all return the same.
+        """
+        milliseconds = [round(1000 * self.valid.utterances[index].seconds) for index in self.valid_indices]
+        budget = round(1000 * self.batching.items * self.config.crop_seconds)
+        batches = [
+            [self.valid_indices[place] for place in places]
+            for places in length_batches(milliseconds, budget=budget)
+        ]
+        scores = [found for part in divide(self.processes, batches, score) for found in part]
+        return [index for batch in batches for index in batch], scores
+
+    def _read(self, step: int, micro_batch: int) -> AudioBatch:
+        """Return a micro-batch's audio; runs in the reader's thread."""
+        crops = self.crops(step, micro_batch)
+        waveforms = [self._load(crop, self.rate_in) for crop in crops]
+        same_rate = self.rate_out == self.rate_in
+        targets = waveforms if same_rate else [self._load(crop, self.rate_out) for crop in crops]
+        return AudioBatch(crops, waveforms, targets)
+
+    def _load(self, crop: Crop, sample_rate_hz: int) -> Tensor:
+        """Return a training crop (S,) at a rate."""
+        ratio = (self.unit_out if sample_rate_hz == self.rate_out else self.unit_in) / self.unit_in
+        waveform_S = self.train.load_crop(
+            crop.utterance,
+            start=round(crop.start * ratio),
+            samples=round(self.crop_samples * ratio),
+            sample_rate_hz=sample_rate_hz,
+        )
+        if not len(waveform_S):
+            raise DataError(
+                f"utterance {self.train.utterances[crop.utterance].id} is shorter than its manifest says. "
+                "Was the file replaced? Delete the manifests in the runs' .cache folder"
+            )
+        return waveform_S
