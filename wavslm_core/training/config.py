@@ -25,15 +25,23 @@ class OptimizerConfig(Options):
     """AdamW's decay rates of the first and second moment."""
     weight_decay: float = Field(default=0.01, ge=0)
     """AdamW's decoupled weight decay; vectors (biases, norms, scales) are never decayed."""
-    schedule: Literal["cosine", "plateau", "constant"] = "cosine"
-    """`plateau` multiplies the rate by 0.9 whenever the validation loss gains, relative to the one before,
-    less than 0.0025."""
+    schedule: Literal["cosine", "exponential", "plateau", "constant"] = "cosine"
+    """`exponential` falls by the same factor in every step; `plateau` multiplies the rate by 0.9 whenever the
+    validation loss gains, relative to the one before, less than 0.0025."""
     warmup_steps: int = Field(default=0, ge=0)
     """Steps over which the rate rises linearly from zero."""
     min_lr_ratio: float = Field(default=0.0, ge=0, le=1)
-    """What is left of the peak rate at the end of a cosine schedule."""
-    clip_norm: float = Field(default=5.0, gt=0)
-    """Gradients are scaled down to this norm."""
+    """What is left of the peak rate at the end of a cosine or exponential schedule."""
+    clip_norm: float | None = Field(default=5.0, gt=0)
+    """Gradients are scaled down to this norm; null: they stay."""
+
+    @model_validator(mode="after")
+    def _falls_to_something(self) -> Self:
+        if self.schedule == "exponential" and not self.min_lr_ratio:
+            raise ValueError(
+                "an exponential schedule falls to min_lr_ratio, which is 0: give what is to be left, as 0.1"
+            )
+        return self
 
 
 class _Batches(StageConfig):

@@ -54,15 +54,15 @@ def parameters_of(optimizer: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
 
 
 def scale_and_clip(
-    gradients: list[torch.Tensor], *, norm: torch.Tensor, scale: torch.Tensor, limit: float
+    gradients: list[torch.Tensor], *, norm: torch.Tensor, scale: torch.Tensor, limit: float | None
 ) -> torch.Tensor:
-    """Multiply gradients by `scale`, then scale them down to a norm of at most `limit`, in one pass.
+    """Multiply gradients by `scale`, then scale them down to a norm of at most `limit`, if any, in one pass.
 
     `norm` is the norm of all of them before that (0-d), `scale` a 0-d tensor. Returns the scaled norm.
     """
     norm = norm * scale
     # Not as a plain number: a GPU would be waited for.
-    factor = scale * (limit / (norm + 1e-6)).clamp(max=1.0)
+    factor = scale if limit is None else scale * (limit / (norm + 1e-6)).clamp(max=1.0)
     if gradients:
         torch._foreach_mul_(gradients, factor)
     return norm

@@ -57,6 +57,14 @@ class Cosine(Schedule):
         return self.config.min_lr_ratio + (1 - self.config.min_lr_ratio) * cosine
 
 
+class Exponential(Schedule):
+    """By equal factors from the peak down to `min_lr_ratio` of it at the last step."""
+
+    def factor_after_warmup(self, step: int) -> float:
+        last = max(1, self.steps - self.config.warmup_steps - 1)
+        return float(self.config.min_lr_ratio ** min(1.0, step / last))
+
+
 class Plateau(Schedule):
     """Times 0.9 whenever the validation loss gains less than 0.0025 of the one before.
 
@@ -92,7 +100,12 @@ class Plateau(Schedule):
         self._previous_loss = state["previous_loss"]
 
 
-SCHEDULES: dict[str, type[Schedule]] = {"constant": Constant, "cosine": Cosine, "plateau": Plateau}
+SCHEDULES: dict[str, type[Schedule]] = {
+    "constant": Constant,
+    "cosine": Cosine,
+    "exponential": Exponential,
+    "plateau": Plateau,
+}
 
 
 def build_schedule(config: OptimizerConfig, *, steps: int) -> Schedule:

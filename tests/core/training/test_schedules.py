@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from wavslm_core.training.config import TrainingConfig
 from wavslm_core.training.optimizers import build_optimizer, set_learning_rate
@@ -27,6 +28,15 @@ def test_cosine_warms_up_and_comes_down() -> None:
     assert schedule.factor(104) == pytest.approx(0.1)
     factors = [schedule.factor(step) for step in range(4, 105)]
     assert factors == sorted(factors, reverse=True)
+
+
+def test_exponential_falls_by_equal_factors_to_what_is_to_be_left() -> None:
+    options = {"schedule": "exponential", "warmup_steps": 2, "min_lr_ratio": 0.25}
+    schedule = build_schedule(Config(steps=7, **options), steps=7)
+    halves = [schedule.factor(step) for step in (2, 4, 6)]
+    assert [schedule.factor(0), *halves] == pytest.approx([0.5, 1.0, 0.5, 0.25])
+    with pytest.raises(ValidationError, match="falls to min_lr_ratio, which is 0: give what is to be left"):
+        Config(steps=7, schedule="exponential")
 
 
 def test_plateau_anneals_when_the_relative_gain_is_small() -> None:
