@@ -46,6 +46,11 @@ from wavslm_core.machine.shared_rows import (
 )
 from wavslm_core.model.codec import Codec as Codec
 from wavslm_core.model.documents import CONFIG_FILE as CONFIG_FILE, read_document as read_document
+from wavslm_core.model.folders import (
+    encoder_parts as encoder_parts,
+    load_encoder as load_encoder,
+    save_encoder as save_encoder,
+)
 from wavslm_core.model.speech_lm import SpeechLM as SpeechLM
 from wavslm_core.model.weight_files import (
     INDEX as INDEX,

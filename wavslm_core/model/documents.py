@@ -19,14 +19,19 @@ from wavslm_core.parts.roles import CODEC_ROLES, LANGUAGE_ROLES
 CONFIG_FILE = "config.json"
 BESIDE_FILE = "wavslm.json"
 """What we know of a model and another project's format has no place for, beside its `config.json`."""
-Kind = Literal["codec", "speech_lm"]
+Kind = Literal["codec", "speech_lm", "encoder"]
 AnswerT = TypeVar("AnswerT")
-WORDS: dict[Kind, str] = {"codec": "codec", "speech_lm": "language model"}
-OUR_FORMATS: dict[str, Kind] = {"wavslm-codec": "codec", "wavslm-speech-lm": "speech_lm"}
+WORDS: dict[Kind, str] = {"codec": "codec", "speech_lm": "language model", "encoder": "encoder"}
+OUR_FORMATS: dict[str, Kind] = {
+    "wavslm-codec": "codec",
+    "wavslm-speech-lm": "speech_lm",
+    "wavslm-encoder": "encoder",
+}
 VERSION = 1
 KIND_ROLES: dict[Kind, tuple[Role, ...]] = {
     "codec": CODEC_ROLES,
     "speech_lm": LANGUAGE_ROLES,
+    "encoder": CODEC_ROLES[:1],
 }
 """Roles that a folder of each kind names."""
 
@@ -45,19 +50,23 @@ def is_hub_id(reference: str) -> bool:
 
 
 def inside_run(folder: Path, kind: Kind) -> Path:
-    """Return the `codec` or `speech_lm` folder inside a run's folder; any other folder itself.
+    """Return the `codec`, `speech_lm` or `encoder` folder inside a run's folder; any other folder itself.
 
-    Raises: CheckpointError for a run that has the other of the two only.
+    Raises: CheckpointError for a run that has others of these only.
     """
     held = [each for each in WORDS if (folder / each).is_dir()]
     if (folder / CONFIG_FILE).exists() or not held:
         return folder
     if kind not in held:
         raise CheckpointError(
-            f"{folder} holds a {WORDS[held[0]]}, but no {WORDS[kind]} yet. Let the run train it, or name "
+            f"{folder} holds {_one(held[0])}, but no {WORDS[kind]} yet. Let the run train it, or name "
             "another folder"
         )
     return folder / kind
+
+
+def _one(kind: Kind) -> str:
+    return f"{'an' if kind == 'encoder' else 'a'} {WORDS[kind]}"
 
 
 def first_format(
@@ -102,7 +111,7 @@ def recognise(
             )
         found, held = answered
     if held != kind:
-        raise CheckpointError(f"{source} holds a {WORDS[held]}, but a {WORDS[kind]} is needed here")
+        raise CheckpointError(f"{source} holds {_one(held)}, but {_one(kind)} is needed here")
     if ours is not None and document.get("version") != VERSION:
         raise CheckpointError(
             f"{source} is version {document.get('version')} of its format, this release reads version "

@@ -1,4 +1,4 @@
-"""Codecs and language models as folders: ours, or another project's through a registered format."""
+"""Codecs, language models and encoders as folders: ours, or another project's through a registered format."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -28,7 +29,7 @@ from wavslm_core.model.documents import (
 from wavslm_core.model.weight_files import WEIGHTS_FILE, read_folder
 from wavslm_core.parts.blocks import config_from_dict
 from wavslm_core.parts.configs import Config, FormatConfig, PartConfig, Role
-from wavslm_core.parts.interfaces import CheckpointFormat, CheckpointParts
+from wavslm_core.parts.interfaces import CheckpointFormat, CheckpointParts, Encoder
 from wavslm_core.parts.plugins import load_registry
 from wavslm_core.parts.registry import MEND, Registry
 
@@ -89,6 +90,35 @@ def save_parts(folder: Path, parts: CheckpointParts, *, kind: Kind) -> str:
             logger.warning("%s: %s", folder, reasons[-1])
     checkpoint_io.write_folder(folder, lambda path: _write_ours(path, parts, kind))
     return _said(folder, f"in our own format: {'; '.join(reasons) or 'no plugin brings another one'}")
+
+
+def save_encoder(folder: Path, encoder: Encoder[Any]) -> None:
+    """Write an encoder alone, in our own format. Raises: CheckpointError; what was there then stays."""
+    parts = CheckpointParts({"encoder": encoder.config}, {"encoder": encoder.state_dict()})
+    checkpoint_io.write_folder(folder, lambda path: _write_ours(path, parts, "encoder"))
+
+
+def load_encoder(reference: str | Path, *, device: torch.device | str | None = None) -> Encoder[Any]:
+    """Load the encoder that `save_encoder` wrote, or the one in a run's folder, in eval mode.
+
+    Raises: CheckpointError, PluginError.
+    """
+    parts = load_parts(reference, kind="encoder")
+    (encoder,) = loaded_parts(parts, ["encoder"], source=str(reference))
+    return cast("Encoder[Any]", encoder.to(device or "cpu").eval())
+
+
+def encoder_parts(reference: str | Path) -> tuple[PartConfig, dict[str, Tensor]] | None:
+    """Return config and weights of an encoder alone, for an encoder that starts from one.
+
+    None: the folder is in a format of others. Raises: CheckpointError.
+    """
+    folder = checkpoint_io.find_folder(reference)
+    inner = folder if (folder / CONFIG_FILE).exists() else folder / "encoder"
+    if not (inner / CONFIG_FILE).exists() or str(read_document(inner).get("format")) not in OUR_FORMATS:
+        return None
+    parts = load_parts(inner, kind="encoder")
+    return parts.configs["encoder"], parts.states["encoder"]
 
 
 def _said(folder: Path, how: str) -> str:

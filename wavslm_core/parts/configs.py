@@ -258,7 +258,7 @@ class StageConfig(Config):
     def reads(self) -> Mapping[str, str]:
         """Return what the stage takes from the run's folder: path → what to do when no stage left it there.
 
-        Such paths are "codec", "speech_lm", "tokens/train"; `StageContext.found` tells where they are.
+        Such paths are "codec", "encoder", "tokens/train"; `StageContext.found` tells where they are.
         """
         return {}
 

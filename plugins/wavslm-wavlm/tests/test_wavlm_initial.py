@@ -12,8 +12,10 @@ import torch
 from pydantic import ValidationError
 
 from wavslm_core.errors import CheckpointError
+from wavslm_core.model.folders import save_encoder
 from wavslm_core.model.weights import SkipInitialisation
 from wavslm_core.parts.plugins import load_registry
+from wavslm_core.testing.fakes import fake_codec
 from wavslm_wavlm.backbone import WavLMUpper
 from wavslm_wavlm.config import WavLMConfig, WavLMUpperConfig
 from wavslm_wavlm.encoder import WavLM, load_wavlm
@@ -168,3 +170,16 @@ def test_facts_and_registration() -> None:
 def test_configs_import_no_torch() -> None:
     code = "import sys, wavslm_wavlm.plugin; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_encoder_starts_from_one_in_our_own_format(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    whole = WavLM(WavLMConfig.model_validate(ENCODER | {"causal": False, "num_layers": 3}))
+    save_encoder(tmp_path / "encoder", whole)
+    for reference in (tmp_path, tmp_path / "encoder"):
+        encoder = WavLM(WavLMConfig.model_validate(ENCODER | {"checkpoint": str(reference)}))
+        expected = whole.state_dict()
+        assert all(torch.equal(value, expected[key]) for key, value in encoder.state_dict().items())
+    save_encoder(tmp_path / "other", fake_codec().encoder)
+    with pytest.raises(CheckpointError, match=r"holds the encoder 'fake', a 'wavlm' is needed"):
+        WavLM(WavLMConfig.model_validate(ENCODER | {"checkpoint": str(tmp_path / "other")}))

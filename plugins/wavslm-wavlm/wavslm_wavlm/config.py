@@ -71,7 +71,8 @@ class WavLMConfig(EncoderConfig):
     output_layer: int | None = Field(default=None, ge=0)
     """Layer whose hidden states are the features; 0 is the input of the first, empty is the last."""
     checkpoint: str | None = None
-    """Initial weights: a folder, `.pt` file or hub id of a WavLM, such as microsoft/wavlm-large."""
+    """Initial weights: a folder, `.pt` file or hub id of a WavLM, such as microsoft/wavlm-large;
+    or of what a stage left as `encoder`."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -156,7 +157,8 @@ class WavLMUpperConfig(BackboneConfig):
     vocab_size: int = linked("quantizer.vocab_size")
     """Rows of the embedding table when `input` is `embedding`."""
     checkpoint: str | None = None
-    """Initial weights: a folder, `.pt` file or hub id of a WavLM, such as microsoft/wavlm-large."""
+    """Initial weights: a folder, `.pt` file or hub id of a WavLM, such as microsoft/wavlm-large;
+    or of what a stage left as `encoder`."""
     first_layer: int = Field(default=7, ge=1)
     """Layer of the checkpoint, counted from 1, that initialises the first layer here."""
 

@@ -14,6 +14,8 @@ from wavslm_core.plugin import (
     PICKLE_FILE,
     WEIGHTS_FILE,
     CheckpointError,
+    PartConfig,
+    encoder_parts,
     find_folder,
     joined,
     read_folder,
@@ -59,13 +61,17 @@ def fuse_qkv(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def read_wavlm(reference: str | Path) -> WavLMCheckpoint:
-    """Read a folder in the transformers format, an original `.pt` file (or its folder), or a hub id.
+    """Read a folder in the transformers format, an original `.pt` file (or its folder), a hub id, or a folder
+    of an encoder in wavslm's own format.
 
     Raises: CheckpointError when it is none of these or damaged.
     """
     path = Path(reference).expanduser()
     if not path.is_file():
         folder = find_folder(reference)
+        ours = encoder_parts(folder)
+        if ours is not None:
+            return _of_ours(*ours, source=str(reference))
         originals = sorted(folder.glob("*.pt"))
         if (folder / CONFIG_FILE).exists() or len(originals) != 1:
             config = hub_format.config_from(folder)
@@ -79,6 +85,14 @@ def read_wavlm(reference: str | Path) -> WavLMCheckpoint:
     config = original_format.config_from(content["cfg"], source=str(path))
     state = tensors_in(content["model"], source=str(path))
     return _renamed(config, original_format.KEYS, state, str(reference))
+
+
+def _of_ours(config: PartConfig, state: dict[str, Tensor], *, source: str) -> WavLMCheckpoint:
+    if not isinstance(config, WavLMConfig):
+        raise CheckpointError(
+            f"{source} holds the encoder '{config.registered_name()}', a 'wavlm' is needed; give another one"
+        )
+    return WavLMCheckpoint(config, state, source)
 
 
 def _hub_weights(folder: Path) -> dict[str, Tensor]:

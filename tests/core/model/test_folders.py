@@ -9,9 +9,11 @@ from types import ModuleType
 from typing import Any, Literal
 
 import pytest
+import torch
 
 from wavslm_core import Codec, SpeechLM
 from wavslm_core.errors import CheckpointError
+from wavslm_core.model.folders import load_encoder, save_encoder
 from wavslm_core.model.weights import write_document, write_weights
 from wavslm_core.parts.configs import FormatConfig, PartConfig, Role
 from wavslm_core.parts.interfaces import CheckpointFormat, CheckpointParts
@@ -105,3 +107,20 @@ def test_a_model_without_a_codec_tells_python_how_to_give_one(tmp_path: Path) ->
     fake_speech_lm(fake_codec()).save(tmp_path / "lm")
     with pytest.raises(CheckpointError, match=r"names no codec; load one .* codec=Codec\.load\("):
         SpeechLM.load(tmp_path / "lm")
+
+
+def test_an_encoder_alone_comes_back_from_its_folder_and_from_a_run(tmp_path: Path) -> None:
+    encoder = fake_codec().encoder
+    save_encoder(tmp_path / "run" / "encoder", encoder)
+    for reference in (tmp_path / "run", tmp_path / "run" / "encoder"):
+        loaded = load_encoder(reference)
+        assert loaded.config == encoder.config
+        assert not loaded.training
+        assert all(
+            torch.equal(value, encoder.state_dict()[key]) for key, value in loaded.state_dict().items()
+        )
+    fake_codec().save(tmp_path / "codec")
+    with pytest.raises(CheckpointError, match=r"codec holds a codec, but an encoder is needed here"):
+        load_encoder(tmp_path / "codec")
+    with pytest.raises(CheckpointError, match=r"run holds an encoder, but no codec yet"):
+        Codec.load(tmp_path / "run")

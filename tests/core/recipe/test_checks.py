@@ -182,7 +182,10 @@ def test_a_hub_id_in_the_local_cache(
     ("document", "said"),
     [
         ({"tiny": 12, "speaks": True}, "holds a language model, but a codec is needed here"),
-        ({"other": 1}, "is in no known checkpoint format (known: wavslm-codec, wavslm-speech-lm, tiny)"),
+        (
+            {"other": 1},
+            "is in no known checkpoint format (known: wavslm-codec, wavslm-speech-lm, wavslm-encoder, tiny)",
+        ),
         ({"format": "wavslm-codec", "version": 9, "parts": {}}, "is version 9 of its format"),
         ({"format": "wavslm-codec", "version": 1, "parts": {}}, "names no encoder, no quantizer, no decoder"),
         (
