@@ -45,9 +45,9 @@ def entropy_loss(latents_NK: Tensor, *, inverse_temperature: float, group_bits: 
     """Return entropy per latent minus entropy of the batch, in nats: low when sure and diverse.
 
     Soft assignment p(code | latent) ∝ exp(−τ‖latent − code‖²). Per latent it factorises over bits exactly.
-    Over the batch, the joint usage of up to `group_bits` bits is counted (2^group_bits probabilities per
-    latent) and groups are taken as independent, so 65 536 codes cost two tables of 256. The batch is that of
-    all processes that train together.
+    Over the batch, the joint usage of up to `group_bits` bits is counted. Groups are taken as independent,
+    which can only overrate the entropy; with all bits in one group it is exact. The batch is that of all
+    processes that train together.
     """
     bits = latents_NK.shape[-1]
     logits_NK = 4.0 * inverse_temperature * code_scale(bits) * latents_NK.float()
@@ -56,18 +56,26 @@ def entropy_loss(latents_NK: Tensor, *, inverse_temperature: float, group_bits: 
     per_latent = entropy_NK.sum(dim=-1).mean()
     groups = -(-bits // group_bits)
     batch = latents_NK.new_zeros((), dtype=torch.float32)
-    for on_NG, off_NG in zip(
-        log_on_NK.tensor_split(groups, dim=-1), log_off_NK.tensor_split(groups, dim=-1), strict=True
-    ):
-        width = on_NG.shape[-1]
-        codes_C = torch.arange(1 << width, device=latents_NK.device)
-        table_CG = ((codes_C[:, None] >> torch.arange(width, device=latents_NK.device)) & 1).float()
-        # Log-probabilities go down to hundreds: bf16 products of them would mean nothing.
+    for group_2NG in torch.stack([log_on_NK, log_off_NK]).tensor_split(groups, dim=-1):
+        # Given a latent, bits are independent: the usage of 2ᴳ codes is one product of two tables of 2ᴳᐟ².
         with torch.autocast(latents_NK.device.type, enabled=False):
-            usage_C = (on_NG @ table_CG.T + off_NG @ (1 - table_CG).T).exp().mean(dim=0)
-        usage_C = mean_of_all(usage_C, count=len(latents_NK))
-        batch = batch - torch.special.xlogy(usage_C, usage_C.clamp(min=1e-12)).sum()
+            high_NC, low_NC = (
+                _codes_given_latents(half_2NH) for half_2NH in group_2NG.tensor_split(2, dim=-1)
+            )
+            usage_CC = high_NC.T @ low_NC / len(latents_NK)
+        usage_CC = mean_of_all(usage_CC, count=len(latents_NK))
+        batch = batch - torch.special.xlogy(usage_CC, usage_CC.clamp(min=1e-12)).sum()
     return per_latent - batch
+
+
+def _codes_given_latents(log_2NH: Tensor) -> Tensor:
+    """Return p(bits | latent) (N, 2ᴴ) of every combination of H bits, given log p(on) and log p(off)."""
+    log_on_NH, log_off_NH = log_2NH
+    bits_H = torch.arange(log_on_NH.shape[-1], device=log_2NH.device)
+    codes_C = torch.arange(1 << len(bits_H), device=log_2NH.device)
+    table_HC = ((codes_C >> bits_H[:, None]) & 1).float()
+    # Log-probabilities go down to hundreds: products of them in bf16 would mean nothing.
+    return (log_on_NH @ table_HC + log_off_NH @ (1 - table_HC)).exp()
 
 
 def commitment_loss(latents_NK: Tensor) -> Tensor:
