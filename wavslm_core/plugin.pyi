@@ -74,6 +74,7 @@ from wavslm_core.parts.configs import (
     BackboneConfig as BackboneConfig,
     CorpusConfig as CorpusConfig,
     DecoderConfig as DecoderConfig,
+    DiscriminatorConfig as DiscriminatorConfig,
     EncoderConfig as EncoderConfig,
     FormatConfig as FormatConfig,
     HeadConfig as HeadConfig,
@@ -100,9 +101,11 @@ from wavslm_core.parts.interfaces import (
     CheckpointFormat as CheckpointFormat,
     CheckpointParts as CheckpointParts,
     Decoder as Decoder,
+    Discriminator as Discriminator,
     Draw as Draw,
     Encoder as Encoder,
     Head as Head,
+    Judgement as Judgement,
     Quantizer as Quantizer,
     QuantizerOutput as QuantizerOutput,
     Sampler as Sampler,
@@ -132,9 +135,11 @@ from wavslm_core.run.context import StageContext as StageContext
 from wavslm_core.stages.base import Stage as Stage, TrainingStage as TrainingStage
 from wavslm_core.stages.train_codec import TrainCodec as TrainCodec, TrainCodecConfig as TrainCodecConfig
 from wavslm_core.stages.train_lm import TrainLm as TrainLm, TrainLmConfig as TrainLmConfig
+from wavslm_core.training.adversarial import Adversary as Adversary
 from wavslm_core.training.audio_task import AudioBatch as AudioBatch, AudioTask as AudioTask
 from wavslm_core.training.codec_task import CodecTask as CodecTask
 from wavslm_core.training.config import (
+    AdversarialConfig as AdversarialConfig,
     AudioTrainingConfig as AudioTrainingConfig,
     OptimizerConfig as OptimizerConfig,
     TrainingConfig as TrainingConfig,

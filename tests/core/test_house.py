@@ -49,17 +49,19 @@ SMALL = {
     "a verb, a stage, a part or the contract of one is a file": """
         wavslm_core/cli/stop.py wavslm_core/stages/report.py wavslm_core/builtin.py
         wavslm_core/testing/contract/decoder.py wavslm_next_chunk/head.py wavslm_wavlm/backbone.py
-        wavslm_judges/word_error.py
+        wavslm_judges/word_error.py wavslm_discriminators/multi_period.py
+        wavslm_discriminators/multi_scale.py
     """,
     "configs live without torch, apart from what they configure": """
         wavslm_core/model/chain.py wavslm_next_chunk/config.py wavslm_tiny_speech/config.py
-        wavslm_judges/config.py wavslm_vector_quantize/focal_options.py wavslm_focalcodec_stream/maps.py
+        wavslm_judges/config.py wavslm_discriminators/config.py
+        wavslm_vector_quantize/focal_options.py wavslm_focalcodec_stream/maps.py
     """,
     "several neighbours stand on it": """
         wavslm_core/launch/launchers.py wavslm_core/recipe/places.py wavslm_core/parts/promises.py
         wavslm_core/data/containers/tags.py wavslm_core/data/containers/layout.py
         wavslm_core/testing/contract/chi_square.py wavslm_corpora/extras.py wavslm_corpora/unpack.py
-        wavslm_tiny_speech/recording.py wavslm_tiny_speech/voices.py
+        wavslm_tiny_speech/recording.py wavslm_tiny_speech/voices.py wavslm_discriminators/layers.py
     """,
     "an algorithm with its source or its reason": """
         wavslm_x_transformers/rotary.py wavslm_vector_quantize/sign_entropy.py wavslm_wavlm/filterbank.py

@@ -285,6 +285,12 @@ class MetricConfig(Config):
     """False: it judges speech by itself; its class is a `ReferenceFreeMetric`."""
 
 
+class DiscriminatorConfig(Config):
+    """What tells speech from what a codec makes of it, while the codec trains against it."""
+
+    role: ClassVar[Role] = "discriminator"
+
+
 class CorpusConfig(Config):
     """Where speech comes from: `data: {corpus: folder, path: …}`."""
 

@@ -36,6 +36,7 @@ from wavslm_core.errors import StreamingError
 from wavslm_core.parts.configs import (
     BackboneConfig,
     DecoderConfig,
+    DiscriminatorConfig,
     EncoderConfig,
     FormatConfig,
     HeadConfig,
@@ -50,6 +51,7 @@ from wavslm_core.parts.lengths import merge_runs, split_runs
 State = tuple[Tensor, ...]
 
 ConfigT = TypeVar("ConfigT", bound=PartConfig)
+DiscriminatorConfigT = TypeVar("DiscriminatorConfigT", bound=DiscriminatorConfig)
 
 
 class Part(nn.Module, Generic[ConfigT]):
@@ -274,6 +276,31 @@ class Head(Part[ConfigT], ABC):
 
 
 @dataclass(frozen=True)
+class Judgement:
+    """What one sub-discriminator says of waveforms."""
+
+    scores_BN: Tensor
+    """How real each place sounds, in the order of time: above 0 real, below 0 made."""
+    maps: list[Tensor]
+    """What each of its layers gives, (B,…), the scores last: what feature matching compares."""
+
+
+class Discriminator(nn.Module, ABC, Generic[DiscriminatorConfigT]):
+    """Tells speech from what a codec makes of it; only training knows it. Built as `Class(config)`."""
+
+    def __init__(self, config: DiscriminatorConfigT) -> None:
+        super().__init__()
+        self.config: DiscriminatorConfigT = config
+
+    @abstractmethod
+    def forward(self, waveform_BS: Tensor) -> list[Judgement]:
+        """Judge waveforms of any length, one judgement a sub-discriminator, always as many.
+
+        A row is judged by itself, and every score depends on weights that training reaches.
+        """
+
+
+@dataclass(frozen=True)
 class CheckpointParts:
     """A folder of another project's format, read: configs by role, and each part's state dict."""
 
@@ -302,6 +329,7 @@ class CheckpointFormat(ABC):
 
 __all__: Sequence[str] = [
     "Backbone", "BackboneConfig", "CheckpointFormat", "CheckpointParts", "Decoder", "DecoderConfig",
-    "Draw", "Encoder", "EncoderConfig", "Head", "HeadConfig", "Part", "Quantizer", "QuantizerConfig",
-    "QuantizerOutput", "Sampler", "SamplingContext", "State",
+    "Discriminator", "DiscriminatorConfig", "Draw", "Encoder", "EncoderConfig", "Head", "HeadConfig",
+    "Judgement", "Part", "Quantizer", "QuantizerConfig", "QuantizerOutput", "Sampler", "SamplingContext",
+    "State",
 ]  # fmt: skip

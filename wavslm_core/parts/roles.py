@@ -24,6 +24,7 @@ from wavslm_core.parts.configs import (
     Config,
     CorpusConfig,
     DecoderConfig,
+    DiscriminatorConfig,
     EncoderConfig,
     FormatConfig,
     HeadConfig,
@@ -130,6 +131,12 @@ ROLES: dict[Role, RoleSpec] = {
             "wavslm_core.parts.metric:Metric",
             "register_metrics",
             "Numbers that compare audio with a reference, or judge it alone",
+        ),
+        RoleSpec(
+            DiscriminatorConfig,
+            f"{_INTERFACES}Discriminator",
+            "register_discriminators",
+            "Waveform to scores of how real it sounds",
         ),
         RoleSpec(
             CorpusConfig,

@@ -125,6 +125,7 @@ class TrainingStage(Stage[TrainingConfigT], Generic[TrainingConfigT, Model]):
         state = fit(task, self.config, context, stage=self.name_in(context))
         if context.rank == 0:
             left = self.leave(model, state, context)
+            task.leave()
             about = {"peak_memory_bytes": memory.bytes()}
             self.write_results(context, {**left, **state.results(), **task.about(), **about})
         context.processes.barrier()

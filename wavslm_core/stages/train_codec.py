@@ -29,7 +29,7 @@ class TrainCodecConfig(CodecTrainingConfig):
         return ("train", "valid")
 
     def leaves(self) -> tuple[str, ...]:
-        return ("codec",)
+        return ("codec", *super().leaves())
 
 
 class TrainCodec(TrainingStage[TrainCodecConfig, "Codec"]):
@@ -71,8 +71,10 @@ class TrainCodec(TrainingStage[TrainCodecConfig, "Codec"]):
     def task_options(self, context: StageContext) -> dict[str, Any]:
         """Return what a `CodecTask` takes beside the codec."""
         from wavslm_core.parts.plugins import load_registry
+        from wavslm_core.training.adversarial import Adversary
 
         registry = load_registry()
+        adversarial = self.config.adversarial
         return {
             "train": context.split("train"),
             "valid": context.split("valid"),
@@ -82,6 +84,7 @@ class TrainCodec(TrainingStage[TrainCodecConfig, "Codec"]):
                 choice.registered_name(): registry.build(choice)
                 for choice in metric_configs(self.config.metrics)
             },
+            "adversary": None if adversarial is None else Adversary(adversarial, context),
             "processes": context.processes,
         }
 

@@ -70,6 +70,7 @@ class AudioTask(Task, Generic[AudioConfigT]):
         self.unit_in = self.rate_in // math.gcd(self.rate_in, self.rate_out)
         self.unit_out = self.rate_out // math.gcd(self.rate_in, self.rate_out)
         self.crop_samples = max(1, round(config.crop_seconds * rate_in / chunk_samples)) * chunk_samples
+        self.crop_samples_out = round(self.crop_samples * self.unit_out / self.unit_in)
         self._order = CropOrder(
             np.ceil(train.durations_s * self.rate_in).astype(np.int64),
             crop=self.crop_samples,

@@ -30,10 +30,11 @@ from wavslm_core.parts.lengths import valid_mask, zero_padding
 from wavslm_core.parts.metric import Measurement, Metric, measure, totals, warn_of_failures
 from wavslm_core.parts.promises import check_losses, check_width
 from wavslm_core.parts.roles import CODEC_ROLES
+from wavslm_core.training.adversarial import Adversary
 from wavslm_core.training.audio_task import AudioTask
-from wavslm_core.training.config import CodecTrainingConfig
+from wavslm_core.training.config import CodecTrainingConfig, TrainingConfig
 from wavslm_core.training.losses import MelLoss, feature_distance
-from wavslm_core.training.task import LossOutput
+from wavslm_core.training.task import LossOutput, Player
 from wavslm_core.training.tracking import Tracker
 
 
@@ -76,10 +77,12 @@ class CodecTask(AudioTask[CodecTrainingConfig]):
         config: CodecTrainingConfig,
         batching: Batching,
         metrics: Mapping[str, Metric[Any]] | None = None,
+        adversary: Adversary | None = None,
         processes: Processes = ALONE,
     ) -> None:
         """`processes` divide validation among each other."""
         self.codec = codec
+        self.adversary = adversary
         self.metrics = dict(metrics or {})
         for role in config.freeze:
             getattr(codec, role).eval().requires_grad_(False)
@@ -104,8 +107,17 @@ class CodecTask(AudioTask[CodecTrainingConfig]):
 
     @property
     def modules(self) -> dict[str, nn.Module]:
+        return self.trained | ({} if self.adversary is None else self.adversary.modules)
+
+    @property
+    def trained(self) -> dict[str, nn.Module]:
         """The parts that are trained; frozen ones stay in eval mode and out of checkpoints."""
         return {role: getattr(self.codec, role) for role in CODEC_ROLES if role not in self.config.freeze}
+
+    def players(self, config: TrainingConfig) -> Sequence[Player]:
+        if self.adversary is None:
+            return super().players(config)
+        return self.adversary.player(self._judge), Player("codec", self.loss, self.trained, config)
 
     @property
     def parts(self) -> dict[str, nn.Module]:
@@ -116,7 +128,25 @@ class CodecTask(AudioTask[CodecTrainingConfig]):
         return next(self.codec.parameters()).device
 
     def loss(self, step: int, micro_batch: int) -> LossOutput:
-        return self.compare(self.rebuild(step, micro_batch))
+        rebuilt = self.rebuild(step, micro_batch)
+        if self.adversary is None or not self.adversary.plays(step):
+            return self.compare(rebuilt)
+        fooled = self.adversary.fool(rebuilt.target_BS, rebuilt.estimate_BS, samples=self.crop_samples_out)
+        # As below: a mean over the audio there is, not over the crops that it is padded to.
+        padding = len(rebuilt.crops) * self.crop_samples / rebuilt.samples
+        return self.compare(rebuilt, {name: value * padding for name, value in fooled.items()})
+
+    def _judge(self, step: int, micro_batch: int) -> LossOutput:
+        """Return the discriminators' loss of a micro-batch."""
+        assert self.adversary is not None
+        rebuilt = self.rebuild(step, micro_batch)
+        output = self.adversary.judge(rebuilt.target_BS, rebuilt.estimate_BS, samples=self.crop_samples_out)
+        output.description = self.described(rebuilt.crops)
+        return output
+
+    def leave(self) -> None:
+        if self.adversary is not None:
+            self.adversary.save()
 
     def rebuild(self, step: int, micro_batch: int) -> Rebuilt:
         """Return a micro-batch with what the codec makes of it."""
@@ -144,8 +174,11 @@ class CodecTask(AudioTask[CodecTrainingConfig]):
             frame_lengths_B=self.codec.encoder.frame_lengths(lengths),
         )
 
-    def compare(self, rebuilt: Rebuilt) -> LossOutput:
-        """Return how far the codec is from what it heard, as `config` weighs it."""
+    def compare(self, rebuilt: Rebuilt, fooled: Mapping[str, Tensor] | None = None) -> LossOutput:
+        """Return how far the codec is from what it heard, as `config` weighs it.
+
+        `fooled`: what `Adversary.fool` says of it.
+        """
         quantized, frame_lengths_B = rebuilt.quantized, rebuilt.frame_lengths_B
         parts = {
             # A mean over the audio there is, not over how far it happened to be padded in this process.
@@ -156,6 +189,7 @@ class CodecTask(AudioTask[CodecTrainingConfig]):
                 valid_mask(frame_lengths_B, rebuilt.features_BTD.shape[1]),
             ),
             **quantized.losses,
+            **(fooled or {}),
         }
         tokens_N = quantized.tokens_BT[
             valid_mask(self.codec.quantizer.token_lengths(frame_lengths_B), quantized.tokens_BT.shape[1])
@@ -189,6 +223,8 @@ class CodecTask(AudioTask[CodecTrainingConfig]):
             **self.codec.facts.quantizer.losses,
             **config.quantizer_weights,
         }
+        if self.adversary is not None:
+            weights |= {name: weight for name, weight in self.adversary.weights.items() if name in parts}
         return torch.stack([weight * parts[name] for name, weight in weights.items() if weight]).sum()
 
     def _batch_use(self, tokens_N: Tensor) -> dict[str, float | Tensor]:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from wavslm_core.machine.processes import uneven_batch
-from wavslm_core.parts.configs import Options, RecipeView, Role, StageConfig
+from wavslm_core.parts.blocks import Block
+from wavslm_core.parts.configs import DiscriminatorConfig, Options, RecipeView, Role, StageConfig
 from wavslm_core.parts.roles import CODEC_ROLES
 
 if TYPE_CHECKING:
     from wavslm_core.data.batches import Batching
     from wavslm_core.run.context import StageContext
+
+
+ScheduleName = Literal["cosine", "exponential", "plateau", "constant"]
 
 
 class OptimizerConfig(Options):
@@ -25,7 +29,7 @@ class OptimizerConfig(Options):
     """AdamW's decay rates of the first and second moment."""
     weight_decay: float = Field(default=0.01, ge=0)
     """AdamW's decoupled weight decay; vectors (biases, norms, scales) are never decayed."""
-    schedule: Literal["cosine", "exponential", "plateau", "constant"] = "cosine"
+    schedule: ScheduleName = "cosine"
     """`exponential` falls by the same factor in every step; `plateau` multiplies the rate by 0.9 whenever the
     validation loss gains, relative to the one before, less than 0.0025."""
     warmup_steps: int = Field(default=0, ge=0)
@@ -181,7 +185,81 @@ class AudioTrainingConfig(TrainingConfig):
     """Validation utterances, evenly spread; null: all."""
 
 
-class CodecTrainingConfig(AudioTrainingConfig):
+class AdversarialConfig(OptimizerConfig):
+    """Discriminators that tell speech from what is given back, and the two terms that they add to the loss.
+
+    They train in turns with what they judge, by the options of an optimizer beside these. Losses are hinge
+    losses (arXiv 1705.02894) and feature matching (arXiv 1910.06711). Weights and rates are those of
+    FocalCodec-Stream's decoder (arXiv 2509.16195), whose log-mel distance weighs 45 beside them.
+    """
+
+    discriminators: tuple[Annotated[DiscriminatorConfig, Block("discriminator")], ...] = ()
+    """Discriminators, such as `[{name: multi_period}, {name: multi_scale}]`; left out with `init`: those."""
+    init: str | None = None
+    """Discriminators to start from: an earlier stage of the recipe, by its name, or a folder, with a slash
+    in it, such as `runs/other/discriminators`. Default: random weights."""
+    weight: float = Field(default=1.0, ge=0)
+    """Weight of the adversarial term: a sum over sub-discriminators."""
+    feature_matching_weight: float = Field(default=54.0, ge=0)
+    """Weight of the mean distance of what layers give for the two waveforms: a mean over layers, so that 54
+    makes it the sum over the 54 of `multi_period` and `multi_scale`."""
+    starts_at_step: int = Field(default=0, ge=0)
+    """Steps before which there is no adversary: neither do discriminators train, nor do they add to the
+    loss."""
+    lr: float = Field(default=4e-4, gt=0)
+    """Peak learning rate of the discriminators."""
+    betas: tuple[float, float] = (0.8, 0.99)
+    """AdamW's decay rates of the first and second moment."""
+    schedule: ScheduleName = "constant"
+    """As that of the stage, for the discriminators; both watch the same validation loss."""
+    clip_norm: float | None = Field(default=None, gt=0)
+    """Gradients of the discriminators are scaled down to this norm; null: they are taken as they are."""
+
+    @model_validator(mode="after")
+    def _somebody_judges(self) -> Self:
+        if not self.discriminators and self.init is None:
+            raise ValueError(
+                "discriminators are missing: name some, such as [{name: multi_period}, {name: multi_scale}], "
+                "or give `init`"
+            )
+        if not self.weight and not self.feature_matching_weight:
+            raise ValueError("weight and feature_matching_weight are both 0: leave `adversarial` out")
+        return self
+
+    @property
+    def init_place(self) -> str | None:
+        """What is started from as `StageContext.start` reads it, when `init` names a stage."""
+        named = self.init is not None and not {"/", "\\", ".", "~"} & {*self.init}
+        return f"{self.init}/discriminators" if named else None
+
+
+class AdversarialTrainingConfig(AudioTrainingConfig):
+    """Options of stages that train what gives waveforms, alone or against discriminators."""
+
+    absent_if_unset: ClassVar[tuple[str, ...]] = (*TrainingConfig.absent_if_unset, "adversarial")
+
+    adversarial: AdversarialConfig | None = None
+    """Discriminators to train against; none by default."""
+
+    @model_validator(mode="after")
+    def _adversary_plays(self) -> Self:
+        if self.adversarial is not None and self.adversarial.starts_at_step >= self.steps:
+            raise ValueError(
+                f"adversarial.starts_at_step is {self.adversarial.starts_at_step}, but there are only "
+                f"{self.steps} steps: let it start earlier, or leave `adversarial` out"
+            )
+        return self
+
+    def reads(self) -> dict[str, str]:
+        place = None if self.adversarial is None else self.adversarial.init_place
+        remedy = "let `adversarial.init` name a stage that trains with `adversarial`, or a folder"
+        return super().reads() | ({} if place is None else {place: remedy})
+
+    def leaves(self) -> tuple[str, ...]:
+        return () if self.adversarial is None else ("discriminators",)
+
+
+class CodecTrainingConfig(AdversarialTrainingConfig):
     """Options of training encoder, quantizer and decoder together."""
 
     needs: ClassVar[tuple[Role, ...]] = CODEC_ROLES

@@ -131,7 +131,7 @@ class DataParallel(Parallel):
                 player.name: DistributedDataParallel(
                     Caller(player.modules),
                     broadcast_buffers=False,
-                    find_unused_parameters=not task.reaches_all_weights,
+                    find_unused_parameters=not player.reaches_all_weights,
                     gradient_as_bucket_view=True,
                 )
                 for player in players
@@ -146,7 +146,7 @@ class DataParallel(Parallel):
 
     def gradients(self, player: Player, parameters: list[nn.Parameter]) -> list[Tensor]:
         gradients = super().gradients(player, parameters)
-        if self.task.reaches_all_weights and len(gradients) < len(parameters):
+        if player.reaches_all_weights and len(gradients) < len(parameters):
             raise TrainingError(
                 f"{', '.join(_without_gradient(player)[:3])} got no gradient, but processes that train by "
                 "DDP wait for one of every weight. Freeze what is not used (requires_grad_(False)), or set "

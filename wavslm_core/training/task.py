@@ -56,6 +56,8 @@ class Player:
     """Steps before which it does not play; its warm-up and its schedule begin there."""
     optimizer: Callable[[list[dict[str, Any]]], Optimizer] | None = None
     """Parameter groups → what makes its steps. Default: AdamW with what `config` says."""
+    reaches_all_weights: bool = False
+    """Whether its loss depends on every weight that it trains. Processes need not look for others then."""
 
 
 class Task(ABC):
@@ -70,8 +72,7 @@ class Task(ABC):
     """
 
     reaches_all_weights = False
-    """Whether each loss depends on every weight that its player trains. Processes need not look for others
-    then."""
+    """What `Player.reaches_all_weights` is of a single player."""
 
     @property
     @abstractmethod
@@ -92,7 +93,7 @@ class Task(ABC):
 
         The loss of the last one is the one that is shown while training.
         """
-        return (Player("", self.loss, self.modules, config),)
+        return (Player("", self.loss, self.modules, config, reaches_all_weights=self.reaches_all_weights),)
 
     @abstractmethod
     def validate(self) -> dict[str, float]:
@@ -101,6 +102,10 @@ class Task(ABC):
     def about(self) -> dict[str, Any]:
         """Return what the stage's results are to say of the task, as JSON values."""
         return {}
+
+    def leave(self) -> None:
+        """Write what was trained beside the model, such as discriminators. Rank 0 calls it at the end."""
+        return None
 
     def close(self) -> None:
         """End what works in the background; the loop calls it however training ends."""

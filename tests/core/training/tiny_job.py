@@ -134,8 +134,6 @@ class _Blocks(nn.ModuleList):
 class TinyGan(Task):
     """A generator that shall turn noise into what a linear map gives, and a critic that tells them apart."""
 
-    reaches_all_weights = True
-
     def __init__(
         self,
         config: TinyGanConfig,
@@ -162,13 +160,21 @@ class TinyGan(Task):
     def players(self, config: TrainingConfig) -> Sequence[Player]:
         late = self.config.starts_at_step
         return (
-            Player("critic", self.critic_loss, {"critic": self.critic}, self.config.critic, late),
+            Player(
+                "critic",
+                self.critic_loss,
+                {"critic": self.critic},
+                self.config.critic,
+                late,
+                reaches_all_weights=True,
+            ),
             Player(
                 "generator",
                 self.generator_loss,
                 {"generator": self.generator},
                 config,
                 optimizer=self.optimizer,
+                reaches_all_weights=True,
             ),
         )
 

@@ -1,0 +1,1 @@
+"""Discriminators of waveforms: by periods, by scales and by spectra."""

@@ -1,0 +1,120 @@
+"""Training against discriminators: they learn to tell speech from an estimate of it, which learns to fool
+them.
+
+Hinge losses as in FocalCodec-Stream's decoder (arXiv 2509.16195) and SoundStream (arXiv 2107.03312). Those of
+sub-discriminators are summed, so that a loss of discriminators that know nothing is 2 for each; distances of
+what their layers give are averaged over layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wavslm_core.errors import RecipeError
+from wavslm_core.model.discriminators import FOLDER, Discriminators
+from wavslm_core.parts.configs import DiscriminatorConfig
+from wavslm_core.run.context import StageContext
+from wavslm_core.training.config import AdversarialConfig
+from wavslm_core.training.task import LossOutput, Player
+
+NAME = "discriminators"
+
+
+class Adversary:
+    """The discriminators of a task: a player, and two terms of the loss of the other.
+
+    Waveforms that are judged are silent behind an item's end and as long in every call, a whole crop, so that
+    what is said of an item does not hang on those beside it: shorter ones are padded to `samples`.
+    """
+
+    def __init__(self, config: AdversarialConfig, context: StageContext) -> None:
+        """Raises: CheckpointError, RecipeError for discriminators to start from that are not those wanted."""
+        self.config = config
+        self.context = context
+        self.discriminators = _built(config, context).to(context.device)
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """What belongs to the task's `modules`."""
+        return {NAME: self.discriminators}
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """How much each of what `fool` returns counts in the loss."""
+        return {"adversarial": self.config.weight, "feature_matching": self.config.feature_matching_weight}
+
+    def player(self, loss: Callable[[int, int], LossOutput]) -> Player:
+        """Return the player that trains the discriminators; it stands before the one that they judge.
+
+        `loss`: step and micro-batch → what `judge` says of it.
+        """
+        late = self.config.starts_at_step
+        return Player(NAME, loss, self.modules, self.config, late, reaches_all_weights=True)
+
+    def plays(self, step: int) -> bool:
+        """Tell whether the terms of `fool` belong to the loss of a step."""
+        return step >= self.config.starts_at_step
+
+    def judge(self, target_BS: Tensor, estimate_BS: Tensor, *, samples: int) -> LossOutput:
+        """Return the discriminators' loss: above 1 for speech, below -1 for what is made. A mean over items.
+
+        No gradient goes through the waveforms.
+        """
+        pair = torch.cat([_padded(target_BS, samples), _padded(estimate_BS, samples)]).detach()
+        halves = [judgement.scores_BN.float().chunk(2) for judgement in self.discriminators(pair)]
+        real_D = torch.stack([F.relu(1 - real_BN).mean() for real_BN, _ in halves])
+        fake_D = torch.stack([F.relu(1 + fake_BN).mean() for _, fake_BN in halves])
+        loss = (real_D + fake_D).sum()
+        metrics: dict[str, float | Tensor] = {
+            "loss_of_each": loss.detach() / len(halves),
+            "real_accuracy": torch.stack([(real_BN > 0).float().mean() for real_BN, _ in halves]).mean(),
+            "fake_accuracy": torch.stack([(fake_BN < 0).float().mean() for _, fake_BN in halves]).mean(),
+        }
+        return LossOutput(loss, metrics, weight=len(target_BS))
+
+    def fool(self, target_BS: Tensor, estimate_BS: Tensor, *, samples: int) -> dict[str, Tensor]:
+        """Return the terms of the loss of whatever made the estimate, unweighted, as means over items."""
+        with torch.no_grad():
+            heard = self.discriminators(_padded(target_BS, samples))
+        judged = self.discriminators(_padded(estimate_BS, samples))
+        distances = [
+            (made.float() - real.float()).abs().mean()
+            for one, other in zip(judged, heard, strict=True)
+            for made, real in zip(one.maps, other.maps, strict=True)
+        ]
+        return {
+            "adversarial": torch.stack([-one.scores_BN.float().mean() for one in judged]).sum(),
+            "feature_matching": torch.stack(distances).mean(),
+        }
+
+    def save(self) -> None:
+        """Leave the discriminators in their place of the run."""
+        self.discriminators.eval().save(self.context.place(FOLDER))
+
+
+def _padded(waveform_BS: Tensor, samples: int) -> Tensor:
+    return F.pad(waveform_BS, (0, samples - waveform_BS.shape[1]))
+
+
+def _built(config: AdversarialConfig, context: StageContext) -> Discriminators:
+    if config.init is None:
+        return Discriminators.from_configs(config.discriminators)
+    folder = Path(config.init) if config.init_place is None else context.start(config.init_place)
+    found = Discriminators.load(folder)
+    if config.discriminators and found.configs != config.discriminators:
+        raise RecipeError(
+            f"adversarial.init: the discriminators in {folder} are {_listed(found.configs)}, but "
+            f"adversarial.discriminators asks for {_listed(config.discriminators)}. Leave `discriminators` "
+            "out, give the same options, or start without `init`"
+        )
+    return found
+
+
+def _listed(configs: Sequence[DiscriminatorConfig]) -> str:
+    blocks = [{"name": one.registered_name(), **one.model_dump(exclude_defaults=True)} for one in configs]
+    return str(blocks)
