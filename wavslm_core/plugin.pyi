@@ -133,6 +133,7 @@ from wavslm_core.parts.streaming import (
 )
 from wavslm_core.run.context import StageContext as StageContext
 from wavslm_core.stages.base import Stage as Stage, TrainingStage as TrainingStage
+from wavslm_core.stages.codec_stage import CodecStage as CodecStage
 from wavslm_core.stages.train_codec import TrainCodec as TrainCodec, TrainCodecConfig as TrainCodecConfig
 from wavslm_core.stages.train_lm import TrainLm as TrainLm, TrainLmConfig as TrainLmConfig
 from wavslm_core.training.adversarial import Adversary as Adversary
@@ -141,6 +142,7 @@ from wavslm_core.training.codec_task import CodecTask as CodecTask
 from wavslm_core.training.config import (
     AdversarialConfig as AdversarialConfig,
     AudioTrainingConfig as AudioTrainingConfig,
+    CodecStageConfig as CodecStageConfig,
     OptimizerConfig as OptimizerConfig,
     TrainingConfig as TrainingConfig,
 )

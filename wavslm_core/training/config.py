@@ -101,19 +101,24 @@ class TrainingConfig(OptimizerConfig, _Batches):
     def _starts_with_what_it_trains(self) -> Self:
         if self.starts_from is not None and not self.trains:
             raise ValueError("starts_from: this stage does not say which parts it trains. Leave it out")
-        others = [role for role in self.start_places() if role not in self.trains]
+        others = [role for role in self.start_places() if role not in self.start_roles]
         if others:
             raise ValueError(
-                f"starts_from names {', '.join(others)}, but what this stage trains is "
-                f"{', '.join(self.trains)}: name only these"
+                f"starts_from names {', '.join(others)}, but what this stage starts with is "
+                f"{', '.join(self.start_roles)}: name only these"
             )
         return self
+
+    @property
+    def start_roles(self) -> tuple[Role, ...]:
+        """Parts that the stage starts with, those of them that it does not train included."""
+        return self.trains
 
     def start_places(self) -> dict[Role, str]:
         """Return what is started from by name: part → `<stage>/<path>`, as `StageContext.start` reads it."""
         stages = self.starts_from or {}
         if isinstance(stages, str):
-            stages = dict.fromkeys(self.trains, stages)
+            stages = dict.fromkeys(self.start_roles, stages)
         return {
             role: f"{stage}/{'codec' if role in CODEC_ROLES else 'speech_lm'}"
             for role, stage in stages.items()
@@ -185,6 +190,22 @@ class AudioTrainingConfig(TrainingConfig):
     """Validation utterances, evenly spread; null: all."""
 
 
+class CodecStageConfig(AudioTrainingConfig):
+    """Options of stages that train parts of a codec and leave all of it."""
+
+    needs: ClassVar[tuple[Role, ...]] = CODEC_ROLES
+
+    @property
+    def start_roles(self) -> tuple[Role, ...]:
+        return CODEC_ROLES
+
+    def needed_splits(self) -> tuple[str, ...]:
+        return ("train", "valid")
+
+    def leaves(self) -> tuple[str, ...]:
+        return ("codec",)
+
+
 class AdversarialConfig(OptimizerConfig):
     """Discriminators that tell speech from what is given back, and the two terms that they add to the loss.
 
@@ -233,7 +254,7 @@ class AdversarialConfig(OptimizerConfig):
         return f"{self.init}/discriminators" if named else None
 
 
-class AdversarialTrainingConfig(AudioTrainingConfig):
+class AdversarialTrainingConfig(CodecStageConfig):
     """Options of stages that train what gives waveforms, alone or against discriminators."""
 
     absent_if_unset: ClassVar[tuple[str, ...]] = (*TrainingConfig.absent_if_unset, "adversarial")
@@ -256,13 +277,12 @@ class AdversarialTrainingConfig(AudioTrainingConfig):
         return super().reads() | ({} if place is None else {place: remedy})
 
     def leaves(self) -> tuple[str, ...]:
-        return () if self.adversarial is None else ("discriminators",)
+        return super().leaves() + (() if self.adversarial is None else ("discriminators",))
 
 
 class CodecTrainingConfig(AdversarialTrainingConfig):
     """Options of training encoder, quantizer and decoder together."""
 
-    needs: ClassVar[tuple[Role, ...]] = CODEC_ROLES
     trains: ClassVar[tuple[Role, ...]] = CODEC_ROLES
 
     continuous_steps: int = Field(default=0, ge=0)

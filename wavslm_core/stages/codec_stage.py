@@ -1,0 +1,71 @@
+"""What stages that train a codec or parts of it have in common: where it comes from, and what they leave."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from wavslm_core.evaluation.config import MetricChoices, metric_configs
+from wavslm_core.parts.roles import CODEC_ROLES
+from wavslm_core.run.context import StageContext
+from wavslm_core.stages.base import TrainingStage
+from wavslm_core.training.config import CodecStageConfig
+
+if TYPE_CHECKING:
+    from wavslm_core.model.codec import Codec
+    from wavslm_core.parts.metric import Metric
+    from wavslm_core.training.state import TrainState
+
+CodecConfigT = TypeVar("CodecConfigT", bound=CodecStageConfig)
+
+
+def built_metrics(choices: MetricChoices) -> dict[str, Metric[Any]]:
+    """Return metrics by name, as a stage's option `metrics` names them."""
+    from wavslm_core.parts.plugins import load_registry
+
+    registry = load_registry()
+    return {choice.registered_name(): registry.build(choice) for choice in metric_configs(choices)}
+
+
+class CodecStage(TrainingStage[CodecConfigT, "Codec"], Generic[CodecConfigT]):
+    """One that trains parts of a codec: it leaves a whole one, in which the others are as they were."""
+
+    def build_model(self, context: StageContext) -> Codec:
+        """Return the codec to start from, in which every random weight follows from the recipe's seed."""
+        from wavslm_core.model.codec import Codec
+
+        places = self.config.start_places()
+        if not places:
+            return self._unnamed_start(context)
+        codecs = {
+            place: Codec.load(context.start(place), device=context.device) for place in set(places.values())
+        }
+        rest = None if len(places) == len(CODEC_ROLES) else self._unnamed_start(context)
+        return Codec(*(getattr(codecs.get(places.get(role, ""), rest), role) for role in CODEC_ROLES))
+
+    def _unnamed_start(self, context: StageContext) -> Codec:
+        from wavslm_core.model.codec import Codec
+        from wavslm_core.training.device import seed_torch
+
+        earlier = context.earlier("codec")
+        if earlier is not None:
+            return Codec.load(earlier, device=context.device)
+        if context.recipe.codec is not None:
+            return Codec.load(context.recipe.codec.checkpoint, device=context.device)
+        seed_torch(self.config.seed_in(context), "init", self.config.registered_name())
+        return Codec.from_configs(context.recipe.part_configs).to(context.device)
+
+    def task_options(self, context: StageContext) -> dict[str, Any]:
+        """Return what an `AudioTask` takes beside its rates."""
+        return {
+            "train": context.split("train"),
+            "valid": context.split("valid"),
+            "config": self.config,
+            "batching": self.config.batching(context),
+            "processes": context.processes,
+        }
+
+    def leave(self, model: Codec, state: TrainState, context: StageContext) -> dict[str, Any]:
+        model.eval().save(context.codec_dir)
+        parameters = {role: sum(p.numel() for p in getattr(model, role).parameters()) for role in CODEC_ROLES}
+        seconds = round(state.tokens / model.facts.token_rate_hz, 1)
+        return {"parameters": parameters, "audio_seconds": seconds}
