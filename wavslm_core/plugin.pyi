@@ -9,6 +9,7 @@ from wavslm_core.data.audio_files import (
     printable as printable,
 )
 from wavslm_core.data.audio_tree import walk as walk
+from wavslm_core.data.batches import Crop as Crop
 from wavslm_core.data.corpora import Corpus as Corpus, CutConfig as CutConfig, Utterance as Utterance
 from wavslm_core.data.manifest import Recording as Recording
 from wavslm_core.data.recorded import RecordedCorpus as RecordedCorpus, Recordings as Recordings
@@ -106,6 +107,7 @@ from wavslm_core.parts.interfaces import (
     Encoder as Encoder,
     Head as Head,
     Judgement as Judgement,
+    LayeredEncoder as LayeredEncoder,
     Quantizer as Quantizer,
     QuantizerOutput as QuantizerOutput,
     Sampler as Sampler,
@@ -146,6 +148,7 @@ from wavslm_core.training.config import (
     OptimizerConfig as OptimizerConfig,
     TrainingConfig as TrainingConfig,
 )
+from wavslm_core.training.device import seed_torch as seed_torch
 from wavslm_core.training.lm_task import LanguageModelTask as LanguageModelTask
 from wavslm_core.training.loop import fit as fit
 from wavslm_core.training.task import LossOutput as LossOutput, Player as Player, Task as Task

@@ -113,12 +113,15 @@ class Block:
     """
 
     role: Role
+    or_stage: bool = False
+    """A text is taken too: the name of an earlier stage that left such a part."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.with_info_plain_validator_function(
             self._read,
             serialization=core_schema.plain_serializer_function_ser_schema(
-                lambda config, info: config.model_dump(mode=info.mode), info_arg=True
+                lambda given, info: given if isinstance(given, str) else given.model_dump(mode=info.mode),
+                info_arg=True,
             ),
         )
 
@@ -126,10 +129,11 @@ class Block:
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         tag = ROLES[self.role].tag
-        return {"type": "object", "required": [tag], "properties": {tag: {"type": "string"}}}
+        block = {"type": "object", "required": [tag], "properties": {tag: {"type": "string"}}}
+        return {"anyOf": [block, {"type": "string"}]} if self.or_stage else block
 
     def _read(self, given: Any, info: ValidationInfo) -> Any:
-        if isinstance(given, ROLES[self.role].config):
+        if isinstance(given, ROLES[self.role].config) or (self.or_stage and isinstance(given, str)):
             return given
         try:
             choice = Choice.of_role(self.role, info.context or load_registry())

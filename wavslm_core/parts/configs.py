@@ -211,6 +211,10 @@ class RecipeView(Protocol):
         """Its `data:` block."""
 
     @property
+    def codec(self) -> Any:
+        """Its `codec:` block, None without one."""
+
+    @property
     def part_configs(self) -> Mapping[Role, PartConfig]:
         """Role → config of every part, those of a codec checkpoint included."""
 

@@ -23,6 +23,8 @@ class EncoderFacts:
     hop_samples: int
     """Samples per frame."""
     output_dim: int
+    layers: int | None = None
+    """Layers that features have passed, where what each gives can be had, as in a `LayeredEncoder`."""
     chunk_frames: int = 1
     """Frames that a streaming step takes at least; frames of one chunk see each other."""
     window_frames: int | None = None

@@ -88,6 +88,38 @@ class Encoder(Part[ConfigT], ABC):
         raise self.no_streaming()
 
 
+class LayeredEncoder(Encoder[ConfigT]):
+    """One that can be distilled: a causal encoder learns from its full-context twin, layer by layer.
+
+    Its facts say how many `layers` its features have passed.
+    """
+
+    @abstractmethod
+    def hidden_states(self, waveform_BS: Tensor, *, lengths: Tensor | None = None) -> Sequence[Tensor]:
+        """Return tensors (B,T,D): the input of the first layer, then what each layer gives, to the last."""
+
+    @property
+    @abstractmethod
+    def positional(self) -> nn.Module:
+        """Maps what `positional_input` gives to (B,T,D), added to it to tell frames where they are."""
+
+    @abstractmethod
+    def positional_input(self, waveform_BS: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        """Return what `positional` is given, (B,T,D), zero in padded places."""
+
+    @property
+    @abstractmethod
+    def positions(self) -> Sequence[nn.Module]:
+        """All that tells layers where frames are; it rests while layers are distilled."""
+
+    @abstractmethod
+    def adopt(self, teacher: Encoder[Any]) -> None:
+        """Take over the weights of an encoder of the same sizes, from its lowest layer on.
+
+        Raises: CheckpointError naming what differs.
+        """
+
+
 @dataclass
 class QuantizerOutput:
     """What training needs from a quantizer in one pass."""
@@ -330,6 +362,6 @@ class CheckpointFormat(ABC):
 __all__: Sequence[str] = [
     "Backbone", "BackboneConfig", "CheckpointFormat", "CheckpointParts", "Decoder", "DecoderConfig",
     "Discriminator", "DiscriminatorConfig", "Draw", "Encoder", "EncoderConfig", "Head", "HeadConfig",
-    "Judgement", "Part", "Quantizer", "QuantizerConfig", "QuantizerOutput", "Sampler", "SamplingContext",
-    "State",
+    "Judgement", "LayeredEncoder", "Part", "Quantizer", "QuantizerConfig", "QuantizerOutput", "Sampler",
+    "SamplingContext", "State",
 ]  # fmt: skip

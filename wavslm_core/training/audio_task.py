@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -21,6 +23,8 @@ from wavslm_core.errors import DataError
 from wavslm_core.machine.processes import ALONE, Processes, divide
 from wavslm_core.training.config import AudioTrainingConfig
 from wavslm_core.training.task import Task
+
+logger = logging.getLogger(__name__)
 
 READ_AHEAD = 2
 """Micro-batches that wait, read: one to go on with, one for when the next takes longer."""
@@ -53,11 +57,14 @@ class AudioTask(Task, Generic[AudioConfigT]):
         rate_in: int,
         rate_out: int | None = None,
         chunk_samples: int = 1,
+        grid_samples: int = 1,
+        longest_seconds: float = math.inf,
         processes: Processes = ALONE,
     ) -> None:
         """Crops are whole chunks of `chunk_samples` at `rate_in`, and are read at `rate_out` (Hz) too.
 
-        `processes` divide validation among each other.
+        They start on multiples of `grid_samples`. Utterances that are longer than `longest_seconds` are left
+        out, of validation too. `processes` divide validation among each other.
         """
         self.train = train
         self.valid = valid
@@ -71,11 +78,16 @@ class AudioTask(Task, Generic[AudioConfigT]):
         self.unit_out = self.rate_out // math.gcd(self.rate_in, self.rate_out)
         self.crop_samples = max(1, round(config.crop_seconds * rate_in / chunk_samples)) * chunk_samples
         self.crop_samples_out = round(self.crop_samples * self.unit_out / self.unit_in)
+        lengths = np.ceil(train.durations_s * self.rate_in).astype(np.int64)
+        if math.isfinite(longest_seconds):
+            # The order does not take what has no length.
+            lengths = np.where(_short_enough(train, longest_seconds, processes), lengths, 0)
         self._order = CropOrder(
-            np.ceil(train.durations_s * self.rate_in).astype(np.int64),
+            lengths,
             crop=self.crop_samples,
             batching=batching,
-            unit=self.unit_in,
+            unit=math.lcm(self.unit_in, grid_samples),
+            shortest=int(math.isfinite(longest_seconds)),
         )
         # Once, here: it must not be imported in two threads at the same time.
         load_torchaudio()
@@ -87,6 +99,9 @@ class AudioTask(Task, Generic[AudioConfigT]):
             keep=config.accumulate,
         )
         self.valid_indices = spread(len(valid.utterances), config.valid_utterances)
+        if math.isfinite(longest_seconds):
+            kept = np.flatnonzero(_short_enough(valid, longest_seconds, processes)).tolist()
+            self.valid_indices = [kept[index] for index in spread(len(kept), config.valid_utterances)]
 
     @property
     @abstractmethod
@@ -154,9 +169,33 @@ class AudioTask(Task, Generic[AudioConfigT]):
             samples=round(self.crop_samples * ratio),
             sample_rate_hz=sample_rate_hz,
         )
+        return self.not_empty(waveform_S, crop.utterance)
+
+    def not_empty(self, waveform_S: Tensor, utterance: int) -> Tensor:
+        """Return what was read of a training utterance. Raises: DataError when there is nothing."""
         if not len(waveform_S):
             raise DataError(
-                f"utterance {self.train.utterances[crop.utterance].id} is shorter than its manifest says. "
+                f"utterance {self.train.utterances[utterance].id} is shorter than its manifest says. "
                 "Was the file replaced? Delete the manifests in the runs' .cache folder"
             )
         return waveform_S
+
+
+def _short_enough(split: Split, longest_seconds: float, processes: Processes) -> npt.NDArray[np.bool_]:
+    """Return which utterances are no longer than that, (N,); the others are counted in a warning.
+
+    Raises: DataError when all are longer.
+    """
+    kept: npt.NDArray[np.bool_] = split.durations_s <= longest_seconds
+    longer = len(kept) - int(kept.sum())
+    remedy = "Cut recordings into utterances with `cut` in the recipe's `data:` block"
+    if longer == len(kept):
+        raise DataError(
+            f"every utterance of split '{split.name}' is longer than {longest_seconds:g} s. {remedy}"
+        )
+    if longer and processes.rank == 0:
+        logger.warning(
+            "%d of %d utterances of split '%s' are left out: they are longer than %g s. %s",
+            *(longer, len(kept), split.name, longest_seconds, remedy),
+        )
+    return kept

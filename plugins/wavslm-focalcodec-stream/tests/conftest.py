@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -45,3 +47,15 @@ def assert_parity() -> Callable[[Tensor, Tensor], None]:
         assert float((actual - expected).abs().max()) <= tolerance
 
     return check
+
+
+@pytest.fixture(scope="session")
+def taught_run() -> ModuleType:
+    """The small run as a module, whatever pytest's import mode."""
+    path = Path(__file__).with_name("taught_run.py")
+    spec = importlib.util.spec_from_file_location("wavslm_taught_run", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -183,3 +183,24 @@ def test_encoder_starts_from_one_in_our_own_format(tmp_path: Path) -> None:
     save_encoder(tmp_path / "other", fake_codec().encoder)
     with pytest.raises(CheckpointError, match=r"holds the encoder 'fake', a 'wavlm' is needed"):
         WavLM(WavLMConfig.model_validate(ENCODER | {"checkpoint": str(tmp_path / "other")}))
+
+
+def test_a_causal_twin_adopts_the_lowest_layers_of_its_teacher(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    sizes = {**ENCODER, "causal": False}
+    teacher = WavLM(WavLMConfig.model_validate({**sizes, "num_layers": 3, "final_norm": True}))
+    student = WavLM(WavLMConfig.model_validate(ENCODER))
+    student.adopt(teacher)
+    expected = teacher.state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in student.state_dict().items())
+    other = {**sizes, "num_heads": 2, "conv_pos": 8, "ffn_dim": 64}
+    message = (
+        r"the teacher does not fit encoder 'wavlm': ffn_dim is 64 there and 96 here; num_heads is 2 there "
+        r"and 4 here; conv_pos is 8 there and 16 here\. Give both the same options"
+    )
+    with pytest.raises(CheckpointError, match=message):
+        student.adopt(WavLM(WavLMConfig.model_validate(other)))
+    with pytest.raises(CheckpointError, match=r"the teacher has 1 layers, but layers 1 to 2 are asked for"):
+        student.adopt(WavLM(WavLMConfig.model_validate({**sizes, "num_layers": 1})))
+    with pytest.raises(CheckpointError, match=r"the teacher is the encoder 'fake', .* Give a 'wavlm'"):
+        student.adopt(fake_codec().encoder)

@@ -119,6 +119,7 @@ class WavLMConfig(EncoderConfig):
             sample_rate_hz=SAMPLE_RATE_HZ,
             hop_samples=self.hop_samples,
             output_dim=self.dim,
+            layers=self.num_layers if self.output_layer is None else self.output_layer,
             chunk_frames=self.chunk_frames,
             window_frames=self.window_size if self.causal else None,
             causal=self.causal,

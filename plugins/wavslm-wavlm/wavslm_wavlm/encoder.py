@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from wavslm_core.plugin import (
+    CheckpointError,
     Encoder,
+    LayeredEncoder,
     State,
     StateReader,
     StreamingError,
@@ -22,9 +25,9 @@ from wavslm_core.plugin import (
 )
 from wavslm_wavlm.config import WavLMConfig
 from wavslm_wavlm.front_end import FeatureExtractor, PositionalEmbedding
-from wavslm_wavlm.initial import load_initial_encoder, wants_initial_weights
+from wavslm_wavlm.initial import fill_encoder, load_initial_encoder, wants_initial_weights
 from wavslm_wavlm.transformer import Stack, make_layers, make_stack
-from wavslm_wavlm.weights import read_wavlm
+from wavslm_wavlm.weights import WavLMCheckpoint, read_wavlm
 
 
 class Transformer(nn.Module):
@@ -82,7 +85,7 @@ class Transformer(nn.Module):
         return hidden_BND, join_states(position_state, stack_state)
 
 
-class WavLM(Encoder[WavLMConfig]):
+class WavLM(LayeredEncoder[WavLMConfig]):
     """WavLM (Chen et al. 2022), and its causal form of FocalCodec-Stream."""
 
     def __init__(self, config: WavLMConfig) -> None:
@@ -110,11 +113,37 @@ class WavLM(Encoder[WavLMConfig]):
         return list(self._hidden_states(waveform_BS, lengths))
 
     def _hidden_states(self, waveform_BS: Tensor, lengths: Tensor | None) -> Iterator[Tensor]:
+        projected_BTD, frame_lengths = self._projected(waveform_BS, lengths)
+        return self.encoder.hidden_states(projected_BTD, lengths=frame_lengths)
+
+    def _projected(self, waveform_BS: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Return what the transformer is given, (B,T,D), and how many frames each item has."""
         if self.config.normalize_waveform:
             waveform_BS = normalize(waveform_BS, lengths=lengths)
         frames_BTD = self.feature_extractor(waveform_BS, lengths=lengths)
         frame_lengths = None if lengths is None else self.frame_lengths(lengths)
-        return self.encoder.hidden_states(self.feature_proj(self.norm(frames_BTD)), lengths=frame_lengths)
+        return self.feature_proj(self.norm(frames_BTD)), frame_lengths
+
+    @property
+    def positional(self) -> nn.Module:
+        return self.encoder.positional_embedding
+
+    def positional_input(self, waveform_BS: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        return zero_padding(*self._projected(waveform_BS, lengths))
+
+    @property
+    def positions(self) -> tuple[nn.Module, ...]:
+        """The positional convolution and the table of the relative bias."""
+        return self.encoder.positional_embedding, self.encoder.relative_embedding
+
+    def adopt(self, teacher: Encoder[Any]) -> None:
+        if not isinstance(teacher, WavLM):
+            raise CheckpointError(
+                f"the teacher is the encoder '{teacher.config.registered_name()}', whose weights a 'wavlm' "
+                "cannot take over. Give a 'wavlm' as teacher"
+            )
+        state = {key: value.detach() for key, value in teacher.state_dict().items()}
+        fill_encoder(self, self.config, WavLMCheckpoint(teacher.config, state, "the teacher"))
 
     def init_state(self, batch_size: int) -> State:
         self._check_streams()

@@ -9,10 +9,13 @@ from torch import nn
 
 from wavslm_core.plugin import CheckpointError, SkipInitialisation, load_state
 from wavslm_wavlm.config import WavLMConfig, WavLMUpperConfig
-from wavslm_wavlm.weights import read_wavlm
+from wavslm_wavlm.weights import WavLMCheckpoint, read_wavlm
 
 LAYER_KEY = re.compile(r"encoder\.layers\.(\d+)\.(.+)")
-ENCODER_STYLE = ("layer_norm_first", "front_end_norm", "kernel_sizes", "strides", "num_heads", "max_distance")
+ENCODER_STYLE = (
+    *("layer_norm_first", "front_end_norm", "hidden_dims", "kernel_sizes", "strides", "conv_bias"),
+    *("dim", "ffn_dim", "num_heads", "num_buckets", "max_distance", "conv_pos", "conv_pos_groups"),
+)
 BACKBONE_STYLE = ("num_heads", "max_distance")
 
 
@@ -27,16 +30,20 @@ def wants_initial_weights() -> bool:
 
 def load_initial_encoder(encoder: nn.Module, config: WavLMConfig, reference: str) -> None:
     """Fill an encoder from the lowest layers of a WavLM. Raises: CheckpointError when it does not fit."""
-    checkpoint = read_wavlm(reference)
-    _check_style(config, checkpoint.config, ENCODER_STYLE, reference)
-    _check_layers(checkpoint.config.num_layers, 1, config.num_layers, reference)
+    fill_encoder(encoder, config, read_wavlm(reference))
+
+
+def fill_encoder(encoder: nn.Module, config: WavLMConfig, checkpoint: WavLMCheckpoint) -> None:
+    """Fill an encoder from the lowest layers of a WavLM. Raises: CheckpointError naming what differs."""
+    _check_style(config, checkpoint.config, ENCODER_STYLE, checkpoint.source)
+    _check_layers(checkpoint.config.num_layers, 1, config.num_layers, checkpoint.source)
     state = {
         key: value
         for key, value in checkpoint.state.items()
         if not _is_layer_from(key, config.num_layers)
         and (config.has_norm or not key.startswith("encoder.norm."))
     }
-    load_state(encoder, state, source=reference)
+    load_state(encoder, state, source=checkpoint.source)
 
 
 def load_initial_backbone(backbone: nn.Module, config: WavLMUpperConfig, reference: str) -> None:
@@ -85,7 +92,7 @@ def _check_style(
     if differing:
         raise CheckpointError(
             f"{reference} does not fit {config.role} '{config.name}': {'; '.join(differing)}. "
-            "Set these options as in the checkpoint"
+            "Give both the same options"
         )
 
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from wavslm_core.parts.facts import EncoderFacts
+from wavslm_core.parts.interfaces import LayeredEncoder
+from wavslm_core.parts.lengths import zero_padding
 from wavslm_core.testing.contract.flow import Flow, random_waveform
 from wavslm_core.testing.contract.streaming_checks import FlowChecks
 
@@ -53,6 +55,44 @@ class EncoderContract(FlowChecks):
                 f"{samples} samples gave {list(features.shape)} {features.dtype}",
                 f"features are (B, frame_lengths(S), output_dim) float32, here {expected}",
             )
+
+    @torch.no_grad()
+    def test_layers(self) -> None:
+        """Layers can be had and learnt from, if the facts say that there are any."""
+        part, layers = self.part(), self.facts.layers
+        self.require(
+            (layers is not None) == isinstance(part, LayeredEncoder),
+            f"facts.layers is {layers} and the class is {type(part).__name__}",
+            "a LayeredEncoder, and no other, says how many layers its features have passed",
+        )
+        if not isinstance(part, LayeredEncoder) or layers is None:
+            return
+        waveform_BS, lengths_B = random_waveform(2, 40 * self.facts.hop_samples, 0), torch.tensor([6, 40])
+        lengths_B = lengths_B * self.facts.hop_samples
+        frames_B = part.frame_lengths(lengths_B)
+        states = part.hidden_states(waveform_BS, lengths=lengths_B)
+        features_BTD = part(waveform_BS, lengths=lengths_B)
+        self.require(
+            torch.equal(zero_padding(states[layers], frames_B), zero_padding(features_BTD, frames_B)),
+            f"hidden_states gave {len(states)} tensors, of which number {layers} is not what forward gave",
+            "hidden_states gives the input of the first layer and what each layer gives, features among them",
+        )
+        twin = self.part()
+        for weight in twin.parameters():
+            weight.add_(1.0)
+        twin.adopt(part)
+        self.require(
+            torch.equal(twin(waveform_BS, lengths=lengths_B), features_BTD),
+            "a twin that adopted the weights gives other features",
+            "adopt takes over all weights",
+        )
+        given_BTD = part.positional_input(waveform_BS, lengths=lengths_B)
+        self.require(
+            part.positional(given_BTD).shape == given_BTD.shape == states[0].shape
+            and torch.equal(given_BTD, zero_padding(given_BTD, frames_B)),
+            f"positional_input gave {list(given_BTD.shape)}, its states are {list(states[0].shape)}",
+            "positional maps what positional_input gives, zero where padded, to the same shape",
+        )
 
     def test_frame_rate(self) -> None:
         part, hop = self.part(), self.facts.hop_samples

@@ -1,0 +1,64 @@
+"""A small run in which a codec learns from a teacher: gliding tones, and a WavLM of 20 ms hops."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wavslm_core.data.audio import write_audio
+from wavslm_core.recipe.loading import recipe_from_dict
+from wavslm_core.recipe.model import ResolvedRecipe
+from wavslm_core.recipe.resolving import resolve
+from wavslm_core.run.context import StageContext
+from wavslm_core.testing.fakes import register_fakes
+
+WAVLM = {
+    "name": "wavlm",
+    "hidden_dims": [16, 16],
+    "kernel_sizes": [20, 32],
+    "strides": [10, 32],
+    "dim": 16,
+    "ffn_dim": 32,
+    "num_heads": 2,
+    "num_layers": 2,
+    "num_buckets": 16,
+    "max_distance": 24,
+    "conv_pos": 8,
+    "conv_pos_groups": 2,
+    "window_size": 32,
+}
+"""Full context; with `causal: true`, the student."""
+
+
+def write_tones(folder: Path, seconds: dict[str, list[float]]) -> Path:
+    """Write a recording of each length (s) for each split."""
+    for split, lengths in seconds.items():
+        for number, length in enumerate(lengths):
+            time_S = torch.arange(round(length * 16000)) / 16000
+            pitch_hz = 120 + 40 * number + 60 * torch.sin(3 * time_S + number)
+            phase_S = 2 * torch.pi * pitch_hz.cumsum(0) / 16000
+            wave_S = sum(torch.sin(n * phase_S) / n for n in range(1, 8)) * torch.sin(5 * time_S).relu()
+            write_audio(folder / split / f"{number}.wav", 0.2 * wave_S, 16000)
+    return folder
+
+
+def make_context(folder: Path, *stages: dict[str, Any], name: str = "run", **recipe: Any) -> StageContext:
+    """Return a run in `folder`, of stages that its recordings and a codec with a causal WavLM are for."""
+    return StageContext(make_recipe(folder, *stages, **recipe), folder / "runs" / name)
+
+
+def make_recipe(folder: Path, *stages: dict[str, Any], **recipe: Any) -> ResolvedRecipe:
+    register_fakes()
+    document = {
+        "name": "taught",
+        "seed": 3,
+        "encoder": {**WAVLM, "causal": True},
+        "quantizer": {"name": "fake"},
+        "decoder": {"name": "fake"},
+        "data": {"corpus": "folder", "path": str(folder / "audio")},
+        "stages": list(stages),
+        **recipe,
+    }
+    return resolve(recipe_from_dict(document))

@@ -1,0 +1,101 @@
+"""The teacher: a frozen encoder, mostly one with full context, whose features a codec learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, cast
+
+from pydantic import Field
+
+from wavslm_core.plugin import (
+    Block,
+    CodecStageConfig,
+    EncoderConfig,
+    EncoderFacts,
+    RecipeError,
+    RecipeView,
+    StageContext,
+)
+
+if TYPE_CHECKING:
+    from wavslm_core.plugin import Codec, Encoder
+
+SIZES = ("sample_rate_hz", "hop_samples", "output_dim", "layers")
+"""What of a teacher's facts must be as in those of the codec's encoder."""
+
+
+class TaughtConfig(CodecStageConfig):
+    """Options of stages in which a codec, or a part of it, learns from the features of a teacher."""
+
+    absent_if_unset: ClassVar[tuple[str, ...]] = (*CodecStageConfig.absent_if_unset, "teacher")
+
+    teacher: Annotated[EncoderConfig | str, Block("encoder", or_stage=True)] | None = None
+    """Encoder whose features are learnt from, such as `{name: wavlm, checkpoint: microsoft/wavlm-large}`, or
+    the name of an earlier stage that left one. Default: the last encoder that an earlier stage left."""
+    longest_seconds: float = Field(default=320.0, gt=0)
+    """Longer utterances are left out: the teacher hears each whole, however short the crop (as published)."""
+
+    def reads(self) -> dict[str, str]:
+        reads = super().reads()
+        if not isinstance(self.teacher, EncoderConfig):
+            reads[self.teacher_place] = (
+                "put a stage that leaves an encoder before it, such as `- {run: pretrain_encoder}`, or give "
+                "`teacher: {name: …, checkpoint: …}`"
+            )
+        return reads
+
+    @property
+    def teacher_place(self) -> str:
+        """Where an earlier stage left the teacher, unless it is given as a block."""
+        return "encoder" if self.teacher is None else f"{self.teacher}/encoder"
+
+    def problems(self, recipe: RecipeView) -> Iterator[str]:
+        yield from super().problems(recipe)
+        if isinstance(self.teacher, EncoderConfig):
+            yield from misfits(self.teacher.facts(), recipe.codec_facts().encoder)
+
+    def item_bytes(self, recipe: RecipeView) -> int:
+        # What is heard, in four bytes a sample.
+        return round(4 * self.crop_seconds * recipe.codec_facts().encoder.sample_rate_hz)
+
+    @property
+    def teacher_plan(self) -> dict[str, str]:
+        """What `--dry-run` says of the teacher."""
+        if isinstance(self.teacher, EncoderConfig):
+            checkpoint = getattr(self.teacher, "checkpoint", None)
+            return {
+                "teacher": f"{self.teacher.registered_name()}{f' from {checkpoint}' if checkpoint else ''}"
+            }
+        return {"teacher": f"what {self.teacher or 'an earlier stage'} left"}
+
+
+TaughtConfigT = TypeVar("TaughtConfigT", bound=TaughtConfig)
+
+
+def misfits(teacher: EncoderFacts, student: EncoderFacts) -> Iterable[str]:
+    """Yield why features of a teacher cannot be those of a codec's encoder, in one line, if they cannot."""
+    pairs = {name: (getattr(teacher, name), getattr(student, name)) for name in SIZES}
+    differing = [
+        f"{name} is {there}, the codec's encoder has {here}"
+        for name, (there, here) in pairs.items()
+        if there != here and None not in (there, here)
+    ]
+    if differing:
+        yield f"teacher: {'; '.join(differing)}. Give the teacher the sizes of the codec's encoder"
+
+
+def load_teacher(config: TaughtConfig, codec: Codec, context: StageContext) -> Encoder[Any]:
+    """Return the teacher of a stage, frozen and in eval mode. It is no part of what is trained or saved.
+
+    Raises: RecipeError when it does not fit the codec; CheckpointError.
+    """
+    from wavslm_core.plugin import load_encoder, load_registry, seed_torch
+
+    if isinstance(config.teacher, EncoderConfig):
+        seed_torch(config.seed_in(context), "teacher")
+        teacher = cast("Encoder[Any]", load_registry().build(config.teacher))
+    else:
+        teacher = load_encoder(context.start(config.teacher_place))
+    for problem in misfits(teacher.config.facts(), codec.facts.encoder):
+        raise RecipeError(f"{context.stage_name or config.registered_name()}: {problem}")
+    return teacher.to(context.device).eval().requires_grad_(False)
