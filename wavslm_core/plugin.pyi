@@ -6,6 +6,7 @@ from wavslm_core.data.audio_files import (
     READABLE_FORMATS as READABLE_FORMATS,
     AudioBytes as AudioBytes,
     AudioSource as AudioSource,
+    audio_info as audio_info,
     printable as printable,
 )
 from wavslm_core.data.audio_tree import walk as walk
@@ -13,6 +14,15 @@ from wavslm_core.data.batches import Crop as Crop
 from wavslm_core.data.corpora import Corpus as Corpus, CutConfig as CutConfig, Utterance as Utterance
 from wavslm_core.data.manifest import Recording as Recording
 from wavslm_core.data.recorded import RecordedCorpus as RecordedCorpus, Recordings as Recordings
+from wavslm_core.data.suites import (
+    ALL_PAIRS as ALL_PAIRS,
+    Average as Average,
+    Finding as Finding,
+    Group as Group,
+    Pair as Pair,
+    PairList as PairList,
+    Suite as Suite,
+)
 from wavslm_core.errors import (
     ArgumentError as ArgumentError,
     AudioError as AudioError,
@@ -82,11 +92,13 @@ from wavslm_core.parts.configs import (
     MetricConfig as MetricConfig,
     Options as Options,
     PartConfig as PartConfig,
+    Published as Published,
     QuantizerConfig as QuantizerConfig,
     RecipeView as RecipeView,
     Role as Role,
     SamplerConfig as SamplerConfig,
     StageConfig as StageConfig,
+    SuiteConfig as SuiteConfig,
     linked as linked,
 )
 from wavslm_core.parts.facts import (

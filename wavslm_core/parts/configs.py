@@ -338,6 +338,40 @@ class DataConfig:
         return every if every is not None else corpora
 
 
+@dataclass(frozen=True)
+class Published:
+    """A number that others published for a suite."""
+
+    model: str
+    number: str
+    """Which of the suite's numbers: the name of an average, or `group=value`."""
+    percent: float
+    rule: str
+    """How it was scored, as far as that is known: two rules can let two models swap places."""
+    source: str
+
+
+class SuiteConfig(Config):
+    """Pairs of recordings, one of which a language model should find likelier: `{name: salmon, path: …}`.
+
+    Nothing is ever downloaded: `homepage` says where the data is to be had.
+    """
+
+    role: ClassVar[Role] = "suite"
+    homepage: ClassVar[str] = ""
+    licence: ClassVar[str] = ""
+    size: ClassVar[str] = ""
+    """How much there is, in words."""
+    published: ClassVar[tuple[Published, ...]] = ()
+
+    label: str | None = None
+    """What tables call it, such as where a suite is there twice; default: its name."""
+
+    @property
+    def shown_name(self) -> str:
+        return self.label or self.registered_name()
+
+
 class FormatConfig(Config):
     """A checkpoint format of another project: recognised by its `config.json`, without torch."""
 

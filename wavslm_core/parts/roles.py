@@ -33,6 +33,7 @@ from wavslm_core.parts.configs import (
     Role,
     SamplerConfig,
     StageConfig,
+    SuiteConfig,
 )
 from wavslm_core.parts.facts import (
     BackboneFacts,
@@ -143,6 +144,12 @@ ROLES: dict[Role, RoleSpec] = {
             "wavslm_core.data.corpora:Corpus",
             "register_corpora",
             "Where speech comes from",
+        ),
+        RoleSpec(
+            SuiteConfig,
+            "wavslm_core.data.suites:Suite",
+            "register_suites",
+            "Pairs of recordings, one of which a language model should find likelier",
         ),
         RoleSpec(
             FormatConfig,
