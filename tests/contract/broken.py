@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tests.contract import broken_configs as configs, broken_draws as draws, broken_parts as parts
-from wavslm_core.parts.configs import PartConfig
+from wavslm_core.parts.configs import Config
 from wavslm_core.testing import fake_configs as good, fakes
 
 ENCODER = good.FakeEncoderConfig(dim=6, hop_samples=40)
@@ -15,6 +15,7 @@ DECODER = good.FakeDecoderConfig(input_dim=6, hop_samples=40)
 BACKBONE = good.FakeBackboneConfig(input_dim=6, vocab_size=16, dim=8)
 HEAD = good.FakeHeadConfig(input_dim=6, vocab_size=5, chunk_tokens=3)
 SAMPLER = good.FakeSamplerConfig()
+DISCRIMINATOR = good.FakeDiscriminatorConfig(channels=4)
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Broken:
     """A broken part, the check that says so, words of its message, and what else cannot but fail."""
 
     part: type
-    config: PartConfig
+    config: Config
     check: str
     says: str
     also: tuple[str, ...] = ()
@@ -224,6 +225,14 @@ BROKEN = [
         also=("frequencies", "older_tokens_do_not_matter", "rows_are_independent"),
     ),
     Broken(draws.SecretlyGreedy, SAMPLER, "greedy_fact", "do not say greedy"),
+    Broken(parts.NeedsLong, DISCRIMINATOR, "judgements", "judging 1 samples fails"),
+    Broken(parts.JudgesBatch, DISCRIMINATOR, "rows_are_independent", "scores 0 of a waveform alone differs"),
+    Broken(
+        parts.TellsNothing,
+        DISCRIMINATOR,
+        "gradients_reach_the_waveform",
+        "goes from scores 0",
+    ),
     Broken(fakes.FakeSampler, configs.GreedyFactConfig(), "greedy_fact", "say greedy, but up to 24 tokens"),
     Broken(fakes.FakeSampler, configs.HistoryFactConfig(), "history_fact", "ask for 5 tokens of history"),
 ]

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wavslm_core.parts.interfaces import QuantizerOutput, State
+from wavslm_core.parts.interfaces import Judgement, QuantizerOutput, State
 from wavslm_core.parts.lengths import zero_padding
-from wavslm_core.testing.fakes import FakeBackbone, FakeDecoder, FakeEncoder, FakeQuantizer
+from wavslm_core.testing.fakes import FakeBackbone, FakeDecoder, FakeDiscriminator, FakeEncoder, FakeQuantizer
 
 
 class SeesNextFrame(FakeEncoder):
@@ -200,3 +200,18 @@ class RemembersEverything(FakeBackbone):
 class SeesBothWays(FakeBackbone):
     def forward(self, inputs: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         return super().forward(inputs) + super().forward(inputs.flip(1)).flip(1)
+
+
+class NeedsLong(FakeDiscriminator):
+    def forward(self, waveform_BS: Tensor) -> list[Judgement]:
+        return super().forward(F.pad(waveform_BS, (0, 7), "reflect"))
+
+
+class JudgesBatch(FakeDiscriminator):
+    def forward(self, waveform_BS: Tensor) -> list[Judgement]:
+        return super().forward(waveform_BS - waveform_BS.mean())
+
+
+class TellsNothing(FakeDiscriminator):
+    def forward(self, waveform_BS: Tensor) -> list[Judgement]:
+        return super().forward(waveform_BS.detach())

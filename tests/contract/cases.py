@@ -62,6 +62,7 @@ HALVING = {
     "decompressor": FOCAL_BLOCKS | {"upscale_factors": (1, 2), "last_window_size": 8},
 }
 DECODER = {"input_dim": 12, "hop_samples": 40, "dim": 16, "ffn_dim": 24, "num_layers": 2}
+STFT = {"name": "multi_resolution_stft", "window_samples": (512, 64), "channels": 4}
 
 CASES: dict[str, Case] = {
     "WavlmCausal": Case("encoder", {"name": "wavlm", "causal": True} | WAVLM),
@@ -86,6 +87,10 @@ CASES: dict[str, Case] = {
     "RepetitionAware": Case("sampler", {"name": "repetition_aware", "p": 0.6, "window_tokens": 7}),
     "RepetitionPenalty": Case("sampler", {"name": "repetition_penalty", "window_tokens": 7}),
     "BestOf": Case("sampler", {"name": "best_of", "candidates": 3}),
+    "MultiPeriod": Case("discriminator", {"name": "multi_period", "periods": (2, 3), "channels": 32}),
+    "MultiScale": Case("discriminator", {"name": "multi_scale", "scales": 2, "channels": 32}),
+    "ComplexStft": Case("discriminator", STFT),
+    "MagnitudeStft": Case("discriminator", STFT | {"spectrum": "magnitude", "dilations": (1,)}),
     "Chain": Case(
         "sampler",
         {

@@ -6,8 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.broken import BACKBONE, BROKEN, ENCODER, HEAD, MERGING, QUANTIZER, SAMPLER, Broken
-from wavslm_core.parts.configs import PartConfig
+from tests.contract.broken import (
+    BACKBONE,
+    BROKEN,
+    DISCRIMINATOR,
+    ENCODER,
+    HEAD,
+    MERGING,
+    QUANTIZER,
+    SAMPLER,
+    Broken,
+)
+from wavslm_core.parts.configs import Config
 from wavslm_core.parts.registry import Entry, Registry
 from wavslm_core.testing import contract_tests, fake_configs as good, fakes
 
@@ -49,11 +59,10 @@ WHOLE = [
     (fakes.FakeBackbone, BACKBONE),
     (fakes.FakeHead, HEAD),
     (fakes.FakeSampler, SAMPLER),
+    (fakes.FakeDiscriminator, DISCRIMINATOR),
 ]
 
 
 @pytest.mark.parametrize(("part", "config"), WHOLE, ids=lambda value: getattr(value, "__name__", ""))
-def test_the_parts_that_these_were_made_from_are_whole(
-    part: type, config: PartConfig, tmp_path: Path
-) -> None:
+def test_the_parts_that_these_were_made_from_are_whole(part: type, config: Config, tmp_path: Path) -> None:
     assert not failures(Broken(part, config, "export", ""), tmp_path)

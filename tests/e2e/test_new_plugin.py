@@ -22,7 +22,13 @@ name: mine
 {BLOCKS}
 data: {{corpus: my_corpus, minutes: 1}}
 stages:
-  - {{run: train_codec, steps: 6, batch_size: 2, crop_seconds: 0.5, continuous_steps: 2, valid_utterances: 2}}
+  - run: train_codec
+    steps: 6
+    batch_size: 2
+    crop_seconds: 0.5
+    continuous_steps: 2
+    valid_utterances: 2
+    adversarial: {{discriminators: [{{name: my_discriminator}}]}}
   - {{run: tokenize}}
   - {{run: train_lm, steps: 6, batch_size: 2, crop_tokens: 32}}
   - {{run: generate, prompts: 1, new_seconds: 0.4}}

@@ -21,7 +21,7 @@ from wavslm_core.machine.terminal import echo
 from wavslm_core.parts.roles import ROLES
 
 RECIPE = "recipes/wavslm_tiny.yaml"
-LONGEST_NAME = 30
+LONGEST_NAME = 28
 """So that lines with the names of package and class in them stay within what the formatter allows."""
 
 
@@ -36,6 +36,7 @@ class PluginRole(StrEnum):
     SAMPLER = "sampler"
     STAGE = "stage"
     METRIC = "metric"
+    DISCRIMINATOR = "discriminator"
     CORPUS = "corpus"
 
 
@@ -73,6 +74,12 @@ SKETCHES: dict[PluginRole, Sketch] = {
         block="stages: [{{run: evaluate, metrics: [{name}]}}]",
         override="stages.evaluate.metrics=[{name}]",
     ),
+    PluginRole.DISCRIMINATOR: Sketch(
+        "strided convolutions over the waveform",
+        "channels=8, num_layers=2",
+        block="stages: [{{run: train_codec, steps: 9, adversarial: {{discriminators: [{{name: {name}}}]}}}}]",
+        override="stages.train_codec.adversarial={{discriminators: [{{name: {name}}}]}}",
+    ),
     PluginRole.CORPUS: Sketch(
         "chords that are made on the spot",
         "minutes=0.1, seconds=1.0",
@@ -87,7 +94,7 @@ def new_plugin(
     role: Annotated[PluginRole, typer.Option(help="What it does.")],
     into: Annotated[Path, typer.Option(help="Folder to write wavslm-NAME into.")] = Path(),
 ) -> None:
-    """Write a plugin with one small part, stage, metric or corpus that works: wavslm-NAME, with tests."""
+    """Write a plugin with one small thing of a role that works: wavslm-NAME, with tests."""
     from wavslm_core.machine.files import replacing_folder
 
     check_name(name, role)

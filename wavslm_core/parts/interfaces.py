@@ -314,7 +314,7 @@ class Judgement:
     scores_BN: Tensor
     """How real each place sounds, in the order of time: above 0 real, below 0 made."""
     maps: list[Tensor]
-    """What each of its layers gives, (B,…), the scores last: what feature matching compares."""
+    """What its layers give, (B,…): what feature matching compares."""
 
 
 class Discriminator(nn.Module, ABC, Generic[DiscriminatorConfigT]):
@@ -328,7 +328,7 @@ class Discriminator(nn.Module, ABC, Generic[DiscriminatorConfigT]):
     def forward(self, waveform_BS: Tensor) -> list[Judgement]:
         """Judge waveforms of any length, one judgement a sub-discriminator, always as many.
 
-        A row is judged by itself, and every score depends on weights that training reaches.
+        A row is judged by itself.
         """
 
 

@@ -9,6 +9,7 @@ from pydantic import Field
 from wavslm_core.parts.configs import (
     BackboneConfig,
     DecoderConfig,
+    DiscriminatorConfig,
     EncoderConfig,
     HeadConfig,
     QuantizerConfig,
@@ -135,3 +136,11 @@ class FakeSamplerConfig(SamplerConfig):
 
     def facts(self) -> SamplerFacts:
         return SamplerFacts()
+
+
+class FakeDiscriminatorConfig(DiscriminatorConfig):
+    """Two convolutions."""
+
+    name: Literal["fake"] = "fake"
+    channels: int = Field(default=8, gt=0)
+    """Channels between the two."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from wavslm_core.model.codec import Codec
 from wavslm_core.model.speech_lm import SpeechLM
@@ -15,9 +16,11 @@ from wavslm_core.parts.configs import Config
 from wavslm_core.parts.interfaces import (
     Backbone,
     Decoder,
+    Discriminator,
     Draw,
     Encoder,
     Head,
+    Judgement,
     Quantizer,
     QuantizerOutput,
     Sampler,
@@ -30,6 +33,7 @@ from wavslm_core.parts.registry import Entry, Registry
 from wavslm_core.testing.fake_configs import (
     FakeBackboneConfig,
     FakeDecoderConfig,
+    FakeDiscriminatorConfig,
     FakeEncoderConfig,
     FakeHeadConfig,
     FakeQuantizerConfig,
@@ -169,6 +173,20 @@ class FakeSampler(Sampler):
         return logits_NV
 
 
+class FakeDiscriminator(Discriminator[FakeDiscriminatorConfig]):
+    """Its buffers move in training, as those of spectral norm do."""
+
+    def __init__(self, config: FakeDiscriminatorConfig) -> None:
+        super().__init__(config)
+        self.first = spectral_norm(nn.Conv1d(1, config.channels, 15, stride=4, padding=7))
+        self.last = nn.Conv1d(config.channels, 1, 5, padding=2)
+
+    def forward(self, waveform_BS: Tensor) -> list[Judgement]:
+        hidden_BCT = self.first(waveform_BS[:, None])
+        scores_B1T = self.last(nn.functional.leaky_relu(hidden_BCT, 0.1))
+        return [Judgement(scores_B1T.flatten(1), [hidden_BCT, scores_B1T])]
+
+
 FAKES: tuple[tuple[type[Config], type], ...] = (
     (FakeEncoderConfig, FakeEncoder),
     (FakeQuantizerConfig, FakeQuantizer),
@@ -176,6 +194,7 @@ FAKES: tuple[tuple[type[Config], type], ...] = (
     (FakeBackboneConfig, FakeBackbone),
     (FakeHeadConfig, FakeHead),
     (FakeSamplerConfig, FakeSampler),
+    (FakeDiscriminatorConfig, FakeDiscriminator),
 )
 
 

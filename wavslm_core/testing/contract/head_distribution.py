@@ -13,7 +13,7 @@ from wavslm_core.model.sampling import TokenDraw
 from wavslm_core.parts.facts import HeadFacts
 from wavslm_core.testing.contract.chi_square import LEAST_LIKELY, chi_square_likelihood
 from wavslm_core.testing.contract.flow import random_features, random_tokens
-from wavslm_core.testing.contract.module_checks import ModuleChecks
+from wavslm_core.testing.contract.module_checks import PartModuleChecks
 from wavslm_core.testing.fake_configs import FakeSamplerConfig
 from wavslm_core.testing.fakes import FakeSampler
 
@@ -41,7 +41,7 @@ class RecordingDraw(TokenDraw):
         return super().symbols(logits_BKV)
 
 
-class HeadDistribution(ModuleChecks):
+class HeadDistribution(PartModuleChecks):
     @property
     def facts(self) -> HeadFacts:
         facts = self.subject.facts()

@@ -1,4 +1,5 @@
-"""What holds for every part with weights: they are trained, saved, laid out, packed and exported."""
+"""What holds for everything with weights: they are trained, saved and laid out; those of parts of a model are
+packed and exported, too."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from wavslm_core.model.weight_files import WEIGHTS_FILE, read_weights
 from wavslm_core.model.weights import load_state, write_weights
 from wavslm_core.parts.packing import packed_copy
-from wavslm_core.testing.contract.config_checks import PartChecks
+from wavslm_core.testing.contract.config_checks import ConfigChecks, PartChecks
 from wavslm_core.testing.contract.subject import TOLERANCE, generator
 
 BF16_ERROR = 0.1
@@ -33,7 +34,7 @@ class Call(nn.Module):
         return result
 
 
-class ModuleChecks(PartChecks):
+class ModuleChecks(ConfigChecks):
     def calls(self) -> Mapping[str, tuple[Tensor, ...]]:
         """Return method → arguments of everything that computes on whole sequences and returns a tensor."""
         raise NotImplementedError
@@ -151,6 +152,10 @@ class ModuleChecks(PartChecks):
         self.require(
             finite(loss) and all(map(finite, gradients)), "a training step in bf16 is not finite", rule
         )
+
+
+class PartModuleChecks(ModuleChecks, PartChecks):
+    """What holds for parts of a model besides."""
 
     def test_packed_copy(self) -> None:
         rule = "packing for inference in fp32 changes nothing but speed; see `wavslm_core.parts.packing`"

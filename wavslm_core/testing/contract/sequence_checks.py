@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from wavslm_core.testing.contract.flow import Flow
-from wavslm_core.testing.contract.module_checks import ModuleChecks
+from wavslm_core.testing.contract.module_checks import PartModuleChecks
 
 MOST_LAYERS = 8
 """Windows after which nothing is left of a change, as each layer passes it on by one."""
@@ -16,7 +16,7 @@ LEAK = 1e-5
 """Relative change from which on an output counts as having seen another place; FFTs spread rounding."""
 
 
-class SequenceChecks(ModuleChecks):
+class SequenceChecks(PartModuleChecks):
     def flows(self, part: Any) -> list[Flow]:
         raise NotImplementedError
 
