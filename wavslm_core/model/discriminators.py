@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from wavslm_core.errors import CheckpointError
 from wavslm_core.model.documents import CONFIG_FILE, read_document
 from wavslm_core.model.weight_files import WEIGHTS_FILE, read_folder
-from wavslm_core.model.weights import load_part, write_document, write_folder, write_weights
+from wavslm_core.model.weights import find_folder, load_part, write_document, write_folder, write_weights
 from wavslm_core.parts.blocks import config_from_dict
 from wavslm_core.parts.configs import DiscriminatorConfig
 from wavslm_core.parts.interfaces import Discriminator, Judgement
@@ -60,7 +60,7 @@ class Discriminators(nn.Module):
     @classmethod
     def load(cls, folder: str | Path) -> Self:
         """Read what `save` wrote, or a run's. Raises: CheckpointError; RecipeError for unknown options."""
-        path = Path(folder).expanduser()
+        path = find_folder(folder)
         path = path / FOLDER if (path / FOLDER).is_dir() else path
         configs = discriminator_configs(path)
         weights = {f"members.{key}": value for key, value in read_folder(path, WEIGHTS_FILE).items()}

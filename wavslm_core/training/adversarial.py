@@ -8,8 +8,7 @@ what their layers give are averaged over layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +22,12 @@ from wavslm_core.training.config import AdversarialConfig
 from wavslm_core.training.task import LossOutput, Player
 
 NAME = "discriminators"
+CHANCE = 2.0
+"""Hinge loss of a discriminator that gives every waveform the score 0."""
+WON = 0.05
+"""A loss of each sub-discriminator up to which they have won: little is left to learn from them."""
+ALIKE = 0.1
+"""Scores that differ by less, at a loss no further below chance, tell nothing apart."""
 
 
 class Adversary:
@@ -53,8 +58,16 @@ class Adversary:
 
         `loss`: step and micro-batch → what `judge` says of it.
         """
-        late = self.config.starts_at_step
-        return Player(NAME, loss, self.modules, self.config, late, reaches_all_weights=True)
+        return Player(
+            NAME,
+            loss,
+            self.modules,
+            self.config,
+            self.config.starts_at_step,
+            reaches_all_weights=True,
+            stuck=self._stuck,
+            most_stuck_steps=self.config.collapse_steps,
+        )
 
     def plays(self, step: int) -> bool:
         """Tell whether the terms of `fool` belong to the loss of a step."""
@@ -70,10 +83,13 @@ class Adversary:
         real_D = torch.stack([F.relu(1 - real_BN).mean() for real_BN, _ in halves])
         fake_D = torch.stack([F.relu(1 + fake_BN).mean() for _, fake_BN in halves])
         loss = (real_D + fake_D).sum()
+        scores = [(real_BN.detach(), fake_BN.detach()) for real_BN, fake_BN in halves]
         metrics: dict[str, float | Tensor] = {
             "loss_of_each": loss.detach() / len(halves),
-            "real_accuracy": torch.stack([(real_BN > 0).float().mean() for real_BN, _ in halves]).mean(),
-            "fake_accuracy": torch.stack([(fake_BN < 0).float().mean() for _, fake_BN in halves]).mean(),
+            "real_score": torch.stack([real_BN.mean() for real_BN, _ in scores]).mean(),
+            "fake_score": torch.stack([fake_BN.mean() for _, fake_BN in scores]).mean(),
+            "real_accuracy": torch.stack([(real_BN > 0).float().mean() for real_BN, _ in scores]).mean(),
+            "fake_accuracy": torch.stack([(fake_BN < 0).float().mean() for _, fake_BN in scores]).mean(),
         }
         return LossOutput(loss, metrics, weight=len(target_BS))
 
@@ -92,6 +108,26 @@ class Adversary:
             "feature_matching": torch.stack(distances).mean(),
         }
 
+    def _stuck(self, numbers: Mapping[str, float]) -> str | None:
+        """Return what to say of discriminators that won, or that tell nothing apart."""
+        each = numbers["loss_of_each"]
+        figures = (
+            f"a hinge loss of {each:.3g} each ({CHANCE:g} is chance, 0 perfect), mean scores of "
+            f"{numbers['real_score']:.3g} for speech and {numbers['fake_score']:.3g} for what is made"
+        )
+        if each <= WON:
+            return (
+                f"discriminators win, with {figures}: what they judge hardly learns from them. Halve their "
+                f"`adversarial.lr`, which is {self.config.lr:g}, let them begin later (`starts_at_step`), or "
+                "take narrower ones"
+            )
+        if each >= CHANCE - ALIKE and abs(numbers["real_score"] - numbers["fake_score"]) < ALIKE:
+            return (
+                f"discriminators tell nothing apart, with {figures}. Raise their `adversarial.lr`, which is "
+                f"{self.config.lr:g}, take wider or other ones, or start from those that know more (`init`)"
+            )
+        return None
+
     def save(self) -> None:
         """Leave the discriminators in their place of the run."""
         self.discriminators.eval().save(self.context.place(FOLDER))
@@ -104,7 +140,7 @@ def _padded(waveform_BS: Tensor, samples: int) -> Tensor:
 def _built(config: AdversarialConfig, context: StageContext) -> Discriminators:
     if config.init is None:
         return Discriminators.from_configs(config.discriminators)
-    folder = Path(config.init) if config.init_place is None else context.start(config.init_place)
+    folder = config.init if config.init_place is None else context.start(config.init_place)
     found = Discriminators.load(folder)
     if config.discriminators and found.configs != config.discriminators:
         raise RecipeError(
@@ -116,5 +152,8 @@ def _built(config: AdversarialConfig, context: StageContext) -> Discriminators:
 
 
 def _listed(configs: Sequence[DiscriminatorConfig]) -> str:
-    blocks = [{"name": one.registered_name(), **one.model_dump(exclude_defaults=True)} for one in configs]
-    return str(blocks)
+    blocks = {one: one.model_dump(mode="json", exclude_defaults=True) for one in configs}
+    options = {
+        one: ", ".join(f"{key}: {value}" for key, value in block.items()) for one, block in blocks.items()
+    }
+    return ", ".join(f"{one.registered_name()} {{{options[one]}}}" for one in configs)

@@ -227,6 +227,9 @@ class AdversarialConfig(OptimizerConfig):
     starts_at_step: int = Field(default=0, ge=0)
     """Steps before which there is no adversary: neither do discriminators train, nor do they add to the
     loss."""
+    collapse_steps: int | None = Field(default=2000, gt=0)
+    """Steps for which discriminators may win outright or tell nothing apart after a warning said so; then
+    training ends with an error. null: it goes on."""
     lr: float = Field(default=4e-4, gt=0)
     """Peak learning rate of the discriminators."""
     betas: tuple[float, float] = (0.8, 0.99)

@@ -1,11 +1,13 @@
 """What must hold while training: losses are finite, and all processes have the same buffers.
 
 Buffers that learn, such as a codebook of moving averages, could drift apart when several processes train one
-model. Losses that are not finite are skipped one by one, an error when they come in a row.
+model. Losses that are not finite are skipped one by one, an error when they come in a row. A player that is
+of no use to the others is warned of, an error when it stays so.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 
@@ -13,6 +15,8 @@ from torch import nn
 
 from wavslm_core.errors import WavslmError
 from wavslm_core.machine.processes import Processes
+
+logger = logging.getLogger(__name__)
 
 MOST_IN_A_ROW = 10
 
@@ -44,6 +48,37 @@ class NonFiniteGuard:
                 "checkpoints from before are kept. Lower `lr`, raise `warmup_steps`, set `precision: fp32`, "
                 "or check this batch's data."
             )
+
+
+SAID_AFTER = 100
+"""Steps for which a player must be stuck to be called so: discriminators know nothing in their first."""
+
+
+class StuckGuard:
+    """Says when a player is of no use to the others, and ends training when that lasts."""
+
+    def __init__(self, since: dict[str, int]) -> None:
+        """`since`: player → step from which on it has been stuck; written to."""
+        self._since = since
+        self._said: set[str] = set()
+
+    def observe(self, step: int, player: str, why: str | None, *, most_steps: int | None, says: bool) -> None:
+        """Take note of why a player is stuck, if it is; with `says`, warn.
+
+        Raises: TrainingError when it has been for `most_steps` after the warning.
+        """
+        if why is None:
+            self._since.pop(player, None)
+            self._said.discard(player)
+            return
+        lasts = step - self._since.setdefault(player, step)
+        told = f"from step {step - lasts} to step {step}, {why}"
+        if most_steps is not None and lasts >= SAID_AFTER + most_steps:
+            raise TrainingError(f"{told}. Weights and checkpoints from before are kept.")
+        if lasts >= SAID_AFTER and player not in self._said:
+            self._said.add(player)
+            if says:
+                logger.warning("%s", told)
 
 
 TOLERANCE = 1e-4

@@ -22,7 +22,7 @@ from wavslm_core.run.context import StageContext
 from wavslm_core.training.checkpoints import Checkpoints
 from wavslm_core.training.config import TrainingConfig
 from wavslm_core.training.device import choose_precision, forget_peak, seed_torch
-from wavslm_core.training.guards import NonFiniteGuard, check_buffers
+from wavslm_core.training.guards import NonFiniteGuard, StuckGuard, check_buffers
 from wavslm_core.training.learner import Turn, build_learners
 from wavslm_core.training.precision_proof import PrecisionProof
 from wavslm_core.training.resuming import Resumption
@@ -105,6 +105,7 @@ class _Training:
         self.resumption = Resumption(checkpoints, self.parallel, self.learners)
         self.state = self.resumption.restore()
         self.guard = NonFiniteGuard(total=self.state.skipped, in_a_row=self.state.skipped_in_a_row)
+        self.stuck_guard = StuckGuard(self.state.stuck_since)
         self.logged_at = time.monotonic()
         self.tokens_since_log = 0
 
@@ -181,9 +182,13 @@ class _Training:
         )
 
     def log(self, turns: Sequence[Turn], tracker: Tracker) -> None:
-        """Log the mean losses since the last line, and of this step everything else."""
+        """Log the mean losses since the last line, and of this step everything else.
+
+        Raises: TrainingError when that says that a player has been stuck for too long.
+        """
         now = time.monotonic()
         values: dict[str, float] = {}
+        numbers: dict[str, dict[str, float]] = {}
         for turn in turns:
             own = turn.metrics(self.processes) | {
                 "loss": self.state.take_mean_loss(turn.player),
@@ -192,12 +197,22 @@ class _Training:
             }
             values |= {f"{turn.player}_{name}" if turn.player else name: own[name] for name in own}
             values["loss"] = own["loss"]
+            numbers[turn.player] = own
         values |= {
             "tokens_per_s": self.tokens_since_log / max(now - self.logged_at, 1e-9),
             "skipped_steps": float(self.guard.total),
         }
         tracker.scalars("train", self.state.step, values)
         self.logged_at, self.tokens_since_log = now, 0
+        for player in (learner.player for learner in self.learners):
+            if player.name in numbers:
+                self.stuck_guard.observe(
+                    self.state.step,
+                    player.name,
+                    player.stuck(numbers[player.name]),
+                    most_steps=player.most_stuck_steps,
+                    says=tracker.writes,
+                )
 
     def validate(self, tracker: Tracker, progress: Steps) -> None:
         # No autocast: what is compared and selected is the model as it is shipped.

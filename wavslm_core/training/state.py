@@ -30,6 +30,8 @@ class TrainState:
     skipped_in_a_row: int = 0
     losses: dict[str, tuple[float, int]] = field(default_factory=dict)
     """Player → sum of its losses since the last logged line, and over how many steps."""
+    stuck_since: dict[str, int] = field(default_factory=dict)
+    """Player that is of no use to the others → the logged step from which on."""
     tokens: int = 0
     seconds: float = 0.0
     """Time spent in training steps, in all processes that worked on the run."""

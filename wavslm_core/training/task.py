@@ -58,6 +58,10 @@ class Player:
     """Parameter groups → what makes its steps. Default: AdamW with what `config` says."""
     reaches_all_weights: bool = False
     """Whether its loss depends on every weight that it trains. Processes need not look for others then."""
+    stuck: Callable[[Mapping[str, float]], str | None] = lambda numbers: None
+    """Its numbers of a logged line → why it is of no use to the others and what to do; None: it is."""
+    most_stuck_steps: int | None = None
+    """Steps after the warning that it is stuck after which training ends with an error; None: never."""
 
 
 class Task(ABC):
