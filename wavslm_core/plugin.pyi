@@ -11,6 +11,7 @@ from wavslm_core.data.audio_files import (
 )
 from wavslm_core.data.audio_tree import walk as walk
 from wavslm_core.data.batches import Crop as Crop
+from wavslm_core.data.codebook import codebook_use as codebook_use, count_codes as count_codes
 from wavslm_core.data.corpora import Corpus as Corpus, CutConfig as CutConfig, Utterance as Utterance
 from wavslm_core.data.manifest import Recording as Recording
 from wavslm_core.data.recorded import RecordedCorpus as RecordedCorpus, Recordings as Recordings
@@ -147,7 +148,11 @@ from wavslm_core.parts.streaming import (
 )
 from wavslm_core.run.context import StageContext as StageContext
 from wavslm_core.stages.base import Stage as Stage, TrainingStage as TrainingStage
-from wavslm_core.stages.codec_stage import CodecStage as CodecStage
+from wavslm_core.stages.codec_stage import (
+    CodecStage as CodecStage,
+    ResynthesisConfig as ResynthesisConfig,
+    ResynthesisStage as ResynthesisStage,
+)
 from wavslm_core.stages.train_codec import TrainCodec as TrainCodec, TrainCodecConfig as TrainCodecConfig
 from wavslm_core.stages.train_lm import TrainLm as TrainLm, TrainLmConfig as TrainLmConfig
 from wavslm_core.training.adversarial import Adversary as Adversary
@@ -158,10 +163,17 @@ from wavslm_core.training.config import (
     AudioTrainingConfig as AudioTrainingConfig,
     CodecStageConfig as CodecStageConfig,
     OptimizerConfig as OptimizerConfig,
+    QuantizerLossConfig as QuantizerLossConfig,
+    ScheduleName as ScheduleName,
     TrainingConfig as TrainingConfig,
 )
 from wavslm_core.training.device import seed_torch as seed_torch
 from wavslm_core.training.lm_task import LanguageModelTask as LanguageModelTask
 from wavslm_core.training.loop import fit as fit
+from wavslm_core.training.resynthesis_task import (
+    Heard as Heard,
+    Rebuilt as Rebuilt,
+    ResynthesisTask as ResynthesisTask,
+)
 from wavslm_core.training.task import LossOutput as LossOutput, Player as Player, Task as Task
 from wavslm_core.training.tracking import Tracker as Tracker

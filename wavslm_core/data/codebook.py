@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -29,6 +30,26 @@ class CodebookUse:
     """The ten most frequent codes with their shares."""
     rank_curve: list[tuple[int, float]]
     """(rank from 1, share) of codes sorted by frequency, thinned out logarithmically for drawing."""
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """What a validation says of it."""
+        return {
+            "codes_used": float(self.used),
+            "codebook_usage": self.used_fraction,
+            "code_entropy_bits": self.entropy_bits,
+        }
+
+    @property
+    def collapse(self) -> str | None:
+        """How few codes carry how little, in words, when it is less than half of what could be; else None."""
+        possible_bits = math.log2(min(self.vocab_size, self.tokens))
+        if self.entropy_bits >= possible_bits / 2:
+            return None
+        return (
+            f"{self.used} of {self.vocab_size} codes occur in {self.tokens} tokens, with an entropy of "
+            f"{self.entropy_bits:.2f} of {possible_bits:.2f} bits"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -8,22 +8,23 @@ from wavslm_core.evaluation.config import MetricChoices, metric_configs
 from wavslm_core.parts.roles import CODEC_ROLES
 from wavslm_core.run.context import StageContext
 from wavslm_core.stages.base import TrainingStage
-from wavslm_core.training.config import CodecStageConfig
+from wavslm_core.training.config import AdversarialTrainingConfig, CodecStageConfig
 
 if TYPE_CHECKING:
     from wavslm_core.model.codec import Codec
-    from wavslm_core.parts.metric import Metric
     from wavslm_core.training.state import TrainState
 
 CodecConfigT = TypeVar("CodecConfigT", bound=CodecStageConfig)
 
 
-def built_metrics(choices: MetricChoices) -> dict[str, Metric[Any]]:
-    """Return metrics by name, as a stage's option `metrics` names them."""
-    from wavslm_core.parts.plugins import load_registry
+class ResynthesisConfig(AdversarialTrainingConfig):
+    """Options of stages whose codec learns to give back what it hears."""
 
-    registry = load_registry()
-    return {choice.registered_name(): registry.build(choice) for choice in metric_configs(choices)}
+    metrics: MetricChoices = ()
+    """Metrics to compute at each validation: names, or `{name: …, option: …}`."""
+
+
+ResynthesisConfigT = TypeVar("ResynthesisConfigT", bound=ResynthesisConfig)
 
 
 class CodecStage(TrainingStage[CodecConfigT, "Codec"], Generic[CodecConfigT]):
@@ -69,3 +70,23 @@ class CodecStage(TrainingStage[CodecConfigT, "Codec"], Generic[CodecConfigT]):
         parameters = {role: sum(p.numel() for p in getattr(model, role).parameters()) for role in CODEC_ROLES}
         seconds = round(state.tokens / model.facts.token_rate_hz, 1)
         return {"parameters": parameters, "audio_seconds": seconds}
+
+
+class ResynthesisStage(CodecStage[ResynthesisConfigT]):
+    """One whose codec learns to give back what it hears."""
+
+    def task_options(self, context: StageContext) -> dict[str, Any]:
+        """Return what a `ResynthesisTask` takes beside its rates."""
+        from wavslm_core.parts.plugins import load_registry
+        from wavslm_core.training.adversarial import Adversary
+
+        registry = load_registry()
+        adversarial = self.config.adversarial
+        return {
+            **super().task_options(context),
+            "metrics": {
+                choice.registered_name(): registry.build(choice)
+                for choice in metric_configs(self.config.metrics)
+            },
+            "adversary": None if adversarial is None else Adversary(adversarial, context),
+        }

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from wavslm_core.evaluation.config import MetricChoices
 from wavslm_core.parts.configs import RecipeView
 from wavslm_core.run.context import StageContext
-from wavslm_core.stages.codec_stage import CodecStage, built_metrics
+from wavslm_core.stages.codec_stage import ResynthesisConfig, ResynthesisStage
 from wavslm_core.training.config import CodecTrainingConfig
 
 if TYPE_CHECKING:
@@ -15,16 +14,14 @@ if TYPE_CHECKING:
     from wavslm_core.training.task import Task
 
 
-class TrainCodecConfig(CodecTrainingConfig):
+class TrainCodecConfig(CodecTrainingConfig, ResynthesisConfig):
     """Train the codec to give back what it hears. It starts from what an earlier stage left, the last one or
     those that `starts_from` names, else from `codec.checkpoint`, else from random weights."""
 
     run: Literal["train_codec"] = "train_codec"
-    metrics: MetricChoices = ()
-    """Metrics to compute at each validation: names, or `{name: …, option: …}`."""
 
 
-class TrainCodec(CodecStage[TrainCodecConfig]):
+class TrainCodec(ResynthesisStage[TrainCodecConfig]):
     """Leaves the codec in `<run>/codec` and its numbers in `<run>/results/train_codec.json`.
 
     What each of several leaves stays: see `recipe.places`.
@@ -34,17 +31,6 @@ class TrainCodec(CodecStage[TrainCodecConfig]):
         from wavslm_core.training.codec_task import CodecTask
 
         return CodecTask(model, **self.task_options(context))
-
-    def task_options(self, context: StageContext) -> dict[str, Any]:
-        """Return what a `CodecTask` takes beside the codec."""
-        from wavslm_core.training.adversarial import Adversary
-
-        adversarial = self.config.adversarial
-        return {
-            **super().task_options(context),
-            "metrics": built_metrics(self.config.metrics),
-            "adversary": None if adversarial is None else Adversary(adversarial, context),
-        }
 
     def plan(self, recipe: RecipeView) -> dict[str, Any]:
         config = self.config

@@ -206,6 +206,24 @@ class CodecStageConfig(AudioTrainingConfig):
         return ("codec",)
 
 
+class QuantizerLossConfig(CodecStageConfig):
+    """Options of stages in which a quantizer learns by its own losses, too."""
+
+    quantizer_weights: dict[str, float] = Field(default_factory=dict)
+    """Weights of the quantizer's own losses by name, such as `{entropy: 0.2}`, in place of those that the
+    quantizer brings along; 0: the loss is only logged."""
+
+    def problems(self, recipe: RecipeView) -> Iterator[str]:
+        yield from super().problems(recipe)
+        known = recipe.codec_facts().quantizer.losses
+        unknown = [name for name in self.quantizer_weights if name not in known]
+        if unknown:
+            yield (
+                f"quantizer_weights names {', '.join(unknown)}, but the quantizer's losses are: "
+                f"{', '.join(known) or 'none'}. Use one of these names or leave the weight out"
+            )
+
+
 class AdversarialConfig(OptimizerConfig):
     """Discriminators that tell speech from what is given back, and the two terms that they add to the loss.
 
@@ -283,7 +301,7 @@ class AdversarialTrainingConfig(CodecStageConfig):
         return super().leaves() + (() if self.adversarial is None else ("discriminators",))
 
 
-class CodecTrainingConfig(AdversarialTrainingConfig):
+class CodecTrainingConfig(AdversarialTrainingConfig, QuantizerLossConfig):
     """Options of training encoder, quantizer and decoder together."""
 
     trains: ClassVar[tuple[Role, ...]] = CODEC_ROLES
@@ -295,9 +313,6 @@ class CodecTrainingConfig(AdversarialTrainingConfig):
     feature_weight: float = Field(default=0.0, ge=0)
     """Weight of the distance between the encoder's features and the quantizer's, both normalised; the
     gradient goes to the quantizer's only."""
-    quantizer_weights: dict[str, float] = Field(default_factory=dict)
-    """Weights of the quantizer's own losses by name, such as `{entropy: 0.2}`, in place of those that the
-    quantizer brings along; 0: the loss is only logged."""
     spectral_windows: tuple[PositiveInt, ...] = Field(default=(512, 1024, 2048), min_length=1)
     """Windows of the mel distance, in samples of the decoder's rate."""
     spectral_floor: float = Field(default=2e-5, gt=0)
@@ -312,16 +327,6 @@ class CodecTrainingConfig(AdversarialTrainingConfig):
         if wrong:
             raise ValueError(f"windows must be multiples of 4 and at least 64 samples, not {wrong}")
         return windows
-
-    def problems(self, recipe: RecipeView) -> Iterator[str]:
-        yield from super().problems(recipe)
-        known = recipe.codec_facts().quantizer.losses
-        unknown = [name for name in self.quantizer_weights if name not in known]
-        if unknown:
-            yield (
-                f"quantizer_weights names {', '.join(unknown)}, but the quantizer's losses are: "
-                f"{', '.join(known) or 'none'}. Use one of these names or leave the weight out"
-            )
 
     def item_bytes(self, recipe: RecipeView) -> int:
         # What is heard and what is given back, in four bytes a sample.
