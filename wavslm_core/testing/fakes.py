@@ -179,7 +179,8 @@ class FakeDiscriminator(Discriminator[FakeDiscriminatorConfig]):
     def __init__(self, config: FakeDiscriminatorConfig) -> None:
         super().__init__(config)
         self.first = spectral_norm(nn.Conv1d(1, config.channels, 15, stride=4, padding=7))
-        self.last = nn.Conv1d(config.channels, 1, 5, padding=2)
+        # A bias would move by rounding alone: hinge losses in their linear part cancel what they send it.
+        self.last = nn.Conv1d(config.channels, 1, 5, padding=2, bias=False)
 
     def forward(self, waveform_BS: Tensor) -> list[Judgement]:
         hidden_BCT = self.first(waveform_BS[:, None])

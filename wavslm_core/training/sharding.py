@@ -9,6 +9,7 @@ and round norms and biases. Has been run on gloo only.
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
@@ -40,6 +41,8 @@ class FullyShardedParallel(Parallel):
         self, task: Task, players: Sequence[Player], config: TrainingConfig, context: StageContext
     ) -> None:
         super().__init__(task, context)
+        # Nothing writes into what a module returned.
+        warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
         _take_from_rank_0(task)
         self._twins = _twins(task.modules)
         mesh = init_device_mesh(self.device.type, (context.world_size,))

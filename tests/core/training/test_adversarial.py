@@ -73,7 +73,6 @@ def test_discriminators_that_know_nothing_lose_two_each(tmp_path: Path) -> None:
     foe = adversary(tmp_path)
     for member in foe.discriminators.members:
         member.last.weight.data.zero_()
-        member.last.bias.data.zero_()
     output = foe.judge(noise(2), noise(2, seed=1), samples=SAMPLES)
     assert float(output.loss) == 4.0
     assert float(output.metrics["loss_of_each"]) == 2.0

@@ -23,6 +23,7 @@ from wavslm_core.machine.joining import VARIABLES, join_processes
 from wavslm_core.machine.process_group import SHOWN_GPUS, gpu_for
 from wavslm_core.machine.processes import ALONE, Share
 from wavslm_core.model.codec import Codec
+from wavslm_core.model.discriminators import Discriminators
 from wavslm_core.model.speech_lm import SpeechLM
 from wavslm_core.recipe.checks import check
 from wavslm_core.run.metrics_file import read_metrics
@@ -46,6 +47,8 @@ CODEC_STAGE = {
     "log_every": 1,
     "precision": "fp32",
 }
+FOES = [{"name": "fake"}, {"name": "fake", "channels": 5}]
+ADVERSARIAL_STAGE = {**CODEC_STAGE, "adversarial": {"discriminators": FOES, "starts_at_step": 2}}
 
 
 def load_script() -> ModuleType:
@@ -150,6 +153,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         "codec": runs.stage("codec-1", CODEC_STAGE),
         "k_means": runs.stage("k-means-1", CODEC_STAGE, recipe=k_means),
         "bsq": runs.stage("bsq-1", CODEC_STAGE, recipe=bsq),
+        "adversarial": runs.stage("adversarial-1", ADVERSARIAL_STAGE),
     }
     runs.do_alone(
         one=runs.lm("one"),
@@ -191,6 +195,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         k_means_fsdp=runs.stage("k-means-fsdp", CODEC_STAGE, recipe=k_means, parallel="fsdp"),
         clustered=runs.stage("clustered", CODEC_STAGE, recipe=clustered),
         bsq=runs.stage("bsq-2", CODEC_STAGE, recipe=bsq),
+        adversarial=runs.stage("adversarial-2", ADVERSARIAL_STAGE),
+        adversarial_fsdp=runs.stage("adversarial-fsdp", ADVERSARIAL_STAGE, parallel="fsdp"),
+        adversarial_stopped=runs.stage("adversarial-stopped", ADVERSARIAL_STAGE, stop_at=[1, 6]),
+        adversarial_resumed=runs.stage("adversarial-stopped", ADVERSARIAL_STAGE),
         idle=runs.lm("idle", idle=True),
         learns_alone=runs.lm("learns-alone", learns_alone=True),
         tokens_stopped=runs.stage("tokens-2", tokenize, stop_at=[1, 2]),
@@ -378,6 +386,33 @@ def test_a_codebook_without_gradients_learns_from_all_processes(runs: Runs, name
     assert_close(runs.losses(f"{name}/run"), runs.losses("k-means-1/run"), limit=1e-4)
     assert runs.losses("clustered/run")[-1] < runs.losses("clustered/run")[0]
     assert runs.lines("clustered/run", "valid")[-1]["codes_used"] > 4
+
+
+@pytest.mark.parametrize("name", ["adversarial-2", "adversarial-fsdp", "adversarial-stopped"])
+def test_training_against_discriminators_is_that_of_one_process(runs: Runs, name: str) -> None:
+    found, wanted = runs.lines(f"{name}/run"), runs.lines("adversarial-1/run")
+    assert len(found) == len(wanted) == 10
+    told = {key for key in wanted[-1] if key.startswith(("codec_", "discriminators_"))}
+    assert {"codec_feature_matching", "discriminators_loss", "discriminators_gradient_norm"} <= told
+    # What is counted in a batch is a mean over the counts of each process.
+    told -= {key for key in told if key.endswith("in_batch")}
+    for one, other in zip(found, wanted, strict=True):
+        near = {key: other[key] for key in told & other.keys()}
+        assert {key: one[key] for key in near} == pytest.approx(near, rel=1e-5, abs=1e-6)
+    foes = [Discriminators.load(runs.root / run / "run").state_dict() for run in (name, "adversarial-1")]
+    assert any(key.endswith("_u") for key in foes[0])
+    for key, value in foes[0].items():
+        assert torch.allclose(value, foes[1][key], rtol=0, atol=1e-6), key
+
+
+def test_training_against_discriminators_resumes_bit_equal_in_several_processes(runs: Runs) -> None:
+    assert runs.both["adversarial_stopped"] == [{"interrupted": True}] * 2
+    whole, resumed = (
+        Discriminators.load(runs.root / name / "run").state_dict()
+        for name in ("adversarial-2", "adversarial-stopped")
+    )
+    assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
+    assert runs.losses("adversarial-stopped/run") == runs.losses("adversarial-2/run")
 
 
 def test_a_buffer_that_learns_in_each_process_alone_is_refused(runs: Runs) -> None:
