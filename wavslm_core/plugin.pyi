@@ -10,9 +10,15 @@ from wavslm_core.data.audio_files import (
     printable as printable,
 )
 from wavslm_core.data.audio_tree import walk as walk
-from wavslm_core.data.batches import Crop as Crop
+from wavslm_core.data.batches import Batching as Batching, Crop as Crop, length_batches as length_batches
 from wavslm_core.data.codebook import codebook_use as codebook_use, count_codes as count_codes
-from wavslm_core.data.corpora import Corpus as Corpus, CutConfig as CutConfig, Utterance as Utterance
+from wavslm_core.data.corpora import (
+    Corpus as Corpus,
+    CutConfig as CutConfig,
+    Split as Split,
+    Utterance as Utterance,
+    open_split as open_split,
+)
 from wavslm_core.data.manifest import Recording as Recording
 from wavslm_core.data.recorded import RecordedCorpus as RecordedCorpus, Recordings as Recordings
 from wavslm_core.data.suites import (
@@ -23,6 +29,13 @@ from wavslm_core.data.suites import (
     Pair as Pair,
     PairList as PairList,
     Suite as Suite,
+)
+from wavslm_core.data.token_store import TokenStore as TokenStore
+from wavslm_core.data.token_writer import (
+    ShardRecord as ShardRecord,
+    TokenWriter as TokenWriter,
+    plan_digest as plan_digest,
+    plan_shards as plan_shards,
 )
 from wavslm_core.errors import (
     ArgumentError as ArgumentError,
@@ -48,7 +61,11 @@ from wavslm_core.machine.json_files import (
     read_object as read_object,
 )
 from wavslm_core.machine.locks import one_at_a_time as one_at_a_time
-from wavslm_core.machine.processes import Interrupted as Interrupted, divide as divide
+from wavslm_core.machine.processes import (
+    Interrupted as Interrupted,
+    Processes as Processes,
+    divide as divide,
+)
 from wavslm_core.machine.progress import progress_bar as progress_bar
 from wavslm_core.machine.regular_files import read_regular as read_regular, size_of_regular as size_of_regular
 from wavslm_core.machine.shared_rows import (
@@ -78,6 +95,7 @@ from wavslm_core.model.weights import (
     find_folder as find_folder,
     load_part as load_part,
     load_state as load_state,
+    weights_digest as weights_digest,
     write_document as write_document,
     write_weights as write_weights,
 )
@@ -85,6 +103,7 @@ from wavslm_core.parts.blocks import Block as Block, config_from_dict as config_
 from wavslm_core.parts.configs import (
     BackboneConfig as BackboneConfig,
     CorpusConfig as CorpusConfig,
+    DataConfig as DataConfig,
     DecoderConfig as DecoderConfig,
     DiscriminatorConfig as DiscriminatorConfig,
     EncoderConfig as EncoderConfig,
@@ -175,5 +194,6 @@ from wavslm_core.training.resynthesis_task import (
     Rebuilt as Rebuilt,
     ResynthesisTask as ResynthesisTask,
 )
+from wavslm_core.training.state import TrainState as TrainState
 from wavslm_core.training.task import LossOutput as LossOutput, Player as Player, Task as Task
 from wavslm_core.training.tracking import Tracker as Tracker

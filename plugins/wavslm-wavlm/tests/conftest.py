@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -60,3 +62,15 @@ def make_oracle() -> Any:
         return model
 
     return make
+
+
+@pytest.fixture(scope="session")
+def melodies() -> ModuleType:
+    """Return `melodies.py`, the small run that tests of pretraining are about."""
+    path = Path(__file__).with_name("melodies.py")
+    spec = importlib.util.spec_from_file_location("wavslm_wavlm_melodies", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

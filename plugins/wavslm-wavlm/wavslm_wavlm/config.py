@@ -110,6 +110,14 @@ class WavLMConfig(EncoderConfig):
         return prod(self.strides)
 
     @property
+    def receptive_samples(self) -> int:
+        """Samples that the front end computes a frame from."""
+        reaches = (
+            (kernel - 1) * prod(self.strides[:place]) for place, kernel in enumerate(self.kernel_sizes)
+        )
+        return 1 + sum(reaches)
+
+    @property
     def chunk_frames(self) -> int:
         """Frames that see each other when causal; 1 in a full-context encoder."""
         return self.lookahead_size + 1 if self.causal else 1

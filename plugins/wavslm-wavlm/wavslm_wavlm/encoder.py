@@ -112,24 +112,25 @@ class WavLM(LayeredEncoder[WavLMConfig]):
         """
         return list(self._hidden_states(waveform_BS, lengths))
 
-    def _hidden_states(self, waveform_BS: Tensor, lengths: Tensor | None) -> Iterator[Tensor]:
-        projected_BTD, frame_lengths = self._projected(waveform_BS, lengths)
-        return self.encoder.hidden_states(projected_BTD, lengths=frame_lengths)
-
-    def _projected(self, waveform_BS: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Return what the transformer is given, (B,T,D), and how many frames each item has."""
+    def project(self, waveform_BS: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        """Return what the transformer reads, (B,T,D): each frame as the front end alone hears it."""
         if self.config.normalize_waveform:
             waveform_BS = normalize(waveform_BS, lengths=lengths)
-        frames_BTD = self.feature_extractor(waveform_BS, lengths=lengths)
-        frame_lengths = None if lengths is None else self.frame_lengths(lengths)
-        return self.feature_proj(self.norm(frames_BTD)), frame_lengths
+        return self.feature_proj(self.norm(self.feature_extractor(waveform_BS, lengths=lengths)))
+
+    def _hidden_states(self, waveform_BS: Tensor, lengths: Tensor | None) -> Iterator[Tensor]:
+        projected_BTD = self.project(waveform_BS, lengths=lengths)
+        return self.encoder.hidden_states(projected_BTD, lengths=self._frame_lengths(lengths))
+
+    def _frame_lengths(self, lengths: Tensor | None) -> Tensor | None:
+        return None if lengths is None else self.frame_lengths(lengths)
 
     @property
     def positional(self) -> nn.Module:
         return self.encoder.positional_embedding
 
     def positional_input(self, waveform_BS: Tensor, *, lengths: Tensor | None = None) -> Tensor:
-        return zero_padding(*self._projected(waveform_BS, lengths))
+        return zero_padding(self.project(waveform_BS, lengths=lengths), self._frame_lengths(lengths))
 
     @property
     def positions(self) -> tuple[nn.Module, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from wavslm_core.plugin import Register, hookimpl
 from wavslm_wavlm.config import WavLMConfig, WavLMUpperConfig
+from wavslm_wavlm.pretraining.config import PretrainEncoderConfig
 
 
 @hookimpl
@@ -14,3 +15,8 @@ def register_encoders(register: Register) -> None:
 @hookimpl
 def register_backbones(register: Register) -> None:
     register(WavLMUpperConfig, "wavslm_wavlm.backbone:WavLMUpper")
+
+
+@hookimpl
+def register_stages(register: Register) -> None:
+    register(PretrainEncoderConfig, "wavslm_wavlm.pretraining.pretrain_encoder:PretrainEncoder")

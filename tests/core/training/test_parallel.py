@@ -49,6 +49,33 @@ CODEC_STAGE = {
 }
 FOES = [{"name": "fake"}, {"name": "fake", "channels": 5}]
 ADVERSARIAL_STAGE = {**CODEC_STAGE, "adversarial": {"discriminators": FOES, "starts_at_step": 2}}
+PRETRAIN_STAGE = {
+    "run": "pretrain_encoder",
+    "encoder": {
+        "name": "wavlm",
+        "hidden_dims": [8, 8],
+        "kernel_sizes": [20, 32],
+        "strides": [10, 32],
+        "num_layers": 1,
+        "dim": 16,
+        "ffn_dim": 16,
+        "num_heads": 2,
+        "num_buckets": 16,
+        "max_distance": 24,
+        "conv_pos": 8,
+        "conv_pos_groups": 2,
+    },
+    "targets": {"clusters": 5},
+    "mixing": {"probability": 0.5},
+    "projection_dim": 8,
+    "steps": 6,
+    "batch_size": 4,
+    "crop_seconds": 1.0,
+    "lr": 2e-3,
+    "validate_every": 3,
+    "log_every": 1,
+    "precision": "fp32",
+}
 
 
 def load_script() -> ModuleType:
@@ -136,6 +163,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     pytest.importorskip("wavslm_wavlm")
     pytest.importorskip("wavslm_next_chunk")
     pytest.importorskip("wavslm_vector_quantize")
+    pytest.importorskip("sklearn")
     runs = Runs(tmp_path_factory.mktemp("parallel"))
     tokenize = {"run": "tokenize", "shard_minutes": 0.04, "batch_seconds": 3.0}
     evaluate = {"run": "evaluate", "utterances": None, "batch_seconds": 3.0, "batch_tokens": 128}
@@ -154,6 +182,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         "k_means": runs.stage("k-means-1", CODEC_STAGE, recipe=k_means),
         "bsq": runs.stage("bsq-1", CODEC_STAGE, recipe=bsq),
         "adversarial": runs.stage("adversarial-1", ADVERSARIAL_STAGE),
+        "pretrain": runs.stage("pretrain-1", PRETRAIN_STAGE),
     }
     runs.do_alone(
         one=runs.lm("one"),
@@ -199,6 +228,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         adversarial_fsdp=runs.stage("adversarial-fsdp", ADVERSARIAL_STAGE, parallel="fsdp"),
         adversarial_stopped=runs.stage("adversarial-stopped", ADVERSARIAL_STAGE, stop_at=[1, 6]),
         adversarial_resumed=runs.stage("adversarial-stopped", ADVERSARIAL_STAGE),
+        pretrain=runs.stage("pretrain-2", PRETRAIN_STAGE),
+        pretrain_fsdp=runs.stage("pretrain-fsdp", PRETRAIN_STAGE, parallel="fsdp"),
         idle=runs.lm("idle", idle=True),
         learns_alone=runs.lm("learns-alone", learns_alone=True),
         tokens_stopped=runs.stage("tokens-2", tokenize, stop_at=[1, 2]),
@@ -379,6 +410,13 @@ def test_the_entropy_of_codes_is_that_of_the_whole_batch(runs: Runs) -> None:
     assert_close(runs.losses("bsq-2/run"), runs.losses("bsq-1/run"))
     entropies = [[line["entropy"] for line in runs.lines(f"bsq-{number}/run")] for number in (1, 2)]
     assert_close(*entropies, limit=1e-4)
+
+
+@pytest.mark.parametrize("name", ["pretrain-2", "pretrain-fsdp"])
+def test_what_is_mixed_in_and_hidden_depends_on_no_number_of_processes(runs: Runs, name: str) -> None:
+    assert len(runs.losses("pretrain-1/run")) == 6
+    assert_close(runs.losses(f"{name}/run"), runs.losses("pretrain-1/run"), limit=1e-6)
+    assert_close(runs.losses(f"{name}/run", "valid"), runs.losses("pretrain-1/run", "valid"), limit=1e-6)
 
 
 @pytest.mark.parametrize("name", ["k-means-2", "k-means-fsdp"])

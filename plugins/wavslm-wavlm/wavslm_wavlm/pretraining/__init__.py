@@ -1,0 +1,1 @@
+"""WavLM's pretraining: clusters of clean speech, predicted where it is hidden and drowned."""
