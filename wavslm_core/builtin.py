@@ -10,6 +10,7 @@ from wavslm_core.parts.roles import Register
 from wavslm_core.stages.evaluate import EvaluateConfig
 from wavslm_core.stages.generate import GenerateConfig
 from wavslm_core.stages.report import ReportConfig
+from wavslm_core.stages.score_suites import ScoreSuitesConfig
 from wavslm_core.stages.tokenize import TokenizeConfig
 from wavslm_core.stages.train_codec import TrainCodecConfig
 from wavslm_core.stages.train_lm import TrainLmConfig
@@ -22,6 +23,7 @@ def register_stages(register: Register) -> None:
     register(TrainLmConfig, "wavslm_core.stages.train_lm:TrainLm")
     register(EvaluateConfig, "wavslm_core.stages.evaluate:Evaluate")
     register(GenerateConfig, "wavslm_core.stages.generate:Generate")
+    register(ScoreSuitesConfig, "wavslm_core.stages.score_suites:ScoreSuites")
     register(ReportConfig, "wavslm_core.stages.report:Report")
 
 

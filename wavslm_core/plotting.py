@@ -12,6 +12,8 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -192,6 +194,65 @@ def histogram_figure(
         _tint(axis, ink)
     if len(axes):
         axes[-1].set_xlabel(plain(x_label), color=ink)
+    return figure
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A number to draw, with its interval where there is one."""
+
+    name: str
+    """What has the same name has the same colour."""
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+def interval_figure(
+    rows: Mapping[str, Sequence[Interval]],
+    *,
+    x_label: str,
+    mark: float | None = None,
+    width_in: float = 7.0,
+    ink: str = "black",
+) -> Figure:
+    """Draw numbers row by row, title → what is compared there, and a vertical line to compare them with.
+
+    What has no interval is hollow: it is known from elsewhere, or of too little.
+    """
+    from matplotlib.figure import Figure
+
+    names = list(dict.fromkeys(one.name for several in rows.values() for one in several))
+    figure = Figure(figsize=(width_in, 1.2 + (0.24 + 0.11 * len(names)) * len(rows)), layout="constrained")
+    axis = figure.subplots()
+    for place, (name, colour) in enumerate(zip(names, cycle(COLOURS), strict=False)):
+        label: str | None = plain(name)
+        for row, several in enumerate(rows.values()):
+            for one in several:
+                if one.name != name:
+                    continue
+                y = row + 0.7 * (place + 0.5) / len(names) - 0.35
+                face = "none"
+                if one.low is not None and one.high is not None:
+                    axis.plot([one.low, one.high], [y, y], color=colour, linewidth=1.4)
+                    face = colour
+                axis.plot(
+                    [one.value], [y], "o", color=colour, markerfacecolor=face, markersize=4.5, label=label
+                )
+                label = None
+    if mark is not None:
+        axis.axvline(mark, color=ink, linestyle="--", linewidth=1.0, alpha=0.5)
+    axis.set_yticks(range(len(rows)), [plain(title) for title in rows])
+    axis.set_ylim(len(rows) - 0.5, -0.5)
+    axis.set_xlabel(plain(x_label), color=ink)
+    axis.grid(True, axis="x", color=ink, alpha=0.15, linewidth=0.6)
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
+    if len(names) > 1:
+        axis.legend(
+            frameon=False, fontsize=8, labelcolor=ink, loc="upper center", bbox_to_anchor=(0.4, -0.1), ncols=2
+        )
+    _tint(axis, ink)
     return figure
 
 

@@ -36,12 +36,14 @@ from wavslm_core.parts.registry import Entry, Registry
 from wavslm_core.run.context import StageContext
 from wavslm_core.stages.base import Stage
 from wavslm_core.stages.evaluate import EvaluateConfig
+from wavslm_core.stages.score_suites import ScoreSuitesConfig
 from wavslm_core.stages.tokenize import TokenizeConfig
 from wavslm_core.stages.train_codec import TrainCodecConfig
 from wavslm_core.stages.train_lm import TrainLmConfig
 from wavslm_core.testing import contract_tests
 from wavslm_core.testing.fake_configs import FakeDecoderConfig, FakeEncoderConfig, FakeQuantizerConfig
 from wavslm_core.testing.fakes import register_fakes
+from wavslm_suites.config import PairsConfig
 
 TestMelDistance = contract_tests(MelDistanceConfig())
 TestStoi = contract_tests(StoiConfig())
@@ -51,6 +53,19 @@ TestTrainCodec = contract_tests(
 )
 TestTrainLm = contract_tests(TrainLmConfig(steps=2, batch_size=2, crop_tokens=16))
 TestEvaluate = contract_tests(EvaluateConfig(metrics=("mel_distance",)))
+
+
+class TestScoreSuites(
+    contract_tests(ScoreSuitesConfig(suites=(PairsConfig(path="pairs.csv"),)))  # type: ignore[misc]
+):
+    @pytest.fixture(autouse=True)
+    def _pairs(self, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+        folder = tmp_path_factory.mktemp("here")
+        for seed, side in enumerate(("good", "bad")):
+            noise_S = torch.rand(9000, generator=torch.Generator().manual_seed(seed)) - 0.5
+            write_audio(folder / f"{side}.wav", noise_S, 16_000)
+        (folder / "pairs.csv").write_text("positive,negative\ngood.wav,bad.wav\n")
+        monkeypatch.chdir(folder)
 
 
 class TestFolder(contract_tests(FolderConfig(path="audio"))):  # type: ignore[misc]

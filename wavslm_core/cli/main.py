@@ -16,8 +16,8 @@ from wavslm_core.cli.guard import guarded
 from wavslm_core.machine.terminal import echo
 
 VERBS = (
-    "data", "decode", "doctor", "encode", "generate", "jobs", "new-plugin", "plugins", "recipe", "score",
-    "stop", "sweep",
+    "compare", "data", "decode", "doctor", "encode", "evaluate", "generate", "jobs", "new-plugin", "plugins",
+    "recipe", "score", "stop", "suites", "sweep",
 )  # fmt: skip
 
 

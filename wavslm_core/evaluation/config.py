@@ -1,4 +1,4 @@
-"""Options of what is evaluated: the core's metrics, which metrics, and the model's own speech.
+"""Options of what is evaluated: the core's metrics, which metrics, the model's own speech, likelihoods.
 
 Free of torch, as recipes are checked with it.
 """
@@ -98,3 +98,14 @@ class ChunkAheadConfig(Options):
     """Utterances, spread evenly over the split."""
     metrics: MetricChoices = Field(min_length=1)
     """Any metrics, such as `word_error`."""
+
+
+class LikelihoodRules(Options):
+    """How pairs of recordings are scored and counted; stated beside every number."""
+
+    ties: Literal["half", "strict"] = "half"
+    """What a pair counts whose recordings are equally likely: one half, or nothing."""
+    submit: Literal["mean", "sum"] = "mean"
+    """The score in the files for official scorers, and in their tables: mean per token, or sum."""
+    local_seconds: float | None = Field(default=None, gt=0)
+    """How much after the place where a pair splits the localised score looks at; null: all that follows."""

@@ -13,7 +13,7 @@ import logging
 import math
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -118,3 +118,9 @@ def number_text(value: float) -> tuple[str, int]:
         return f"{value:,.0f}", 0
     digits = max(0, min(4, 3 - math.floor(math.log10(max(abs(value), 1e-9)))))
     return f"{value:.{digits}f}", digits
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

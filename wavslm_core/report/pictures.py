@@ -8,7 +8,13 @@ from typing import Any
 
 from markupsafe import Markup
 
-from wavslm_core.plotting import codebook_figure, curve_figure, spectrogram_card
+from wavslm_core.plotting import (
+    Interval,
+    codebook_figure,
+    curve_figure,
+    interval_figure,
+    spectrogram_card,
+)
 from wavslm_core.report.html import DRAWING_INK, INK, drawing, picture, player
 from wavslm_core.report.run_files import RunFiles
 from wavslm_core.run.folder import readable
@@ -90,6 +96,29 @@ def _card(folder: Path, sample: dict[str, Any], name: str) -> dict[str, str]:
         description=f"Spectrogram: {described}",
     )
     return {"title": title, "picture": image, "player": player(wav, label=described)}
+
+
+def suites(files: RunFiles) -> dict[str, Markup]:
+    """Return stage → a drawing of the averages of its likelihood suites, by every score."""
+    return {stage: _averages(found["suites"]) for stage, found in files.suites.items()}
+
+
+def _averages(found: dict[str, Any]) -> Markup:
+    rows = {
+        f"{suite['named']}: {number['title']}": [
+            Interval(score.replace("mean", "mean per token"), one["mean"], one["low"], one["high"])
+            for score in suite["ties"]
+            if (one := number.get(score)) and one["mean"] is not None
+        ]
+        for suite in found.values()
+        for key, number in suite["numbers"].items()
+        if "=" not in key
+    }
+    told = "; ".join(f"{row} {several[0].value:.1f}" for row, several in rows.items() if several)
+    return drawing(
+        lambda: interval_figure(rows, x_label="accuracy (%)", mark=50.0, ink=DRAWING_INK),
+        description=f"Accuracies of likelihood suites in percent: {told}",
+    )
 
 
 def codebooks(files: RunFiles) -> dict[str, dict[str, Any]]:

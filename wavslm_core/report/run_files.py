@@ -22,6 +22,8 @@ class RunFiles:
     run_dir: Path
     evaluations: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Stage → results of each `evaluate`, in the recipe's order."""
+    suites: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Stage → results of each `score_suites`, in the recipe's order."""
     environment: dict[str, Any] = field(default_factory=dict)
     stages: dict[str, Any] = field(default_factory=dict)
     metrics: list[dict[str, Any]] = field(default_factory=list)
@@ -38,6 +40,7 @@ class RunFiles:
         return cls(
             run_dir=run_dir,
             evaluations=_results(results, "evaluate"),
+            suites=_results(results, "score_suites"),
             environment=_json(run_dir / "environment.json"),
             stages=stages,
             trainings={stage: found for stage, found in documents.items() if found.get("precision")},

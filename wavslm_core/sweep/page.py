@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from wavslm_core.errors import summary
 from wavslm_core.machine.files import replacing, replacing_folder, write_json
-from wavslm_core.machine.terminal import number_text
+from wavslm_core.machine.terminal import markdown_table, number_text
 from wavslm_core.parts.estimates import Estimate, json_value
 from wavslm_core.plotting import Draw, png_bytes, rendered
 from wavslm_core.report.html import DRAWING_INK, drawing, render
@@ -53,12 +53,6 @@ def ranking_markdown(comparison: Comparison) -> str:
     if rows and rows[0][0] == "1":
         rows[0] = [f"**{cell}**" for cell in rows[0]]
     return markdown_table(ranking_header(comparison)[:-1], rows)
-
-
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table in Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def _value(result: Row) -> str:

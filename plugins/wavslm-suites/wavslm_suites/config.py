@@ -23,10 +23,11 @@ SalmonTask = Literal[
 SALMON_TASKS: tuple[SalmonTask, ...] = get_args(SalmonTask)
 
 
-def published(number: str, percents: Mapping[str, float]) -> tuple[Published, ...]:
-    """Return what WavSLM's table says of one number: model → percent."""
+def published(number: str, percents: Mapping[str, float], *, also: str = "") -> tuple[Published, ...]:
+    """Return what WavSLM's table says of one number: model → percent; `also` is added to the rules."""
     return tuple(
-        Published(model, number, percent, RULES[model], WAVSLM) for model, percent in percents.items()
+        Published(model, number, percent, f"{RULES[model]}{also}", WAVSLM)
+        for model, percent in percents.items()
     )
 
 
@@ -76,7 +77,9 @@ class SblimpConfig(SuiteConfig):
     homepage: ClassVar[str] = "https://zerospeech.com (sLM21; hub: speed/sBLIMP)"
     licence: ClassVar[str] = "see the page"
     size: ClassVar[str] = "dev: 6,300 pairs × 4 voices = 50,400 files"
-    published: ClassVar[tuple[Published, ...]] = published("pairs", three(53.9, 55.1, 58.3))
+    published: ClassVar[tuple[Published, ...]] = published(
+        "pairs", three(53.9, 55.1, 58.3), also="; over pairs or types: not stated"
+    )
 
     name: Literal["sblimp"] = "sblimp"
     path: str

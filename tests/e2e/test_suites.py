@@ -1,0 +1,98 @@
+"""Likelihood suites by the installed commands, over a small trained model and copies in the known layouts."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "plugins" / "wavslm-suites" / "tests"))
+
+from made_suites import pair_table, salmon, zerospeech  # noqa: E402
+
+Run = Callable[..., CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("suites")
+    zerospeech(folder / "zerospeech", words=24, sentences=24)
+    salmon(folder / "salmon", pairs=2)
+    pair_table(folder / "own")
+    return folder
+
+
+def test_every_suite_in_one_command(small_run: Path, data: Path, tmp_path: Path, run: Run) -> None:
+    suites = [
+        "--suite", f"swuggy={data / 'zerospeech'}",
+        "--suite", f"sblimp={data / 'zerospeech'}",
+        "--suite", f"salmon={data / 'salmon'}",
+        "--suite", f"{{name: pairs, path: {data / 'own' / 'pairs.jsonl'}, groups: [kind]}}",
+    ]  # fmt: skip
+    refused = run("wavslm", "evaluate", small_run, *suites, "--out", "out", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "salmon is not whole: 16 of 1,600 pairs" in refused.stderr
+    done = run("wavslm", "evaluate", small_run, *suites, "--allow-partial", "--out", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "SALMon, mean of tasks" in done.stdout
+    assert "(PARTIAL: 16 of 1,600 pairs)" in done.stdout
+    out = tmp_path / "out"
+    written = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    tables = ("lexical_dev_by_pair", "lexical_dev_by_frequency", "lexical_dev_by_length")
+    assert written == {
+        "evaluation.json", "pairs.jsonl", "results.json", "table.md", "submission/lexical/dev.txt",
+        "submission/syntactic/dev.txt", *(f"official/score_{name}.csv" for name in tables),
+        "official/score_syntactic_dev_by_pair.csv", "official/score_syntactic_dev_by_type.csv",
+    }  # fmt: skip
+    results = json.loads((out / "results.json").read_text())
+    found = results["suites"]
+    assert [suite["pairs"] for suite in found.values()] == [96, 96, 16, 4]
+    assert found["sblimp"]["numbers"].keys() >= {"pairs", "types", "type=npi", "subtype=s1", "voice=D"}
+    assert found["swuggy"]["numbers"].keys() >= {"all", "in_vocab", "frequency=>100", "length=3"}
+    assert found["pairs"]["numbers"]["all"]["normalised"]["pairs"] == 2
+    # Official tables are fractions of the same credits.
+    rows = (out / "official" / "score_lexical_dev_by_pair.csv").read_text().splitlines()[1:]
+    mean = sum(float(row.rpartition(",")[2]) for row in rows) / len(rows)
+    assert 100 * mean == pytest.approx(found["swuggy"]["numbers"]["all"]["mean"]["mean"], abs=0.01)
+    again = run("wavslm", "evaluate", small_run, *suites, "--allow-partial", "--out", "out", cwd=tmp_path)
+    assert again.stdout.splitlines()[-1].startswith("0 files in ")
+    compared = run("wavslm", "compare", "out", "--out", "shown", cwd=tmp_path)
+    assert compared.returncode == 0, compared.stderr
+    assert "WavSLM-4k (published)" in compared.stdout
+    assert "WavSLM-4k, published: first chunk unscored" in compared.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--suite", "salmn=x"], "Did you mean 'salmon'?"),
+        (["--suite", "salmon"], "--suite.salmon.path: is missing"),
+        (["--suite", "salmon=nowhere"], "nowhere does not exist; `wavslm suites` says where"),
+        (["--suite", "salmon=a", "--suite", "salmon=b"], "suite 'salmon' is given twice"),
+        (["--suite", "{name: salmon, path: a, tasks: [speech]}"], "--suite.salmon.tasks"),
+    ],
+)
+def test_what_is_wrong_with_a_suite_is_one_line(
+    small_run: Path, tmp_path: Path, run: Run, arguments: list[str], message: str
+) -> None:
+    done = run("wavslm", "evaluate", small_run, *arguments, "--out", "out", cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_suites_tell_where_their_data_is_and_what_a_folder_holds(
+    data: Path, tmp_path: Path, run: Run
+) -> None:
+    done = run("wavslm", "suites", data / "zerospeech", data / "own", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "licence: CC-BY-NC-4.0" in done.stdout
+    found = done.stdout.partition(f"{data / 'zerospeech'}:\n")[2]
+    assert found.startswith("  sblimp              96 pairs")
+    assert "  swuggy              96 pairs" in found
+    assert f"{data / 'own'}: no suite that can be read" in found
