@@ -11,19 +11,17 @@ from typing import Self, cast
 
 from torch import Tensor, nn
 
-from wavslm_core.errors import CheckpointError
-from wavslm_core.model.documents import CONFIG_FILE, read_document
+from wavslm_core.model.documents import (
+    DISCRIMINATORS_FORMAT,
+    VERSION,
+    discriminator_configs,
+    discriminators_in,
+)
 from wavslm_core.model.weight_files import WEIGHTS_FILE, read_folder
 from wavslm_core.model.weights import find_folder, load_part, write_document, write_folder, write_weights
-from wavslm_core.parts.blocks import config_from_dict
 from wavslm_core.parts.configs import DiscriminatorConfig
 from wavslm_core.parts.interfaces import Discriminator, Judgement
 from wavslm_core.parts.plugins import load_registry
-
-FORMAT = "wavslm-discriminators"
-VERSION = 1
-FOLDER = "discriminators"
-"""Their place in a run."""
 
 
 class Discriminators(nn.Module):
@@ -52,43 +50,20 @@ class Discriminators(nn.Module):
         blocks = [config.model_dump(mode="json") for config in self.configs]
 
         def fill(path: Path) -> None:
-            write_document(path, {"format": FORMAT, "version": VERSION, "discriminators": blocks})
+            write_document(
+                path, {"format": DISCRIMINATORS_FORMAT, "version": VERSION, "discriminators": blocks}
+            )
             write_weights(path, self.members.state_dict())
 
         write_folder(Path(folder), fill)
 
     @classmethod
-    def load(cls, folder: str | Path) -> Self:
-        """Read what `save` wrote, or a run's. Raises: CheckpointError; RecipeError for unknown options."""
-        path = find_folder(folder)
-        path = path / FOLDER if (path / FOLDER).is_dir() else path
-        configs = discriminator_configs(path)
+    def load(cls, folder: str | Path, *, wanted: Sequence[DiscriminatorConfig] = ()) -> Self:
+        """Read what `save` wrote, or a run's; `wanted`: what they have to be.
+
+        Raises: CheckpointError for others; RecipeError for unknown options.
+        """
+        path = discriminators_in(find_folder(folder))
+        configs = discriminator_configs(path, registry=load_registry(), wanted=wanted)
         weights = {f"members.{key}": value for key, value in read_folder(path, WEIGHTS_FILE).items()}
         return load_part(lambda: cls.from_configs(configs), weights, source=str(path))
-
-
-def discriminator_configs(folder: Path) -> list[DiscriminatorConfig]:
-    """Return the configs of the discriminators that a folder holds. Raises: CheckpointError, RecipeError."""
-    document = read_document(folder)
-    blocks = document.get("discriminators")
-    if document.get("format") != FORMAT or not isinstance(blocks, list) or not blocks:
-        given = str(document.get("format"))[:100]
-        raise CheckpointError(
-            f"{folder} holds no discriminators: the format of its {CONFIG_FILE} is {given!r}, not "
-            f"{FORMAT!r}. Name the folder `{FOLDER}` of a run that trained against some"
-        )
-    if document.get("version") != VERSION:
-        raise CheckpointError(
-            f"{folder} is version {document.get('version')} of its format, this release reads version "
-            f"{VERSION}. Update wavslm-core"
-        )
-    registry = load_registry()
-    return [
-        cast(
-            DiscriminatorConfig,
-            config_from_dict(
-                "discriminator", block, where=f"{folder}: discriminators.{number}", registry=registry
-            ),
-        )
-        for number, block in enumerate(blocks)
-    ]

@@ -5,14 +5,14 @@ Free of torch and of weights, so that recipes can be checked against checkpoints
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, get_args
 
 from wavslm_core.errors import CheckpointError, WavslmError, summary
 from wavslm_core.machine.json_files import read_object
 from wavslm_core.parts.blocks import config_from_dict
-from wavslm_core.parts.configs import FormatConfig, PartConfig, Role
+from wavslm_core.parts.configs import Config, DiscriminatorConfig, FormatConfig, PartConfig, Role
 from wavslm_core.parts.registry import MEND, Registry
 from wavslm_core.parts.roles import CODEC_ROLES, LANGUAGE_ROLES
 
@@ -27,6 +27,9 @@ OUR_FORMATS: dict[str, Kind] = {
     "wavslm-speech-lm": "speech_lm",
     "wavslm-encoder": "encoder",
 }
+DISCRIMINATORS_FORMAT = "wavslm-discriminators"
+DISCRIMINATORS = "discriminators"
+"""Where a run keeps what its codec was trained against."""
 VERSION = 1
 KIND_ROLES: dict[Kind, tuple[Role, ...]] = {
     "codec": CODEC_ROLES,
@@ -112,12 +115,17 @@ def recognise(
         found, held = answered
     if held != kind:
         raise CheckpointError(f"{source} holds {_one(held)}, but {_one(kind)} is needed here")
-    if ours is not None and document.get("version") != VERSION:
+    if ours is not None:
+        _check_version(document, source=source)
+    return found
+
+
+def _check_version(document: Mapping[str, Any], *, source: str) -> None:
+    if document.get("version") != VERSION:
         raise CheckpointError(
             f"{source} is version {document.get('version')} of its format, this release reads version "
             f"{VERSION}. Update wavslm-core"
         )
-    return found
 
 
 def _kind(held: Any) -> Kind | None:
@@ -162,3 +170,63 @@ def our_part_configs(
         )
         for role in KIND_ROLES[kind]
     }
+
+
+def discriminators_in(folder: Path) -> Path:
+    """Return the folder of discriminators inside a run's folder; any other folder itself."""
+    inside = folder / DISCRIMINATORS
+    return inside if inside.is_dir() else folder
+
+
+def discriminator_configs(
+    folder: Path, *, registry: Registry, wanted: Sequence[DiscriminatorConfig] = ()
+) -> tuple[DiscriminatorConfig, ...]:
+    """Return the configs of the discriminators that a folder holds; `wanted`: what they have to be.
+
+    Raises: CheckpointError for others and for a folder of something else; RecipeError for unknown options.
+    """
+    document = read_document(folder)
+    blocks = document.get("discriminators")
+    if document.get("format") != DISCRIMINATORS_FORMAT or not isinstance(blocks, list) or not blocks:
+        given = str(document.get("format"))[:100]
+        raise CheckpointError(
+            f"{folder} holds no discriminators: the format of its {CONFIG_FILE} is {given!r}, not "
+            f"{DISCRIMINATORS_FORMAT!r}. Name the folder `{DISCRIMINATORS}` of a run that trained with some"
+        )
+    _check_version(document, source=str(folder))
+    configs = [
+        config_from_dict(
+            "discriminator", block, where=f"{folder}: discriminators.{number}", registry=registry
+        )
+        for number, block in enumerate(blocks)
+    ]
+    if wanted and configs != list(wanted):
+        raise CheckpointError(
+            f"the discriminators in {folder} are {_options(configs)}, but {_options(wanted)} are asked for. "
+            "Leave `discriminators` out to take them as they are, give the same options, or take new ones"
+        )
+    return tuple(cast(DiscriminatorConfig, config) for config in configs)
+
+
+def discriminator_problems(
+    checkpoint: str, wanted: Sequence[DiscriminatorConfig], registry: Registry
+) -> Iterator[str]:
+    """Yield why training cannot start from the discriminators in a folder."""
+    folder = Path(checkpoint).expanduser()
+    try:
+        if not folder.is_dir():
+            raise CheckpointError(
+                f"there is no folder '{checkpoint}'. Name one that a run left, or a stage before this one"
+            )
+        discriminator_configs(discriminators_in(folder), registry=registry, wanted=wanted)
+    except WavslmError as error:
+        yield from str(error).splitlines()
+
+
+def _options(configs: Sequence[Config]) -> str:
+    """Return what configs are, with the options that are not the default."""
+    given = [config.model_dump(mode="json", exclude_defaults=True) for config in configs]
+    texts = [", ".join(f"{key}: {value}" for key, value in options.items()) for options in given]
+    return " and ".join(
+        f"{config.registered_name()} {{{text}}}" for config, text in zip(configs, texts, strict=True)
+    )

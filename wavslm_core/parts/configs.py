@@ -273,6 +273,10 @@ class StageConfig(Config):
         """
         return None
 
+    def trains_beside(self) -> Iterable[Config]:
+        """Return configs of what the stage trains beside parts of the model; plans count its memory."""
+        return ()
+
     def problems(self, recipe: RecipeView) -> Iterable[str]:
         """Return what else is wrong with this stage in a recipe whose parts fit, a line each.
 

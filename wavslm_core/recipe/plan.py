@@ -9,7 +9,8 @@ from typing import Any
 
 from wavslm_core.errors import WavslmError
 from wavslm_core.machine.devices import choose_device, memory_bytes
-from wavslm_core.parts.configs import PartConfig, Role, StageConfig
+from wavslm_core.model.documents import DISCRIMINATORS
+from wavslm_core.parts.configs import Config, PartConfig, Role, StageConfig
 from wavslm_core.parts.facts import CodecFacts
 from wavslm_core.parts.roles import CODEC_ROLES
 from wavslm_core.recipe.launch_block import LaunchConfig, SlurmLaunch
@@ -95,7 +96,7 @@ def _part(recipe: ResolvedRecipe, role: Role, config: PartConfig) -> PartPlan:
     return PartPlan(role, config.registered_name(), parameters, problem, dict(vars(recipe.facts[role])))
 
 
-def parameter_count(recipe: ResolvedRecipe, config: PartConfig) -> int:
+def parameter_count(recipe: ResolvedRecipe, config: Config) -> int:
     """Return how many numbers a part learns. Raises: whatever building it raises."""
     import torch
     from torch import nn
@@ -115,7 +116,8 @@ def _stage(recipe: ResolvedRecipe, name: str, config: StageConfig, parts: list[P
     except Exception as error:
         details["problem"] = f"{type(error).__name__}: {error}"
     if config.trains and "starts from" not in details:
-        earlier = [earlier_place(recipe, path, stage=name) for path in config.leaves() or ()]
+        models = [path for path in config.leaves() or () if path != DISCRIMINATORS]
+        earlier = [earlier_place(recipe, path, stage=name) for path in models]
         details |= {"starts from": ", ".join(filter(None, earlier))} if any(earlier) else {}
     held = [part for part in parts if part.role in {*config.needs, *config.trains}]
     if any(part.parameters is None for part in held):
@@ -124,6 +126,7 @@ def _stage(recipe: ResolvedRecipe, name: str, config: StageConfig, parts: list[P
         (part.parameters or 0) * (TRAINED_BYTES if part.role in config.trains else FROZEN_BYTES)
         for part in held
     )
+    state_bytes += sum(TRAINED_BYTES * parameter_count(recipe, beside) for beside in config.trains_beside())
     return StagePlan(
         config.registered_name(), details, state_bytes, _does_not_fit(recipe, config, state_bytes)
     )

@@ -45,4 +45,4 @@ class TrainCodec(ResynthesisStage[TrainCodecConfig]):
         }
         if config.freeze:
             plan["frozen"] = ", ".join(config.freeze)
-        return plan
+        return plan | config.adversarial_plan

@@ -8,20 +8,18 @@ what their layers give are averaged over layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wavslm_core.errors import RecipeError
-from wavslm_core.model.discriminators import FOLDER, Discriminators
-from wavslm_core.parts.configs import DiscriminatorConfig
+from wavslm_core.model.discriminators import Discriminators
+from wavslm_core.model.documents import DISCRIMINATORS
 from wavslm_core.run.context import StageContext
 from wavslm_core.training.config import AdversarialConfig
 from wavslm_core.training.task import LossOutput, Player
 
-NAME = "discriminators"
 CHANCE = 2.0
 """Hinge loss of a discriminator that gives every waveform the score 0."""
 WON = 0.05
@@ -38,7 +36,7 @@ class Adversary:
     """
 
     def __init__(self, config: AdversarialConfig, context: StageContext) -> None:
-        """Raises: CheckpointError, RecipeError for discriminators to start from that are not those wanted."""
+        """Raises: CheckpointError, RecipeError when those to start from cannot be read, or are others."""
         self.config = config
         self.context = context
         self.discriminators = _built(config, context).to(context.device)
@@ -46,7 +44,7 @@ class Adversary:
     @property
     def modules(self) -> dict[str, nn.Module]:
         """What belongs to the task's `modules`."""
-        return {NAME: self.discriminators}
+        return {DISCRIMINATORS: self.discriminators}
 
     @property
     def weights(self) -> dict[str, float]:
@@ -59,7 +57,7 @@ class Adversary:
         `loss`: step and micro-batch → what `judge` says of it.
         """
         return Player(
-            NAME,
+            DISCRIMINATORS,
             loss,
             self.modules,
             self.config,
@@ -130,7 +128,7 @@ class Adversary:
 
     def save(self) -> None:
         """Leave the discriminators in their place of the run."""
-        self.discriminators.eval().save(self.context.place(FOLDER))
+        self.discriminators.eval().save(self.context.place(DISCRIMINATORS))
 
 
 def _padded(waveform_BS: Tensor, samples: int) -> Tensor:
@@ -138,22 +136,9 @@ def _padded(waveform_BS: Tensor, samples: int) -> Tensor:
 
 
 def _built(config: AdversarialConfig, context: StageContext) -> Discriminators:
-    if config.init is None:
+    place = config.start_place
+    if config.init is None and place is None:
         return Discriminators.from_configs(config.discriminators)
-    folder = config.init if config.init_place is None else context.start(config.init_place)
-    found = Discriminators.load(folder)
-    if config.discriminators and found.configs != config.discriminators:
-        raise RecipeError(
-            f"adversarial.init: the discriminators in {folder} are {_listed(found.configs)}, but "
-            f"adversarial.discriminators asks for {_listed(config.discriminators)}. Leave `discriminators` "
-            "out, give the same options, or start without `init`"
-        )
-    return found
-
-
-def _listed(configs: Sequence[DiscriminatorConfig]) -> str:
-    blocks = {one: one.model_dump(mode="json", exclude_defaults=True) for one in configs}
-    options = {
-        one: ", ".join(f"{key}: {value}" for key, value in block.items()) for one, block in blocks.items()
-    }
-    return ", ".join(f"{one.registered_name()} {{{options[one]}}}" for one in configs)
+    folder = config.init if place is None else context.start(place)
+    assert folder is not None
+    return Discriminators.load(folder, wanted=config.discriminators)

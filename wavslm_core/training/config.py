@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from wavslm_core.machine.processes import uneven_batch
+from wavslm_core.model.documents import DISCRIMINATORS, discriminator_problems
 from wavslm_core.parts.blocks import Block
-from wavslm_core.parts.configs import DiscriminatorConfig, Options, RecipeView, Role, StageConfig
+from wavslm_core.parts.configs import Config, DiscriminatorConfig, Options, RecipeView, Role, StageConfig
 from wavslm_core.parts.roles import CODEC_ROLES
 
 if TYPE_CHECKING:
@@ -233,10 +234,11 @@ class AdversarialConfig(OptimizerConfig):
     """
 
     discriminators: tuple[Annotated[DiscriminatorConfig, Block("discriminator")], ...] = ()
-    """Discriminators, such as `[{name: multi_period}, {name: multi_scale}]`; left out with `init`: those."""
+    """New discriminators, such as `[{name: multi_period}, {name: multi_scale}]`. Left out: those that `init`
+    names, by default what an earlier stage left."""
     init: str | None = None
-    """Discriminators to start from: an earlier stage of the recipe, by its name, or a folder, with a slash
-    in it, such as `runs/other/discriminators`. Default: random weights."""
+    """Discriminators to start from: those of an earlier stage of the recipe, by its name, or a folder, with a
+    slash in it, such as `runs/other/discriminators`."""
     weight: float = Field(default=1.0, ge=0)
     """Weight of the adversarial term: a sum over sub-discriminators."""
     feature_matching_weight: float = Field(default=54.0, ge=0)
@@ -258,21 +260,17 @@ class AdversarialConfig(OptimizerConfig):
     """Gradients of the discriminators are scaled down to this norm; null: they are taken as they are."""
 
     @model_validator(mode="after")
-    def _somebody_judges(self) -> Self:
-        if not self.discriminators and self.init is None:
-            raise ValueError(
-                "discriminators are missing: name some, such as [{name: multi_period}, {name: multi_scale}], "
-                "or give `init`"
-            )
+    def _judgement_counts(self) -> Self:
         if not self.weight and not self.feature_matching_weight:
             raise ValueError("weight and feature_matching_weight are both 0: leave `adversarial` out")
         return self
 
     @property
-    def init_place(self) -> str | None:
-        """What is started from as `StageContext.start` reads it, when `init` names a stage."""
-        named = self.init is not None and not {"/", "\\", ".", "~"} & {*self.init}
-        return f"{self.init}/discriminators" if named else None
+    def start_place(self) -> str | None:
+        """What is started from as `StageContext.start` reads it; None for new ones and those of a folder."""
+        if self.init is None:
+            return None if self.discriminators else DISCRIMINATORS
+        return None if {"/", "\\", ".", "~"} & {*self.init} else f"{self.init}/{DISCRIMINATORS}"
 
 
 class AdversarialTrainingConfig(CodecStageConfig):
@@ -293,12 +291,34 @@ class AdversarialTrainingConfig(CodecStageConfig):
         return self
 
     def reads(self) -> dict[str, str]:
-        place = None if self.adversarial is None else self.adversarial.init_place
-        remedy = "let `adversarial.init` name a stage that trains with `adversarial`, or a folder"
+        place = None if self.adversarial is None else self.adversarial.start_place
+        remedy = (
+            "name new ones, such as `discriminators: [{name: multi_period}, {name: multi_scale}]`, in "
+            "`adversarial`, or let its `init` name a folder or a stage that trains with some"
+        )
         return super().reads() | ({} if place is None else {place: remedy})
 
     def leaves(self) -> tuple[str, ...]:
-        return super().leaves() + (() if self.adversarial is None else ("discriminators",))
+        return super().leaves() + (() if self.adversarial is None else (DISCRIMINATORS,))
+
+    @property
+    def adversarial_plan(self) -> dict[str, str]:
+        """What `--dry-run` says of discriminators."""
+        if self.adversarial is None:
+            return {}
+        names = [one.registered_name() for one in self.adversarial.discriminators]
+        against = ", ".join(names) or f"those in {self.adversarial.init or self.adversarial.start_place}"
+        return {"against": f"{against}, from step {self.adversarial.starts_at_step} on"}
+
+    def trains_beside(self) -> tuple[Config, ...]:
+        return () if self.adversarial is None else self.adversarial.discriminators
+
+    def problems(self, recipe: RecipeView) -> Iterator[str]:
+        yield from super().problems(recipe)
+        adversarial = self.adversarial
+        if adversarial is not None and adversarial.init is not None and adversarial.start_place is None:
+            found = discriminator_problems(adversarial.init, adversarial.discriminators, recipe.registry)
+            yield from (f"adversarial.init: {problem}" for problem in found)
 
 
 class CodecTrainingConfig(AdversarialTrainingConfig, QuantizerLossConfig):

@@ -19,10 +19,13 @@ from wavslm_core.model.discriminators import Discriminators
 from wavslm_core.recipe.checks import check
 from wavslm_core.recipe.loading import recipe_from_dict
 from wavslm_core.recipe.model import ResolvedRecipe
+from wavslm_core.recipe.plan import make_plan
 from wavslm_core.recipe.resolving import resolve
 from wavslm_core.run.context import StageContext
 from wavslm_core.run.metrics_file import read_metrics
 from wavslm_core.stages.train_codec import TrainCodec, TrainCodecConfig
+from wavslm_core.testing.fake_configs import FakeDiscriminatorConfig
+from wavslm_core.testing.fakes import fake_codec
 from wavslm_core.training.adversarial import Adversary
 from wavslm_core.training.codec_task import CodecTask
 from wavslm_core.training.guards import SAID_AFTER, TrainingError
@@ -111,34 +114,65 @@ def test_before_them_it_trains_as_without(context: StageContext, tmp_path: Path)
     assert ours[5]["loss"] != theirs[5]["loss"]
 
 
-def test_discriminators_are_left_beside_the_codec_and_given_to_the_next_stage(
-    context: StageContext, tmp_path: Path
-) -> None:
-    first = {**OPTIONS, "steps": 3, "adversarial": {"discriminators": FAKES}}
-    second = {**first, "adversarial": {"init": "train_codec", "lr": 1e-12}}
-    recipe = resolve(recipe_from_dict({**context.recipe.to_dict(), "stages": [first, second]}))
-    check(recipe)
+def test_discriminators_are_left_beside_the_codec_and_given_to_later_stages(context: StageContext) -> None:
+    short = {**OPTIONS, "steps": 3}
+    options: dict[str, Any] = {
+        "train_codec": {"discriminators": FAKES},
+        "train_codec_2": {"discriminators": FAKES[:1], "lr": 1e-12},
+        "train_codec_3": {"lr": 1e-12},
+        "train_codec_4": {"init": "train_codec", "lr": 1e-12},
+    }
+    stages = [{**short, "adversarial": adversarial} for adversarial in options.values()]
+    recipe = check(recipe_from_dict({**context.recipe.to_dict(), "stages": stages}))
     for name, config in recipe.named_stages():
         assert isinstance(config, TrainCodecConfig)
         stage = TrainCodec(config)
         here = replace(context, recipe=recipe, stage_name=name)
         stage.run(here)
         assert stage.left_results(here)
-    found = [
-        Discriminators.load(context.run_dir / place).state_dict()
-        for place in ("train_codec/discriminators", "discriminators")
-    ]
-    weights = {key for key, value in found[0].items() if not torch.equal(value, found[1][key])}
-    assert all(torch.allclose(found[0][key], found[1][key], atol=1e-2) for key in found[0])
-    assert weights, "the second stage trained them further"
-    assert dict(recipe.named_stages())["train_codec_2"].leaves() == ("codec", "discriminators")
+    left = {
+        name: Discriminators.load(context.run_dir / ("" if name == "train_codec_4" else name))
+        for name in options
+    }
+    assert [len(one.configs) for one in left.values()] == [2, 1, 1, 2]
+    for first, then in (("train_codec_2", "train_codec_3"), ("train_codec", "train_codec_4")):
+        start = dict(left[first].named_parameters())
+        for key, weight in left[then].named_parameters():
+            assert torch.allclose(weight, start[key], rtol=0, atol=1e-9), key
+    new = [next(left[name].parameters()) for name in ("train_codec", "train_codec_2")]
+    assert not torch.equal(*new)
+    plans = make_plan(recipe).stages
+    assert plans[2].details["starts from"] == "train_codec_2/codec"
+    assert plans[1].details["against"] == "fake, from step 0 on"
+    assert plans[2].details["against"] == "those in discriminators, from step 0 on"
+    weights = sum(weight.numel() for weight in left["train_codec_2"].parameters())
+    assert plans[1].state_bytes - plans[2].state_bytes == 16 * weights
 
 
-def test_a_stage_that_leaves_none_is_no_start(context: StageContext) -> None:
-    stages = [{**OPTIONS}, {**OPTIONS, "adversarial": {"init": "train_codec"}}]
-    document = {**context.recipe.to_dict(), "stages": stages}
-    with pytest.raises(RecipeError, match=r"reads train_codec/discriminators, .*let `adversarial.init` name"):
-        check(recipe_from_dict(document))
+@pytest.mark.parametrize(
+    ("adversarial", "said"),
+    [
+        ({"init": "train_codec"}, r"reads train_codec/discriminators, .*let its `init` name a folder"),
+        ({}, r"reads discriminators, which no earlier stage leaves: name new ones"),
+        ({"init": "./nowhere"}, r"train_codec.adversarial.init: there is no folder './nowhere'"),
+        ({"init": "./codec"}, r"adversarial.init: codec holds no discriminators: .* is 'wavslm-codec'"),
+        (
+            {"init": "./other"},
+            r"in other/discriminators are fake \{channels: 3\}, but fake \{\} are asked",
+        ),
+    ],
+)
+def test_what_is_no_start_is_told_before_anything_runs(
+    context: StageContext, adversarial: dict[str, Any], said: str, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fake_codec().save(tmp_path / "codec")
+    Discriminators.from_configs([FakeDiscriminatorConfig(channels=3)]).save("other/discriminators")
+    if adversarial.get("init") == "./other":
+        adversarial = {**adversarial, "discriminators": [{"name": "fake"}]}
+    stages = [{**OPTIONS}, {**OPTIONS, "adversarial": adversarial}]
+    with pytest.raises(RecipeError, match=said):
+        check(recipe_from_dict({**context.recipe.to_dict(), "stages": stages}))
 
 
 def test_what_is_unset_is_not_in_a_resolved_recipe(context: StageContext) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from wavslm_core.errors import CheckpointError, RecipeError
+from wavslm_core.errors import CheckpointError
 from wavslm_core.model.discriminators import Discriminators
 from wavslm_core.recipe.loading import recipe_from_dict
 from wavslm_core.recipe.resolving import resolve
@@ -56,7 +56,7 @@ def test_hinge_losses_are_summed_over_sub_discriminators(tmp_path: Path) -> None
     assert output.weight == 3
 
     terms = foe.fool(target_BS, estimate_BS, samples=SAMPLES)
-    assert float(terms["adversarial"]) == pytest.approx(
+    assert terms["adversarial"].item() == pytest.approx(
         -sum(float(other.scores_BN.mean()) for other in fake), rel=1e-5
     )
     distances = [
@@ -65,7 +65,7 @@ def test_hinge_losses_are_summed_over_sub_discriminators(tmp_path: Path) -> None
         for a, b in zip(one.maps, other.maps, strict=True)
     ]
     assert len(distances) == 4
-    assert float(terms["feature_matching"]) == pytest.approx(sum(distances) / 4, rel=1e-5)
+    assert terms["feature_matching"].item() == pytest.approx(sum(distances) / 4, rel=1e-5)
     assert foe.weights.keys() == terms.keys()
 
 
@@ -139,14 +139,14 @@ def test_discriminators_start_from_those_of_another_run(tmp_path: Path) -> None:
     [
         (
             {"discriminators": FAKES[:1]},
-            r"are fake \{channels: 4\}, fake \{channels: 6\}, but .*asks for fake",
+            r"are fake \{channels: 4\} and fake \{channels: 6\}, but fake .* are asked",
         ),
         ({"init": "./nowhere"}, "no folder './nowhere' exists"),
     ],
 )
 def test_discriminators_that_do_not_fit_are_refused(tmp_path: Path, given: Any, said: str) -> None:
     adversary(tmp_path).save()
-    with pytest.raises((RecipeError, CheckpointError), match=said):
+    with pytest.raises(CheckpointError, match=said):
         adversary(tmp_path, **{"init": str(tmp_path), **given})
 
 
@@ -170,7 +170,6 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({}, "discriminators are missing: name some"),
         ({"discriminators": FAKES, "weight": 0, "feature_matching_weight": 0}, "leave `adversarial` out"),
         ({"discriminators": [{"name": "other"}]}, "no discriminator is called 'other'"),
     ],
