@@ -1,4 +1,4 @@
-"""Pictures of sound and of training: spectrograms, curves, code frequencies.
+"""Pictures of sound and of training: spectrograms, features, curves, code frequencies.
 
 Figures are built without pyplot, so nothing global changes and threads do not meet. matplotlib is imported
 inside: `import wavslm_core.plotting` stays light. `ink` is the colour of axes and text. Names come from
@@ -253,6 +253,30 @@ def interval_figure(
             frameon=False, fontsize=8, labelcolor=ink, loc="upper center", bbox_to_anchor=(0.4, -0.1), ncols=2
         )
     _tint(axis, ink)
+    return figure
+
+
+def feature_figure(features: Mapping[str, Tensor], *, width_in: float = 8.0, ink: str = "black") -> Figure:
+    """Draw features one below the other: title → (T,D). Colours are on one scale, that of the first."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width_in, 0.6 + 1.9 * len(features)), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(len(features), 1, sharex=True)) if features else np.array([])
+    image: Any = None
+    limit = 0.0
+    for axis, (title, features_TD) in zip(axes, features.items(), strict=True):
+        values_DT = features_TD.detach().float().cpu().numpy().T
+        # Features have a few dimensions that are much larger than all others.
+        limit = limit or float(np.quantile(np.abs(values_DT), 0.98)) or 1.0
+        image = axis.imshow(
+            values_DT, aspect="auto", vmin=-limit, vmax=limit, cmap="RdBu", interpolation="nearest"
+        )
+        axis.set_title(plain(title), fontsize=10, loc="left", color=ink)
+        axis.set_ylabel("dimension", color=ink, fontsize=8, labelpad=1)
+        _tint(axis, ink)
+    if image is not None:
+        axes[-1].set_xlabel("frame", color=ink)
+        _tint(figure.colorbar(image, ax=list(axes), pad=0.01, aspect=15 * len(axes)).ax, ink)
     return figure
 
 

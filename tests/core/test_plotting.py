@@ -15,6 +15,7 @@ from matplotlib.image import imread
 from wavslm_core.plotting import (
     codebook_figure,
     curve_figure,
+    feature_figure,
     histogram_figure,
     png_bytes,
     rendered,
@@ -47,6 +48,16 @@ def test_boundaries_only_where_they_are_named() -> None:
     waveform_S = torch.randn(8000)
     figure = spectrogram_figure({"a": (waveform_S, 16000), "b": (waveform_S, 16000)}, boundary_s={"b": 0.25})
     assert [len(axis.lines) for axis in figure.axes[:2]] == [0, 1]
+
+
+def test_features_are_on_the_scale_of_the_first() -> None:
+    first_TD = torch.linspace(-1, 1, 300).reshape(30, 10)
+    figure = feature_figure({"teacher": first_TD, "student": 5 * first_TD, "nothing": 0 * first_TD})
+    images = [axis.images[0] for axis in figure.axes[:3]]
+    np.testing.assert_allclose(np.asarray(images[1].get_array()), 5 * first_TD.numpy().T, rtol=1e-6)
+    limits = {image.get_clim() for image in images}
+    assert len(limits) == 1
+    assert limits.pop() == pytest.approx((-0.98, 0.98), abs=0.01)
 
 
 def test_a_card_shows_the_same_picture() -> None:

@@ -139,7 +139,7 @@ class Block:
             choice = Choice.of_role(self.role, info.context or load_registry())
             return choice.read(given, path=(), where="")
         except InvalidBlock as error:
-            text = "; ".join(map(str, error.problems)).replace("{", "{{").replace("}", "}}")
+            text = "; ".join(map(str, error.problems))
             raise PydanticCustomError(WRONG_BLOCK, text) from None
 
 

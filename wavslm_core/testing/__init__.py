@@ -37,7 +37,8 @@ def contract_tests(
     `no_export`: why `torch.export` cannot take the part.
     `prepare`: called with each part that was built, such as to fit what is not trained by gradients.
     `splits`: of a corpus, those that it has.
-    `parts`: of a format, role → config of small parts that it can hold.
+    `parts`: role → config of small parts: those that a format can hold; those that a stage runs with in place
+    of fakes.
     `registry`: where the part is registered; what is installed by default.
 
     Raises: ValueError when a linked field or the parts of a format are not given, or a reason is empty.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,18 @@ def write_tones(folder: Path, seconds: dict[str, list[float]]) -> Path:
 def make_context(folder: Path, *stages: dict[str, Any], name: str = "run", **recipe: Any) -> StageContext:
     """Return a run in `folder`, of stages that its recordings and a codec with a causal WavLM are for."""
     return StageContext(make_recipe(folder, *stages, **recipe), folder / "runs" / name)
+
+
+def run_stages(context: StageContext) -> dict[str, dict[str, Any]]:
+    """Run the stages of a run, as far as they are not done; return the results of each."""
+    results = {}
+    for name, config in context.recipe.named_stages():
+        here = replace(context, stage_name=name)
+        stage = context.recipe.registry.build(config)
+        if not stage.left_results(here):
+            stage.run(here)
+        results[name] = json.loads(stage.results_file(here).read_text())
+    return results
 
 
 def make_recipe(folder: Path, *stages: dict[str, Any], **recipe: Any) -> ResolvedRecipe:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from wavslm_core.plugin import Register, hookimpl
 from wavslm_focalcodec_stream.config import FocalCodecStreamConfig
 from wavslm_focalcodec_stream.decoder_config import IstftConfig, VocosConfig, WaveNeXtConfig
+from wavslm_focalcodec_stream.distillation import DistillEncoderConfig, DistillPositionalConfig
 from wavslm_focalcodec_stream.format_config import FocalCodecFormatConfig
 
 PACKAGE = "wavslm_focalcodec_stream"
@@ -20,6 +21,12 @@ def register_decoders(register: Register) -> None:
     register(WaveNeXtConfig, f"{PACKAGE}.decoders:WaveNeXt")
     register(VocosConfig, f"{PACKAGE}.decoders:Vocos")
     register(IstftConfig, f"{PACKAGE}.decoders:Istft")
+
+
+@hookimpl
+def register_stages(register: Register) -> None:
+    register(DistillPositionalConfig, f"{PACKAGE}.distillation:DistillPositional")
+    register(DistillEncoderConfig, f"{PACKAGE}.distillation:DistillEncoder")
 
 
 @hookimpl

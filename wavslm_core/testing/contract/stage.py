@@ -48,6 +48,7 @@ class StageContract(ConfigChecks):
             {
                 "name": "contract",
                 **{role: {"name": "fake"} for role in PART_ROLES},
+                **{role: config.model_dump(mode="json") for role, config in self.subject.parts.items()},
                 "data": {"corpus": "folder", "path": str(folder / "audio")},
                 "stages": [self.config.model_dump(mode="json", exclude_none=True)],
             },

@@ -1,0 +1,226 @@
+"""Tasks of distillation: the distance of what a causal encoder gives to what its full-context twin does.
+
+Frame i of the one is compared with frame i of the other, so that what is trained on the teacher's features,
+such as a decoder, is in time with the student's. The teacher's convolutions hear the samples from i · hop on
+there, the student's those up to i · hop; the rest of its chunk reaches it through the layers. It has a frame
+or two more at the end, for which there is nothing to compare with.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wavslm_core.plugin import (
+    Codec,
+    Encoder,
+    LayeredEncoder,
+    LossOutput,
+    RecipeError,
+    SkipInitialisation,
+    Tracker,
+    feature_figure,
+    load_registry,
+    valid_mask,
+)
+from wavslm_focalcodec_stream.distillation import (
+    NO_LAYERS,
+    DistillationConfigT,
+    DistillEncoderConfig,
+    DistillPositionalConfig,
+)
+from wavslm_focalcodec_stream.feature_task import FeatureTask, TaughtBatch
+
+
+@dataclass
+class _Sums:
+    """What validation utterances add up to, a number for each layer."""
+
+    frames: int
+    errors: list[list[float]]
+    """Squared errors, of each encoder that was asked."""
+    teacher: list[Tensor]
+    """Of the teacher's features: their sum and that of their squares, (2,D)."""
+
+
+class DistillationTask(FeatureTask[DistillationConfigT]):
+    """The weighted mean of the MSEs of some of an encoder's outputs."""
+
+    def __init__(
+        self,
+        codec: Codec,
+        teacher: Encoder[Any],
+        *,
+        outputs: dict[str, float],
+        **options: Any,
+    ) -> None:
+        """`outputs`: name → weight of what `learnt` gives. `options` as in `FeatureTask`.
+
+        Raises: RecipeError when the codec's encoder cannot be distilled.
+        """
+        super().__init__(codec, teacher, **options)
+        self.outputs = outputs
+        self._undistilled: list[float] = []
+        self._variance: list[float] = []
+
+    @abstractmethod
+    def learnt(self, encoder: LayeredEncoder[Any], batch: TaughtBatch) -> list[Tensor]:
+        """Return what an encoder gives, (B,T,D) of each output."""
+
+    def expected(self, batch: TaughtBatch) -> list[Tensor]:
+        """Return what it should give."""
+        return batch.features
+
+    @property
+    def student(self) -> LayeredEncoder[Any]:
+        return layered(self.codec.encoder)
+
+    def loss(self, step: int, micro_batch: int) -> LossOutput:
+        batch = self.taught(step, micro_batch)
+        # A batch may be crops of the very ends of utterances.
+        count = max(1, batch.frames)
+        mse = {
+            name: error / count
+            for name, error in zip(self.outputs, self._errors(self.student, batch), strict=True)
+        }
+        frames_B = batch.frame_lengths_B
+        return LossOutput(
+            self._weighted(torch.stack(list(mse.values()))),
+            metrics={f"mse_{name}": value.detach() for name, value in mse.items()},
+            weight=count,
+            tokens=int(self.codec.quantizer.token_lengths(frames_B).sum()),
+            description=self.described(batch.crops),
+        )
+
+    def _weighted(self, mse_L: Tensor) -> Tensor:
+        return (mse_L * mse_L.new_tensor(list(self.outputs.values()))).mean()
+
+    def _errors(self, encoder: LayeredEncoder[Any], batch: TaughtBatch) -> list[Tensor]:
+        """Return the sum over valid frames of each output's squared error, a mean over dimensions."""
+        errors = []
+        for learnt_BTD, expected_BTD in zip(self.learnt(encoder, batch), self.expected(batch), strict=True):
+            size = expected_BTD.shape[1]
+            mask_BT1 = valid_mask(batch.frame_lengths_B, size)[..., None]
+            difference_BTD = (learnt_BTD[:, :size].float() - expected_BTD).masked_fill(~mask_BT1, 0.0)
+            errors.append(difference_BTD.square().sum() / expected_BTD.shape[2])
+        return errors
+
+    def validate(self) -> dict[str, float]:
+        """Return the MSE of each output, also relative to the teacher's variance, and that of the undistilled
+        causal copy of the teacher."""
+        encoders = [self.student] if self._undistilled else [self.student, self._undistilled_copy()]
+        _, found = self.scored(lambda indices: [self._sums(encoders, indices)])
+        frames = sum(sums.frames for sums in found)
+        mse, *undistilled = (
+            [sum(layer) / frames for layer in zip(*(sums.errors[which] for sums in found), strict=True)]
+            for which in range(len(encoders))
+        )
+        if undistilled:
+            (self._undistilled,) = undistilled
+            layers = zip(*(sums.teacher for sums in found), strict=True)
+            totals = [torch.stack(layer).sum(0) / frames for layer in layers]
+            self._variance = [float((square_D - mean_D.square()).mean()) for mean_D, square_D in totals]
+        values = {"loss": float(self._weighted(torch.tensor(mse, dtype=torch.float64)))}
+        for name, after, before, variance in zip(
+            self.outputs, mse, self._undistilled, self._variance, strict=True
+        ):
+            values[f"mse_{name}"] = after
+            values[f"relative_mse_{name}"] = after / max(variance, 1e-12)
+            values[f"undistilled_mse_{name}"] = before
+        return values
+
+    def _sums(self, encoders: Sequence[LayeredEncoder[Any]], indices: Sequence[int]) -> _Sums:
+        batch = self.taught_valid(indices)
+        mask_BT = valid_mask(batch.frame_lengths_B, int(batch.frame_lengths_B.max()))
+        expected = [expected_BTD[mask_BT].double() for expected_BTD in self.expected(batch)]
+        return _Sums(
+            batch.frames,
+            [[float(error) for error in self._errors(encoder, batch)] for encoder in encoders],
+            [
+                torch.stack([expected_ND.sum(0), expected_ND.square().sum(0)]).cpu()
+                for expected_ND in expected
+            ],
+        )
+
+    def _undistilled_copy(self) -> LayeredEncoder[Any]:
+        with SkipInitialisation():
+            copy = layered(load_registry().build(self.student.config))
+        copy.adopt(self.teacher)
+        return copy.to(self.device).eval()
+
+    def show(self, tracker: Tracker, step: int) -> None:
+        """Log a picture of the last that teacher and student give of a validation utterance."""
+        batch = self.taught_valid(self.valid_indices[:1])
+        expected_TD = self.expected(batch)[-1][0]
+        learnt_TD = self.learnt(self.student, batch)[-1][0, : len(expected_TD)]
+        shown = {"teacher": expected_TD, "student": learnt_TD, "difference": learnt_TD - expected_TD}
+        tracker.figure("features", lambda: feature_figure(shown), step)
+
+
+class PositionalTask(DistillationTask[DistillPositionalConfig]):
+    """What the positional convolution gives for the teacher's input of it."""
+
+    def __init__(self, codec: Codec, teacher: Encoder[Any], **options: Any) -> None:
+        """`options` as in `FeatureTask`."""
+        super().__init__(codec, teacher, outputs={"positional": 1.0}, **options)
+        codec.encoder.requires_grad_(False)
+        self.student.positional.requires_grad_(True)
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        return {"positional": self.student.positional}
+
+    @torch.no_grad()
+    def teach(self, waveform_BS: Tensor, lengths_B: Tensor) -> list[Tensor]:
+        """Return what the teacher's positional convolution is given, and what it gives."""
+        teacher = layered(self.teacher)
+        given_BTD = teacher.positional_input(waveform_BS, lengths=lengths_B)
+        return [given_BTD, teacher.positional(given_BTD)]
+
+    def learnt(self, encoder: LayeredEncoder[Any], batch: TaughtBatch) -> list[Tensor]:
+        return [encoder.positional(batch.features[0])]
+
+    def expected(self, batch: TaughtBatch) -> list[Tensor]:
+        return batch.features[1:]
+
+
+class LayersTask(DistillationTask[DistillEncoderConfig]):
+    """What the layers give, up to the one whose outputs are the features."""
+
+    def __init__(
+        self, codec: Codec, teacher: Encoder[Any], *, config: DistillEncoderConfig, **options: Any
+    ) -> None:
+        """`options` as in `FeatureTask`."""
+        layers = codec.facts.encoder.layers or 0
+        weights = dict(zip(range(1, layers + 1), config.weights(layers), strict=True))
+        super().__init__(
+            codec,
+            teacher,
+            config=config,
+            layers=tuple(weights),
+            outputs={f"layer_{layer}": weight for layer, weight in weights.items()},
+            **options,
+        )
+        for module in self.student.positions:
+            module.requires_grad_(False)
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        return {"encoder": self.codec.encoder}
+
+    def learnt(self, encoder: LayeredEncoder[Any], batch: TaughtBatch) -> list[Tensor]:
+        assert self.layers is not None
+        states = encoder.hidden_states(batch.waveform_BS, lengths=batch.lengths_B)
+        return [states[layer] for layer in self.layers]
+
+
+def layered(encoder: Encoder[Any]) -> LayeredEncoder[Any]:
+    """Return an encoder that can be distilled. Raises: RecipeError for any other."""
+    if not isinstance(encoder, LayeredEncoder):
+        raise RecipeError(f"encoder '{encoder.config.registered_name()}' {NO_LAYERS}")
+    return encoder
