@@ -165,7 +165,6 @@ from wavslm_core.parts.streaming import (
     join_states as join_states,
     new_position as new_position,
 )
-from wavslm_core.plotting import feature_figure as feature_figure
 from wavslm_core.run.context import StageContext as StageContext
 from wavslm_core.stages.base import Stage as Stage, TrainingStage as TrainingStage
 from wavslm_core.stages.codec_stage import (

@@ -151,6 +151,12 @@ class Tracker:
             if self._writer is not None:
                 self._writer.add_image(tag, torch.from_numpy(pixels.copy()), step, dataformats="HWC")
 
+    def features(self, tag: str, features: Mapping[str, Tensor], step: int) -> None:
+        """Write a picture of features, title → (T,D), one below the other."""
+        from wavslm_core.plotting import feature_figure
+
+        self.figure(tag, lambda: feature_figure(features), step)
+
     def flush(self) -> None:
         """Hand everything to the system, so that a kill from now on loses nothing."""
         if not self.writes:

@@ -11,7 +11,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -24,8 +24,11 @@ from wavslm_core.parts.plugins import load_registry
 from wavslm_core.recipe.checks import check
 from wavslm_core.run.context import StageContext
 from wavslm_core.run.metrics_file import read_metrics
+from wavslm_core.stages.tokenize import TokenizeConfig
+from wavslm_core.stages.train_codec import TrainCodecConfig
 from wavslm_core.testing import contract_tests
-from wavslm_focalcodec_stream.distillation import DistillEncoderConfig, DistillPositionalConfig
+from wavslm_focalcodec_stream.distillation import DistillEncoder
+from wavslm_focalcodec_stream.distillation_config import DistillEncoderConfig, DistillPositionalConfig
 from wavslm_focalcodec_stream.distillation_task import DistillationTask
 
 SECONDS = {"train": [0.4, 0.77, 1.1, 0.9, 0.6], "valid": [0.51, 0.8, 1.0]}
@@ -251,35 +254,59 @@ def test_two_processes_compute_what_one_does(
         torch.testing.assert_close(value, weights[key], rtol=0, atol=1e-6)
 
 
+class DecoderAlone(TrainCodecConfig):
+    """A stage that leaves a codec whose encoder it does not train."""
+
+    trains: ClassVar[Any] = ("decoder",)
+
+
 @pytest.mark.parametrize(
-    ("recipe", "before", "copies"),
+    ("before", "starts_from", "copies"),
     [
-        ({}, [], True),
-        ({}, [{"run": "train_codec", "steps": 1, "freeze": ["encoder"]}], False),
-        ({}, [{"run": "tokenize"}], True),
-        ({"codec": "checkpoint"}, [], False),
+        ([], None, True),
+        (["tokenize", "decoder"], None, True),
+        (["decoder"], "train_codec", True),
+        (["codec"], None, False),
+        (["codec"], "train_codec", False),
+        (["codec", "decoder"], None, False),
+        (["decoder", "positional"], None, False),
+        (["decoder", "positional"], "train_codec", True),
+        (["decoder", "positional"], {"encoder": "distill_positional"}, False),
     ],
 )
-def test_the_student_starts_as_a_copy_unless_it_has_learnt(
+def test_the_student_is_a_copy_unless_what_it_starts_from_has_learnt(
     taught_run: ModuleType,
     folder: Path,
     stages: list[dict[str, Any]],
-    done: tuple[StageContext, Any],
-    recipe: dict[str, Any],
-    before: list[dict[str, Any]],
+    before: list[str],
+    starts_from: Any,
     copies: bool,
 ) -> None:
-    if recipe:
-        recipe = {role: None for role in ("encoder", "quantizer", "decoder")} | {
-            "codec": {"checkpoint": str(done[0].run_dir / "codec")}
-        }
-    context = taught_run.make_context(folder, *before, stages[1], name="start", **recipe)
-    task = task_of(context)
-    teacher, student = task.teacher.state_dict(), task.student.state_dict()
-    assert all(torch.equal(value, teacher[key]) for key, value in student.items()) == copies
-    plan = context.recipe.registry.build(context.recipe.stages[-1]).plan(context.recipe)
-    assert (plan.get("starts from") == "a copy of the teacher") == copies
-    assert plan["teacher"] == f"wavlm from {folder / 'teacher'}"
+    known = {
+        "tokenize": TokenizeConfig(),
+        "codec": TrainCodecConfig(steps=1),
+        "decoder": DecoderAlone(steps=1),
+        "positional": DistillPositionalConfig(steps=1),
+    }
+    own = DistillEncoderConfig(steps=1, starts_from=starts_from)
+    recipe = taught_run.make_recipe(folder).model_copy(
+        update={"stages": (*(known[name] for name in before), own, TrainCodecConfig(steps=1))}
+    )
+    assert own.copies_teacher(recipe) == copies
+    assert own.model_copy().copies_teacher(recipe, stage_name="distill_encoder") == copies
+    assert (DistillEncoder(own).plan(recipe).get("starts from") == "a copy of the teacher") == copies
+
+
+def test_a_copy_has_the_weights_of_the_teacher_and_a_checkpoint_its_own(
+    taught_run: ModuleType, folder: Path, stages: list[dict[str, Any]], done: tuple[StageContext, Any]
+) -> None:
+    blocks: dict[str, Any] = dict.fromkeys(("encoder", "quantizer", "decoder"))
+    checkpoint = str(done[0].run_dir / "codec")
+    for recipe in ({}, {"codec": {"checkpoint": checkpoint}, **blocks}):
+        task = task_of(taught_run.make_context(folder, stages[1], name="start", **recipe))
+        expected = Codec.load(checkpoint).encoder if recipe else task.teacher
+        state = expected.state_dict()
+        assert all(torch.equal(value, state[key]) for key, value in task.student.state_dict().items())
 
 
 def test_the_teacher_may_be_what_an_earlier_stage_left(

@@ -24,11 +24,10 @@ from wavslm_core.plugin import (
     RecipeError,
     SkipInitialisation,
     Tracker,
-    feature_figure,
     load_registry,
     valid_mask,
 )
-from wavslm_focalcodec_stream.distillation import (
+from wavslm_focalcodec_stream.distillation_config import (
     NO_LAYERS,
     DistillationConfigT,
     DistillEncoderConfig,
@@ -159,7 +158,7 @@ class DistillationTask(FeatureTask[DistillationConfigT]):
         expected_TD = self.expected(batch)[-1][0]
         learnt_TD = self.learnt(self.student, batch)[-1][0, : len(expected_TD)]
         shown = {"teacher": expected_TD, "student": learnt_TD, "difference": learnt_TD - expected_TD}
-        tracker.figure("features", lambda: feature_figure(shown), step)
+        tracker.features("features", shown, step)
 
 
 class PositionalTask(DistillationTask[DistillPositionalConfig]):

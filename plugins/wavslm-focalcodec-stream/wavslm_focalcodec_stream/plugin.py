@@ -5,7 +5,7 @@ from __future__ import annotations
 from wavslm_core.plugin import Register, hookimpl
 from wavslm_focalcodec_stream.config import FocalCodecStreamConfig
 from wavslm_focalcodec_stream.decoder_config import IstftConfig, VocosConfig, WaveNeXtConfig
-from wavslm_focalcodec_stream.distillation import DistillEncoderConfig, DistillPositionalConfig
+from wavslm_focalcodec_stream.distillation_config import DistillEncoderConfig, DistillPositionalConfig
 from wavslm_focalcodec_stream.format_config import FocalCodecFormatConfig
 
 PACKAGE = "wavslm_focalcodec_stream"
