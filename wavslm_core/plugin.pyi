@@ -10,7 +10,12 @@ from wavslm_core.data.audio_files import (
     printable as printable,
 )
 from wavslm_core.data.audio_tree import walk as walk
-from wavslm_core.data.batches import Batching as Batching, Crop as Crop, length_batches as length_batches
+from wavslm_core.data.batches import (
+    Batching as Batching,
+    Crop as Crop,
+    length_batches as length_batches,
+    spread as spread,
+)
 from wavslm_core.data.codebook import codebook_use as codebook_use, count_codes as count_codes
 from wavslm_core.data.corpora import (
     Corpus as Corpus,
@@ -121,6 +126,7 @@ from wavslm_core.parts.configs import (
     SuiteConfig as SuiteConfig,
     linked as linked,
 )
+from wavslm_core.parts.estimates import Estimate as Estimate, ratio_estimate as ratio_estimate
 from wavslm_core.parts.facts import (
     BackboneFacts as BackboneFacts,
     DecoderFacts as DecoderFacts,

@@ -29,6 +29,7 @@ def build_report(run_dir: Path, recipe: ResolvedRecipe, *, samples_shown: int) -
             [*(f"{role} {config.registered_name()}" for role, config in parts.items()), f"seed {recipe.seed}"]
         ),
         evaluations=files.evaluations,
+        tables=files.tables,
         verdict=verdict,
         by_speaker=by_speaker,
         suites=files.suites,

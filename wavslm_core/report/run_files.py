@@ -29,6 +29,8 @@ class RunFiles:
     metrics: list[dict[str, Any]] = field(default_factory=list)
     trainings: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Stage → results of each stage that trained, in the order in which they ran."""
+    tables: list[dict[str, Any]] = field(default_factory=list)
+    """What stages want to be shown, `{caption: …, header: […], rows: [[…]]}`: `tables` of their results."""
     samples: dict[str, list[Sample]] = field(default_factory=dict)
     """Stage → samples of each `generate`, in the recipe's order."""
 
@@ -44,6 +46,7 @@ class RunFiles:
             environment=_json(run_dir / "environment.json"),
             stages=stages,
             trainings={stage: found for stage, found in documents.items() if found.get("precision")},
+            tables=[table for found in documents.values() for table in found.get("tables", [])],
             metrics=read_metrics(run_dir / METRICS_FILE),
             samples={
                 stage: _samples(run_dir / samples_folder(stage), document)

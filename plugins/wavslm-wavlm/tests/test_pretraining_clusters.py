@@ -104,7 +104,7 @@ def test_labels_are_made_once_and_an_interruption_costs_a_shard(
 def test_what_cannot_be_clustered_is_told(
     features: Counted, context: StageContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(DataError, match=r"targets.clusters is 500, but there are only 2\d\d frames"):
+    with pytest.raises(DataError, match=r"500 clusters are asked for, but there are only 2\d\d frames"):
         fit(features, context, count=500)
     monkeypatch.setitem(sys.modules, "sklearn.cluster", None)
     with pytest.raises(WavslmError, match=r"need scikit-learn: pip install 'wavslm-wavlm\[pretraining\]'"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wavslm_core.plugin import Register, hookimpl
 from wavslm_wavlm.config import WavLMConfig, WavLMUpperConfig
-from wavslm_wavlm.pretraining.config import PretrainEncoderConfig
+from wavslm_wavlm.pretraining.config import PretrainEncoderConfig, ProbeEncoderConfig
 
 
 @hookimpl
@@ -20,3 +20,4 @@ def register_backbones(register: Register) -> None:
 @hookimpl
 def register_stages(register: Register) -> None:
     register(PretrainEncoderConfig, "wavslm_wavlm.pretraining.pretrain_encoder:PretrainEncoder")
+    register(ProbeEncoderConfig, "wavslm_wavlm.pretraining.probe_encoder:ProbeEncoder")

@@ -119,6 +119,19 @@ def test_every_stage_of_a_kind_is_shown(with_model: StageContext, tmp_path: Path
     assert re.findall(r'<th scope="row">(\w+)</th>', codebook) == ["train", "valid"]
 
 
+def test_tables_of_any_stage_are_shown(with_model: StageContext) -> None:
+    table = {"caption": "How <loud>", "header": ["", "dB"], "rows": [["here", -3.25], ["there", None]]}
+    results = with_model.run_dir / "results" / "measure.json"
+    results.parent.mkdir(parents=True, exist_ok=True)
+    results.write_text(json.dumps({"tables": [table]}))
+    (with_model.run_dir / "stages.json").write_text(json.dumps({"measure": {"status": "finished"}}))
+    text = report(with_model)
+    check_self_contained(text)
+    assert "How &lt;loud&gt;" in text
+    assert '<th scope="row">here</th><td>-3.250</td>' in text
+    assert '<th scope="row">there</th><td>–</td>' in text
+
+
 def test_the_arithmetic_of_each_stage_is_told(with_model: StageContext) -> None:
     chosen = ChosenPrecision("bf16", "as right as rounding allows", "torch 2 on a CPU")
     rows = [{"what": "head", "of": "gradient", "error": 0.0123, "rounding": 0.0122, "allowed": 0.05}]

@@ -107,7 +107,8 @@ def fit_clusters(
 
     The same for the same seed, on the same number of threads. Raises: WavslmError, DataError, Interrupted.
     """
-    k_means = sklearn("cluster").MiniBatchKMeans
+    # Before anything takes minutes.
+    sklearn("cluster")
     order = np.random.default_rng(seed).permutation(len(split.utterances))
     ends_s = np.cumsum(split.durations_s[order])
     wanted_s = frames * hop_samples / SAMPLE_RATE_HZ
@@ -115,14 +116,20 @@ def fit_clusters(
     with progress_bar(
         "Features for k-means", total=min(wanted_s, float(ends_s[-1])), unit="s audio"
     ) as advance:
-        found = dict(_computed(features, split, members, advance, stop_requested))
-    rows_NF = torch.cat([found[index] for index in members])
+        found = dict(computed(features, split, members, advance, stop_requested))
+    return k_means(torch.cat([found[index] for index in members]), count=count, seed=seed)
+
+
+def k_means(rows_NF: Tensor, *, count: int, seed: int) -> Clusters:
+    """Return clusters of rows. Raises: WavslmError without scikit-learn; DataError for too few rows."""
     if len(rows_NF) < count:
         raise DataError(
-            f"targets.clusters is {count}, but there are only {len(rows_NF)} frames to cluster. Ask for "
-            "fewer clusters, give more speech, or raise targets.fitted_frames"
+            f"{count} clusters are asked for, but there are only {len(rows_NF)} frames to cluster. Ask for "
+            "fewer clusters, or give more speech"
         )
-    fitted = k_means(count, batch_size=MINI_BATCH_FRAMES, n_init=STARTS, random_state=seed % 2**32)
+    fitted = sklearn("cluster").MiniBatchKMeans(
+        count, batch_size=MINI_BATCH_FRAMES, n_init=STARTS, random_state=seed
+    )
     fitted.fit(rows_NF.numpy())
     return Clusters(torch.from_numpy(np.asarray(fitted.cluster_centers_, np.float32)))
 
@@ -159,8 +166,8 @@ def cluster_labels(
         def label(number: int) -> None:
             started = time.monotonic()
             members = list(shards[number])
-            computed = _computed(features, split, members, advance, context.stop_requested)
-            labels = {index: clusters.nearest(rows_TF) for index, rows_TF in computed}
+            rows = computed(features, split, members, advance, context.stop_requested)
+            labels = {index: clusters.nearest(rows_TF) for index, rows_TF in rows}
             record = ShardRecord(
                 ids=[split.utterances[index].id for index in members],
                 lengths=[len(labels[index]) for index in members],
@@ -177,18 +184,21 @@ def cluster_labels(
     return TokenStore.open(folder, expect=fingerprint)
 
 
-def _computed(
+def computed(
     features: ClusteredFeatures,
     split: Split,
     members: Sequence[int],
     advance: Advance,
     stop_requested: Callable[[], bool],
 ) -> Iterator[tuple[int, Tensor]]:
-    """Yield utterances with their features, in batches of similar length."""
+    """Yield utterances with their features, in batches of similar length.
+
+    Raises: Interrupted once it is asked to stop; AudioError.
+    """
     milliseconds = np.round(1000 * split.durations_s[list(members)]).astype(np.int64)
     for places in length_batches(milliseconds, budget=round(1000 * BATCH_SECONDS)):
         if stop_requested():
-            raise Interrupted("stopped while clustering; finished shards are kept")
+            raise Interrupted("stopped while computing features; finished shards are kept")
         batch = [members[place] for place in places]
         rows = features([split.load(index, sample_rate_hz=SAMPLE_RATE_HZ) for index in batch])
         yield from zip(batch, rows, strict=True)

@@ -16,6 +16,7 @@ from wavslm_core.plugin import (
     RecipeError,
     RecipeView,
     Role,
+    StageConfig,
 )
 from wavslm_wavlm.config import SAMPLE_RATE_HZ, WavLMConfig
 
@@ -137,3 +138,39 @@ class PretrainEncoderConfig(AudioTrainingConfig):
 
     def item_bytes(self, recipe: RecipeView) -> int:
         return round(4 * self.crop_seconds * SAMPLE_RATE_HZ)
+
+
+class ProbeEncoderConfig(StageConfig):
+    """Say how well speakers and sounds are told apart by logistic regression on an encoder's frozen features,
+    beside those of the same encoder with random weights. Sounds are clusters of MFCCs that are normalised in
+    each utterance, so that they know little of the speaker."""
+
+    run: Literal["probe_encoder"] = "probe_encoder"
+    encoder: str | None = None
+    """Earlier stage whose encoder is probed. Default: the last one that left any."""
+    layer: int | None = Field(default=None, ge=0)
+    """Layer whose hidden states are probed; 0 is the input of the first. Default: the encoder's features."""
+    split: str = "valid"
+    """Split whose utterances are divided in two: one half teaches, the other one is asked."""
+    utterances: int | None = Field(default=200, gt=3)
+    """Utterances, evenly spread; null: all."""
+    sounds: int = Field(default=50, ge=2)
+    """Clusters; English has about as many phones."""
+    frames: int = Field(default=10_000, gt=0)
+    """Frames that teach sounds at most, evenly spread, and as many that are asked."""
+
+    def needed_splits(self) -> tuple[str, ...]:
+        return (self.split,)
+
+    @property
+    def place(self) -> str:
+        """Where an earlier stage left the encoder."""
+        return "encoder" if self.encoder is None else f"{self.encoder}/encoder"
+
+    def reads(self) -> dict[str, str]:
+        return {
+            self.place: "put a stage that leaves an encoder before it, such as `- {run: pretrain_encoder}`"
+        }
+
+    def leaves(self) -> tuple[str, ...]:
+        return ()

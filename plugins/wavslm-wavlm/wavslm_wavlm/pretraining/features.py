@@ -45,7 +45,9 @@ class Cepstra(ClusteredFeatures):
         self.per_frame = max(1, round(self.hop / SHIFT_SAMPLES))
         if self.hop % self.per_frame:
             self.per_frame = 1
-        self.first = (encoder.config.receptive_samples - WINDOW_SAMPLES) // 2
+        reach = encoder.config.receptive_samples
+        # A causal frame ends with its first sample, any other begins there.
+        self.first = (1 - reach if encoder.config.causal else 0) + (reach - WINDOW_SAMPLES) // 2
 
     @property
     def fingerprint(self) -> dict[str, Any]:
