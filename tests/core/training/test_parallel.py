@@ -163,7 +163,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     pytest.importorskip("wavslm_wavlm")
     pytest.importorskip("wavslm_next_chunk")
     pytest.importorskip("wavslm_vector_quantize")
-    pytest.importorskip("sklearn")
     runs = Runs(tmp_path_factory.mktemp("parallel"))
     tokenize = {"run": "tokenize", "shard_minutes": 0.04, "batch_seconds": 3.0}
     evaluate = {"run": "evaluate", "utterances": None, "batch_seconds": 3.0, "batch_tokens": 128}
@@ -177,20 +176,24 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     for name in ("tokens-1", "tokens-2", "tokens-array"):
         torch.manual_seed(0)
         fake_codec().save(runs.root / name / "run" / "codec")
-    codec_stages = {
+    stages = {
         "codec": runs.stage("codec-1", CODEC_STAGE),
         "k_means": runs.stage("k-means-1", CODEC_STAGE, recipe=k_means),
         "bsq": runs.stage("bsq-1", CODEC_STAGE, recipe=bsq),
         "adversarial": runs.stage("adversarial-1", ADVERSARIAL_STAGE),
-        "pretrain": runs.stage("pretrain-1", PRETRAIN_STAGE),
     }
+    pretrained: dict[str, dict[str, Any]] = {}
+    if importlib.util.find_spec("sklearn") is not None:
+        stages["pretrain"] = runs.stage("pretrain-1", PRETRAIN_STAGE)
+        pretrained["pretrain"] = runs.stage("pretrain-2", PRETRAIN_STAGE)
+        pretrained["pretrain_fsdp"] = runs.stage("pretrain-fsdp", PRETRAIN_STAGE, parallel="fsdp")
     runs.do_alone(
         one=runs.lm("one"),
         stopped=runs.lm("one-then-ddp", stop_at=[0, 12]),
         nan=runs.lm("nan-1", nan_at=[0, 3]),
         gan=runs.gan("gan"),
         tokens=runs.stage("tokens-1", tokenize),
-        **codec_stages,
+        **stages,
     )
     shutil.copytree(runs.root / "one-then-ddp", runs.root / "one-then-fsdp")
     for name in ("tokens-1", "tokens-2"):
@@ -228,8 +231,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         adversarial_fsdp=runs.stage("adversarial-fsdp", ADVERSARIAL_STAGE, parallel="fsdp"),
         adversarial_stopped=runs.stage("adversarial-stopped", ADVERSARIAL_STAGE, stop_at=[1, 6]),
         adversarial_resumed=runs.stage("adversarial-stopped", ADVERSARIAL_STAGE),
-        pretrain=runs.stage("pretrain-2", PRETRAIN_STAGE),
-        pretrain_fsdp=runs.stage("pretrain-fsdp", PRETRAIN_STAGE, parallel="fsdp"),
+        **pretrained,
         idle=runs.lm("idle", idle=True),
         learns_alone=runs.lm("learns-alone", learns_alone=True),
         tokens_stopped=runs.stage("tokens-2", tokenize, stop_at=[1, 2]),
@@ -414,6 +416,7 @@ def test_the_entropy_of_codes_is_that_of_the_whole_batch(runs: Runs) -> None:
 
 @pytest.mark.parametrize("name", ["pretrain-2", "pretrain-fsdp"])
 def test_what_is_mixed_in_and_hidden_depends_on_no_number_of_processes(runs: Runs, name: str) -> None:
+    pytest.importorskip("sklearn")
     assert len(runs.losses("pretrain-1/run")) == 6
     assert_close(runs.losses(f"{name}/run"), runs.losses("pretrain-1/run"), limit=1e-6)
     assert_close(runs.losses(f"{name}/run", "valid"), runs.losses("pretrain-1/run", "valid"), limit=1e-6)
