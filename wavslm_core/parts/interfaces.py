@@ -32,7 +32,7 @@ from typing import Any, Generic, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from wavslm_core.errors import StreamingError
+from wavslm_core.errors import CheckpointError, StreamingError
 from wavslm_core.parts.configs import (
     BackboneConfig,
     DecoderConfig,
@@ -227,6 +227,16 @@ class Backbone(Part[ConfigT], ABC):
     @abstractmethod
     def forward(self, inputs: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         """Return hidden states (B,T,D); none depends on anything after the end of its chunk."""
+
+    def adopt(self, encoder: Encoder[Any]) -> None:
+        """Take over the weights of layers of an encoder; which ones, the config says.
+
+        Raises: CheckpointError naming what differs, or when this backbone has no such layers.
+        """
+        raise CheckpointError(
+            f"the backbone '{self.config.registered_name()}' cannot start as layers of an encoder. Use one "
+            "that can, such as wavlm_upper"
+        )
 
     def init_state(self, batch_size: int) -> State:
         raise self.no_streaming()

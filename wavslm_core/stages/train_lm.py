@@ -30,6 +30,7 @@ class TrainLmConfig(TrainingConfig):
 
     needs: ClassVar[tuple[Role, ...]] = PART_ROLES
     trains: ClassVar[tuple[Role, ...]] = ("backbone", "head")
+    absent_if_unset: ClassVar[tuple[str, ...]] = (*TrainingConfig.absent_if_unset, "upper_layers_of")
 
     run: Literal["train_lm"] = "train_lm"
     crop_tokens: int = Field(default=512, gt=0)
@@ -37,6 +38,9 @@ class TrainLmConfig(TrainingConfig):
     init: str | None = None
     """Folder or hub id of a language model to start from. Default: what an earlier stage left, else random
     weights or what the backbone's config says."""
+    upper_layers_of: str | None = None
+    """Earlier stage that left an encoder, such as `pretrain_encoder`, whose upper layers the backbone starts
+    as: those from its `first_layer` on, as WavSLM's do (2603.05299). Default: what its config says."""
     valid_utterances: int | None = Field(default=None, gt=0)
     """Validation utterances that are scored, evenly spread; none: all."""
     control: Literal["none", "shuffled_tokens"] = "none"
@@ -50,7 +54,10 @@ class TrainLmConfig(TrainingConfig):
         return ("train", "valid")
 
     def reads(self) -> dict[str, str]:
-        return {"codec": TRAIN_CODEC, **tokenize_first("train", "valid"), **super().reads()}
+        reads = {"codec": TRAIN_CODEC, **tokenize_first("train", "valid"), **super().reads()}
+        if self.upper_layers_of is not None:
+            reads[f"{self.upper_layers_of}/encoder"] = "let `upper_layers_of` name one that does"
+        return reads
 
     def leaves(self) -> tuple[str, ...]:
         return ("speech_lm",)
@@ -63,6 +70,8 @@ class TrainLmConfig(TrainingConfig):
             yield "init: starts_from says what to start from, too. Leave one of the two out."
         elif self.init is not None:
             yield from (f"init: {problem}" for problem in start_problems(self.init, recipe))
+        if self.upper_layers_of is not None and (self.init or "backbone" in self.start_places()):
+            yield "upper_layers_of: the backbone starts from something else, too. Leave one of the two out."
         chunk = recipe.facts["head"].chunk_tokens
         align = math.lcm(chunk, recipe.codec_facts().chunk_tokens)
         if self.crop_tokens % align or self.crop_tokens < 2 * chunk:
@@ -88,6 +97,7 @@ class TrainLm(TrainingStage[TrainLmConfig, "SpeechLM"]):
 
         `codec`: by default the run's.
         """
+        from wavslm_core.model.folders import load_encoder
         from wavslm_core.model.speech_lm import SpeechLM
         from wavslm_core.training.device import seed_torch
 
@@ -99,6 +109,10 @@ class TrainLm(TrainingStage[TrainLmConfig, "SpeechLM"]):
             model.checkpoint_codec = os.path.relpath(codec_dir, context.speech_lm_dir)
         elif context.recipe.codec is not None:
             model.checkpoint_codec = context.recipe.codec.checkpoint
+        if self.config.upper_layers_of is not None:
+            encoder = load_encoder(context.start(f"{self.config.upper_layers_of}/encoder"))
+            model.backbone.adopt(encoder)
+            return model.to(context.device)
         places = self.config.start_places()
         start = self.config.init or context.earlier("speech_lm")
         if start is not None and len(places) < len(self.config.trains):
@@ -142,6 +156,8 @@ class TrainLm(TrainingStage[TrainLmConfig, "SpeechLM"]):
         }
         if config.init is not None:
             plan["starts from"] = config.init
+        if config.upper_layers_of is not None:
+            plan["starts from"] = f"upper layers of {config.upper_layers_of}/encoder"
         if config.control != "none":
             plan["control"] = config.control
         return plan

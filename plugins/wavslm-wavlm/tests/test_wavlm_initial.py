@@ -116,7 +116,7 @@ def test_random_initialisation_is_not_disturbed_by_the_question(large: str) -> N
         ({"num_layers": 5}, "has 4 layers, but layers 1 to 5"),
         ({"num_heads": 8}, "num_heads is 4 there and 8 here"),
         ({"layer_norm_first": False}, "layer_norm_first is True there and False here"),
-        ({"ffn_dim": 64}, "of another shape"),
+        ({"ffn_dim": 64}, "ffn_dim is 96 there and 64 here"),
     ],
 )
 def test_encoder_that_does_not_fit(large: str, options: dict[str, Any], message: str) -> None:
@@ -204,3 +204,18 @@ def test_a_causal_twin_adopts_the_lowest_layers_of_its_teacher(tmp_path: Path) -
         student.adopt(WavLM(WavLMConfig.model_validate({**sizes, "num_layers": 1})))
     with pytest.raises(CheckpointError, match=r"the teacher is the encoder 'fake', .* Give a 'wavlm'"):
         student.adopt(fake_codec().encoder)
+
+
+def test_a_backbone_starts_as_the_upper_layers_of_an_encoder() -> None:
+    encoder = WavLM(WavLMConfig.model_validate(ENCODER | {"num_layers": 4, "causal": False}))
+    upper = WavLMUpper(WavLMUpperConfig.model_validate(UPPER))
+    upper.adopt(encoder)
+    for ours, theirs in zip(upper.layers.parameters(), encoder.encoder.layers[2:].parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert torch.equal(upper.relative_embedding.weight, encoder.encoder.relative_embedding.weight)
+    # Without a final norm there, the one here is as it was made.
+    assert torch.equal(upper.norm.weight, torch.ones(48))
+    with pytest.raises(CheckpointError, match="has 4 layers, but layers 4 to 5 are asked for"):
+        WavLMUpper(WavLMUpperConfig.model_validate(UPPER | {"first_layer": 4})).adopt(encoder)
+    with pytest.raises(CheckpointError, match="the encoder is 'fake'"):
+        upper.adopt(fake_codec().encoder)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from wavslm_core.plugin import Backbone, State, zero_padding
+from wavslm_core.plugin import Backbone, CheckpointError, Encoder, State, zero_padding
 from wavslm_wavlm.config import WavLMUpperConfig
-from wavslm_wavlm.initial import load_initial_backbone, wants_initial_weights
+from wavslm_wavlm.encoder import WavLM, whole
+from wavslm_wavlm.initial import fill_backbone, load_initial_backbone, wants_initial_weights
 from wavslm_wavlm.transformer import Stack, make_layers, make_stack
 
 
@@ -24,6 +27,14 @@ class WavLMUpper(Backbone[WavLMUpperConfig]):
         self.norm = nn.LayerNorm(config.dim)
         if config.checkpoint is not None and wants_initial_weights():
             load_initial_backbone(self, config, config.checkpoint)
+
+    def adopt(self, encoder: Encoder[Any]) -> None:
+        if not isinstance(encoder, WavLM):
+            raise CheckpointError(
+                f"the encoder is '{encoder.config.registered_name()}', whose layers a 'wavlm_upper' cannot "
+                "start as. Give a 'wavlm'"
+            )
+        fill_backbone(self, self.config, whole(encoder, "the encoder"))
 
     @property
     def stack(self) -> Stack:

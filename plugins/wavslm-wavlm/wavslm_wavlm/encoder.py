@@ -143,8 +143,7 @@ class WavLM(LayeredEncoder[WavLMConfig]):
                 f"the teacher is the encoder '{teacher.config.registered_name()}', whose weights a 'wavlm' "
                 "cannot take over. Give a 'wavlm' as teacher"
             )
-        state = {key: value.detach() for key, value in teacher.state_dict().items()}
-        fill_encoder(self, self.config, WavLMCheckpoint(teacher.config, state, "the teacher"))
+        fill_encoder(self, self.config, whole(teacher, "the teacher"))
 
     def init_state(self, batch_size: int) -> State:
         self._check_streams()
@@ -175,6 +174,12 @@ class WavLM(LayeredEncoder[WavLMConfig]):
     def _check_streams(self) -> None:
         if not self.config.facts().streams:
             raise self.no_streaming()
+
+
+def whole(encoder: WavLM, source: str) -> WavLMCheckpoint:
+    """Return an encoder as what other parts take their layers from; `source` names it in errors."""
+    state = {key: value.detach() for key, value in encoder.state_dict().items()}
+    return WavLMCheckpoint(encoder.config, state, source)
 
 
 def load_wavlm(reference: str | Path, *, device: torch.device | str | None = None) -> WavLM:

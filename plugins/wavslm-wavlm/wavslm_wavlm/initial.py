@@ -47,11 +47,17 @@ def fill_encoder(encoder: nn.Module, config: WavLMConfig, checkpoint: WavLMCheck
 
 
 def load_initial_backbone(backbone: nn.Module, config: WavLMUpperConfig, reference: str) -> None:
+    """Fill a backbone from the upper layers of a WavLM. Raises: CheckpointError when it does not fit."""
+    fill_backbone(backbone, config, read_wavlm(reference))
+
+
+def fill_backbone(backbone: nn.Module, config: WavLMUpperConfig, checkpoint: WavLMCheckpoint) -> None:
     """Fill a backbone from layers `first_layer`… of a WavLM, its final norm and a copy of its bias table.
 
-    An input projection or embedding table keeps its random weights. Raises: CheckpointError.
+    An input projection or embedding table keeps its random weights; so does the norm where the WavLM ends
+    without one. Raises: CheckpointError naming what differs.
     """
-    checkpoint = read_wavlm(reference)
+    reference = checkpoint.source
     if not checkpoint.config.layer_norm_first:
         raise CheckpointError(
             f"{reference} normalises after its layers (as WavLM-base does), wavlm_upper before them: "
@@ -59,11 +65,8 @@ def load_initial_backbone(backbone: nn.Module, config: WavLMUpperConfig, referen
         )
     _check_style(config, checkpoint.config, BACKBONE_STYLE, reference)
     _check_layers(checkpoint.config.num_layers, config.first_layer, config.num_layers, reference)
-    state = {
-        key: value
-        for key, value in backbone.state_dict().items()
-        if key.startswith(("embedding.", "input_proj."))
-    }
+    kept = ("embedding.", "input_proj.") + (() if checkpoint.config.final_norm else ("norm.",))
+    state = {key: value for key, value in backbone.state_dict().items() if key.startswith(kept)}
     first = config.first_layer - 1
     for key, value in checkpoint.state.items():
         match = LAYER_KEY.fullmatch(key)
