@@ -113,6 +113,10 @@ class LayeredEncoder(Encoder[ConfigT]):
         """All that tells layers where frames are; it rests while layers are distilled."""
 
     @abstractmethod
+    def lowest(self, layers: int) -> Encoder[Any]:
+        """Return an encoder of the lowest layers alone, with the same context and weights of its own."""
+
+    @abstractmethod
     def adopt(self, teacher: Encoder[Any]) -> None:
         """Take over the weights of an encoder of the same sizes, from its lowest layer on.
 

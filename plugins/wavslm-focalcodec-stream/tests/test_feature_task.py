@@ -109,9 +109,9 @@ def test_a_teacher_that_does_not_fit_is_told_before_the_first_step(
     taught_run: ModuleType, folder: Path
 ) -> None:
     context = taught_run.make_context(folder)
-    config = Config(teacher={**taught_run.WAVLM, "dim": 32, "num_layers": 3})
+    config = Config(teacher={**taught_run.WAVLM, "dim": 32, "num_layers": 1})
     message = (
-        r"taught: teacher: output_dim is 32, the codec's encoder has 16; layers is 3, .* has 2\. "
+        r"taught: teacher: output_dim is 32, the codec's encoder has 16; layers are 1, .* has 2\. "
         r"Give the teacher the sizes of the codec's encoder"
     )
     with pytest.raises(RecipeError, match=message):

@@ -18,9 +18,9 @@ from wavslm_core.plugin import (
 )
 
 if TYPE_CHECKING:
-    from wavslm_core.plugin import Codec, Encoder
+    from wavslm_core.plugin import Codec, Encoder, LayeredEncoder
 
-SIZES = ("sample_rate_hz", "hop_samples", "output_dim", "layers")
+SIZES = ("sample_rate_hz", "hop_samples", "output_dim")
 """What of a teacher's facts must be as in those of the codec's encoder."""
 
 
@@ -31,7 +31,8 @@ class TaughtConfig(CodecStageConfig):
 
     teacher: Annotated[EncoderConfig | str, Block("encoder", or_stage=True)] | None = None
     """Encoder whose features are learnt from, such as `{name: wavlm, checkpoint: microsoft/wavlm-large}`, or
-    the name of an earlier stage that left one. Default: the last encoder that an earlier stage left."""
+    the name of an earlier stage that left one. Default: the last encoder that an earlier stage left. Of a
+    deeper one than the codec's, as many layers are taken as that has."""
     longest_seconds: float = Field(default=320.0, gt=0)
     """Longer utterances are left out: the teacher hears each whole, however short the crop (as published)."""
 
@@ -80,6 +81,8 @@ def misfits(teacher: EncoderFacts, student: EncoderFacts) -> Iterable[str]:
         for name, (there, here) in pairs.items()
         if there != here and None not in (there, here)
     ]
+    if (teacher.layers or 0) < (student.layers or 0) and teacher.layers is not None:
+        differing.append(f"layers are {teacher.layers}, the codec's encoder has {student.layers}")
     if differing:
         yield f"teacher: {'; '.join(differing)}. Give the teacher the sizes of the codec's encoder"
 
@@ -98,4 +101,8 @@ def load_teacher(config: TaughtConfig, codec: Codec, context: StageContext) -> E
         teacher = load_encoder(context.start(config.teacher_place))
     for problem in misfits(teacher.config.facts(), codec.facts.encoder):
         raise RecipeError(f"{context.stage_name or config.registered_name()}: {problem}")
+    layers = codec.facts.encoder.layers
+    if layers and (teacher.config.facts().layers or 0) > layers:
+        # What the codec's encoder is to give, and no more than that.
+        teacher = cast("LayeredEncoder[Any]", teacher).lowest(layers)
     return teacher.to(context.device).eval().requires_grad_(False)

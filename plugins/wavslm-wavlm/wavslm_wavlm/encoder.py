@@ -15,6 +15,7 @@ from wavslm_core.plugin import (
     CheckpointError,
     Encoder,
     LayeredEncoder,
+    SkipInitialisation,
     State,
     StateReader,
     StreamingError,
@@ -136,6 +137,15 @@ class WavLM(LayeredEncoder[WavLMConfig]):
     def positions(self) -> tuple[nn.Module, ...]:
         """The positional convolution and the table of the relative bias."""
         return self.encoder.positional_embedding, self.encoder.relative_embedding
+
+    def lowest(self, layers: int) -> WavLM:
+        fewer = {"num_layers": layers, "output_layer": None, "checkpoint": None}
+        if self.config.layer_norm_first:
+            fewer["final_norm"] = False
+        with SkipInitialisation():
+            encoder = WavLM(self.config.model_copy(update=fewer))
+        encoder.adopt(self)
+        return encoder.train(self.training)
 
     def adopt(self, teacher: Encoder[Any]) -> None:
         if not isinstance(teacher, WavLM):

@@ -86,6 +86,12 @@ class EncoderContract(FlowChecks):
             "a twin that adopted the weights gives other features",
             "adopt takes over all weights",
         )
+        lower_BTD = part.lowest(layers - 1)(waveform_BS, lengths=lengths_B)
+        self.require(
+            torch.equal(zero_padding(lower_BTD, frames_B), zero_padding(states[layers - 1], frames_B)),
+            f"lowest({layers - 1}) gives other features than layer {layers - 1}",
+            "lowest gives an encoder that ends at a layer",
+        )
         given_BTD = part.positional_input(waveform_BS, lengths=lengths_B)
         self.require(
             part.positional(given_BTD).shape == given_BTD.shape == states[0].shape
