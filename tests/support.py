@@ -1,14 +1,19 @@
-"""What test files share: waiting for something that happens elsewhere, and a corpus."""
+"""What test files share: waiting for something that happens elsewhere, a corpus, models with names."""
 
 from __future__ import annotations
 
+import shutil
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
 from pathlib import Path
 from subprocess import Popen
 from typing import Any, TypeVar
 
 import pytest
+
+from wavslm_core.parts import plugins
 
 T = TypeVar("T")
 PATIENCE_S = 300.0
@@ -54,3 +59,34 @@ def noise_corpus(folder: Path) -> Path:
             noise_S = 0.1 * torch.randn(48_000, generator=generator)
             write_audio(folder / split / f"{number}.wav", noise_S, 16_000)
     return folder
+
+
+BOX = """
+from pathlib import Path
+
+from wavslm_core.plugin import hookimpl
+
+
+@hookimpl
+def register_checkpoints(register):
+    for place in sorted(Path(__file__).parent.glob("*/*")):
+        name, kind = place.parts[-2:]
+        if name != "__pycache__":
+            register(name, kind=kind, folder=place, about="for tests", license="Apache-2.0")
+"""
+
+
+def bring(monkeypatch: pytest.MonkeyPatch, site: Path, models: Mapping[str, Path]) -> Path:
+    """Install a distribution `wavslm-box` of models, given as "name/kind"; return where they lie."""
+    package, info = site / "wavslm_box", site / "wavslm_box-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: wavslm-box\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[wavslm]\nbox = wavslm_box\n")
+    for place, folder in models.items():
+        shutil.copytree(folder, package / place)
+    (package / "__init__.py").write_text(BOX)
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.delitem(sys.modules, "wavslm_box", raising=False)
+    loaded = plugins.load_from(entry_points(group=plugins.GROUP))
+    monkeypatch.setattr(plugins, "load", lambda: loaded)
+    return package

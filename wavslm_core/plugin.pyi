@@ -85,6 +85,7 @@ from wavslm_core.model.folders import (
     load_encoder as load_encoder,
     save_encoder as save_encoder,
 )
+from wavslm_core.model.references import find_folder as find_folder
 from wavslm_core.model.speech_lm import SpeechLM as SpeechLM
 from wavslm_core.model.weight_files import (
     INDEX as INDEX,
@@ -97,7 +98,6 @@ from wavslm_core.model.weight_files import (
 )
 from wavslm_core.model.weights import (
     SkipInitialisation as SkipInitialisation,
-    find_folder as find_folder,
     load_part as load_part,
     load_state as load_state,
     weights_digest as weights_digest,
@@ -105,6 +105,7 @@ from wavslm_core.model.weights import (
     write_weights as write_weights,
 )
 from wavslm_core.parts.blocks import Block as Block, config_from_dict as config_from_dict
+from wavslm_core.parts.checkpoints import RegisterCheckpoint as RegisterCheckpoint
 from wavslm_core.parts.configs import (
     BackboneConfig as BackboneConfig,
     CorpusConfig as CorpusConfig,

@@ -17,6 +17,7 @@ import pytest
 import soundfile
 import torch
 
+from tests.support import bring
 from wavslm_core import Codec, SpeechLM
 from wavslm_core.data.audio import read_audio, write_audio
 from wavslm_core.data.token_files import TokenFile
@@ -81,6 +82,22 @@ def test_encode_and_decode_keep_the_tree_and_the_durations(
     expected_S = codec.reconstruct(waveform_S[None])[0]
     decoded_S = read_audio(tmp_path / "speech" / "b" / "c.wav")
     torch.testing.assert_close(decoded_S, expected_S.clamp(-1, 1), atol=1e-4, rtol=0)
+
+
+def test_a_model_in_a_box_speaks_encodes_and_decodes_by_its_name(
+    call: Callable[..., tuple[int, str]],
+    small_run: Path,
+    speech: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bring(monkeypatch, tmp_path, {f"tiny/{kind}": small_run / kind for kind in ("codec", "speech_lm")})
+    options = ["--continuations", "1", "--seconds", "0.2", "--prompt-seconds", "0.5"]
+    assert call("generate", "tiny", speech / "a.wav", *options) == (0, "")
+    assert call("score", "tiny", speech / "a.wav")[0] == 0
+    assert call("encode", "tiny", speech / "a.wav") == (0, "")
+    assert call("decode", "tiny", "tokens") == (0, "")
+    assert TokenFile.read(tmp_path / "tokens" / "a.npz").codec == "tiny"
 
 
 def test_two_files_for_one_place_are_refused_before_any_is_written(
@@ -204,7 +221,10 @@ def test_generate_with_another_sampler_and_packed_weights(
     [
         (["encode", "RUN", "nowhere.wav"], "nowhere.wav does not exist; give files or folders"),
         (["encode", "RUN", "."], "folder . holds no WAV, FLAC, OGG, Opus, MP3"),
-        (["encode", "nowhere", "SPEECH"], "no folder 'nowhere' exists. Give a folder that holds config.json"),
+        (
+            ["encode", "nowhere", "SPEECH"],
+            "no folder 'nowhere' exists, and no installed plugin brings a checkpoint of that name",
+        ),
         (["encode", "SPEECH", "SPEECH"], "holds no config.json"),
         (["encode", "RUN/speech_lm", "SPEECH"], "holds a language model, but a codec is needed here"),
         (["score", "lonely", "SPEECH"], "the codec that lonely names cannot be loaded: no folder '"),

@@ -13,7 +13,7 @@ from wavslm_core.machine.terminal import echo
 
 
 def decode(
-    codec: Annotated[str, typer.Argument(help="Codec: a folder, a run's folder, or a hub id.")],
+    codec: Annotated[str, typer.Argument(help="Codec: a folder, a run's folder, a name, or a hub id.")],
     inputs: Annotated[list[Path], typer.Argument(help="Token files, or folders of them.")],
     out: Annotated[Path, typer.Option(help="Folder for the recordings.")] = Path("decoded"),
     device: DeviceOption = AUTO,

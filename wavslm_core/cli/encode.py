@@ -13,7 +13,7 @@ from wavslm_core.machine.terminal import echo
 
 
 def encode(
-    codec: Annotated[str, typer.Argument(help="Codec: a folder, a run's folder, or a hub id.")],
+    codec: Annotated[str, typer.Argument(help="Codec: a folder, a run's folder, a name, or a hub id.")],
     inputs: Annotated[list[Path], typer.Argument(help="Audio files, or folders of them.")],
     out: Annotated[Path, typer.Option(help="Folder for the token files.")] = Path("tokens"),
     device: DeviceOption = AUTO,

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 
 def generate(
-    model: Annotated[str, typer.Argument(help="Language model: a folder, a run's folder, or a hub id.")],
+    model: Annotated[
+        str, typer.Argument(help="Language model: a folder, a run's folder, a name, or a hub id.")
+    ],
     prompts: Annotated[list[Path], typer.Argument(help="Audio files, or folders of them, to continue.")],
     out: Annotated[Path, typer.Option(help="Folder for WAVs and spectrograms.")] = Path("continuations"),
     codec: Annotated[str | None, typer.Option(help="Another codec than the model names.")] = None,

@@ -186,7 +186,7 @@ def usable_device(name: str, *, cpu_only: str | None = None) -> torch.device:
 
 
 def load_speech_lm(model: str, codec: str | None, *, device: torch.device) -> SpeechLM:
-    """Load a language model by folder, run folder or hub id, with the codec it names or another one."""
+    """Load a language model by folder, run folder, name or hub id, with the codec it names or another one."""
     from wavslm_core.model.codec import Codec
     from wavslm_core.model.speech_lm import SpeechLM
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from rich.table import Table
 
-from wavslm_core.machine.terminal import new_console
+from wavslm_core.machine.terminal import byte_text, new_console
 from wavslm_core.recipe.model import ResolvedRecipe
-from wavslm_core.recipe.plan import Plan, byte_text
+from wavslm_core.recipe.plan import Plan
 
 
 def print_plan(plan: Plan, recipe: ResolvedRecipe, *, folder: Path, where: str) -> None:
@@ -64,7 +64,7 @@ def _stages(plan: Plan) -> Table:
 
 
 def _codec(plan: Plan) -> list[str]:
-    lines = []
+    lines = [f"codec checkpoint: {plan.codec_checkpoint}"] if plan.codec_checkpoint else []
     if plan.codec is not None:
         codec = plan.codec
         streaming = f"{codec.latency_ms:g} ms latency" if codec.streams else "does not stream"

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from wavslm_core.machine.terminal import echo
+from wavslm_core.machine.terminal import byte_text, echo
 
 
 def plugins(
@@ -23,6 +23,11 @@ def plugins(
     rows = [["plugin", "distribution", "version", "registers"]]
     for plugin in listed:
         lines = [f"{role}: {', '.join(names)}" for role, names in plugin["roles"].items()]
+        lines += [
+            f"checkpoint: {held['name']} ({held['kind']}), {byte_text(held['bytes'])}, {held['license']}: "
+            f"{held['about']}"
+            for held in plugin["checkpoints"]
+        ]
         if plugin["error"]:
             lines = [f"failed to load: {plugin['error']}"]
         rows.append(
@@ -40,6 +45,7 @@ def plugins(
 
 
 def _listed() -> list[dict[str, Any]]:
+    from wavslm_core.machine.regular_files import size_below
     from wavslm_core.parts.plugins import load
 
     loaded = load()
@@ -56,6 +62,18 @@ def _listed() -> list[dict[str, Any]]:
                 "distribution": plugin.distribution,
                 "version": plugin.version,
                 "roles": roles,
+                "checkpoints": [
+                    {
+                        "name": held.name,
+                        "kind": held.kind,
+                        "about": held.about,
+                        "license": held.license,
+                        "folder": str(held.folder),
+                        "bytes": size_below(held.folder),
+                    }
+                    for held in loaded.registry.checkpoints()
+                    if (held.plugin, held.distribution) == (plugin.name, plugin.distribution)
+                ],
                 "error": None if error is None else f"{type(error).__name__}: {error}",
             }
         )

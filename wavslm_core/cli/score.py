@@ -20,7 +20,9 @@ from wavslm_core.machine.terminal import echo, echo_row
 
 
 def score(
-    model: Annotated[str, typer.Argument(help="Language model: a folder, a run's folder, or a hub id.")],
+    model: Annotated[
+        str, typer.Argument(help="Language model: a folder, a run's folder, a name, or a hub id.")
+    ],
     inputs: Annotated[list[Path], typer.Argument(help="Audio files, or folders of them.")],
     codec: Annotated[str | None, typer.Option(help="Another codec than the model names.")] = None,
     device: DeviceOption = AUTO,

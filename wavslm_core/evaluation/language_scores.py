@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def stage_speech_lm(context: StageContext, reference: str | None, *, codec: Codec | None = None) -> SpeechLM:
-    """Return the language model that a stage names (folder or hub id), else the one that the run trained.
+    """Return the language model that a stage names, else the one that the run trained.
 
     `codec`: the run's, if it is loaded already.
     """

@@ -53,6 +53,11 @@ def read_regular(path: Path, *, most_bytes: int = MOST_BYTES) -> bytes:
     return content
 
 
+def size_below(folder: Path) -> int:
+    """Return the bytes of all files of a folder and its subfolders."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 def read_text(path: Path, *, most_bytes: int = MOST_BYTES) -> str:
     """Return a file's text. Raises: OSError as `read_regular`; UnicodeDecodeError when it is not UTF-8."""
     return read_regular(path, most_bytes=most_bytes).decode("utf-8")

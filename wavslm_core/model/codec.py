@@ -61,7 +61,7 @@ class Codec(nn.Module):
 
     @classmethod
     def load(cls, reference: str | Path, *, device: torch.device | str | None = None) -> Codec:
-        """Load a codec from a folder or a hub id, in our format or another registered one.
+        """Load a codec from a folder, a registered name or a hub id, in our format or another registered one.
 
         Raises: CheckpointError, PluginError.
         """
@@ -69,10 +69,12 @@ class Codec(nn.Module):
         codec = cls(*loaded_parts(parts, CODEC_ROLES, source=str(reference)))
         return codec.to(device or "cpu").eval()
 
-    def save(self, folder: str | Path) -> str:
+    def save(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> str:
         """Save to a folder, in the official format where the parts are the official ones; all or nothing.
 
-        Returns which format and why, in one line. Raises: CheckpointError when it cannot be written.
+        `dtype`: the type of float that is stored, such as `torch.float16` to halve the file; loading gives
+        float32 again, less what rounding lost: another codec to `fingerprint`. Returns which format and why,
+        in one line. Raises: CheckpointError when it cannot be written.
         """
         modules = {role: getattr(self, role) for role in CODEC_ROLES}
         refuse_packed(*modules.values())
@@ -83,6 +85,7 @@ class Codec(nn.Module):
                 states={role: module.state_dict() for role, module in modules.items()},
             ),
             kind="codec",
+            dtype=dtype,
         )
 
     @property

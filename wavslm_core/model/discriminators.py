@@ -17,8 +17,9 @@ from wavslm_core.model.documents import (
     discriminator_configs,
     discriminators_in,
 )
+from wavslm_core.model.references import find_folder
 from wavslm_core.model.weight_files import WEIGHTS_FILE, read_folder
-from wavslm_core.model.weights import find_folder, load_part, write_document, write_folder, write_weights
+from wavslm_core.model.weights import load_part, write_document, write_folder, write_weights
 from wavslm_core.parts.configs import DiscriminatorConfig
 from wavslm_core.parts.interfaces import Discriminator, Judgement
 from wavslm_core.parts.plugins import load_registry
@@ -63,7 +64,7 @@ class Discriminators(nn.Module):
 
         Raises: CheckpointError for others; RecipeError for unknown options.
         """
-        path = discriminators_in(find_folder(folder))
+        path = discriminators_in(find_folder(folder, kind="discriminators"))
         configs = discriminator_configs(path, registry=load_registry(), wanted=wanted)
         weights = {f"members.{key}": value for key, value in read_folder(path, WEIGHTS_FILE).items()}
         return load_part(lambda: cls.from_configs(configs), weights, source=str(path))

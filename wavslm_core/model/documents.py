@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast, get_args
+from typing import Any, TypeVar, cast, get_args
 
 from wavslm_core.errors import CheckpointError, WavslmError, summary
 from wavslm_core.machine.json_files import read_object
 from wavslm_core.parts.blocks import config_from_dict
+from wavslm_core.parts.checkpoints import WORDS, Kind, one
 from wavslm_core.parts.configs import Config, DiscriminatorConfig, FormatConfig, PartConfig, Role
 from wavslm_core.parts.registry import MEND, Registry
 from wavslm_core.parts.roles import CODEC_ROLES, LANGUAGE_ROLES
@@ -19,9 +20,7 @@ from wavslm_core.parts.roles import CODEC_ROLES, LANGUAGE_ROLES
 CONFIG_FILE = "config.json"
 BESIDE_FILE = "wavslm.json"
 """What we know of a model and another project's format has no place for, beside its `config.json`."""
-Kind = Literal["codec", "speech_lm", "encoder"]
 AnswerT = TypeVar("AnswerT")
-WORDS: dict[Kind, str] = {"codec": "codec", "speech_lm": "language model", "encoder": "encoder"}
 OUR_FORMATS: dict[str, Kind] = {
     "wavslm-codec": "codec",
     "wavslm-speech-lm": "speech_lm",
@@ -57,19 +56,22 @@ def inside_run(folder: Path, kind: Kind) -> Path:
 
     Raises: CheckpointError for a run that has others of these only.
     """
-    held = [each for each in WORDS if (folder / each).is_dir()]
-    if (folder / CONFIG_FILE).exists() or not held:
+    held = held_models(folder)
+    if not held:
         return folder
     if kind not in held:
         raise CheckpointError(
-            f"{folder} holds {_one(held[0])}, but no {WORDS[kind]} yet. Let the run train it, or name "
+            f"{folder} holds {one(held[0])}, but no {WORDS[kind]} yet. Let the run train it, or name "
             "another folder"
         )
     return folder / kind
 
 
-def _one(kind: Kind) -> str:
-    return f"{'an' if kind == 'encoder' else 'a'} {WORDS[kind]}"
+def held_models(folder: Path) -> list[Kind]:
+    """Return which kinds of models are inside a run's folder; none where it is a model itself."""
+    if (folder / CONFIG_FILE).exists():
+        return []
+    return [each for each in KIND_ROLES if (folder / each).is_dir()]
 
 
 def first_format(
@@ -114,7 +116,7 @@ def recognise(
             )
         found, held = answered
     if held != kind:
-        raise CheckpointError(f"{source} holds {_one(held)}, but {_one(kind)} is needed here")
+        raise CheckpointError(f"{source} holds {one(held)}, but {one(kind)} is needed here")
     if ours is not None:
         _check_version(document, source=source)
     return found

@@ -20,14 +20,16 @@ from wavslm_core.model.documents import (
     CONFIG_FILE,
     OUR_FORMATS,
     VERSION,
-    Kind,
+    held_models,
     inside_run,
     our_part_configs,
     read_document,
     recognise,
 )
+from wavslm_core.model.references import find_folder
 from wavslm_core.model.weight_files import WEIGHTS_FILE, read_folder
 from wavslm_core.parts.blocks import config_from_dict
+from wavslm_core.parts.checkpoints import Kind
 from wavslm_core.parts.configs import Config, FormatConfig, PartConfig, Role
 from wavslm_core.parts.interfaces import CheckpointFormat, CheckpointParts, Encoder
 from wavslm_core.parts.plugins import load_registry
@@ -40,13 +42,19 @@ FAILS = "fails"
 
 
 def load_parts(reference: str | Path, *, kind: Kind) -> CheckpointParts:
-    """Read the configs and state dicts of a folder, a run's folder, or a hub id.
+    """Read the configs and state dicts of a folder, a run's folder, a registered name, or a hub id.
 
-    A codec that is named by a relative path is meant relative to the folder.
-    Raises: CheckpointError, PluginError, RecipeError.
+    A codec that is named by a relative path is meant relative to the folder; that of a run that has only a
+    language model is the one which the model names. Raises: CheckpointError, PluginError, RecipeError.
     """
     registry = load_registry()
-    folder = inside_run(checkpoint_io.find_folder(reference), kind)
+    folder = find_folder(reference, kind=kind)
+    held = held_models(folder)
+    if kind == "codec" and "speech_lm" in held and "codec" not in held:
+        named = load_parts(folder, kind="speech_lm").codec
+        if named is not None:
+            return load_parts(named, kind="codec")
+    folder = inside_run(folder, kind)
     document = read_document(folder)
     format_config = recognise(document, kind=kind, source=str(folder), registry=registry)
     if format_config is None:
@@ -72,13 +80,20 @@ def loaded_parts(parts: CheckpointParts, roles: Sequence[Role], *, source: str) 
     ]
 
 
-def save_parts(folder: Path, parts: CheckpointParts, *, kind: Kind) -> str:
+def save_parts(folder: Path, parts: CheckpointParts, *, kind: Kind, dtype: torch.dtype | None = None) -> str:
     """Write a folder, in another project's format when it holds exactly these parts, else in ours.
 
-    Returns which format and why, in one line; it is logged too. A format that fails is named in a warning and
-    done without: our own holds any part. Raises: CheckpointError; what was there before then stays.
+    `dtype` is the type of float to store, instead of what weights have. Returns which format and why, in one
+    line; it is logged too. A format that fails is named in a warning and done without: our own holds any
+    part. Raises: CheckpointError; what was there before then stays.
     """
     registry = load_registry()
+    if dtype is not None:
+        states = {
+            role: checkpoint_io.rounded(state, dtype, source=f"the {role}")
+            for role, state in parts.states.items()
+        }
+        parts = replace(parts, states=states)
     reasons: list[str] = []
     for config_class in registry.config_classes("format"):
         described = registry.entry("format", config_class.registered_name()).described
@@ -113,7 +128,7 @@ def encoder_parts(reference: str | Path) -> tuple[PartConfig, dict[str, Tensor]]
 
     None: the folder is in a format of others. Raises: CheckpointError.
     """
-    folder = checkpoint_io.find_folder(reference)
+    folder = find_folder(reference)
     inner = folder if (folder / CONFIG_FILE).exists() else folder / "encoder"
     if not (inner / CONFIG_FILE).exists() or str(read_document(inner).get("format")) not in OUR_FORMATS:
         return None

@@ -67,7 +67,7 @@ class SpeechLM(TokenLM):
         codec: Codec | None = None,
         device: torch.device | str | None = None,
     ) -> SpeechLM:
-        """Load a language model from a folder or a hub id, in our format or another registered one.
+        """Load a language model by folder, registered name or hub id, in our format or another one.
 
         `codec` defaults to the one that the folder names. Raises: CheckpointError, PluginError.
         """
@@ -86,7 +86,7 @@ class SpeechLM(TokenLM):
         return model.to(device or first_floats(codec).device).eval()
 
     def start_from(self, reference: str | Path, *, roles: Sequence[Role] = LANGUAGE_ROLES[:2]) -> None:
-        """Take over the weights of backbone and head, or of one of them, from a folder or a hub id.
+        """Take over the weights of backbone and head, or of one of them, from what `load` takes.
 
         One that was trained on the tokens of another codec is a start as well: that is only warned about.
         Raises: CheckpointError when it cannot be read or its weights do not fit.
@@ -96,12 +96,12 @@ class SpeechLM(TokenLM):
         for role in roles:
             load_state(getattr(self, role), parts.states[role], source=f"the {role} in {reference}")
 
-    def save(self, folder: str | Path) -> str:
+    def save(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> str:
         """Save to a folder, in the official format where the parts are the official ones; all or nothing.
 
         Samplers have no weights and decide nothing: one that the official format has no place for is kept
-        beside it. Returns which format and why, in one line. Raises: CheckpointError when it cannot be
-        written.
+        beside it. `dtype` is the type of float to store, as for a codec. Returns which format and why, in
+        one line. Raises: CheckpointError when it cannot be written.
         """
         refuse_packed(self.backbone, self.head)
         configs: dict[Role, PartConfig] = {
@@ -114,7 +114,7 @@ class SpeechLM(TokenLM):
             "head": self.head.state_dict(),
         }
         parts = CheckpointParts(configs, states, self.checkpoint_codec, self.codec.fingerprint())
-        return save_parts(Path(folder), parts, kind="speech_lm")
+        return save_parts(Path(folder), parts, kind="speech_lm", dtype=dtype)
 
     @torch.no_grad()
     def generate(

@@ -1,4 +1,4 @@
-"""Folders that hold weights: finding, reading and writing them so that nothing is ever half-written.
+"""Folders that hold weights: reading and writing them so that nothing is ever half-written.
 
 A folder is `config.json` beside `model.safetensors`. Ours say `"format": "wavslm-codec"` or
 `"wavslm-speech-lm"`; folders of other projects are recognised by the registered checkpoint formats.
@@ -31,7 +31,7 @@ from torch.overrides import TorchFunctionMode
 
 from wavslm_core.errors import CheckpointError, PluginError, WavslmError, summary
 from wavslm_core.machine.files import replacing_folder
-from wavslm_core.model.documents import BESIDE_FILE, CONFIG_FILE, is_hub_id
+from wavslm_core.model.documents import BESIDE_FILE, CONFIG_FILE
 from wavslm_core.model.weight_files import WEIGHTS_FILE
 
 CHECKPOINT_FILES = (CONFIG_FILE, BESIDE_FILE, WEIGHTS_FILE, "model.pt")
@@ -41,35 +41,6 @@ SPARE_PIECES, PARTS_A_WEIGHT = 1000, 10
 SPARE_NUMBERS = 1 << 26
 """Numbers that its buffers, such as windows and masks, may have beyond those of its weights."""
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
-
-
-def find_folder(reference: str | Path) -> Path:
-    """Return the local folder for a path or a hub id such as `lucadellalib/focalcodec_50hz`.
-
-    Hub ids are downloaded (or found in the hub's cache) by huggingface-hub.
-    Raises: CheckpointError when it is neither.
-    """
-    path = Path(reference).expanduser()
-    if path.is_dir():
-        return path
-    text = str(reference)
-    if path.exists():
-        raise CheckpointError(f"'{text}' is a file; give the folder that holds {CONFIG_FILE} and the weights")
-    if not is_hub_id(text):
-        raise CheckpointError(
-            f"no folder '{text}' exists. Give a folder that holds {CONFIG_FILE}, or a hub id: owner/name"
-        )
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(
-            snapshot_download(text, allow_patterns=["*.json", "*.safetensors", "*.bin", "*.pt", "*.yaml"])
-        )
-    except Exception as error:
-        raise CheckpointError(
-            f"'{text}' is no local folder and could not be fetched from the hub "
-            f"({type(error).__name__}). Check the name and the network, or give a folder that holds it"
-        ) from error
 
 
 def write_folder(
@@ -128,6 +99,21 @@ def write_document(folder: Path, document: Mapping[str, Any], *, name: str = CON
 def write_weights(folder: Path, state: Mapping[str, Tensor]) -> None:
     """Write `model.safetensors`."""
     save_file({key: value.detach().contiguous().cpu() for key, value in state.items()}, folder / WEIGHTS_FILE)
+
+
+def rounded(state: Mapping[str, Tensor], dtype: torch.dtype, *, source: str) -> dict[str, Tensor]:
+    """Return a state dict with its floats as another type of float; integers stay.
+
+    Raises: CheckpointError naming weights that it has no numbers for.
+    """
+    cast = {key: value.to(dtype) if value.is_floating_point() else value for key, value in state.items()}
+    beyond = [key for key, value in cast.items() if not _is_finite(value)]
+    if beyond:
+        raise CheckpointError(
+            f"{source} has weights that are beyond what {_name(dtype)} holds: "
+            f"{_listed(f'{len(beyond)} weights', beyond)}. Save it as bfloat16 or float32"
+        )
+    return cast
 
 
 def load_part(build: Callable[[], ModuleT], state: Mapping[str, Tensor], *, source: str) -> ModuleT:

@@ -18,9 +18,10 @@ import pluggy
 from pydantic import PydanticUserError
 
 from wavslm_core.errors import PluginError, did_you_mean
+from wavslm_core.parts.checkpoints import HOOK as CHECKPOINTS, Checkpoint, RegisterCheckpoint
 from wavslm_core.parts.configs import Config, Role
 from wavslm_core.parts.registry import Entry, Registry
-from wavslm_core.parts.roles import ROLES, Register
+from wavslm_core.parts.roles import ROLES
 
 GROUP = "wavslm"
 CORE_ENTRY_POINT = "core"
@@ -144,23 +145,32 @@ def _register(module: Any, plugin: Plugin, registry: Registry) -> None:
     entries: list[Entry] = []
     for role, spec in ROLES.items():
         getattr(manager.hook, spec.hook)(register=partial(_collect, entries, role, plugin))
-    registry.add(*entries)
+    checkpoints: list[Checkpoint] = []
+    getattr(manager.hook, CHECKPOINTS)(register=_collector(checkpoints, plugin))
+    registry.add(*entries, checkpoints=checkpoints)
 
 
 @cache
 def _hookspecs() -> type:
-    """Return what pluggy reads: a specified hook for each role, all taking the one argument `register`."""
+    """Return what pluggy reads: a specified hook for each role, and one for checkpoints.
+
+    All take the one argument `register`.
+    """
     marker = pluggy.HookspecMarker("wavslm")
 
-    def specified() -> Callable[[Register], None]:
-        # Each role needs a function of its own, since pluggy marks the function.
+    def specified() -> Callable[[Any], None]:
+        # Each hook needs a function of its own, since pluggy marks the function.
         return marker(lambda register: None)
 
-    return type("Hooks", (), {spec.hook: specified() for spec in ROLES.values()})
+    return type("Hooks", (), {hook: specified() for hook in _hooks()})
+
+
+def _hooks() -> list[str]:
+    return [*(spec.hook for spec in ROLES.values()), CHECKPOINTS]
 
 
 def _hook_names() -> str:
-    return ", ".join(spec.hook for spec in ROLES.values())
+    return ", ".join(_hooks())
 
 
 def _wrong_hook(plugin: Plugin, problem: str) -> str:
@@ -197,3 +207,20 @@ def _collect(
     except (TypeError, NameError, PydanticUserError) as error:
         raise PluginError(f"{given}: {error}") from None
     entries.append(Entry(role, name, config_class, target, plugin.distribution, plugin.version, plugin.name))
+
+
+def _collector(checkpoints: list[Checkpoint], plugin: Plugin) -> RegisterCheckpoint:
+    """Return the `register` callable that the hook of checkpoints is given."""
+
+    def register(name: str, **about: Any) -> None:
+        checkpoint = Checkpoint(
+            name,
+            **about,
+            distribution=plugin.distribution,
+            version=plugin.version,
+            plugin=plugin.name,
+        )
+        checkpoint.check()
+        checkpoints.append(checkpoint)
+
+    return register

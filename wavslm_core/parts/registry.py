@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import importlib
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
 from wavslm_core.errors import PluginError, WavslmError, did_you_mean, nearest, summary
+from wavslm_core.parts.checkpoints import Checkpoint, Kind
 from wavslm_core.parts.configs import Config, Role
 from wavslm_core.parts.roles import ROLES
 
@@ -89,13 +90,14 @@ class Registry:
 
     def __init__(self) -> None:
         self._entries: dict[tuple[Role, str], Entry] = {}
+        self._checkpoints: dict[tuple[str, Kind], Checkpoint] = {}
         self.load_errors: dict[str, BaseException] = {}
         """Distribution → exception, for the plugins that failed to load."""
 
-    def add(self, *entries: Entry) -> None:
-        """Register entries, all or none.
+    def add(self, *entries: Entry, checkpoints: Iterable[Checkpoint] = ()) -> None:
+        """Register entries and checkpoints, all or none.
 
-        Raises: PluginError when a name is taken by another implementation.
+        Raises: PluginError when a name is taken by another one.
         """
         added: dict[tuple[Role, str], Entry] = {}
         for entry in entries:
@@ -108,12 +110,33 @@ class Registry:
                     f"Uninstall one of them or restrict plugins with WAVSLM_PLUGINS."
                 )
             added[key] = entry
+        brought: dict[tuple[str, Kind], Checkpoint] = {}
+        for checkpoint in checkpoints:
+            named = checkpoint.name, checkpoint.kind
+            other = self._checkpoints.get(named) or brought.get(named)
+            if other is not None and other.folder != checkpoint.folder:
+                raise PluginError(
+                    f"the {checkpoint.kind} '{checkpoint.name}' is registered twice: by {other.distribution} "
+                    f"({other.folder}) and by {checkpoint.distribution} ({checkpoint.folder}). "
+                    f"Uninstall one of them or restrict plugins with WAVSLM_PLUGINS."
+                )
+            brought[named] = checkpoint
         self._entries.update(added)
+        self._checkpoints.update(brought)
 
     def __iter__(self) -> Iterator[Entry]:
         """Iterate over entries by role, then name."""
         order = {role: index for index, role in enumerate(ROLES)}
         return iter(sorted(self._entries.values(), key=lambda entry: (order[entry.role], entry.name)))
+
+    def checkpoints(self, kind: Kind | None = None) -> list[Checkpoint]:
+        """Return the trained models that plugins bring along, those of one kind or all, by name."""
+        held = [checkpoint for _, checkpoint in sorted(self._checkpoints.items())]
+        return [checkpoint for checkpoint in held if kind in (None, checkpoint.kind)]
+
+    def checkpoint(self, name: str, kind: Kind) -> Checkpoint | None:
+        """Return the trained model that has a name, if any has."""
+        return self._checkpoints.get((name, kind))
 
     def names(self, role: Role) -> list[str]:
         return [entry.name for entry in self if entry.role == role]
@@ -139,7 +162,7 @@ class Registry:
         near = name if name in providers else nearest(name, {*names, *providers})
         provider = None if near in names else providers.get(near or "")
         if provider is not None and provider not in self.load_errors:
-            message += f" '{near}' comes with {provider}{_how(provider)}"
+            message += f" '{near}' comes with {provider}{how_to_install(provider)}"
         for distribution, error in sorted(self.load_errors.items()):
             source = (
                 f"'{near}' comes with {provider}, which"
@@ -152,7 +175,7 @@ class Registry:
     def not_installed(self, role: Role) -> str:
         """Return, with a space in front, which known names of a role are not installed and what has them."""
         lacking = [
-            f" '{name}' comes with {provider}{_how(provider)}."
+            f" '{name}' comes with {provider}{how_to_install(provider)}."
             for name, provider in known_providers(role).items()
             if name not in self.names(role)
         ]
@@ -184,7 +207,7 @@ def known_providers(role: Role) -> dict[str, str]:
     return {name: provider for provider, roles in provided.items() for name in roles.get(role, ())}
 
 
-def _how(provider: str) -> str:
+def how_to_install(provider: str) -> str:
     """Return how one of the reference plugins is installed, to go after its name."""
     return f", in a clone of wavslm: pip install ./plugins/{provider}"
 

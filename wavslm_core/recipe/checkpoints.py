@@ -7,13 +7,10 @@ built on the meta device to be asked.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, cast
 
 from wavslm_core.errors import CheckpointError, WavslmError
 from wavslm_core.model.documents import (
-    CONFIG_FILE,
-    Kind,
     first_format,
     format_part_configs,
     inside_run,
@@ -22,6 +19,8 @@ from wavslm_core.model.documents import (
     read_document,
     recognise,
 )
+from wavslm_core.model.references import local_folder, unknown
+from wavslm_core.parts.checkpoints import Kind
 from wavslm_core.parts.configs import PartConfig, RecipeView, Role
 from wavslm_core.parts.facts import BackboneFacts, HeadFacts, codec_problem
 from wavslm_core.parts.registry import Registry
@@ -29,7 +28,7 @@ from wavslm_core.parts.roles import LANGUAGE_ROLES
 
 
 def checkpoint_configs(checkpoint: str, registry: Registry, *, kind: Kind) -> dict[Role, PartConfig]:
-    """Return role → config for a folder, a hub id in the local cache, or a well-known hub id.
+    """Return role → config for a folder, a registered name, a hub id in the local cache, or a well-known one.
 
     Raises: CheckpointError, RecipeError.
     """
@@ -94,37 +93,16 @@ def _misfit(given: PartConfig, wanted: PartConfig, registry: Registry) -> str | 
 
 
 def _document(checkpoint: str, registry: Registry, kind: Kind) -> dict[str, Any]:
-    folder = Path(checkpoint).expanduser()
-    if folder.is_dir():
+    folder = local_folder(checkpoint, registry, kind=kind)
+    if folder is not None:
         return read_document(inside_run(folder, kind))
-    cached = _cached(checkpoint)
-    if cached is not None:
-        return read_document(cached)
     answered = first_format(registry, lambda config: config.known_document(checkpoint))
     if not isinstance(answered, str):
         return answered[1]
-    message = (
-        f"'{checkpoint}' is neither a folder, nor in the local hub cache, nor a hub id that a plugin knows."
+    if not is_hub_id(checkpoint):
+        raise CheckpointError(unknown(checkpoint, registry, kind=kind) + answered)
+    raise CheckpointError(
+        f"'{checkpoint}' is neither a folder, nor in the local hub cache, nor a hub id that a plugin knows. "
+        f"Check the path, or download it first: hf download {checkpoint}{registry.not_installed('format')}"
+        f"{answered}{registry.failures()}"
     )
-    if is_hub_id(checkpoint):
-        message += f" Check the path, or download it first: hf download {checkpoint}"
-    else:
-        message += " Check the path."
-    lacking = registry.not_installed("format")
-    raise CheckpointError(f"{message}{lacking}{answered}{registry.failures()}")
-
-
-def _cached(hub_id: str) -> Path | None:
-    """Return the folder of a hub id in the local cache."""
-    if not is_hub_id(hub_id):
-        return None
-    from huggingface_hub import constants
-
-    # Looking for the folder first: the rest of huggingface-hub takes a quarter of a second to import.
-    folder = Path(constants.HF_HUB_CACHE) / f"models--{hub_id.replace('/', '--')}"
-    if not folder.is_dir():
-        return None
-    from huggingface_hub import try_to_load_from_cache
-
-    found = try_to_load_from_cache(hub_id, CONFIG_FILE)
-    return Path(found).parent if isinstance(found, str) else None

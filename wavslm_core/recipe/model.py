@@ -39,7 +39,7 @@ class CodecCheckpoint(Config):
     """A trained codec, instead of encoder, quantizer and decoder blocks."""
 
     checkpoint: str = Field(min_length=1)
-    """Folder or hub id, in our format or in one that a plugin reads."""
+    """Folder, registered name (`wavslm plugins` lists them) or hub id, in our format or in another one."""
 
 
 class Recipe(Options):

@@ -5,13 +5,19 @@ meta device and count.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from wavslm_core.errors import WavslmError
 from wavslm_core.machine.devices import choose_device, memory_bytes
-from wavslm_core.model.documents import DISCRIMINATORS
+from wavslm_core.machine.regular_files import size_below
+from wavslm_core.machine.terminal import byte_text
+from wavslm_core.model.documents import DISCRIMINATORS, inside_run
+from wavslm_core.model.references import local_folder, registered
+from wavslm_core.parts.checkpoints import Kind
 from wavslm_core.parts.configs import Config, PartConfig, Role, StageConfig
 from wavslm_core.parts.facts import CodecFacts
+from wavslm_core.parts.registry import Registry
 from wavslm_core.parts.roles import CODEC_ROLES
 from wavslm_core.recipe.launch_block import LaunchConfig, SlurmLaunch
 from wavslm_core.recipe.model import ResolvedRecipe
@@ -69,6 +75,8 @@ class Plan:
     head_chunk_tokens: int | None
     stages: list[StagePlan]
     splits: list[SplitPlan] = field(default_factory=list)
+    codec_checkpoint: str = ""
+    """Which codec the recipe names, where it is and how large."""
 
 
 def make_plan(recipe: ResolvedRecipe) -> Plan:
@@ -83,7 +91,21 @@ def make_plan(recipe: ResolvedRecipe) -> Plan:
         head_chunk_tokens=getattr(head, "chunk_tokens", None),
         stages=[_stage(recipe, name, stage, parts) for name, stage in recipe.named_stages()],
         splits=_splits(recipe, codec),
+        codec_checkpoint=""
+        if recipe.codec is None
+        else checkpoint_text(recipe.codec.checkpoint, recipe.registry, kind="codec"),
     )
+
+
+def checkpoint_text(reference: str, registry: Registry, *, kind: Kind) -> str:
+    """Return what names a checkpoint with whose it is, where it lies and how large it is."""
+    folder = local_folder(reference, registry, kind=kind)
+    if folder is None:
+        return f"{reference} (not here yet, to be fetched from the hub)"
+    held = inside_run(folder, kind).resolve()
+    named = None if Path(reference).expanduser().is_dir() else registered(reference, registry, kind=kind)
+    origin = "" if named is None else f"of {named.origin}, "
+    return f"{reference} ({origin}{held}, {byte_text(size_below(held))})"
 
 
 def _part(recipe: ResolvedRecipe, role: Role, config: PartConfig) -> PartPlan:
@@ -181,15 +203,6 @@ def _memory(launch: LaunchConfig) -> tuple[float, str]:
         return known, f"the GPU here has {byte_text(known)}"
     shared = "" if alone else f", which {launch.world_size} processes share"
     return known / launch.world_size, f"this machine has {byte_text(known)}{shared}"
-
-
-def byte_text(count: float) -> str:
-    """Return an amount of memory in words, such as `3.2 GB`."""
-    for unit in ("B", "kB", "MB", "GB", "TB", "PB"):
-        if count < 1000 or unit == "PB":
-            break
-        count /= 1000
-    return f"{count:,.0f} {unit}" if count >= 1000 else f"{count:.3g} {unit}"
 
 
 def _splits(recipe: ResolvedRecipe, codec: CodecFacts | None) -> list[SplitPlan]:

@@ -48,6 +48,17 @@ def tokenize_first(*splits: str) -> dict[str, str]:
     return {f"tokens/{split}": f"put `- {{run: tokenize{wanted}}}` before it" for split in splits}
 
 
+def speech_lm_plan(
+    reference: str | None, recipe: RecipeView, *, what: str = "language model"
+) -> dict[str, str]:
+    """Return what `--dry-run` says of a language model from elsewhere; nothing when none is named."""
+    if reference is None:
+        return {}
+    from wavslm_core.recipe.plan import checkpoint_text
+
+    return {what: checkpoint_text(reference, recipe.registry, kind="speech_lm")}
+
+
 def read_results(run_dir: Path, stage: str) -> dict[str, Any]:
     """Return what a stage of a run wrote as its results; nothing when there are none that can be read."""
     try:

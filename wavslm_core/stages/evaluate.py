@@ -24,6 +24,7 @@ from wavslm_core.stages.base import (
     TRAIN_LM,
     Stage,
     read_results,
+    speech_lm_plan,
     streamed_roles,
     tokenize_first,
 )
@@ -54,7 +55,7 @@ class EvaluateConfig(StageConfig):
     baseline_tokens: int = Field(default=20_000_000, ge=0)
     """Training tokens on which n-grams are counted, to be scored beside the language model; 0: no n-grams."""
     speech_lm: str | None = None
-    """Folder or hub id of a language model to score instead of the one that this run trained."""
+    """Folder, registered name or hub id of a language model to score instead of the run's own."""
     continuations: ContinuationsConfig | None = None
     """Judge what the language model says after prompts: `{count: 16, metrics: [dnsmos]}`."""
     chunk_ahead: ChunkAheadConfig | None = None
@@ -279,8 +280,9 @@ class Evaluate(Stage[EvaluateConfig]):
         names = [config.registered_name() for config in metric_configs(self.config.metrics)]
         missing = "stoi" in names and find_spec("pystoi") is None
         note = " (stoi needs: pip install 'wavslm-core[metrics]')" if missing else ""
-        return {
+        plan: dict[str, Any] = {
             "split": self.config.split,
             "utterances": self.config.utterances or "all",
             "metrics": ", ".join(names) + note,
         }
+        return plan | speech_lm_plan(self.config.speech_lm, recipe)

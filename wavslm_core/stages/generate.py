@@ -15,7 +15,7 @@ from wavslm_core.parts.configs import RecipeView, Role, SamplerConfig, StageConf
 from wavslm_core.parts.facts import sampler_problem
 from wavslm_core.parts.roles import CODEC_ROLES
 from wavslm_core.run.context import StageContext
-from wavslm_core.stages.base import TRAIN_CODEC, TRAIN_LM, Stage, streamed_roles
+from wavslm_core.stages.base import TRAIN_CODEC, TRAIN_LM, Stage, speech_lm_plan, streamed_roles
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,7 +42,7 @@ class GenerateConfig(StageConfig):
     sampler: Annotated[SamplerConfig, Block("sampler")] | None = None
     """Sampler for this stage, such as `{name: top_p, p: 0.9}`, or a list of them. Default: the recipe's."""
     speech_lm: str | None = None
-    """Folder or hub id of a language model to use instead of the one that this run trained."""
+    """Folder, registered name or hub id of a language model to use instead of the run's own."""
 
     def needs_streaming(self, recipe: RecipeView) -> tuple[Role, ...]:
         return streamed_roles(recipe)
@@ -141,8 +141,9 @@ class Generate(Stage[GenerateConfig]):
     def plan(self, recipe: RecipeView) -> dict[str, Any]:
         prompts = self.config.prompts
         count = prompts if isinstance(prompts, int) else len(prompts)
-        return {
+        plan: dict[str, Any] = {
             "prompts": count,
             "continuations": count * self.config.continuations,
             "seconds of speech": count * self.config.continuations * self.config.new_seconds,
         }
+        return plan | speech_lm_plan(self.config.speech_lm, recipe)

@@ -12,7 +12,7 @@ from pydantic import Field
 from wavslm_core.parts.configs import RecipeView, Role
 from wavslm_core.parts.roles import PART_ROLES
 from wavslm_core.run.context import StageContext
-from wavslm_core.stages.base import TRAIN_CODEC, TrainingStage, tokenize_first
+from wavslm_core.stages.base import TRAIN_CODEC, TrainingStage, speech_lm_plan, tokenize_first
 from wavslm_core.training.config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ class TrainLmConfig(TrainingConfig):
     crop_tokens: int = Field(default=512, gt=0)
     """Tokens of an utterance that one training item holds at most; a multiple of the head's chunk."""
     init: str | None = None
-    """Folder or hub id of a language model to start from. Default: what an earlier stage left, else random
-    weights or what the backbone's config says."""
+    """Folder, registered name or hub id of a language model to start from. Default: what an earlier stage
+    left, else random weights or what the backbone's config says."""
     upper_layers_of: str | None = None
     """Earlier stage that left an encoder, such as `pretrain_encoder`, whose upper layers the backbone starts
     as: those from its `first_layer` on, as WavSLM's do (2603.05299). Default: what its config says."""
@@ -155,7 +155,7 @@ class TrainLm(TrainingStage[TrainLmConfig, "SpeechLM"]):
             **config.start_plan,
         }
         if config.init is not None:
-            plan["starts from"] = config.init
+            plan |= speech_lm_plan(config.init, recipe, what="starts from")
         if config.upper_layers_of is not None:
             plan["starts from"] = f"upper layers of {config.upper_layers_of}/encoder"
         if config.control != "none":

@@ -64,7 +64,7 @@ class HubConfig(EncoderConfig):
     """What HuBERT and wav2vec 2.0 have in common; the defaults are those of the base models."""
 
     checkpoint: str | None = None
-    """Initial weights: a folder or hub id in the format of transformers; empty: random ones."""
+    """Initial weights: a folder, name or hub id, in the format of transformers; empty: random ones."""
     layer: int = Field(default=9, ge=0)
     """Layer whose hidden states are the features; 0 is the input of the first. Higher ones are not built."""
     dim: int = Field(default=768, gt=0)

@@ -12,7 +12,10 @@ from typing import Any
 
 import pytest
 
+from tests.support import bring
 from wavslm_core.cli.main import VERBS
+from wavslm_core.machine.terminal import byte_text
+from wavslm_core.testing.fakes import fake_codec, fake_speech_lm
 
 CLI = Path(__file__).parents[3] / "wavslm_core" / "cli"
 RECIPE = """
@@ -74,6 +77,43 @@ def test_plugins_in_both_forms(command: Callable[..., Any]) -> None:
     table = command("main", "plugins").stdout
     assert "wavslm-example" in table
     assert "corpus: shelf, tone" in table
+
+
+def test_models_in_a_box_are_listed_and_a_dry_run_says_where_they_are(
+    tmp_path: Path, command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec = fake_codec()
+    codec.save(tmp_path / "made" / "codec")
+    fake_speech_lm(codec).save(tmp_path / "made" / "lm")
+    monkeypatch.setenv("WAVSLM_PLUGINS", "example,box")
+    made = {"tiny/codec": tmp_path / "made" / "codec", "tiny/speech_lm": tmp_path / "made" / "lm"}
+    folder = bring(monkeypatch, tmp_path / "site", made) / "tiny" / "codec"
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    listed = {plugin["name"]: plugin for plugin in json.loads(command("main", "plugins", "--json").stdout)}
+    assert listed["box"]["checkpoints"][0] == {
+        "name": "tiny",
+        "kind": "codec",
+        "about": "for tests",
+        "license": "Apache-2.0",
+        "folder": str(folder),
+        "bytes": size,
+    }
+    assert listed["example"]["checkpoints"] == []
+    assert (
+        f"checkpoint: tiny (codec), {byte_text(size)}, Apache-2.0: for tests"
+        in command("main", "plugins").stdout
+    )
+    parts = ["encoder=null", "quantizer=null", "decoder=null", "codec.checkpoint=tiny"]
+    sampler = "sampler={name: fake}"
+    start = "stages=[{run: tokenize}, {run: train_lm, steps: 2, crop_tokens: 8, init: tiny}]"
+    done = command("run", "r.yaml", *parts, sampler, start, "--dry-run")
+    words = " ".join(done.stdout.split())
+    assert f"codec checkpoint: tiny (of wavslm-box 1.0, {folder}, {byte_text(size)})" in words, done.stderr
+    assert f"starts from tiny (of wavslm-box 1.0, {folder.with_name('speech_lm')}, " in words
+    done = command("run", "r.yaml", *parts[:3], "codec.checkpoint=tinny", "--dry-run")
+    assert done.returncode == 2
+    assert "codec.checkpoint: no folder 'tinny' exists" in done.stderr
+    assert "Did you mean 'tiny'? There are: tiny (wavslm-box 1.0)." in done.stderr
 
 
 def test_a_broken_plugin_is_listed_and_takes_nothing_down(

@@ -18,7 +18,7 @@ from wavslm_core.cli.guard import guarded
 from wavslm_core.data.corpora import Rejected
 from wavslm_core.data.statistics import QUANTILES, SplitStatistics
 from wavslm_core.errors import WavslmError
-from wavslm_core.machine.terminal import echo, echo_row, escaped, new_console, prepare_output
+from wavslm_core.machine.terminal import byte_text, echo, echo_row, escaped, new_console, prepare_output
 
 ATTACK = "a\x1b]0;title\x07\x1b[2J\r\x9b31m\u202efdp.wav"
 SHOWN = r"a\x1b]0;title\x07\x1b[2J\r\x9b31m\u202efdp.wav"
@@ -118,3 +118,10 @@ def test_nothing_prints_but_through_the_two_sinks() -> None:
         path.relative_to(root).as_posix() for path in sources if printing.search(path.read_text("utf-8"))
     }
     assert not found
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (999, "999 B"), (2.5e9, "2.5 GB"), (3e15, "3 PB"), (2.3e18, "2,300 PB")]
+)
+def test_amounts_of_memory_in_words(count: float, text: str) -> None:
+    assert byte_text(count) == text

@@ -161,6 +161,30 @@ def test_save_and_load(tmp_path: Path, waveform: torch.Tensor) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["codec"]
 
 
+@pytest.mark.parametrize(("dtype", "lost"), [(torch.float16, 2**-11), (torch.bfloat16, 2**-8)])
+def test_weights_are_stored_in_half_and_loaded_whole(tmp_path: Path, dtype: torch.dtype, lost: float) -> None:
+    codec = fake_codec(dim=64)
+    codec.save(tmp_path / "whole")
+    codec.save(tmp_path / "half", dtype=dtype)
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("half", "whole")]
+    assert sizes[0] < 0.55 * sizes[1]
+    loaded = Codec.load(tmp_path / "half")
+    for key, value in loaded.state_dict().items():
+        assert value.dtype == codec.state_dict()[key].dtype
+        torch.testing.assert_close(value, codec.state_dict()[key], rtol=lost, atol=1e-7)
+    assert "quantizer_weights" in loaded.changed_since(codec.fingerprint())
+
+
+def test_a_weight_that_half_does_not_hold_is_named(tmp_path: Path) -> None:
+    codec = fake_codec()
+    with torch.no_grad():
+        codec.encoder.linear.bias[0] = 1e5
+    with pytest.raises(CheckpointError, match=r"beyond what float16 holds: 1 weights \(linear\.bias\)"):
+        codec.save(tmp_path / "half", dtype=torch.float16)
+    assert not (tmp_path / "half").exists()
+    codec.save(tmp_path / "half", dtype=torch.bfloat16)
+
+
 def test_a_colleague_may_read_what_is_saved(tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:

@@ -209,7 +209,10 @@ def test_a_checkpoint_that_cannot_be_used(
 
 
 def test_a_checkpoint_that_is_nowhere_and_one_beside_blocks(example_registry: Registry) -> None:
-    for checkpoint, said in [("a/b", "download it first: hf download a/b"), ("./a/b", "Check the path.")]:
+    for checkpoint, said in [
+        ("a/b", "download it first: hf download a/b"),
+        ("./a/b", "Check the path, or give a folder"),
+    ]:
         with pytest.raises(RecipeError) as caught:
             check(with_codec(example_registry, checkpoint))
         assert said in str(caught.value)

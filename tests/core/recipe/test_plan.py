@@ -10,7 +10,7 @@ from wavslm_core.data.folder import FolderConfig
 from wavslm_core.parts.configs import Config
 from wavslm_core.parts.registry import Entry, Registry
 from wavslm_core.recipe.loading import recipe_from_dict
-from wavslm_core.recipe.plan import byte_text, make_plan
+from wavslm_core.recipe.plan import make_plan
 from wavslm_core.recipe.resolving import resolve
 from wavslm_core.stages.train_codec import TrainCodecConfig
 from wavslm_core.stages.train_lm import TrainLmConfig
@@ -70,10 +70,3 @@ def test_what_a_job_asks_for_is_what_it_has(registry: Registry) -> None:
     assert warning(registry, stage, launch={**launch, "memory_gb": 400.0}) == ""
     on_gpus = {"on": "slurm", "gpus_per_node": 4}
     assert "no GPU has more than 300 GB" in warning(registry, {**stage, "batch_size": HUGE}, launch=on_gpus)
-
-
-@pytest.mark.parametrize(
-    ("count", "text"), [(0, "0 B"), (999, "999 B"), (2.5e9, "2.5 GB"), (3e15, "3 PB"), (2.3e18, "2,300 PB")]
-)
-def test_amounts_of_memory_in_words(count: float, text: str) -> None:
-    assert byte_text(count) == text

@@ -25,8 +25,8 @@ from wavslm_core.testing.fakes import fake_codec, fake_speech_lm, register_fakes
 ROLES = ("encoder", "quantizer", "decoder", "backbone", "head", "sampler")
 CODEC = "put `- {run: train_codec}` before it or name a trained codec with `codec: {checkpoint: …}`."
 NOWHERE = (
-    "speech_lm: 'somewhere' is neither a folder, nor in the local hub cache, nor a hub id that a plugin "
-    "knows. Check the path."
+    "speech_lm: no folder 'somewhere' exists, and no installed plugin brings a checkpoint of that name. No "
+    "installed plugin brings a language model. Give a folder that holds config.json, or a hub id: owner/name"
 )
 TRAIN_CODEC = {"run": "train_codec", "steps": 2}
 TOKENIZE = {"run": "tokenize"}
@@ -244,7 +244,7 @@ def test_what_training_starts_from_is_looked_at_before_anything_runs(tmp_path: P
     # The same weights serve a head that predicts more at once.
     assert said(init, head={"name": "fake", "chunk_tokens": 8}) == []
     (line,) = said(str(tmp_path / "nothing"))
-    assert line.startswith(f"2.train_lm.init: '{tmp_path}/nothing' is neither a folder, nor in the local hub")
+    assert line.startswith(f"2.train_lm.init: no folder '{tmp_path}/nothing' exists. Check the path, or give")
     (line,) = said(str(tmp_path))
     assert "holds no config.json; is it a checkpoint folder?" in line
     assert said(init, backbone={"name": "fake", "dim": 24}) == [

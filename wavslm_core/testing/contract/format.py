@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from wavslm_core.errors import WavslmError, summary
-from wavslm_core.model.documents import CONFIG_FILE, KIND_ROLES, OUR_FORMATS, Kind
+from wavslm_core.model.documents import CONFIG_FILE, KIND_ROLES, OUR_FORMATS
+from wavslm_core.parts.checkpoints import Kind
 from wavslm_core.parts.configs import FormatConfig, PartConfig, Role
 from wavslm_core.parts.interfaces import CheckpointFormat, CheckpointParts
 from wavslm_core.testing.contract.config_checks import ConfigChecks
