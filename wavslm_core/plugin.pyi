@@ -59,10 +59,12 @@ from wavslm_core.machine.files import (
     replacing as replacing,
     replacing_folder as replacing_folder,
     unwritable as unwritable,
+    write_json as write_json,
 )
 from wavslm_core.machine.json_files import (
     parse_json as parse_json,
     parse_object as parse_object,
+    read_json as read_json,
     read_object as read_object,
 )
 from wavslm_core.machine.locks import one_at_a_time as one_at_a_time

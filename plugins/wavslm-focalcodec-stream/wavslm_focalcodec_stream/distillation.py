@@ -30,6 +30,10 @@ class DistillationStage(CodecStage[DistillationConfigT]):
             layered(codec.encoder).adopt(self.teacher)
         return codec
 
+    def task_options(self, context: StageContext) -> dict[str, Any]:
+        cached_in = context if self.config.teacher_cache else None
+        return {**super().task_options(context), "cached_in": cached_in}
+
     def leave(self, model: Codec, state: TrainState, context: StageContext) -> dict[str, Any]:
         valid = state.results()["valid"]
         mse = {

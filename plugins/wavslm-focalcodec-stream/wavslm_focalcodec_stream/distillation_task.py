@@ -55,15 +55,15 @@ class DistillationTask(FeatureTask[DistillationConfigT]):
         codec: Codec,
         teacher: Encoder[Any],
         *,
-        outputs: dict[str, float],
+        weights: dict[str, float],
         **options: Any,
     ) -> None:
-        """`outputs`: name → weight of what `learnt` gives. `options` as in `FeatureTask`.
+        """`weights`: of what `learnt` gives, by name. `options` as in `FeatureTask`.
 
         Raises: RecipeError when the codec's encoder cannot be distilled.
         """
         super().__init__(codec, teacher, **options)
-        self.outputs = outputs
+        self.weights = weights
         self._undistilled: list[float] = []
         self._variance: list[float] = []
 
@@ -85,7 +85,7 @@ class DistillationTask(FeatureTask[DistillationConfigT]):
         count = max(1, batch.frames)
         mse = {
             name: error / count
-            for name, error in zip(self.outputs, self._errors(self.student, batch), strict=True)
+            for name, error in zip(self.weights, self._errors(self.student, batch), strict=True)
         }
         frames_B = batch.frame_lengths_B
         return LossOutput(
@@ -97,7 +97,7 @@ class DistillationTask(FeatureTask[DistillationConfigT]):
         )
 
     def _weighted(self, mse_L: Tensor) -> Tensor:
-        return (mse_L * mse_L.new_tensor(list(self.outputs.values()))).mean()
+        return (mse_L * mse_L.new_tensor(list(self.weights.values()))).mean()
 
     def _errors(self, encoder: LayeredEncoder[Any], batch: TaughtBatch) -> list[Tensor]:
         """Return the sum over valid frames of each output's squared error, a mean over dimensions."""
@@ -126,7 +126,7 @@ class DistillationTask(FeatureTask[DistillationConfigT]):
             self._variance = [float((square_D - mean_D.square()).mean()) for mean_D, square_D in totals]
         values = {"loss": float(self._weighted(torch.tensor(mse, dtype=torch.float64)))}
         for name, after, before, variance in zip(
-            self.outputs, mse, self._undistilled, self._variance, strict=True
+            self.weights, mse, self._undistilled, self._variance, strict=True
         ):
             values[f"mse_{name}"] = after
             values[f"relative_mse_{name}"] = after / max(variance, 1e-12)
@@ -166,13 +166,17 @@ class PositionalTask(DistillationTask[DistillPositionalConfig]):
 
     def __init__(self, codec: Codec, teacher: Encoder[Any], **options: Any) -> None:
         """`options` as in `FeatureTask`."""
-        super().__init__(codec, teacher, outputs={"positional": 1.0}, **options)
+        super().__init__(codec, teacher, weights={"positional": 1.0}, **options)
         codec.encoder.requires_grad_(False)
         self.student.positional.requires_grad_(True)
 
     @property
     def modules(self) -> dict[str, nn.Module]:
         return {"positional": self.student.positional}
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return "positional_input", "positional"
 
     @torch.no_grad()
     def teach(self, waveform_BS: Tensor, lengths_B: Tensor) -> list[Tensor]:
@@ -202,7 +206,7 @@ class LayersTask(DistillationTask[DistillEncoderConfig]):
             teacher,
             config=config,
             layers=tuple(weights),
-            outputs={f"layer_{layer}": weight for layer, weight in weights.items()},
+            weights={f"layer_{layer}": weight for layer, weight in weights.items()},
             **options,
         )
         for module in self.student.positions:

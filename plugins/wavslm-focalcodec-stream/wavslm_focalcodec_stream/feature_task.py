@@ -9,17 +9,30 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
-from wavslm_core.plugin import AudioBatch, AudioTask, Codec, Crop, Encoder, LayeredEncoder
+from wavslm_core.plugin import (
+    AudioBatch,
+    AudioTask,
+    Codec,
+    Crop,
+    Encoder,
+    LayeredEncoder,
+    StageContext,
+    weights_digest,
+)
+from wavslm_focalcodec_stream.feature_store import FeatureStore, feature_store
 from wavslm_focalcodec_stream.teacher import TaughtConfigT
 
 
 @dataclass(frozen=True)
-class WholeAudio(AudioBatch):
-    """A micro-batch's audio, and the utterances that it is of."""
+class HeardAudio(AudioBatch):
+    """A micro-batch's audio, and what the teacher hears, or gave for it before."""
 
     wholes: list[Tensor]
-    """(S,) each, at the task's input rate."""
+    """Utterances (S,) that the crops are of, at the task's input rate; none with a cache."""
+    cached: list[Tensor]
+    """Features (T,L,D) of the crops, L for the layers that were asked for; none without a cache."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +40,7 @@ class TaughtBatch:
     """What is heard, and what the teacher has to say of it. Padded places mean nothing."""
 
     crops: list[Crop]
-    """None for validation utterances, which are whole."""
+    """Validation utterances are whole."""
     waveform_BS: Tensor
     """At the codec's input rate, zero where padded."""
     lengths_B: Tensor
@@ -58,11 +71,12 @@ class FeatureTask(AudioTask[TaughtConfigT], ABC):
         *,
         config: TaughtConfigT,
         layers: Sequence[int] | None = None,
+        cached_in: StageContext | None = None,
         **options: Any,
     ) -> None:
         """`layers`: those whose outputs are learnt from, 0 is the input of the first; None: the features.
 
-        `options` as in `AudioTask`.
+        `cached_in`: the run whose cache keeps what the teacher gives. `options` as in `AudioTask`.
         """
         facts = codec.facts
         super().__init__(
@@ -77,6 +91,7 @@ class FeatureTask(AudioTask[TaughtConfigT], ABC):
         self.teacher = teacher
         self.layers = layers
         self._taught: dict[tuple[int, int], TaughtBatch] = {}
+        self._stores = {} if cached_in is None else self._filled_stores(cached_in)
 
     @property
     def device(self) -> torch.device:
@@ -86,9 +101,7 @@ class FeatureTask(AudioTask[TaughtConfigT], ABC):
         """Return a micro-batch; the teacher hears it once for all players of a step."""
         known = self._taught.get((step, micro_batch))
         if known is None:
-            audio = cast(WholeAudio, self.batch(step, micro_batch))
-            starts = [crop.start for crop in audio.crops]
-            known = self._batch(audio.crops, audio.waveforms, audio.targets, audio.wholes, starts)
+            known = self._batch(cast(HeardAudio, self.batch(step, micro_batch)))
             self._taught[step, micro_batch] = known
             while len(self._taught) > self.config.accumulate:
                 del self._taught[next(iter(self._taught))]
@@ -100,7 +113,11 @@ class FeatureTask(AudioTask[TaughtConfigT], ABC):
         targets = waveforms
         if self.rate_out != self.rate_in:
             targets = [self.valid.load(index, sample_rate_hz=self.rate_out) for index in indices]
-        return self._batch([], waveforms, targets, waveforms, [0] * len(waveforms))
+        store = self._stores.get(self.valid.name)
+        cached = [] if store is None else [store.features(index) for index in indices]
+        return self._batch(
+            HeardAudio([Crop(index, 0) for index in indices], waveforms, targets, waveforms, cached)
+        )
 
     @torch.no_grad()
     def teach(self, waveform_BS: Tensor, lengths_B: Tensor) -> list[Tensor]:
@@ -110,32 +127,78 @@ class FeatureTask(AudioTask[TaughtConfigT], ABC):
         states = cast("LayeredEncoder[Any]", self.teacher).hidden_states(waveform_BS, lengths=lengths_B)
         return [states[layer] for layer in self.layers]
 
-    def _batch(
-        self,
-        crops: list[Crop],
-        waveforms: Sequence[Tensor],
-        targets: list[Tensor],
-        wholes: Sequence[Tensor],
-        starts: Sequence[int],
-    ) -> TaughtBatch:
-        waveform_BS, lengths_B = self.padded(waveforms)
-        whole_BS, whole_lengths_B = self.padded(wholes)
-        with torch.autocast(self.device.type, enabled=False):
-            features = self.teach(whole_BS, whole_lengths_B)
-        starts_B = torch.tensor(starts, device=self.device) // self.codec.facts.encoder.hop_samples
-        known_B = (self.teacher.frame_lengths(whole_lengths_B) - starts_B).clamp(min=0)
-        frame_lengths_B = self.codec.encoder.frame_lengths(lengths_B).minimum(known_B)
-        return TaughtBatch(
-            crops,
-            waveform_BS,
-            lengths_B,
-            targets,
-            [_cut(whole_BTD, starts_B, int(frame_lengths_B.max())) for whole_BTD in features],
-            frame_lengths_B,
-        )
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What `teach` gives, by names that tell it from what other tasks have of a teacher."""
+        return ("features",) if self.layers is None else tuple(f"layer_{layer}" for layer in self.layers)
 
-    def _read(self, step: int, micro_batch: int) -> WholeAudio:
+    def _filled_stores(self, context: StageContext) -> dict[str, FeatureStore]:
+        facts = self.codec.facts.encoder
+        fingerprint = {
+            "teacher": self.teacher.config.model_dump(mode="json"),
+            "teacher_weights": weights_digest(self.teacher),
+            "outputs": self.outputs,
+        }
+        return {
+            split.name: feature_store(
+                split,
+                self._heard_whole,
+                context,
+                fingerprint=fingerprint,
+                outputs=len(self.outputs),
+                width=facts.output_dim,
+                frame_rate_hz=facts.sample_rate_hz / facts.hop_samples,
+                sample_rate_hz=self.rate_in,
+                longest_seconds=self.config.longest_seconds,
+            )
+            for split in (self.train, self.valid)
+        }
+
+    def _heard_whole(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
+        """Return what the teacher gives for each of some waveforms, (T,L,D)."""
+        features, lengths_B = self._hear(waveforms)
+        stacked_BTLD = torch.stack(features, dim=2)
+        return [rows_TLD[:length] for rows_TLD, length in zip(stacked_BTLD, lengths_B.tolist(), strict=True)]
+
+    def _hear(self, waveforms: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+        """Return what the teacher gives, (B,T,D) for each layer, and how many frames each item has, (B,)."""
+        waveform_BS, lengths_B = self.padded(waveforms)
+        with torch.autocast(self.device.type, enabled=False):
+            return self.teach(waveform_BS, lengths_B), self.teacher.frame_lengths(lengths_B)
+
+    def _batch(self, audio: HeardAudio) -> TaughtBatch:
+        waveform_BS, lengths_B = self.padded(audio.waveforms)
+        if audio.cached:
+            features = list(pad_sequence(audio.cached, batch_first=True).to(self.device).float().unbind(2))
+            known_B = torch.tensor([len(rows_TLD) for rows_TLD in audio.cached], device=self.device)
+            # What is kept of a crop begins with it.
+            starts_B = torch.zeros_like(known_B)
+        else:
+            features, known_B = self._hear(audio.wholes)
+            starts_B = torch.tensor(
+                [crop.start // self.hop_samples for crop in audio.crops], device=self.device
+            )
+            known_B = (known_B - starts_B).clamp(min=0)
+        frame_lengths_B = self.codec.encoder.frame_lengths(lengths_B).minimum(known_B)
+        frames = int(frame_lengths_B.max())
+        features = [_cut(features_BTD, starts_B, frames) for features_BTD in features]
+        return TaughtBatch(audio.crops, waveform_BS, lengths_B, audio.targets, features, frame_lengths_B)
+
+    @property
+    def hop_samples(self) -> int:
+        return self.codec.facts.encoder.hop_samples
+
+    def _read(self, step: int, micro_batch: int) -> HeardAudio:
         crops = self.crops(step, micro_batch)
+        store = self._stores.get(self.train.name)
+        if store is not None:
+            audio = super()._read(step, micro_batch)
+            frames = -(-self.crop_samples // self.hop_samples)
+            cached = [
+                store.features(crop.utterance, start=crop.start // self.hop_samples, frames=frames)
+                for crop in crops
+            ]
+            return HeardAudio(crops, audio.waveforms, audio.targets, [], cached)
         wholes = [
             self.not_empty(self.train.load(crop.utterance, sample_rate_hz=self.rate_in), crop.utterance)
             for crop in crops
@@ -146,11 +209,13 @@ class FeatureTask(AudioTask[TaughtConfigT], ABC):
         ]
         same_rate = self.rate_out == self.rate_in
         targets = waveforms if same_rate else [self._load(crop, self.rate_out) for crop in crops]
-        return WholeAudio(crops, waveforms, targets, wholes)
+        return HeardAudio(crops, waveforms, targets, wholes, [])
 
 
 def _cut(whole_BTD: Tensor, starts_B: Tensor, frames: int) -> Tensor:
-    """Return (B, frames, D) from each item's start on."""
+    """Return (B, frames, D) from each item's start on; what is behind an item's end means nothing."""
+    if not starts_B.any():
+        return whole_BTD[:, :frames]
     index_BT = starts_B[:, None] + torch.arange(frames, device=starts_B.device)
     index_BT1 = index_BT.clamp(max=whole_BTD.shape[1] - 1)[..., None]
     return whole_BTD.gather(1, index_BT1.expand(-1, -1, whole_BTD.shape[2]))

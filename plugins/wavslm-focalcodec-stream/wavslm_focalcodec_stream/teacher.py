@@ -33,6 +33,9 @@ class TaughtConfig(CodecStageConfig):
     """Encoder whose features are learnt from, such as `{name: wavlm, checkpoint: microsoft/wavlm-large}`, or
     the name of an earlier stage that left one. Default: the last encoder that an earlier stage left. Of a
     deeper one than the codec's, as many layers are taken as that has."""
+    teacher_cache: bool = False
+    """Keep what the teacher gives for each utterance in the runs' `.cache`, in float16, instead of letting it
+    hear every utterance in every epoch."""
     longest_seconds: float = Field(default=320.0, gt=0)
     """Longer utterances are left out: the teacher hears each whole, however short the crop (as published)."""
 
@@ -54,6 +57,11 @@ class TaughtConfig(CodecStageConfig):
         yield from super().problems(recipe)
         if isinstance(self.teacher, EncoderConfig):
             yield from misfits(self.teacher.facts(), recipe.codec_facts().encoder)
+        if self.teacher_cache and getattr(recipe.data, "augment", None) is not None:
+            yield (
+                "teacher_cache: data.augment changes what is heard from epoch to epoch: nothing can be kept. "
+                "Leave one of the two out"
+            )
 
     def item_bytes(self, recipe: RecipeView) -> int:
         # What is heard, in four bytes a sample.
