@@ -44,7 +44,7 @@ def test_a_row_of_cepstra_is_of_what_a_frame_hears(wavlm: Callable[..., WavLM], 
     options = CONVOLUTIONS[name]
     encoder = wavlm(**({**options, "front_end_init": "random"}))
     reach, hop = encoder.config.receptive_samples, encoder.config.hop_samples
-    features = Cepstra(encoder)
+    features = Cepstra(encoder, normalized=False)
     for samples in (1, 300, 1000, 16000, 16123):
         (rows_TF,) = features([torch.rand(samples) - 0.5])
         assert rows_TF.shape == (int(encoder.frame_lengths(torch.tensor(samples))), 39)
@@ -61,11 +61,25 @@ def test_a_row_of_cepstra_is_of_what_a_frame_hears(wavlm: Callable[..., WavLM], 
 
 def test_cepstra_of_a_crop_are_those_of_the_whole(wavlm: Callable[..., WavLM], melodies: ModuleType) -> None:
     encoder = wavlm()
-    features = Cepstra(encoder)
+    features = Cepstra(encoder, normalized=False)
     wave_S = melodies.melody(1, 2.0)
     (whole_TF,), (crop_TF,) = features([wave_S]), features([wave_S[30 * 320 : 80 * 320]])
     inner = slice(6, -6)
     torch.testing.assert_close(crop_TF[inner], whole_TF[30 : 30 + len(crop_TF)][inner])
+
+
+def test_normalized_cepstra_do_not_know_how_a_recording_was_made(
+    wavlm: Callable[..., WavLM], melodies: ModuleType
+) -> None:
+    wave_S = melodies.melody(1, 2.0)
+    features = Cepstra(wavlm(), normalized=True)
+    (rows_TF,), (louder_TF,) = features([wave_S]), features([3 * wave_S])
+    assert features.fingerprint != Cepstra(wavlm(), normalized=False).fingerprint
+    assert rows_TF.mean(0).abs().max() < 1e-4
+    torch.testing.assert_close(rows_TF.std(0, correction=0), torch.ones(39), atol=2e-2, rtol=0)
+    torch.testing.assert_close(louder_TF, rows_TF, atol=2e-2, rtol=0)
+    (one_TF,) = features([wave_S[:1]])
+    assert one_TF.isfinite().all()
 
 
 def test_hidden_states_are_those_of_the_layer_whatever_is_in_the_batch(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wavslm_core.testing import contract_tests
 from wavslm_wavlm.config import WavLMConfig
-from wavslm_wavlm.pretraining.config import PretrainEncoderConfig, TargetsConfig
+from wavslm_wavlm.pretraining.config import PretrainEncoderConfig, ProbeEncoderConfig, TargetsConfig
 
 SMALL = WavLMConfig(
     hidden_dims=(8, 8),
@@ -30,3 +30,5 @@ TestPretrainEncoder = contract_tests(
         projection_dim=8,
     )
 )
+
+TestProbeEncoder = contract_tests(ProbeEncoderConfig(sounds=4, frames=20), parts={"encoder": SMALL})

@@ -12,6 +12,7 @@ import torch
 from wavslm_core.data.audio import write_audio
 from wavslm_core.errors import summary
 from wavslm_core.machine.processes import Interrupted
+from wavslm_core.model.folders import save_encoder
 from wavslm_core.parts.configs import StageConfig
 from wavslm_core.parts.roles import PART_ROLES
 from wavslm_core.recipe.checks import check
@@ -71,6 +72,8 @@ class StageContract(ConfigChecks):
         codec = fake_codec()
         if reads:
             codec.save(run_dir / "codec")
+        if "encoder" in reads:
+            save_encoder(run_dir / "encoder", recipe.registry.build(recipe.part_configs["encoder"]))
         if "speech_lm" in reads:
             fake_speech_lm(codec).save(run_dir / "speech_lm")
         splits = tuple(path.removeprefix("tokens/") for path in reads if path.startswith("tokens/"))

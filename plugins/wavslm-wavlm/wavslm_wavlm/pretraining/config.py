@@ -21,6 +21,8 @@ from wavslm_core.plugin import (
 from wavslm_wavlm.config import SAMPLE_RATE_HZ, WavLMConfig
 
 Decibels = tuple[float, float]
+PRETRAIN = "put a stage that leaves an encoder before it, such as `- {run: pretrain_encoder}`"
+"""What to do when there is no encoder to read."""
 
 
 class TargetsConfig(Options):
@@ -31,6 +33,9 @@ class TargetsConfig(Options):
     encoder: Annotated[EncoderConfig | str, Block("encoder", or_stage=True)] | None = None
     """Encoder whose hidden states are clustered, such as `{name: wavlm, checkpoint: …}`, or the name of an
     earlier stage that left one. Default: none, and MFCCs are: 13 with their first and second differences."""
+    cepstra: Literal["raw", "normalized"] = "raw"
+    """`normalized`: MFCCs have zero mean and unit variance in each utterance, so that clusters know little of
+    who speaks. HuBERT's are raw; those of few voices make clusters that other voices have no part in."""
     layer: int | None = Field(default=None, ge=0)
     """Layer of that encoder; 0 is the input of the first. HuBERT takes 6 of 12. Default: its features."""
     fitted_frames: int = Field(default=200_000, gt=0)
@@ -168,9 +173,7 @@ class ProbeEncoderConfig(StageConfig):
         return "encoder" if self.encoder is None else f"{self.encoder}/encoder"
 
     def reads(self) -> dict[str, str]:
-        return {
-            self.place: "put a stage that leaves an encoder before it, such as `- {run: pretrain_encoder}`"
-        }
+        return {self.place: PRETRAIN}
 
     def leaves(self) -> tuple[str, ...]:
         return ()

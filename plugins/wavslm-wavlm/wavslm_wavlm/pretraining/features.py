@@ -18,6 +18,8 @@ from wavslm_wavlm.encoder import WavLM
 WINDOW_SAMPLES, SHIFT_SAMPLES = SAMPLE_RATE_HZ // 40, SAMPLE_RATE_HZ // 100
 """Of cepstra: 25 ms, and about 10 ms, as everywhere; some whole number of these shifts is a frame."""
 COEFFICIENTS = 13
+QUIET = 1e-3
+"""A deviation that is nothing."""
 
 
 class ClusteredFeatures(ABC):
@@ -39,7 +41,9 @@ class Cepstra(ClusteredFeatures):
     Kaldi's mel bands, lifter and window, by torchaudio. Differences are taken at the finer rate.
     """
 
-    def __init__(self, encoder: WavLM) -> None:
+    def __init__(self, encoder: WavLM, *, normalized: bool) -> None:
+        """`normalized`: each of the 39 has zero mean and unit variance in each waveform."""
+        self.normalized = normalized
         self.frame_lengths = encoder.frame_lengths
         self.hop = encoder.config.hop_samples
         self.per_frame = max(1, round(self.hop / SHIFT_SAMPLES))
@@ -51,7 +55,8 @@ class Cepstra(ClusteredFeatures):
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        return {"name": "mfcc", "hop": self.hop, "per_frame": self.per_frame, "first": self.first}
+        options = {"normalized": self.normalized, "per_frame": self.per_frame, "first": self.first}
+        return {"name": "mfcc", "hop": self.hop, **options}
 
     def __call__(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
         return [self._rows(waveform_S) for waveform_S in waveforms]
@@ -72,7 +77,9 @@ class Cepstra(ClusteredFeatures):
         slope_CN = torchaudio.functional.compute_deltas(cepstra_NC.T)
         curve_CN = torchaudio.functional.compute_deltas(slope_CN)
         rows_TF: Tensor = torch.cat([cepstra_NC, slope_CN.T, curve_CN.T], dim=1)[:: self.per_frame]
-        return rows_TF
+        if not self.normalized:
+            return rows_TF
+        return (rows_TF - rows_TF.mean(0)) / (rows_TF.std(0, correction=0) + QUIET)
 
 
 class HiddenStates(ClusteredFeatures):

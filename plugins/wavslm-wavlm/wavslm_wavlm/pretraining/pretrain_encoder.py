@@ -74,7 +74,7 @@ class PretrainEncoder(TrainingStage[PretrainEncoderConfig, "WavLM"]):
 
         targets = self.config.targets
         if targets.encoder is None:
-            return Cepstra(model)
+            return Cepstra(model, normalized=targets.cepstra == "normalized")
         if isinstance(targets.encoder, str):
             encoder = load_encoder(context.start(f"{targets.encoder}/encoder"))
         else:
@@ -125,7 +125,7 @@ class PretrainEncoder(TrainingStage[PretrainEncoderConfig, "WavLM"]):
         seconds = config.steps * config.batch_size * config.crop_seconds
         encoder = targets.encoder
         name = encoder if encoder is None or isinstance(encoder, str) else encoder.registered_name()
-        features = "MFCCs" if name is None else f"hidden states of {name}"
+        features = f"{targets.cepstra} MFCCs" if name is None else f"hidden states of {name}"
         missing = "" if find_spec("sklearn") else " (needs: pip install 'wavslm-wavlm[pretraining]')"
         return {
             "predicts": f"{targets.clusters} clusters of {features}{missing}",

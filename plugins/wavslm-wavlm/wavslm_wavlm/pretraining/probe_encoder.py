@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from wavslm_core.plugin import CheckpointError, RecipeView, Stage, StageContext
-from wavslm_wavlm.pretraining.config import ProbeEncoderConfig
+from wavslm_core.plugin import CheckpointError, RecipeView, Stage, StageContext, WavslmError
+from wavslm_wavlm.pretraining.config import PRETRAIN, ProbeEncoderConfig
 
 if TYPE_CHECKING:
     from wavslm_core.plugin import Split
@@ -27,7 +27,10 @@ class ProbeEncoder(Stage[ProbeEncoderConfig]):
         from wavslm_wavlm.pretraining.clusters import sklearn
 
         sklearn("linear_model")
-        trained = load_encoder(context.start(self.config.place))
+        place = context.found(self.config.place)
+        if place is None:
+            raise WavslmError(f"{context.run_dir} holds no {self.config.place}: {PRETRAIN}")
+        trained = load_encoder(place)
         if not isinstance(trained, WavLM):
             raise CheckpointError(
                 f"{self.config.place} is a '{trained.config.registered_name()}', but a `wavlm` is probed"
@@ -49,7 +52,9 @@ class ProbeEncoder(Stage[ProbeEncoderConfig]):
 
         config = self.config
         halves = split_in_two(split, indices)
-        cepstra = rows_of(Cepstra(trained), split, indices, "cepstra", context.stop_requested)
+        cepstra = rows_of(
+            Cepstra(trained, normalized=True), split, indices, "cepstra", context.stop_requested
+        )
         sounds = sounds_of(cepstra, halves, count=config.sounds, seed=context.recipe.seed)
         found: dict[str, dict[str, Reading | None]] = {probe: {} for probe in PROBES}
         for name, encoder in (("trained", trained), ("untrained", untrained)):

@@ -54,12 +54,9 @@ def rows_of(
 
 
 def sounds_of(cepstra: Rows, halves: Halves, *, count: int, seed: int) -> dict[int, npt.NDArray[np.int64]]:
-    """Return the sound (T,) of every frame: clusters, fitted to the taught half, of normalised cepstra."""
-    normed = {
-        index: (rows - rows.mean(0)) / (rows.std(0, correction=0) + 1e-3) for index, rows in cepstra.items()
-    }
-    clusters = k_means(torch.cat([normed[index] for index in halves[0]]), count=count, seed=seed)
-    return {index: clusters.nearest(rows) for index, rows in normed.items()}
+    """Return the sound (T,) of every frame: clusters that are fitted to the taught half."""
+    clusters = k_means(torch.cat([cepstra[index] for index in halves[0]]), count=count, seed=seed)
+    return {index: clusters.nearest(rows) for index, rows in cepstra.items()}
 
 
 def read_speakers(rows: Rows, speakers: Mapping[int, str | None], halves: Halves) -> Reading | None:
