@@ -37,6 +37,9 @@ wavslm encode runs/{run} tone.wav --out tokens
 wavslm decode runs/{run} tokens --out decoded
 wavslm score runs/{run} tone.wav
 wavslm generate runs/{run} tone.wav --seconds 0.2
+wavslm suites pairs.csv
+wavslm evaluate runs/{run} --suite pairs=pairs.csv --out scores
+wavslm compare scores --out compared
 """
 
 
@@ -82,6 +85,8 @@ def test_stages_and_verbs_unpickle_nothing(small_run: Path, small_recipe: Path, 
         (shards / name).write_bytes(pickle.dumps(Touch(tmp_path / "ran")))
     samples = 0.3 * np.sin(np.arange(16_000) / 9, dtype=np.float64)
     soundfile.write(tmp_path / "tone.wav", samples, 16_000)
+    soundfile.write(tmp_path / "other.wav", samples[::2], 16_000)
+    (tmp_path / "pairs.csv").write_text("positive,negative\ntone.wav,other.wav\n")
     verbs = VERBS.strip().format(recipe=small_recipe, run=small_run.name)
     done = python(PROGRAM, given=verbs, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

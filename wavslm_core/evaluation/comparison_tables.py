@@ -46,19 +46,16 @@ def comparison_rows(comparison: SuiteComparison, strong: Callable[[str], str] = 
 
 def tested_rows(comparison: SuiteComparison) -> list[list[str]]:
     """Return the cells of the table of tests: how each differs from the first, and how likely by chance."""
-    first, *others = comparison.evaluations
     rows = []
     for row in comparison.rows:
         cells = []
-        for other in others:
+        for other in comparison.evaluations[1:]:
             test = comparison.tests.get((row.suite, row.key, other.name))
-            means = [of.number(row.suite, row.key, comparison.score) for of in (other, first)]
-            if test is None or means[0] is None or means[1] is None:
+            difference = comparison.difference(row, other)
+            if test is None or difference is None:
                 cells.append("–")
-                continue
-            cells.append(
-                f"{means[0]['mean'] - means[1]['mean']:+.1f} ({test.better}:{test.worse}, p {p_text(test.p)})"
-            )
+            else:
+                cells.append(f"{difference:+.1f} ({test.better}:{test.worse}, p {p_text(test.p)})")
         rows.append([row.title, *cells])
     return rows
 

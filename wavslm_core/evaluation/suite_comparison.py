@@ -10,7 +10,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal, NotRequired
+
+from pydantic import FiniteFloat
+from typing_extensions import TypedDict
 
 from wavslm_core.errors import DataError
 from wavslm_core.evaluation.accuracy import PairedTest, item_credits, mcnemar
@@ -19,11 +22,55 @@ from wavslm_core.evaluation.line_folder import read_whole_lines
 from wavslm_core.evaluation.pair_scores import PairScore, ScoreName
 from wavslm_core.evaluation.suite_evaluation import PAIRS_FILE, RESULTS_FILE
 from wavslm_core.evaluation.suite_tables import PARTIAL, TITLES, credits_of
-from wavslm_core.machine.json_files import read_object
+from wavslm_core.machine.json_files import read_json
 from wavslm_core.parts.configs import Published, SuiteConfig
 from wavslm_core.parts.plugins import load_registry
 
 STAGE = "score_suites"
+
+
+class Number(TypedDict):
+    """An accuracy in results, in percent; None where there is too little to tell."""
+
+    mean: FiniteFloat | None
+    low: FiniteFloat | None
+    high: FiniteFloat | None
+    count: int
+    pairs: int
+
+
+class NumberResults(TypedDict):
+    """An average, or a value of a group, by every score that there is."""
+
+    title: str
+    without: tuple[str, str] | None
+    mean: NotRequired[Number]
+    sum: NotRequired[Number]
+    localised: NotRequired[Number]
+    normalised: NotRequired[Number]
+
+
+class SuiteResults(TypedDict):
+    """What is compared of a suite."""
+
+    suite: str
+    named: str
+    described: str
+    partial: bool
+    digest: str
+    numbers: dict[str, NumberResults]
+
+
+class RulesResults(TypedDict):
+    text: str
+    ties: Literal["half", "strict"]
+
+
+class EvaluationResults(TypedDict):
+    """What is read of `results.json`."""
+
+    rules: RulesResults
+    suites: dict[str, SuiteResults]
 
 
 @dataclass(frozen=True)
@@ -33,7 +80,7 @@ class Evaluation:
     name: str
     folder: Path
     """Holds `pairs.jsonl`."""
-    results: Mapping[str, Any]
+    results: EvaluationResults
 
     @classmethod
     def read(cls, path: Path) -> Evaluation:
@@ -41,20 +88,19 @@ class Evaluation:
         places = [path / RESULTS_FILE, *sorted((path / "results").glob(f"{STAGE}*.json"), reverse=True)]
         for place in places:
             try:
-                results = read_object(place, remedy="Evaluate again.")
+                results = read_json(place, EvaluationResults, remedy="Evaluate again.")
             except FileNotFoundError:
                 continue
-            if isinstance(results.get("suites"), dict):
-                folder = path if place.parent == path else path / place.stem
-                return cls(path.name, folder, results)
+            return cls(path.name, path if place.parent == path else path / place.stem, results)
         raise DataError(
             f"{path} holds no evaluation; give what `wavslm evaluate --out` wrote, or a run with the stage "
             f"{STAGE}"
         )
 
-    def number(self, suite: str, key: str, score: ScoreName) -> Mapping[str, Any] | None:
-        found: Mapping[str, Any] = self.results["suites"].get(suite, {}).get("numbers", {}).get(key, {})
-        return found.get(score)
+    def number(self, suite: str, key: str, score: ScoreName) -> Number | None:
+        found = self.results["suites"].get(suite)
+        number = found["numbers"].get(key) if found is not None else None
+        return number.get(score) if number is not None else None
 
     def pairs(self) -> list[PairScore]:
         return list(read_whole_lines(self.folder / PAIRS_FILE, PairScore))
@@ -97,7 +143,13 @@ class SuiteComparison:
         best = [name for name, mean in means.items() if mean == highest]
         return best if len(best) < len(means) else []
 
-    def cells(self, row: Row) -> list[tuple[Evaluation, Mapping[str, Any] | None]]:
+    def difference(self, row: Row, other: Evaluation) -> float | None:
+        """Return by how many points another evaluation is above the first."""
+        numbers = [of.number(row.suite, row.key, self.score) for of in (other, self.evaluations[0])]
+        means = [number["mean"] for number in numbers if number is not None and number["mean"] is not None]
+        return means[0] - means[1] if len(means) == 2 else None
+
+    def cells(self, row: Row) -> list[tuple[Evaluation, Number | None]]:
         return [(of, of.number(row.suite, row.key, self.score)) for of in self.evaluations]
 
 
@@ -157,22 +209,23 @@ def _rows(evaluations: Sequence[Evaluation]) -> list[Row]:
 
 
 def _same_data(one: Evaluation, other: Evaluation, suite: str) -> bool:
-    digests = [of.results["suites"].get(suite, {}).get("digest") for of in (one, other)]
-    return digests[0] is not None and digests[0] == digests[1]
+    digests = [of.results["suites"][suite]["digest"] for of in (one, other) if suite in of.results["suites"]]
+    return len(digests) == 2 and digests[0] == digests[1]
 
 
 def _item_credits(of: Evaluation, pairs: Sequence[PairScore], row: Row, score: ScoreName) -> dict[str, float]:
     """Return item → credit of the pairs that a number is over."""
     group, separator, value = row.key.partition("=")
-    without = of.results["suites"][row.suite]["numbers"].get(row.key, {}).get("without")
+    number = of.results["suites"][row.suite]["numbers"].get(row.key)
+    without = None if number is None else number["without"]
 
     def counts(found: PairScore) -> bool:
         if found.suite != row.suite or (separator and found.groups.get(group) != value):
             return False
         return not without or found.groups.get(without[0]) != without[1]
 
-    options = {key: value for key, value in of.results["rules"].items() if key != "text"}
-    counted = credits_of([found for found in pairs if counts(found)], score, LikelihoodRules(**options))
+    rules = LikelihoodRules(ties=of.results["rules"]["ties"])
+    counted = credits_of([found for found in pairs if counts(found)], score, rules)
     return item_credits([found.item for found, _ in counted], [credit for _, credit in counted])
 
 

@@ -129,5 +129,9 @@ def test_one_evaluation_alone(evaluations: Mapping[str, Path]) -> None:
 
 
 def test_a_folder_without_an_evaluation_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "results.json").write_text('{"suites": {"toy": {"numbers": []}}}')
+    with pytest.raises(DataError, match=r"results.json is damaged .* Evaluate again"):
+        compare_evaluations([tmp_path / "damaged"])
     with pytest.raises(DataError, match="holds no evaluation; give what `wavslm evaluate --out` wrote"):
         compare_evaluations([tmp_path])
