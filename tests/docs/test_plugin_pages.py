@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, get_args
 import pytest
 import yaml
 
-from tests.docs.markdown import blocks
+from tests.docs.markdown import Block, blocks
 from wavslm_core.parts.configs import Role
 from wavslm_core.recipe.checks import check
 from wavslm_core.recipe.loading import read_extended, recipe_from_dict
@@ -25,6 +26,12 @@ EXAMPLES = [
     for page in PAGES
     for number, block in enumerate(blocks(page))
     if block.language == "yaml" and KEYS & (example := yaml.safe_load(block.body)).keys()
+]
+RECIPES = [
+    pytest.param(block, id=f"{page.parent.name}-{block.title}")
+    for page in PAGES
+    for block in blocks(page)
+    if (block.title or "").startswith("recipes/")
 ]
 COMMANDS = [
     pytest.param(command, id=f"{page.parent.name}-{number}")
@@ -40,6 +47,14 @@ COMMANDS = [
 def test_blocks_take_the_place_of_those_of_a_recipe(example: dict[str, Any]) -> None:
     shown = {key: value for key, value in example.items() if key in KEYS}
     check(recipe_from_dict({**read_extended(TINY), **shown}, source="README"))
+
+
+@pytest.mark.parametrize("block", RECIPES)
+def test_recipes_check(block: Block, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
+    path = tmp_path / str(block.title)
+    path.write_text(block.body, encoding="utf-8")
+    check(recipe_from_dict(read_extended(path), source=str(block.title)))
 
 
 @pytest.mark.parametrize("command", COMMANDS)

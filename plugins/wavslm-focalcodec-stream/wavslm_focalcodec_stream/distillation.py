@@ -45,7 +45,12 @@ class DistillationStage(CodecStage[DistillationConfigT]):
             for name, value in valid.items()
             if name.startswith("mse_")
         }
-        return {**super().leave(model, state, context), "mse": mse}
+        table = {
+            "caption": "How far the causal encoder is from its teacher: mean squared error",
+            "header": ["", "undistilled copy", "distilled", "relative to the teacher's variance"],
+            "rows": [[name.replace("_", " "), *numbers.values()] for name, numbers in mse.items()],
+        }
+        return {**super().leave(model, state, context), "mse": mse, "tables": [table]}
 
     def plan(self, recipe: RecipeView) -> dict[str, Any]:
         config = self.config
