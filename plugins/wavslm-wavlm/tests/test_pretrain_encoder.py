@@ -122,6 +122,9 @@ def test_what_cannot_be_trained_is_said_before_anything_runs(
     assert "reads pretrain_encoder/encoder, which no earlier stage leaves" in said
     both = {**melodies.STAGE, "starts_from": "pretrain_encoder", "encoder": melodies.WAVLM}
     assert "starts_from brings an encoder along" in problems(context, melodies.STAGE, both)
+    half = {"encoder": {**melodies.WAVLM, "strides": [160, 1]}}
+    said = problems(context, {**melodies.STAGE, "targets": half})
+    assert "targets.encoder gives a frame every 160 samples at 16000 Hz, but" in said
     said = problems(context, {**melodies.STAGE, "targets": {"layer": 2}})
     assert "no encoder that has layers" in said
     monkeypatch.setitem(sys.modules, "sklearn.cluster", None)

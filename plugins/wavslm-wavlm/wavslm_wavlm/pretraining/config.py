@@ -133,16 +133,38 @@ class PretrainEncoderConfig(AudioTrainingConfig):
 
     def problems(self, recipe: RecipeView) -> Iterator[str]:
         yield from super().problems(recipe)
+        targets = self.targets
         if not self.start_places():
             try:
-                self.trained_config(recipe)
+                hop_samples = self.trained_config(recipe).hop_samples
             except RecipeError as error:
                 yield str(error)
+                return
+            if isinstance(targets.encoder, EncoderConfig):
+                problem = clustering_problem(targets.encoder, layer=targets.layer, hop_samples=hop_samples)
+                yield from filter(None, [problem])
         elif self.encoder is not None:
             yield "encoder: starts_from brings an encoder along. Leave one of the two out"
 
     def item_bytes(self, recipe: RecipeView) -> int:
         return round(4 * self.crop_seconds * SAMPLE_RATE_HZ)
+
+
+def clustering_problem(config: EncoderConfig, *, layer: int | None, hop_samples: int) -> str:
+    """Return why an encoder's hidden states are no targets for one of that many samples a frame, if so."""
+    facts = config.facts()
+    if (facts.sample_rate_hz, facts.hop_samples) != (SAMPLE_RATE_HZ, hop_samples):
+        return (
+            f"targets.encoder gives a frame every {facts.hop_samples} samples at {facts.sample_rate_hz} Hz, "
+            f"but the encoder that is trained every {hop_samples} at {SAMPLE_RATE_HZ} Hz: their clusters "
+            "would not be those of its frames. Name an encoder of the same frame rate"
+        )
+    if layer is not None and layer > (facts.layers or 0):
+        return (
+            f"targets.layer is {layer}, but what '{config.registered_name()}' gives has passed "
+            f"{facts.layers or 'no'} layers that can be seen: choose one of them, or leave it out"
+        )
+    return ""
 
 
 class ProbeEncoderConfig(StageConfig):

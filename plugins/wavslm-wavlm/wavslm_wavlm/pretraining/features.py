@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from wavslm_core.plugin import Encoder, LayeredEncoder, RecipeError, load_torchaudio, weights_digest
 from wavslm_wavlm.config import SAMPLE_RATE_HZ
 from wavslm_wavlm.encoder import WavLM
+from wavslm_wavlm.pretraining.config import clustering_problem
 
 WINDOW_SAMPLES, SHIFT_SAMPLES = SAMPLE_RATE_HZ // 40, SAMPLE_RATE_HZ // 100
 """Of cepstra: 25 ms, and about 10 ms, as everywhere; some whole number of these shifts is a frame."""
@@ -89,18 +90,9 @@ class HiddenStates(ClusteredFeatures):
         self, encoder: Encoder[Any], *, layer: int | None, hop_samples: int, device: torch.device
     ) -> None:
         """`hop_samples`: of the encoder that is trained. Raises: RecipeError when frames or layers differ."""
-        facts = encoder.config.facts()
-        if (facts.sample_rate_hz, facts.hop_samples) != (SAMPLE_RATE_HZ, hop_samples):
-            raise RecipeError(
-                f"targets.encoder gives a frame every {facts.hop_samples} samples at {facts.sample_rate_hz} "
-                f"Hz, but the encoder that is trained every {hop_samples} at {SAMPLE_RATE_HZ} Hz: their "
-                "clusters would not be those of its frames. Name an encoder of the same frame rate"
-            )
-        if layer is not None and not (isinstance(encoder, LayeredEncoder) and layer <= (facts.layers or 0)):
-            raise RecipeError(
-                f"targets.layer is {layer}, but what '{encoder.config.registered_name()}' gives has passed "
-                f"{facts.layers or 'no'} layers that can be seen: choose one of them, or leave it out"
-            )
+        problem = clustering_problem(encoder.config, layer=layer, hop_samples=hop_samples)
+        if problem:
+            raise RecipeError(problem)
         self.encoder = encoder.to(device).eval().requires_grad_(False)
         self.device = device
         self.layer = layer
@@ -113,9 +105,10 @@ class HiddenStates(ClusteredFeatures):
     def __call__(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
         lengths_B = torch.tensor([len(waveform_S) for waveform_S in waveforms], device=self.device)
         waveform_BS = pad_sequence(list(waveforms), batch_first=True).to(self.device)
-        if isinstance(self.encoder, LayeredEncoder) and self.layer is not None:
-            rows_BTF = self.encoder.hidden_states(waveform_BS, lengths=lengths_B)[self.layer]
-        else:
+        if self.layer is None:
             rows_BTF = self.encoder(waveform_BS, lengths=lengths_B)
+        else:
+            layered = cast("LayeredEncoder[Any]", self.encoder)
+            rows_BTF = layered.hidden_states(waveform_BS, lengths=lengths_B)[self.layer]
         frames = self.encoder.frame_lengths(lengths_B).tolist()
         return [rows_TF[:count].float().cpu() for rows_TF, count in zip(rows_BTF, frames, strict=True)]
