@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -67,14 +70,42 @@ class Refiner(nn.Module):
         self.chunk_frames = chunk_frames
         self.in_proj = LinearGelu(chunk_frames * dim, chunk_frames * dim)
         self.out_proj = nn.Linear(chunk_frames * dim, chunk_frames * dim)
+        self.bypassed = False
+
+    def rest(self) -> None:
+        """Become the identity, at no cost and without weights that train; saved and loaded, it stays one."""
+        nn.init.zeros_(self.out_proj.weight)
+        nn.init.zeros_(self.out_proj.bias)
+        self.requires_grad_(False)
+        self.bypassed = True
 
     def forward(self, x_BTD: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         """Map (B,T,D) to (B,T,D); chunks are counted from the start, the last completed with zeros."""
+        if self.bypassed:
+            return x_BTD
         frames = x_BTD.shape[1]
         padded_BTD = F.pad(zero_padding(x_BTD, lengths), (0, 0, 0, -frames % self.chunk_frames))
         chunks_BNE = padded_BTD.unflatten(1, (-1, self.chunk_frames)).flatten(2)
         refined_BNE = self.out_proj(self.in_proj(chunks_BNE))
         return x_BTD + refined_BNE.unflatten(2, (self.chunk_frames, -1)).flatten(1, 2)[:, :frames]
+
+
+def refiners(model: nn.Module) -> list[Refiner]:
+    """Return the refiners in a model, such as a quantizer, that do not rest."""
+    return [module for module in model.modules() if isinstance(module, Refiner) and not module.bypassed]
+
+
+@contextmanager
+def unrefined(model: nn.Module) -> Iterator[None]:
+    """Let a model give what its refiners would be given."""
+    paused = refiners(model)
+    for refiner in paused:
+        refiner.bypassed = True
+    try:
+        yield
+    finally:
+        for refiner in paused:
+            refiner.bypassed = False
 
 
 class DecompressorLayer(nn.Module):

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from wavslm_core.plugin import CodecStage, RecipeView, StageContext
+from wavslm_core.plugin import RecipeView, StageContext
 from wavslm_focalcodec_stream.distillation_config import (
     DistillationConfigT,
     DistillEncoderConfig,
     DistillPositionalConfig,
 )
+from wavslm_focalcodec_stream.feature_stage import FeatureStage
 from wavslm_focalcodec_stream.teacher import load_teacher
 
 if TYPE_CHECKING:
     from wavslm_core.plugin import Codec, Encoder, Task, TrainState
 
 
-class DistillationStage(CodecStage[DistillationConfigT]):
+class DistillationStage(FeatureStage[DistillationConfigT]):
     """Leaves the codec with the encoder as trained, and the MSE of each layer before and after."""
 
     teacher: Encoder[Any]
@@ -29,10 +30,6 @@ class DistillationStage(CodecStage[DistillationConfigT]):
         if self.config.copies_teacher(context.recipe, stage_name=context.stage_name):
             layered(codec.encoder).adopt(self.teacher)
         return codec
-
-    def task_options(self, context: StageContext) -> dict[str, Any]:
-        cached_in = context if self.config.teacher_cache else None
-        return {**super().task_options(context), "cached_in": cached_in}
 
     def leave(self, model: Codec, state: TrainState, context: StageContext) -> dict[str, Any]:
         valid = state.results()["valid"]
@@ -55,14 +52,8 @@ class DistillationStage(CodecStage[DistillationConfigT]):
     def plan(self, recipe: RecipeView) -> dict[str, Any]:
         config = self.config
         copies = config.copies_teacher(recipe)
-        start = {"starts from": "a copy of the teacher"} if copies else config.start_plan
-        return {
-            "steps": config.steps,
-            "batch": f"{config.batch_size} × {config.crop_seconds:g} s at most",
-            **config.teacher_plan,
-            "precision": config.precision_plan,
-            **start,
-        }
+        start = {"starts from": "a copy of the teacher"} if copies else {}
+        return {**config.teacher_plan, **config.feature_plan, **start}
 
 
 class DistillPositional(DistillationStage[DistillPositionalConfig]):

@@ -10,7 +10,8 @@ from typing import ClassVar, Literal, TypeVar
 
 from pydantic import Field, NonNegativeFloat
 
-from wavslm_core.plugin import EncoderConfig, RecipeView, Role, ScheduleName, StageConfig, TrainingConfig
+from wavslm_core.plugin import EncoderConfig, RecipeView, Role, StageConfig, TrainingConfig
+from wavslm_focalcodec_stream.feature_stage import FeatureTrainingConfig
 from wavslm_focalcodec_stream.teacher import TaughtConfig
 
 NO_LAYERS = "has no layers to learn from or to teach. Use an encoder that has, such as wavlm"
@@ -18,23 +19,10 @@ LOWEST_WEIGHT = 0.5
 """Of the MSE of the first layer; that of the last is 1; between them weights rise evenly."""
 
 
-class DistillationConfig(TaughtConfig):
+class DistillationConfig(FeatureTrainingConfig, TaughtConfig):
     """Options of stages in which the codec's encoder learns from its full-context twin."""
 
     trains: ClassVar[tuple[Role, ...]] = ("encoder",)
-
-    betas: tuple[float, float] = (0.9, 0.98)
-    """AdamW's decay rates of the first and second moment (as published)."""
-    schedule: ScheduleName = "plateau"
-    """How the rate falls: on a plateau of the validation loss (as published), or otherwise."""
-    select: Literal["last", "best"] = "best"
-    """Weights that the stage leaves behind: those with the lowest validation loss (as published), or those
-    after the last step."""
-    precision: Literal["auto", "fp32", "bf16"] = "fp32"
-    """Arithmetic of training steps (fp32 as published); the teacher is in fp32 in any case."""
-    crop_seconds: float = Field(default=320.0, gt=0)
-    """Audio in one training item at most: whole utterances (as published). Memory grows with it: use
-    `accumulate`, or shorter crops."""
 
     def copies_teacher(self, recipe: RecipeView, *, stage_name: str = "") -> bool:
         """Return whether the encoder starts with the weights of the teacher.

@@ -25,7 +25,6 @@ from wavslm_core.plugin import (
     SkipInitialisation,
     Tracker,
     load_registry,
-    valid_mask,
 )
 from wavslm_focalcodec_stream.distillation_config import (
     NO_LAYERS,
@@ -33,7 +32,7 @@ from wavslm_focalcodec_stream.distillation_config import (
     DistillEncoderConfig,
     DistillPositionalConfig,
 )
-from wavslm_focalcodec_stream.feature_task import FeatureTask, TaughtBatch
+from wavslm_focalcodec_stream.feature_task import FeatureTask, TaughtBatch, squared_error
 
 
 @dataclass
@@ -101,13 +100,8 @@ class DistillationTask(FeatureTask[DistillationConfigT]):
 
     def _errors(self, encoder: LayeredEncoder[Any], batch: TaughtBatch) -> list[Tensor]:
         """Return the sum over valid frames of each output's squared error, a mean over dimensions."""
-        errors = []
-        for learnt_BTD, expected_BTD in zip(self.learnt(encoder, batch), self.expected(batch), strict=True):
-            size = expected_BTD.shape[1]
-            mask_BT1 = valid_mask(batch.frame_lengths_B, size)[..., None]
-            difference_BTD = (learnt_BTD[:, :size].float() - expected_BTD).masked_fill(~mask_BT1, 0.0)
-            errors.append(difference_BTD.square().sum() / expected_BTD.shape[2])
-        return errors
+        pairs = zip(self.learnt(encoder, batch), self.expected(batch), strict=True)
+        return [squared_error(learnt_BTD, expected_BTD, batch) for learnt_BTD, expected_BTD in pairs]
 
     def validate(self) -> dict[str, float]:
         """Return the MSE of each output, also relative to the teacher's variance, and that of the undistilled
@@ -135,8 +129,7 @@ class DistillationTask(FeatureTask[DistillationConfigT]):
 
     def _sums(self, encoders: Sequence[LayeredEncoder[Any]], indices: Sequence[int]) -> _Sums:
         batch = self.taught_valid(indices)
-        mask_BT = valid_mask(batch.frame_lengths_B, int(batch.frame_lengths_B.max()))
-        expected = [expected_BTD[mask_BT].double() for expected_BTD in self.expected(batch)]
+        expected = [batch.valid(expected_BTD).double() for expected_BTD in self.expected(batch)]
         return _Sums(
             batch.frames,
             [[float(error) for error in self._errors(encoder, batch)] for encoder in encoders],

@@ -19,10 +19,11 @@ from wavslm_core.plugin import (
     Encoder,
     LayeredEncoder,
     StageContext,
+    valid_mask,
     weights_digest,
 )
+from wavslm_focalcodec_stream.feature_stage import FeatureConfigT
 from wavslm_focalcodec_stream.feature_store import FeatureStore, feature_store
-from wavslm_focalcodec_stream.teacher import TaughtConfigT
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,23 @@ class TaughtBatch:
     def frames(self) -> int:
         return int(self.frame_lengths_B.sum())
 
+    def valid(self, features_BTD: Tensor) -> Tensor:
+        """Return features (B,T,D) of as many frames as there are, without padding, (N,D)."""
+        return features_BTD[valid_mask(self.frame_lengths_B, features_BTD.shape[1])]
 
-class FeatureTask(AudioTask[TaughtConfigT], ABC):
+
+def squared_error(given_BTD: Tensor, wanted_BTD: Tensor, batch: TaughtBatch) -> Tensor:
+    """Return the sum over valid frames of squared differences, which are means over dimensions.
+
+    What is given may have more frames than what is wanted.
+    """
+    size = wanted_BTD.shape[1]
+    mask_BT1 = valid_mask(batch.frame_lengths_B, size)[..., None]
+    difference_BTD = (given_BTD[:, :size].float() - wanted_BTD).masked_fill(~mask_BT1, 0.0)
+    return difference_BTD.square().sum() / wanted_BTD.shape[2]
+
+
+class FeatureTask(AudioTask[FeatureConfigT], ABC):
     """One that sees crops together with the teacher's features of them.
 
     The teacher hears utterances whole: its features at the frames of a crop know what is around it. It stays
@@ -69,7 +85,7 @@ class FeatureTask(AudioTask[TaughtConfigT], ABC):
         codec: Codec,
         teacher: Encoder[Any],
         *,
-        config: TaughtConfigT,
+        config: FeatureConfigT,
         layers: Sequence[int] | None = None,
         cached_in: StageContext | None = None,
         **options: Any,
@@ -132,13 +148,23 @@ class FeatureTask(AudioTask[TaughtConfigT], ABC):
         """What `teach` gives, by names that tell it from what other tasks have of a teacher."""
         return ("features",) if self.layers is None else tuple(f"layer_{layer}" for layer in self.layers)
 
-    def _filled_stores(self, context: StageContext) -> dict[str, FeatureStore]:
-        facts = self.codec.facts.encoder
-        fingerprint = {
+    @property
+    def width(self) -> int:
+        """That of what `teach` gives."""
+        return self.codec.facts.encoder.output_dim
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """All that decides what `teach` gives for a waveform."""
+        return {
             "teacher": self.teacher.config.model_dump(mode="json"),
             "teacher_weights": weights_digest(self.teacher),
             "outputs": self.outputs,
         }
+
+    def _filled_stores(self, context: StageContext) -> dict[str, FeatureStore]:
+        facts = self.codec.facts.encoder
+        fingerprint = self.fingerprint
         return {
             split.name: feature_store(
                 split,
@@ -146,7 +172,7 @@ class FeatureTask(AudioTask[TaughtConfigT], ABC):
                 context,
                 fingerprint=fingerprint,
                 outputs=len(self.outputs),
-                width=facts.output_dim,
+                width=self.width,
                 frame_rate_hz=facts.sample_rate_hz / facts.hop_samples,
                 sample_rate_hz=self.rate_in,
                 longest_seconds=self.config.longest_seconds,

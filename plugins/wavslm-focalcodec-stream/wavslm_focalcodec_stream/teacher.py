@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, cast
-
-from pydantic import Field
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 
 from wavslm_core.plugin import (
     Block,
-    CodecStageConfig,
     EncoderConfig,
     EncoderFacts,
     RecipeError,
     RecipeView,
     StageContext,
 )
+from wavslm_focalcodec_stream.feature_stage import FeatureConfig
 
 if TYPE_CHECKING:
     from wavslm_core.plugin import Codec, Encoder, LayeredEncoder
@@ -24,20 +22,15 @@ SIZES = ("sample_rate_hz", "hop_samples", "output_dim")
 """What of a teacher's facts must be as in those of the codec's encoder."""
 
 
-class TaughtConfig(CodecStageConfig):
+class TaughtConfig(FeatureConfig):
     """Options of stages in which a codec, or a part of it, learns from the features of a teacher."""
 
-    absent_if_unset: ClassVar[tuple[str, ...]] = (*CodecStageConfig.absent_if_unset, "teacher")
+    absent_if_unset: ClassVar[tuple[str, ...]] = (*FeatureConfig.absent_if_unset, "teacher")
 
     teacher: Annotated[EncoderConfig | str, Block("encoder", or_stage=True)] | None = None
     """Encoder whose features are learnt from, such as `{name: wavlm, checkpoint: microsoft/wavlm-large}`, or
     the name of an earlier stage that left one. Default: the last encoder that an earlier stage left. Of a
     deeper one than the codec's, as many layers are taken as that has."""
-    teacher_cache: bool = False
-    """Keep what the teacher gives for each utterance in the runs' `.cache`, in float16, instead of letting it
-    hear every utterance in every epoch."""
-    longest_seconds: float = Field(default=320.0, gt=0)
-    """Longer utterances are left out: the teacher hears each whole, however short the crop (as published)."""
 
     def reads(self) -> dict[str, str]:
         reads = super().reads()
@@ -57,15 +50,6 @@ class TaughtConfig(CodecStageConfig):
         yield from super().problems(recipe)
         if isinstance(self.teacher, EncoderConfig):
             yield from misfits(self.teacher.facts(), recipe.codec_facts().encoder)
-        if self.teacher_cache and getattr(recipe.data, "augment", None) is not None:
-            yield (
-                "teacher_cache: data.augment changes what is heard from epoch to epoch: nothing can be kept. "
-                "Leave one of the two out"
-            )
-
-    def item_bytes(self, recipe: RecipeView) -> int:
-        # What is heard, in four bytes a sample.
-        return round(4 * self.crop_seconds * recipe.codec_facts().encoder.sample_rate_hz)
 
     @property
     def teacher_plan(self) -> dict[str, str]:
@@ -76,9 +60,6 @@ class TaughtConfig(CodecStageConfig):
                 "teacher": f"{self.teacher.registered_name()}{f' from {checkpoint}' if checkpoint else ''}"
             }
         return {"teacher": f"what {self.teacher or 'an earlier stage'} left"}
-
-
-TaughtConfigT = TypeVar("TaughtConfigT", bound=TaughtConfig)
 
 
 def misfits(teacher: EncoderFacts, student: EncoderFacts) -> Iterable[str]:

@@ -34,3 +34,13 @@ def test_tokens_outside_the_codebook_are_refused(token: int) -> None:
 def test_nothing_counted_is_refused() -> None:
     with pytest.raises(ValueError, match="no token"):
         codebook_use(np.zeros(8, dtype=np.int64))
+
+
+def test_collapse_is_less_than_half_of_what_could_be() -> None:
+    even = codebook_use(np.full(16, 5))
+    assert even.collapse is None
+    assert even.scores == {"codes_used": 16, "codebook_usage": 1.0, "code_entropy_bits": 4.0}
+    assert codebook_use(np.array([3, 2, 2, 1] + [0] * 12)).collapse is None
+    few = codebook_use(np.array([30, 2] + [0] * 14)).collapse
+    assert few == "2 of 16 codes occur in 32 tokens, with an entropy of 0.34 of 4.00 bits"
+    assert codebook_use(np.array([1, 0])).collapse is None
