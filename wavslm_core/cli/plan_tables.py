@@ -65,6 +65,8 @@ def _stages(plan: Plan) -> Table:
 
 def _codec(plan: Plan) -> list[str]:
     lines = [f"codec checkpoint: {plan.codec_checkpoint}"] if plan.codec_checkpoint else []
+    if plan.augment:
+        lines.append(f"augmented in training: {plan.augment}")
     if plan.codec is not None:
         codec = plan.codec
         streaming = f"{codec.latency_ms:g} ms latency" if codec.streams else "does not stream"

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
-from wavslm_core.parts.configs import CorpusConfig, Options
+from wavslm_core.parts.augment_config import AugmentConfig, augment_of
+from wavslm_core.parts.configs import CorpusConfig, DataConfig, Options
 
 if TYPE_CHECKING:
     import numpy as np
@@ -99,6 +100,8 @@ class Split:
     corpus: Corpus
     name: str
     utterances: Sequence[Utterance]
+    augment: AugmentConfig | None = None
+    """How what is trained on is changed; `load` and `load_crop` give it as it is."""
 
     def load(self, index: int, *, sample_rate_hz: int) -> Tensor:
         """Return the waveform (S,) of utterance `index`."""
@@ -154,13 +157,7 @@ def outside_in_words(corpus: Corpus) -> str:
     )
 
 
-class Splits(Protocol):
-    """A recipe's `data:` block: which corpus each split is taken from."""
-
-    def corpus_for(self, split: str) -> CorpusConfig: ...
-
-
-def open_split(data: Splits, name: str, *, cache_dir: Path) -> Split:
+def open_split(data: DataConfig, name: str, *, cache_dir: Path) -> Split:
     """Open a split of a recipe's `data:` block.
 
     Raises: DataError when the recipe or the corpus has no such split, or it is empty.
@@ -180,7 +177,7 @@ def open_split(data: Splits, name: str, *, cache_dir: Path) -> Split:
             f"split '{name}' of corpus '{config.registered_name()}' has no usable audio"
             f"{why}. Check the `data:` block of the recipe."
         )
-    return Split(corpus, name, utterances)
+    return Split(corpus, name, utterances, augment_of(data) if name == "train" else None)
 
 
 class CutConfig(Options):

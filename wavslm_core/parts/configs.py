@@ -37,6 +37,8 @@ Role = str
 EVERY_SPLIT = "every split"
 SPLITS = ("train", "valid", "test")
 """Those that a `data:` block may have."""
+AUGMENT = "augment"
+"""Key of a `data:` block beside its corpora."""
 
 
 def linked(source: str, *, open_value: Any = 0, must_agree: bool = True, **constraints: Any) -> Any:
@@ -316,6 +318,8 @@ class DataConfig:
 
     corpora: tuple[tuple[str, CorpusConfig], ...]
     """Split → corpus; `EVERY_SPLIT` when one serves all."""
+    augment: Options | None = None
+    """How audio is changed before it is trained on: an `augment_config.AugmentConfig`."""
 
     def corpus_for(self, split: str) -> CorpusConfig:
         """Return the corpus of a split. Raises: DataError when the recipe has none."""
@@ -338,8 +342,10 @@ class DataConfig:
 
     def to_dict(self) -> dict[str, Any]:
         corpora = {split: corpus.model_dump(mode="json") for split, corpus in self.corpora}
-        every: dict[str, Any] | None = corpora.get(EVERY_SPLIT)
-        return every if every is not None else corpora
+        corpora = {**corpora.pop(EVERY_SPLIT, {}), **corpora}
+        if self.augment is not None:
+            corpora[AUGMENT] = self.augment.model_dump(mode="json", exclude_none=True)
+        return corpora
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from wavslm_core.errors import RecipeError, did_you_mean
+from wavslm_core.parts.augment_config import AugmentConfig
 from wavslm_core.parts.blocks import (
     Choice,
     InvalidBlock,
@@ -19,7 +20,7 @@ from wavslm_core.parts.blocks import (
     shown,
     unknown_key,
 )
-from wavslm_core.parts.configs import EVERY_SPLIT, SPLITS, DataConfig, Role, StageConfig
+from wavslm_core.parts.configs import AUGMENT, EVERY_SPLIT, SPLITS, DataConfig, Role, StageConfig
 from wavslm_core.parts.plugins import load_registry
 from wavslm_core.parts.registry import Registry
 from wavslm_core.parts.roles import PART_ROLES
@@ -144,18 +145,32 @@ class _Reader:
     def data(self, given: Any) -> DataConfig | None:
         """Return the `data:` block, which has one of two shapes: a corpus, or one for each split."""
         corpus = self.choice("corpus")
+        augment = None
+        if isinstance(given, Mapping) and AUGMENT in given:
+            augment = self.augment(given[AUGMENT])
+            given = {key: given[key] for key in given if key != AUGMENT}
         if not isinstance(given, Mapping) or given.get("corpus") is not None:
             one = self.block(corpus, given, ("data",), "data")
-            return None if one is None else DataConfig(((EVERY_SPLIT, one),))
+            return None if one is None else DataConfig(((EVERY_SPLIT, one),), augment)
         for key in given:
             if key not in SPLITS:
-                self.refuse(("data", key), unknown_key(str(key), ["corpus", *SPLITS]))
+                self.refuse(("data", key), unknown_key(str(key), ["corpus", *SPLITS, AUGMENT]))
         blocks = [
             (split, self.block(corpus, given[split], ("data", split), f"data.{split}"))
             for split in SPLITS
             if given.get(split) is not None
         ]
-        return DataConfig(tuple(blocks))
+        return DataConfig(tuple(blocks), augment)
+
+    def augment(self, given: Any) -> AugmentConfig | None:
+        if given is None:
+            return None
+        try:
+            return AugmentConfig.model_validate(given)
+        except ValidationError as error:
+            place = ("data", AUGMENT)
+            self.problems += config_problems(error, AugmentConfig, where=".".join(place), path=place)
+            return None
 
     def stages(self, given: Any) -> tuple[Any, ...] | None:
         if not isinstance(given, (list, tuple)):

@@ -12,7 +12,7 @@ from typing import Any
 
 from wavslm_core.errors import RecipeError, did_you_mean
 from wavslm_core.parts.blocks import Place
-from wavslm_core.parts.configs import SPLITS
+from wavslm_core.parts.configs import AUGMENT, SPLITS
 from wavslm_core.recipe.yaml import parse_yaml
 
 TAGS = ("name", "corpus", "run", "on")
@@ -25,12 +25,17 @@ def merged(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
     for key, value in top.items():
         below = result.get(key)
         if isinstance(below, dict) and isinstance(value, dict):
-            result[key] = (
-                value if key == "data" and _other_shape(below, value) else _merged_block(below, value)
-            )
+            result[key] = _merged_data(below, value) if key == "data" else _merged_block(below, value)
         else:
             result[key] = value
     return result
+
+
+def _merged_data(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    """Return `data:` blocks merged; what is said beside the corpora stays whatever becomes of these."""
+    below, above = ({key: block[key] for key in block if key != AUGMENT} for block in (base, top))
+    beside = merged(*({key: block[key] for key in block if key == AUGMENT} for block in (base, top)))
+    return (above if _other_shape(below, above) else _merged_block(below, above)) | beside
 
 
 def _merged_block(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
@@ -109,7 +114,8 @@ def _apply(document: dict[str, Any], override: Override) -> Place:
                 block[step] = {}
             elif place == ["data"] and "corpus" in block and key in SPLITS:
                 # One corpus served all splits; now each split names its own.
-                block.clear()
+                for other in [other for other in block if other != AUGMENT]:
+                    del block[other]
             block[step] = {}
         place.append(step)
         block = block[step]

@@ -14,6 +14,7 @@ from wavslm_core.machine.regular_files import size_below
 from wavslm_core.machine.terminal import byte_text
 from wavslm_core.model.documents import DISCRIMINATORS, inside_run
 from wavslm_core.model.references import local_folder, registered
+from wavslm_core.parts.augment_config import augment_of
 from wavslm_core.parts.checkpoints import Kind
 from wavslm_core.parts.configs import Config, PartConfig, Role, StageConfig
 from wavslm_core.parts.facts import CodecFacts
@@ -75,6 +76,8 @@ class Plan:
     head_chunk_tokens: int | None
     stages: list[StagePlan]
     splits: list[SplitPlan] = field(default_factory=list)
+    augment: str = ""
+    """How what is trained on is changed."""
     codec_checkpoint: str = ""
     """Which codec the recipe names, where it is and how large."""
 
@@ -84,6 +87,7 @@ def make_plan(recipe: ResolvedRecipe) -> Plan:
     parts = [_part(recipe, role, config) for role, config in recipe.part_configs.items()]
     codec = recipe.codec_facts() if all(role in recipe.facts for role in CODEC_ROLES) else None
     head = recipe.facts.get("head")
+    augment = augment_of(recipe.data)
     return Plan(
         parts=parts,
         codec=codec,
@@ -91,6 +95,7 @@ def make_plan(recipe: ResolvedRecipe) -> Plan:
         head_chunk_tokens=getattr(head, "chunk_tokens", None),
         stages=[_stage(recipe, name, stage, parts) for name, stage in recipe.named_stages()],
         splits=_splits(recipe, codec),
+        augment="" if augment is None else augment.described(),
         codec_checkpoint=""
         if recipe.codec is None
         else checkpoint_text(recipe.codec.checkpoint, recipe.registry, kind="codec"),

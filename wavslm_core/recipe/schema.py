@@ -9,7 +9,8 @@ from typing import Annotated, Any, Never
 
 from pydantic import Field, create_model
 
-from wavslm_core.parts.configs import SPLITS, Config, Role
+from wavslm_core.parts.augment_config import AugmentConfig
+from wavslm_core.parts.configs import AUGMENT, SPLITS, Config, Role
 from wavslm_core.parts.registry import Registry
 from wavslm_core.parts.roles import PART_ROLES, ROLES
 from wavslm_core.recipe.launch_block import LAUNCH_CONFIGS
@@ -26,11 +27,19 @@ def recipe_schema(registry: Registry) -> dict[str, Any]:
         return _one_of(registry.config_classes(role), ROLES[role].tag)
 
     corpus: Any = of_role("corpus")
-    splits: dict[str, Any] = {split: (corpus | None, None) for split in SPLITS}
+    augment: Any = AugmentConfig | None, None
+    splits: dict[str, Any] = {split: (corpus | None, None) for split in SPLITS} | {AUGMENT: augment}
     by_split = create_model("DataBySplit", __base__=Config, __doc__="One corpus for each split.", **splits)
     blocks = {role: of_role(role) | None for role in PART_ROLES}
     blocks["sampler"] |= _tuple_of(of_role("sampler"))
-    blocks["data"] = corpus | by_split | None
+    # One corpus for all splits has what else is said of the data beside its options.
+    for_all = [
+        create_model(
+            f"{config.__name__}ForAll", __base__=config, __doc__=config.__doc__, **{AUGMENT: augment}
+        )
+        for config in registry.config_classes("corpus")
+    ]
+    blocks["data"] = _one_of(for_all, ROLES["corpus"].tag) | by_split | None
     blocks["stages"] = _tuple_of(of_role("stage"))
     blocks["launch"] = _one_of(LAUNCH_CONFIGS, "on")
     fields: dict[str, Any] = {name: (block, _field(name)) for name, block in blocks.items()}

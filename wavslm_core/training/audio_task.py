@@ -7,6 +7,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from wavslm_core.data.audio import load_torchaudio
+from wavslm_core.data.augment import augmented
 from wavslm_core.data.batches import Batching, Crop, CropOrder, length_batches, spread
 from wavslm_core.data.corpora import Split
 from wavslm_core.data.prefetch import Prefetch
@@ -39,9 +41,9 @@ class AudioBatch:
 
     crops: list[Crop]
     waveforms: list[Tensor]
-    """(S,) each, at the task's input rate."""
+    """(S,) each, at the task's input rate, as they are heard."""
     targets: list[Tensor]
-    """The same at its output rate."""
+    """The same at its output rate; the very list where rates and audio are the same."""
 
 
 class AudioTask(Task, Generic[AudioConfigT]):
@@ -89,6 +91,10 @@ class AudioTask(Task, Generic[AudioConfigT]):
             unit=math.lcm(self.unit_in, grid_samples),
             shortest=int(math.isfinite(longest_seconds)),
         )
+        if train.augment is not None and train.augment.overlap is not None and len(train.utterances) < 2:
+            raise DataError(
+                f"data.augment.overlap mixes utterances, but split '{train.name}' has only one. Leave it out"
+            )
         # Once, here: it must not be imported in two threads at the same time.
         load_torchaudio()
         self._reader = Prefetch(
@@ -158,7 +164,50 @@ class AudioTask(Task, Generic[AudioConfigT]):
         waveforms = [self._load(crop, self.rate_in) for crop in crops]
         same_rate = self.rate_out == self.rate_in
         targets = waveforms if same_rate else [self._load(crop, self.rate_out) for crop in crops]
-        return AudioBatch(crops, waveforms, targets)
+        return AudioBatch(crops, *self.augmented(step, micro_batch, waveforms, targets))
+
+    def augmented(
+        self, step: int, micro_batch: int, waveforms: list[Tensor], targets: list[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Return a micro-batch's items as they are heard, and as they have to be given back.
+
+        They are given at input and output rate, from the same place of the same utterance on; one list, where
+        the rates are the same. Of recipes without `data.augment`, they come back as they are. What happens
+        to an item depends on seed and place in the order alone, not on which process has it.
+        """
+        config = self.train.augment
+        if config is None:
+            return waveforms, targets
+        views = [waveforms] if targets is waveforms else [waveforms, targets]
+        rates = [self.rate_in, self.rate_out][: len(views)]
+        heard, given = [], []
+        places = self.batching.places(step, micro_batch).tolist()
+        for place, crop, *item in zip(places, self.crops(step, micro_batch), *views, strict=True):
+            other = partial(self._other, crop.utterance, rates)
+            hears, gives = augmented(config, item, rates=rates, key=(self.batching.seed, place), other=other)
+            heard.append(hears[0])
+            given.append(gives[-1])
+        same = targets is waveforms and config.target == "same"
+        return heard, heard if same else given
+
+    def _other(
+        self, utterance: int, rates: Sequence[int], draw: np.random.Generator, units: int
+    ) -> list[Tensor]:
+        """Return a stretch of any other training utterance, (S,) at each rate."""
+        index = int(draw.integers(len(self.train.utterances) - 1))
+        index += index >= utterance
+        room = int(self.train.durations_s[index] * self.rate_in) // self.unit_in - units
+        start = int(draw.integers(max(0, room) + 1))
+        unit = {self.rate_in: self.unit_in, self.rate_out: self.unit_out}
+        return [
+            self.not_empty(
+                self.train.load_crop(
+                    index, start=start * unit[rate], samples=units * unit[rate], sample_rate_hz=rate
+                ),
+                index,
+            )
+            for rate in rates
+        ]
 
     def _load(self, crop: Crop, sample_rate_hz: int) -> Tensor:
         """Return a training crop (S,) at a rate."""

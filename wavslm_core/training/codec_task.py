@@ -81,7 +81,7 @@ class CodecTask(ResynthesisTask[CodecTrainingConfig]):
         batch = self.batch(step, micro_batch)
         waveform_BS, lengths = self.padded(batch.waveforms)
         target_BS = waveform_BS
-        if self.rate_out != self.rate_in:
+        if batch.targets is not batch.waveforms:
             target_BS, _ = self.padded(batch.targets)
         bypass_codes = step < self.config.continuous_steps
         features_BTD, quantized, estimate_BS = self._pass(waveform_BS, lengths, bypass_codes=bypass_codes)

@@ -9,6 +9,7 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from wavslm_core.machine.processes import uneven_batch
 from wavslm_core.model.documents import DISCRIMINATORS, discriminator_problems
+from wavslm_core.parts.augment_config import augment_of
 from wavslm_core.parts.blocks import Block
 from wavslm_core.parts.configs import Config, DiscriminatorConfig, Options, RecipeView, Role, StageConfig
 from wavslm_core.parts.roles import CODEC_ROLES
@@ -189,6 +190,14 @@ class AudioTrainingConfig(TrainingConfig):
     """Audio in one training item; rounded to whole chunks."""
     valid_utterances: int | None = Field(default=32, gt=0)
     """Validation utterances, evenly spread; null: all."""
+
+    def problems(self, recipe: RecipeView) -> Iterator[str]:
+        yield from super().problems(recipe)
+        augment = augment_of(recipe.data)
+        if augment is not None:
+            rate_hz = getattr(recipe.facts.get("encoder"), "sample_rate_hz", None)
+            for problem in augment.problems(crop_seconds=self.crop_seconds, sample_rate_hz=rate_hz):
+                yield f"data.augment.{problem}"
 
 
 class CodecStageConfig(AudioTrainingConfig):

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from wavslm_core.data.audio import resample
 from wavslm_core.errors import DataError, RecipeError
 from wavslm_core.model.codec import Codec
 from wavslm_core.parts.interfaces import Encoder
@@ -46,8 +47,11 @@ def folder(taught_run: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def make_task(taught_run: ModuleType, folder: Path) -> Callable[..., Taught]:
-    def make(*, layers: Any = None, rate_out: int | None = None, **options: Any) -> Taught:
-        context = taught_run.make_context(folder)
+    def make(
+        *, layers: Any = None, rate_out: int | None = None, augment: Any = None, **options: Any
+    ) -> Taught:
+        data = {"corpus": "folder", "path": str(folder / "audio"), "augment": augment}
+        context = taught_run.make_context(folder, data=data)
         config = Config(teacher=taught_run.WAVLM, **options)
         codec = Codec.from_configs(context.recipe.part_configs)
         return Taught(
@@ -91,6 +95,33 @@ def test_the_teacher_hears_the_whole_utterance_of_each_crop(
                     found_BTD[row, :frames], whole_1TD[0, first : first + frames], rtol=1e-4, atol=1e-5
                 )
     task.close()
+
+
+@pytest.mark.parametrize("rate_out", [16000, 24000])
+def test_teacher_student_and_decoder_hear_the_same_noise(
+    make_task: Callable[..., Taught], monkeypatch: pytest.MonkeyPatch, rate_out: int
+) -> None:
+    noise = {"noise": {"probability": 1, "snr_db": [0, 0]}, "gain": {"probability": 1}}
+    task, clean = make_task(rate_out=rate_out, augment=noise), make_task(rate_out=rate_out)
+    heard: list[torch.Tensor] = []
+    monkeypatch.setattr(
+        task, "teach", lambda wave_BS, lengths_B: (heard.append(wave_BS), clean.teach(wave_BS, lengths_B))[1]
+    )
+    batch, before = task.taught(0, 0), clean.taught(0, 0)
+    (whole_BS,) = heard
+    for row, crop in enumerate(batch.crops):
+        samples = int(batch.lengths_B[row])
+        assert samples == int(before.lengths_B[row])
+        assert torch.equal(batch.waveform_BS[row, :samples], whole_BS[row, crop.start : crop.start + samples])
+        assert not torch.allclose(batch.waveform_BS[row], before.waveform_BS[row], atol=1e-3)
+        target_S = batch.targets[row]
+        assert len(target_S) == len(before.targets[row])
+        again_S = resample(target_S, rate_out, 16000)[200 : samples - 200]
+        away_S = again_S - batch.waveform_BS[row, 200 : samples - 200]
+        # At 24 kHz noise goes on above 8 kHz, where resampling ends gently.
+        assert away_S.square().mean() < 0.01 * again_S.square().mean()
+    for each in (task, clean):
+        each.close()
 
 
 def test_what_is_longer_than_the_teacher_hears_is_left_out(

@@ -229,13 +229,32 @@ class FeatureTask(AudioTask[FeatureConfigT], ABC):
             self.not_empty(self.train.load(crop.utterance, sample_rate_hz=self.rate_in), crop.utterance)
             for crop in crops
         ]
-        waveforms = [
-            self.not_empty(whole_S[crop.start : crop.start + self.crop_samples], crop.utterance)
-            for whole_S, crop in zip(wholes, crops, strict=True)
-        ]
         same_rate = self.rate_out == self.rate_in
-        targets = waveforms if same_rate else [self._load(crop, self.rate_out) for crop in crops]
+        if self.train.augment is None:
+            waveforms = self._crops_of(wholes, crops)
+            targets = waveforms if same_rate else [self._load(crop, self.rate_out) for crop in crops]
+            return HeardAudio(crops, waveforms, targets, wholes, [])
+        # What the teacher hears, student and decoder hear a piece of.
+        given = wholes
+        if not same_rate:
+            given = [self.train.load(crop.utterance, sample_rate_hz=self.rate_out) for crop in crops]
+        wholes, given = self.augmented(step, micro_batch, wholes, given)
+        waveforms = self._crops_of(wholes, crops)
+        targets = (
+            waveforms if given is wholes else self._crops_of(given, crops, ratio=self.unit_out / self.unit_in)
+        )
         return HeardAudio(crops, waveforms, targets, wholes, [])
+
+    def _crops_of(
+        self, wholes: Sequence[Tensor], crops: Sequence[Crop], *, ratio: float = 1.0
+    ) -> list[Tensor]:
+        """Return the crops of whole utterances, at `ratio` times the input rate."""
+        size = round(self.crop_samples * ratio)
+        starts = [round(crop.start * ratio) for crop in crops]
+        return [
+            self.not_empty(whole_S[start : start + size], crop.utterance)
+            for whole_S, start, crop in zip(wholes, starts, crops, strict=True)
+        ]
 
 
 def _cut(whole_BTD: Tensor, starts_B: Tensor, frames: int) -> Tensor:

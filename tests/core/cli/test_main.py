@@ -61,6 +61,8 @@ def test_schema_describes_recipes(command: Callable[..., Any]) -> None:
     assert set(quantizers["discriminator"]["mapping"]) == {"fake", "nested"}
     assert schema["$defs"]["CountConfig"]["properties"]["steps"]["description"] == "How far to count."
     assert "extends" in schema["properties"]
+    for_all, by_split = schema["$defs"]["ToneConfigForAll"], schema["$defs"]["DataBySplit"]
+    assert "augment" in for_all["properties"].keys() & by_split["properties"].keys()
 
 
 def test_every_verb_is_known() -> None:
@@ -106,8 +108,10 @@ def test_models_in_a_box_are_listed_and_a_dry_run_says_where_they_are(
     parts = ["encoder=null", "quantizer=null", "decoder=null", "codec.checkpoint=tiny"]
     sampler = "sampler={name: fake}"
     start = "stages=[{run: tokenize}, {run: train_lm, steps: 2, crop_tokens: 8, init: tiny}]"
-    done = command("run", "r.yaml", *parts, sampler, start, "--dry-run")
+    noise = "data.augment={noise: {}, target: clean}"
+    done = command("run", "r.yaml", *parts, sampler, start, noise, "--dry-run")
     words = " ".join(done.stdout.split())
+    assert "augmented in training: noise of 50%; target clean" in words
     assert f"codec checkpoint: tiny (of wavslm-box 1.0, {folder}, {byte_text(size)})" in words, done.stderr
     assert f"starts from tiny (of wavslm-box 1.0, {folder.with_name('speech_lm')}, " in words
     done = command("run", "r.yaml", *parts[:3], "codec.checkpoint=tinny", "--dry-run")

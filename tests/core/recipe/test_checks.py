@@ -130,6 +130,62 @@ def test_data_by_split_and_for_all(example_registry: Registry) -> None:
         two.corpus_for("valid")
 
 
+@pytest.mark.parametrize(
+    "data", [{"corpus": "tone", "minutes": 3}, {"train": {"corpus": "tone", "minutes": 3}}]
+)
+def test_augmentation_is_a_block_beside_the_corpora(example_registry: Registry, data: dict[str, Any]) -> None:
+    plain = resolve(recipe(example_registry, data=data))
+    off = resolve(recipe(example_registry, data={**data, "augment": None}))
+    assert off.digest() == plain.digest(), "runs from before go on"
+    noisy = resolve(recipe(example_registry, data={**data, "augment": {"noise": {"snr_db": [3, 9]}}}))
+    assert noisy.data is not None
+    assert noisy.data.corpus_for("train") == plain.data.corpus_for("train")  # type: ignore[union-attr]
+    saved = noisy.to_dict()["data"]
+    assert saved["augment"] == {
+        "target": "same",
+        "noise": {"probability": 0.5, "snr_db": [3.0, 9.0], "colour": [0.0, 2.0]},
+    }
+    assert resolve(recipe(example_registry, data=saved)).digest() == noisy.digest() != plain.digest()
+
+
+@pytest.mark.parametrize(
+    ("augment", "said"),
+    [
+        (
+            {"nois": {}},
+            "data.augment.nois: no such key. Did you mean 'noise'? Allowed: target, overlap, noise,",
+        ),
+        (
+            {"noise": {"snr_db": [30, 5]}},
+            "data.augment.noise.snr_db: given [30.0, 5.0]; the lower end of a range",
+        ),
+        ({"noise": {"snr_db": 5}}, "data.augment.noise.snr_db: given 5; it should be a list"),
+        (
+            {"noise": {"snr_db": [5, float("inf")]}},
+            "data.augment.noise.snr_db.1: given inf; it should be a finite",
+        ),
+        (
+            {"noise": {"probability": 1.5}},
+            "data.augment.noise.probability: given 1.5; it should be less than",
+        ),
+        ({"overlap": {"share": [-0.5, 1]}}, "data.augment.overlap.share.0: given -0.5; it should be greater"),
+        (
+            {"chunk_drop": {"seconds": [0, 0.1]}},
+            "data.augment.chunk_drop.seconds.0: given 0; it should be greater",
+        ),
+        ({"frequency_drop": {"bands": [0, 2]}}, "data.augment.frequency_drop.bands.0: given 0; it should be"),
+        ({"target": "noisy"}, "data.augment.target: given 'noisy'; it should be 'same' or 'clean'"),
+        ("noise", "data.augment: given 'noise'; "),
+    ],
+)
+def test_wrong_augmentation_is_told_with_its_place(
+    example_registry: Registry, augment: Any, said: str
+) -> None:
+    with pytest.raises(RecipeError) as caught:
+        recipe(example_registry, data={"corpus": "tone", "minutes": 3, "augment": augment})
+    assert said in str(caught.value)
+
+
 def codec_folder(folder: Path, document: dict[str, Any]) -> str:
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(document))

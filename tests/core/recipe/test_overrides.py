@@ -10,7 +10,7 @@ import pytest
 from wavslm_core.errors import RecipeError
 from wavslm_core.parts.registry import Registry
 from wavslm_core.recipe.loading import load_recipe
-from wavslm_core.recipe.overrides import apply_overrides, parse_override
+from wavslm_core.recipe.overrides import apply_overrides, merged, parse_override
 
 DOCUMENT: dict[str, Any] = {
     "name": "one",
@@ -24,6 +24,39 @@ STAGES = DOCUMENT["stages"]
 
 def applied(*texts: str) -> dict[str, Any]:
     return apply_overrides(DOCUMENT, [parse_override(text) for text in texts])[0]
+
+
+@pytest.mark.parametrize(
+    ("texts", "result"),
+    [
+        (
+            ["data.augment.gain.probability=1"],
+            {"corpus": "tone", "minutes": 3, "augment": {"gain": {"probability": 1}}},
+        ),
+        (["data.corpus=shelf", "data.augment={gain: {}}"], {"corpus": "shelf", "augment": {"gain": {}}}),
+        (
+            ["data.augment={gain: {}}", "data.train.corpus=shelf"],
+            {"augment": {"gain": {}}, "train": {"corpus": "shelf"}},
+        ),
+    ],
+)
+def test_augmentation_stays_whatever_becomes_of_the_corpora(texts: list[str], result: object) -> None:
+    assert applied(*texts)["data"] == result
+
+
+def test_recipes_that_extend_others_keep_their_augmentation_or_give_their_own() -> None:
+    gain, noise = {"augment": {"gain": {}}}, {"augment": {"noise": {}}}
+    tone, shelf = {"corpus": "tone", "minutes": 3}, {"corpus": "shelf"}
+    splits = {"train": shelf}
+    for base, top, result in [
+        ({**tone, **gain}, shelf, {**shelf, **gain}),
+        ({**tone, **gain}, splits, {**splits, **gain}),
+        ({**splits, **gain}, tone, {**tone, **gain}),
+        (tone, gain, {**tone, **gain}),
+        ({**tone, **gain}, noise, {**tone, "augment": {"gain": {}, "noise": {}}}),
+        ({**tone, **gain}, {"augment": None}, {**tone, "augment": None}),
+    ]:
+        assert merged({"data": base}, {"data": top}) == {"data": result}
 
 
 @pytest.mark.parametrize(

@@ -204,6 +204,19 @@ def test_what_a_stage_reads_is_left_before(stages: list[dict[str, Any]], said: l
     assert problems(stages) == said
 
 
+def test_augmentation_that_does_not_fit_a_stage_is_told_before_anything_runs() -> None:
+    augment = {"chunk_drop": {"seconds": [0.1, 0.5]}, "frequency_drop": {"frequency_hz": [100, 9000]}}
+    data = {"corpus": "folder", "path": "speech", "augment": augment}
+    assert problems([{**TRAIN_CODEC, "crop_seconds": 0.5}], data=data) == [
+        "0.train_codec.data.augment.chunk_drop.seconds reaches to 0.5, but an item has 0.5 s of audio, of "
+        "which nothing may be left. Make stretches shorter or crop_seconds longer",
+        "0.train_codec.data.augment.frequency_drop.frequency_hz reaches to 9000, but what is heard, at 16000 "
+        "Hz, has nothing above 8000. Lower it",
+    ]
+    data["augment"] = {"chunk_drop": {}, "frequency_drop": {}}
+    assert problems([{**TRAIN_CODEC, "crop_seconds": 0.5}], data=data) == []
+
+
 def test_what_has_to_stream_is_asked_once_the_links_are_filled_in() -> None:
     stages: list[dict[str, Any]] = [TRAIN_CODEC, TOKENIZE, TRAIN_LM, {"run": "generate"}]
     assert problems(stages, backbone={"name": "dividing"}) == []

@@ -85,6 +85,25 @@ def test_a_codec_of_any_parts_learns(context: StageContext) -> None:
     assert {"spectral", "feature", "commitment", "codes_in_batch"} <= set(lines[0])
 
 
+def test_noise_is_heard_in_training_and_a_clean_target_is_not_noisy(context: StageContext) -> None:
+    def with_noise(**augment: Any) -> StageContext:
+        document = context.recipe.to_dict()
+        document["data"] |= {"augment": {"noise": {"probability": 1, "snr_db": [0, 0]}, **augment}}
+        return replace(context, recipe=resolve(recipe_from_dict(document)))
+
+    codec = TrainCodec(TrainCodecConfig(**OPTIONS)).build_model(context)
+    plain, noisy, cleaning = (
+        task_of(given, codec) for given in (context, with_noise(), with_noise(target="clean"))
+    )
+    heard = [task.rebuild(0, 0) for task in (plain, noisy, cleaning)]
+    assert torch.equal(heard[1].features_BTD, heard[2].features_BTD)
+    assert not torch.equal(heard[0].features_BTD, heard[1].features_BTD)
+    assert torch.equal(heard[0].target_BS, heard[2].target_BS)
+    noise_BS = heard[1].target_BS - heard[0].target_BS
+    assert float(noise_BS.square().mean() / heard[0].target_BS.square().mean()) == pytest.approx(1, rel=0.2)
+    assert plain.validate() == noisy.validate() == cleaning.validate(), "validation hears no noise"
+
+
 def test_validation_recordings_of_a_sample_end_nothing(
     context: StageContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
