@@ -9,12 +9,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from subprocess import PIPE, CompletedProcess, Popen
 from tempfile import TemporaryDirectory
 
 import pytest
+
+from tests.support import Command, Start, call_main, environment_without
 
 SMALL_RECIPE = """
 name: small
@@ -41,7 +42,6 @@ launch: {device: cpu}
 """
 
 
-PROGRAMS = {"wavslm": "wavslm_core.cli.main", "wavslm-run": "wavslm_core.cli.run"}
 GUARDS = Path(__file__).parent / "guards"
 LONG = ("docs", "e2e", "slurm")
 """Folders whose files take a minute or two each: they begin first, so that no worker is left alone with one
@@ -89,7 +89,6 @@ def installed_command(name: str) -> str:
 
 def start_command(*arguments: str | Path | bytes, cwd: Path) -> Popen[str]:
     """Start an installed command without waiting for it."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("WAVSLM")}
     name, *rest = arguments
     return Popen(
         [installed_command(str(name)), *rest],
@@ -97,44 +96,36 @@ def start_command(*arguments: str | Path | bytes, cwd: Path) -> Popen[str]:
         stderr=PIPE,
         text=True,
         cwd=cwd,
-        env={**environment, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
+        env={**environment_without("WAVSLM"), "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
         # Tests that were started in the background have inherited that Ctrl-C is ignored.
         preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
 
 
-def run_command(*arguments: str | Path | bytes, cwd: Path) -> CompletedProcess[str]:
+def run_command(*arguments: str | Path | bytes, cwd: Path, code: int = 0) -> CompletedProcess[str]:
     """Run an installed command in a folder. Whatever happens, it shows nobody a traceback."""
     with start_command(*arguments, cwd=cwd) as process:
         output, errors = process.communicate(timeout=900)
     assert "Traceback" not in errors, errors
-    return CompletedProcess([], process.returncode, output, errors)
+    assert process.returncode == code, (process.returncode, output, errors)
+    return CompletedProcess([], code, output, errors)
 
 
 @pytest.fixture
-def start() -> Callable[..., Popen[str]]:
+def start() -> Start:
     return start_command
 
 
 @pytest.fixture
-def run(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., CompletedProcess[str]]:
-    """As `run_command`, but in this process: torch is imported already."""
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
+    """As `run_command`, but in this process and, unless told otherwise, in the test's own folder."""
     for key in [key for key in os.environ if key.startswith("WAVSLM")]:
         monkeypatch.delenv(key)
     monkeypatch.setenv("COLUMNS", "200")
 
-    def call(name: str, *arguments: str | Path | bytes, cwd: Path) -> CompletedProcess[str]:
+    def call(*arguments: str | Path | bytes, cwd: Path = tmp_path, code: int = 0) -> CompletedProcess[str]:
         monkeypatch.chdir(cwd)
-        monkeypatch.setattr(sys, "argv", [name, *map(os.fsdecode, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as leaving:
-            import_module(PROGRAMS[name]).main()
-        printed = capsys.readouterr()
-        assert "Traceback" not in printed.err, printed.err
-        assert isinstance(leaving.value.code, int)
-        return CompletedProcess([], leaving.value.code, printed.out, printed.err)
+        return call_main(*arguments, code=code, monkeypatch=monkeypatch, capsys=capsys)
 
     return call
 
@@ -150,8 +141,7 @@ def small_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def small_run(small_recipe: Path) -> Path:
     """The run folder of `small_recipe`, finished. Copy it before changing anything in it."""
-    done = run_command("wavslm-run", small_recipe, "--runs-dir", "runs", cwd=small_recipe.parent)
-    assert done.returncode == 0, done.stderr
+    run_command("wavslm-run", small_recipe, "--runs-dir", "runs", cwd=small_recipe.parent)
     (folder,) = (small_recipe.parent / "runs").glob("small-*")
     return folder
 

@@ -1,14 +1,17 @@
-"""What test files share: waiting for something that happens elsewhere, a corpus, models with names."""
+"""What test files share: commands, waiting for what happens elsewhere, fakes, models with names, a corpus."""
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from subprocess import Popen
+from subprocess import CompletedProcess, Popen
 from typing import Any, TypeVar
 
 import pytest
@@ -16,8 +19,73 @@ import pytest
 from wavslm_core.parts import plugins
 
 T = TypeVar("T")
+Command = Callable[..., CompletedProcess[str]]
+"""Runs a command, which has to end with the exit code `code`: 0 unless it is given."""
+Start = Callable[..., Popen[str]]
+"""Starts a command without waiting for it."""
+MAIN = {"wavslm": "wavslm_core.cli.main", "wavslm-run": "wavslm_core.cli.run"}
+EXAMPLE_PATH = Path(__file__).parent / "core" / "plugin_path"
+"""Where the example distribution is."""
+ONLY_EXAMPLE = {"WAVSLM_PLUGINS": "example", "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+"""What a process is told that sees core and the example distribution alone, beside where that is."""
+ROLES = ("encoder", "quantizer", "decoder", "backbone", "head", "sampler")
+FAKES = {role: {"name": "fake"} for role in ROLES}
+"""The parts of a recipe, each the fake of its role."""
+SMALL_CODEC = {"run": "train_codec", "batch_size": 2, "crop_seconds": 0.32, "spectral_windows": [256]}
+SMALL_LM = {"run": "train_lm", "steps": 2, "batch_size": 2, "crop_tokens": 32}
+"""Stages that train fakes on the corpus of noise in a moment; the codec needs its number of steps."""
 PATIENCE_S = 300.0
 """Longer than anything takes on a machine that does five things at once."""
+
+
+def call_main(
+    name: str,
+    *arguments: str | Path | bytes,
+    code: int = 0,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> CompletedProcess[str]:
+    """Run an installed command in this process, where torch is imported already."""
+    monkeypatch.setattr(sys, "argv", [name, *map(os.fsdecode, arguments)])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as leaving:
+        import_module(MAIN[name]).main()
+    printed = capsys.readouterr()
+    assert "--traceback" in arguments or "Traceback" not in printed.err, printed.err
+    assert (leaving.value.code, type(leaving.value.code)) == (code, int), printed
+    return CompletedProcess([], code, printed.out, printed.err)
+
+
+def run_program(*command: str | Path, code: int = 0, **options: Any) -> CompletedProcess[str]:
+    """Run a program to its end, which has to have this exit code."""
+    done = subprocess.run(command, capture_output=True, text=True, **options)
+    assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+    return done
+
+
+def run_without(modules: set[str], *command: str, **options: Any) -> str:
+    """Return what an installed command prints, run in a process that has to import none of these modules."""
+    program = (
+        f"import sys; sys.argv = {[*command]!r}\n"
+        f"from {MAIN[command[0]]} import main\n"
+        "try:\n    main()\nexcept SystemExit as leaving:\n    assert not leaving.code, leaving.code\n"
+        f"found = {modules!r} & {{*sys.modules}}\nassert not found, found\n"
+    )
+    return run_program(sys.executable, "-c", program, **options).stdout
+
+
+def environment_without(*prefixes: str) -> dict[str, str]:
+    """Return what a process inherits, without the variables whose names begin like this."""
+    return {key: value for key, value in os.environ.items() if not key.startswith(prefixes)}
+
+
+def fake_programs(folder: Path, monkeypatch: pytest.MonkeyPatch, **scripts: str) -> None:
+    """Put programs of a cluster, as they behave at this moment, on the path: name → shell script."""
+    (folder / "bin").mkdir(exist_ok=True)
+    for name, script in scripts.items():
+        (folder / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}:/usr/bin:/bin")
 
 
 def until(

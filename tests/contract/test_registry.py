@@ -31,8 +31,6 @@ globals().update({f"Test{name}": made(name, case) for name, case in CASES.items(
 
 def loaded(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"contract_of_{path.parents[1].name}_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

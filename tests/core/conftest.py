@@ -5,29 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
-from importlib import import_module
 from importlib.metadata import distributions
 from pathlib import Path
 from subprocess import PIPE, Popen
 
 import pytest
 
+from tests.support import EXAMPLE_PATH, ONLY_EXAMPLE, Command, Start, call_main
 from wavslm_core.parts import plugins
 from wavslm_core.parts.plugins import Loaded
 from wavslm_core.parts.registry import Registry
-
-EXAMPLE_PATH = Path(__file__).parent / "plugin_path"
-
-
-@dataclass(frozen=True)
-class Done:
-    """A command that has ended."""
-
-    returncode: int
-    stdout: str
-    stderr: str
 
 
 @pytest.fixture
@@ -49,13 +36,8 @@ def example_registry(example_loaded: Loaded) -> Registry:
 @pytest.fixture
 def example_environment() -> dict[str, str]:
     """Environment of a process that sees core and the example distribution only."""
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(EXAMPLE_PATH), os.environ.get("PYTHONPATH")])),
-        "WAVSLM_PLUGINS": "example",
-        "OMP_NUM_THREADS": "1",
-        "COLUMNS": "200",
-    }
+    path = os.pathsep.join(filter(None, [str(EXAMPLE_PATH), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, **ONLY_EXAMPLE, "PYTHONPATH": path}
 
 
 @pytest.fixture
@@ -65,28 +47,20 @@ def command(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
-) -> Callable[..., Done]:
+) -> Command:
     """Call the entry point of `wavslm_core.cli.<name>` with arguments, in a fresh folder."""
     monkeypatch.setattr(plugins, "load", lambda: example_loaded)
     monkeypatch.chdir(tmp_path)
     for key in ("PYTHONPATH", "WAVSLM_PLUGINS", "COLUMNS"):
         monkeypatch.setenv(key, example_environment[key])
-
-    def call(name: str, *arguments: str) -> Done:
-        program = {"run": "wavslm-run", "main": "wavslm"}[name]
-        monkeypatch.setattr(sys, "argv", [program, *arguments])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as leaving:
-            import_module(f"wavslm_core.cli.{name}").main()
-        captured = capsys.readouterr()
-        assert isinstance(leaving.value.code, int)
-        return Done(leaving.value.code, captured.out, captured.err)
-
-    return call
+    programs = {"run": "wavslm-run", "main": "wavslm"}
+    return lambda name, *arguments, **code: call_main(
+        programs[name], *arguments, monkeypatch=monkeypatch, capsys=capsys, **code
+    )
 
 
 @pytest.fixture
-def start(example_environment: dict[str, str], tmp_path: Path) -> Callable[..., Popen[str]]:
+def start(example_environment: dict[str, str], tmp_path: Path) -> Start:
     """Start `python -m wavslm_core.cli.<name> arguments…` in a fresh folder, without waiting.
 
     It leads a process group of its own, as at a terminal.

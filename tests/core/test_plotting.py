@@ -82,7 +82,6 @@ def test_curves_with_gaps_and_marks() -> None:
     y = [float("nan") if step % 7 == 0 else 1 / (step + 1) for step in x]
     figure = curve_figure({"train": (x, y), "valid": ([0, 199], [1.0, 0.5])}, marks={"unigram": 0.7})
     legend = figure.axes[0].get_legend()
-    assert legend is not None
     labels = [text.get_text() for text in legend.get_texts()]
     assert labels == ["train", "valid", "unigram"]
     smooth = np.asarray(figure.axes[0].lines[1].get_ydata())

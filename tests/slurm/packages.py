@@ -45,6 +45,5 @@ def install_packages() -> None:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
         if command is install and done.returncode == 0:
             return
-    assert done is not None
     last = (done.stderr.strip().splitlines() or ["no message"])[-1]
     raise CannotRunSlurm(f"apt-get could not install {' '.join(missing)}: {last}")

@@ -197,7 +197,6 @@ def test_recipes_name_them(tmp_path: Path) -> None:
             source="test",
         )
     )
-    assert recipe.data is not None
     assert recipe.data.corpus_for("train").expected_seconds("train") == pytest.approx(100.6 * 3600)
     assert LibriLightConfig(path="x", train=("small", "medium", "large")).expected_seconds("train") == (
         pytest.approx(57704 * 3600)

@@ -90,7 +90,6 @@ def test_entropy_of_65536_codes_needs_no_table_of_them() -> None:
     assert max(tensor.numel() for tensor in (*quantizer.buffers(), *quantizer.parameters())) < 65536
     loss = quantizer.round(latents).losses["entropy"]
     loss.backward()
-    assert latents.grad is not None
     assert latents.grad.isfinite().all()
     sharp = Bsq(BsqConfig(input_dim=8, codebook_size=65536, entropy_inverse_temperature=1e4))
     # 64 latents that are each sure of a code of their own: log(64) nats over the batch, none per latent.

@@ -8,10 +8,10 @@ import subprocess
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.support import Command
 from wavslm_core.errors import DataError
 from wavslm_core.run.lock import RunLock
 from wavslm_core.run.stop import request_stop
@@ -20,11 +20,11 @@ Become = Callable[[], AbstractContextManager[None]]
 
 
 @pytest.fixture
-def theirs(command: Callable[..., Any], shared_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def theirs(command: Command, shared_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A finished run that belongs to root, in a folder where everybody may look but not write."""
     monkeypatch.chdir(shared_folder)
     (shared_folder / "r.yaml").write_text("name: one\nstages: [{run: count}]\n")
-    assert command("run", "r.yaml").returncode == 0
+    command("run", "r.yaml")
     (run,) = shared_folder.glob("runs/one-*")
     return run
 
@@ -34,13 +34,12 @@ def theirs(command: Callable[..., Any], shared_folder: Path, monkeypatch: pytest
     [([], ".lock"), (["launch.process=child"], ".lock"), (["stages.count.steps=4"], "recipe.yaml")],
 )
 def test_a_run_of_somebody_else_is_said_to_be_theirs(
-    command: Callable[..., Any], theirs: Path, somebody_else: Become, changes: list[str], file: str
+    command: Command, theirs: Path, somebody_else: Become, changes: list[str], file: str
 ) -> None:
     """Their very run, and another beside it."""
     before = {path: path.stat().st_mtime_ns for path in theirs.parent.rglob("*")}
     with somebody_else():
-        done = command("run", "r.yaml", *changes)
-    assert done.returncode == 2
+        done = command("run", "r.yaml", *changes, code=2)
     assert re.fullmatch(
         rf"error: cannot write runs/one-\w+/{file}: Permission denied, \S+ belongs to root\. "
         r"Choose another folder, or have its permissions mended; what stood there before is unchanged\n",
@@ -50,45 +49,41 @@ def test_a_run_of_somebody_else_is_said_to_be_theirs(
 
 
 def test_a_run_that_goes_on_for_somebody_else_is_said_to_be_in_use(
-    command: Callable[..., Any], theirs: Path, somebody_else: Become
+    command: Command, theirs: Path, somebody_else: Become
 ) -> None:
     with RunLock(theirs), somebody_else():
-        done = command("run", "r.yaml")
-    assert done.returncode == 2
+        done = command("run", "r.yaml", code=2)
     assert f"is in use by process {os.getpid()} on " in done.stderr
 
 
 def test_a_run_of_somebody_else_can_be_looked_at_but_not_stopped(
-    command: Callable[..., Any], theirs: Path, somebody_else: Become
+    command: Command, theirs: Path, somebody_else: Become
 ) -> None:
-    assert command("main", "jobs", str(theirs)).returncode == 0
+    command("main", "jobs", str(theirs))
     with somebody_else():
         done = command("main", "jobs", str(theirs))
         with pytest.raises(
             DataError, match=rf"cannot write {theirs}/stop: Permission denied, {theirs} belongs"
         ):
             request_stop(theirs)
-    assert done.returncode == 0
     assert "finished" in done.stdout
     (theirs / "stages.json").chmod(0o600)
     with somebody_else():
         done = command("main", "jobs", str(theirs))
     # A row that says so, beside those of others.
-    assert done.returncode == 0
     assert "damaged" in done.stdout
     assert "Permission denied" in " ".join(done.stdout.split())
 
 
 def test_a_read_only_file_system_is_no_bug(
-    command: Callable[..., Any], small_disk: Callable[[str], Path], tmp_path: Path
+    command: Command, small_disk: Callable[[str], Path], tmp_path: Path
 ) -> None:
     disk = small_disk("1m")
     (tmp_path / "r.yaml").write_text("name: one\nstages: [{run: count}]\n")
     arguments = ["run", "r.yaml", "--runs-dir", str(disk)]
-    assert command(*arguments).returncode == 0
+    command(*arguments)
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     for changes in ([], ["stages.count.steps=4"]):
-        done = command(*arguments, *changes)
-        assert done.returncode == 2
+        done = command(*arguments, *changes, code=2)
         (line,) = done.stderr.splitlines()
         assert "Read-only file system. Free some space or choose a folder that can be written" in line

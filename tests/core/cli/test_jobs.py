@@ -8,17 +8,21 @@ import re
 import select
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from subprocess import Popen
 from typing import Any
 
 import pytest
 
-from tests.support import until
+from tests.support import Command, Start, until
 from wavslm_core.cli.job_tables import RUN_COLUMNS
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def _recipe(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text("name: one\nstages: [{run: count}]\n")
 
 
 def slow_recipe(folder: Path, *, deaf: str = "false") -> None:
@@ -31,14 +35,12 @@ def counting(folder: Path, process: Any) -> Path:
     return until("a run that counts", lambda: [*folder.glob("runs/one-*/progress.json")], process)[0].parent
 
 
-def test_finished_and_failed_runs_are_listed(tmp_path: Path, command: Callable[..., Any]) -> None:
+def test_finished_and_failed_runs_are_listed(tmp_path: Path, command: Command) -> None:
     assert command("main", "jobs").stdout == "no runs in runs\n"
-    (tmp_path / "r.yaml").write_text("name: one\nstages: [{run: count}]\n")
     (tmp_path / "b.yaml").write_text("name: two\nstages: [{run: count}, {run: break}]\n")
-    assert command("run", "r.yaml").returncode == 0
-    assert command("run", "b.yaml", "launch.process=child").returncode == 2
+    command("run", "r.yaml")
+    command("run", "b.yaml", "launch.process=child", code=2)
     listed = command("main", "jobs")
-    assert listed.returncode == 0, listed.stderr
     header, first, second = listed.stdout.splitlines()
     assert header.split() == list(RUN_COLUMNS)
     assert first.split()[1:] == ["finished", "count"]
@@ -49,11 +51,9 @@ def test_finished_and_failed_runs_are_listed(tmp_path: Path, command: Callable[.
     assert re.search(r"^log: runs/two-\w+/jobs/\d+_0_log\.out$", shown, re.M), shown
 
 
-def test_failed_run_in_this_process_shows_its_error_and_log(
-    tmp_path: Path, command: Callable[..., Any]
-) -> None:
+def test_failed_run_in_this_process_shows_its_error_and_log(tmp_path: Path, command: Command) -> None:
     (tmp_path / "b.yaml").write_text("name: two\nstages: [{run: count}, {run: break}]\n")
-    assert command("run", "b.yaml").returncode == 2
+    command("run", "b.yaml", code=2)
     row = command("main", "jobs").stdout.splitlines()[1]
     assert re.search(r"failed +break +the shelf is empty\. Put something on it\.$", row)
     shown = command("main", "jobs", "two").stdout
@@ -65,13 +65,12 @@ def test_failed_run_in_this_process_shows_its_error_and_log(
     run_dir = next(tmp_path.glob("runs/two-*"))
     done = {"status": "finished", "started": "", "seconds": 1.0}
     (run_dir / "stages.json").write_text(json.dumps({"count": done, "break": done}))
-    assert command("run", "b.yaml").returncode == 0
+    command("run", "b.yaml")
     assert not (run_dir / "error.txt").exists()
 
 
-def test_pruned_run_says_so(tmp_path: Path, command: Callable[..., Any]) -> None:
-    (tmp_path / "r.yaml").write_text("name: one\nstages: [{run: count}]\n")
-    assert command("run", "r.yaml").returncode == 0
+def test_pruned_run_says_so(tmp_path: Path, command: Command) -> None:
+    command("run", "r.yaml")
     run_dir = next(tmp_path.glob("runs/one-*"))
     (run_dir / "stages.json").write_text('{"count": {"status": "interrupted", "seconds": 1.0}}')
     (run_dir / "pruned.json").write_text('{"stage": "count", "step": 2, "valid": {}}')
@@ -79,14 +78,12 @@ def test_pruned_run_says_so(tmp_path: Path, command: Callable[..., Any]) -> None
     assert "behind the other trials of its sweep" in command("main", "jobs", "one").stdout
 
 
-def test_damaged_run_is_a_row_that_says_so(tmp_path: Path, command: Callable[..., Any]) -> None:
-    (tmp_path / "r.yaml").write_text("name: one\nstages: [{run: count}]\n")
-    assert command("run", "r.yaml").returncode == 0
-    assert command("run", "r.yaml", "seed=1").returncode == 0
+def test_damaged_run_is_a_row_that_says_so(tmp_path: Path, command: Command) -> None:
+    command("run", "r.yaml")
+    command("run", "r.yaml", "seed=1")
     first, _ = sorted(tmp_path.glob("runs/one-*"))
     (first / "stages.json").write_text("{")
     listed = command("main", "jobs")
-    assert listed.returncode == 0
     rows = {line.split()[0]: line for line in listed.stdout.splitlines()[1:] if line.startswith("one-")}
     assert rows[first.name].split()[1] == "damaged"
     assert "stages.json is damaged" in rows[first.name]
@@ -94,30 +91,27 @@ def test_damaged_run_is_a_row_that_says_so(tmp_path: Path, command: Callable[...
 
 
 @pytest.mark.parametrize("change", ["launch.device=mps", "launch.on=slurm"])
-def test_run_that_never_began_leaves_no_folder(
-    tmp_path: Path, command: Callable[..., Any], change: str
-) -> None:
-    (tmp_path / "r.yaml").write_text("name: one\nstages: [{run: count}]\n")
-    assert command("run", "r.yaml", change).returncode == 2
+def test_run_that_never_began_leaves_no_folder(tmp_path: Path, command: Command, change: str) -> None:
+    command("run", "r.yaml", change, code=2)
     assert list(tmp_path.glob("runs/one-*")) == []
     # Nothing is taken away from one that has begun.
-    assert command("run", "r.yaml").returncode == 0
+    command("run", "r.yaml")
     (run_dir,) = tmp_path.glob("runs/one-*")
     (run_dir / "stages.json").write_text('{"count": {"status": "interrupted", "seconds": 1.0}}')
-    assert command("run", "r.yaml", change).returncode == 2
+    command("run", "r.yaml", change, code=2)
     assert (run_dir / "count.txt").exists()
 
 
-def test_unknown_run_is_named(command: Callable[..., Any]) -> None:
+def test_unknown_run_is_named(command: Command) -> None:
     for verb in ("jobs", "stop"):
-        done = command("main", verb, "nothing")
-        assert (done.returncode, done.stdout) == (2, "")
+        done = command("main", verb, "nothing", code=2)
+        assert done.stdout == ""
         assert "there is no run nothing, here or in runs" in done.stderr
 
 
 @pytest.mark.parametrize("process", ["this", "child"])
 def test_local_run_is_stopped_and_continues(
-    tmp_path: Path, start: Callable[..., Any], command: Callable[..., Any], process: str
+    tmp_path: Path, start: Start, command: Command, process: str
 ) -> None:
     slow_recipe(tmp_path)
     running = start("run", "r.yaml", f"launch.process={process}")
@@ -125,34 +119,28 @@ def test_local_run_is_stopped_and_continues(
     row = command("main", "jobs").stdout.splitlines()[1]
     assert re.search(r"running\s+\S+\s+count\s+\d+/400 numbers", row), row
     stopped = command("main", "stop", "one")
-    assert stopped.returncode == 0, stopped.stderr
     assert re.search(r"asked to save and to end: process \d+ on \S+$", stopped.stdout, re.M), stopped.stdout
     assert "stopped; everything it did is saved" in stopped.stdout
     assert running.wait(timeout=120) == 130
     assert command("main", "jobs").stdout.splitlines()[1].split()[1] == "interrupted"
     (run_dir / "hurry").touch()
-    assert command("run", "r.yaml").returncode == 0
+    command("run", "r.yaml")
     assert len((run_dir / "count.txt").read_text().split()) == 400
 
 
-def test_deaf_local_run_is_ended(
-    tmp_path: Path, start: Callable[..., Any], command: Callable[..., Any]
-) -> None:
+def test_deaf_local_run_is_ended(tmp_path: Path, start: Start, command: Command) -> None:
     slow_recipe(tmp_path, deaf="true")
     running = start("run", "r.yaml")
     counting(tmp_path, running)
     stopped = command("main", "stop", "one", "--patience", "1")
-    assert stopped.returncode == 0, stopped.stderr
     assert "did not stop within 1 s" in stopped.stdout
     assert "since it last saved is lost" in stopped.stdout
     assert running.wait(timeout=120) == 130
 
 
-def test_run_that_nobody_has_cannot_be_stopped(tmp_path: Path, command: Callable[..., Any]) -> None:
-    (tmp_path / "r.yaml").write_text("name: one\nstages: [{run: count}]\n")
+def test_run_that_nobody_has_cannot_be_stopped(tmp_path: Path, command: Command) -> None:
     command("run", "r.yaml")
-    done = command("main", "stop", "one")
-    assert done.returncode == 2
+    done = command("main", "stop", "one", code=2)
     assert "is not running: its state is finished" in done.stderr
     assert not list(tmp_path.glob("runs/one-*/stop"))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import fake_programs
 from wavslm_core.errors import JobCrashed
 from wavslm_core.launch import following
 from wavslm_core.launch.following import follow
@@ -15,12 +16,7 @@ from wavslm_core.run.records import STAGES_FILE, StageRecord, add_jobs, new_reco
 @pytest.fixture
 def forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a run with a chain of two jobs, an array first, that a SLURM without accounts forgot."""
-    programs = tmp_path / "programs"
-    programs.mkdir()
-    for name, code in (("squeue", 0), ("sacct", 1)):
-        (programs / name).write_text(f"#!/bin/sh\nexit {code}\n")
-        (programs / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    fake_programs(tmp_path, monkeypatch, squeue="exit 0", sacct="exit 1")
     monkeypatch.setattr(following, "UNKNOWN_S", 0.0)
     run_dir = tmp_path / "one-1234"
     run_dir.mkdir()

@@ -6,16 +6,13 @@ import json
 import os
 import select
 import signal
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.support import until
+from tests.support import FAKES, Command, Start, run_without, until
 from wavslm_core.launch import runner
 from wavslm_core.recipe.launch_block import LAUNCH_CONFIGS
 from wavslm_core.run.records import add_jobs, new_record, read_jobs
@@ -60,11 +57,10 @@ def test_every_launcher_is_tested() -> None:
 
 
 @pytest.mark.parametrize("launch", [*LAUNCHERS, TWO])
-def test_a_run_finishes_and_is_then_skipped(tmp_path: Path, command: Callable[..., Any], launch: str) -> None:
+def test_a_run_finishes_and_is_then_skipped(tmp_path: Path, command: Command, launch: str) -> None:
     # The options of a launcher that is not used do not matter.
     recipe(tmp_path, "[{run: count, launch: {exclude: node3}}, {run: count, steps: 2}]")
     done = command("run", "r.yaml", launch, "launch.device=cpu")
-    assert done.returncode == 0, done.stderr
     assert "stage count_2: finished in" in done.stdout
     assert done.stderr == ""
     run = only_run(tmp_path)
@@ -81,7 +77,6 @@ def test_a_run_finishes_and_is_then_skipped(tmp_path: Path, command: Callable[..
     assert environment["plugins"] == {"wavslm-example": "1.0"}
     assert environment["torch"]
     again = command("run", "r.yaml", launch, "launch.device=cpu")
-    assert again.returncode == 0
     assert again.stdout.count("finished before, skipped") == 2
     assert (run / "count.txt").read_text() == counted
     assert json.loads((run / "stages.json").read_text()) == stages
@@ -99,102 +94,72 @@ def test_a_run_finishes_and_is_then_skipped(tmp_path: Path, command: Callable[..
     ],
 )
 def test_errors_are_one_line_and_an_exit_code(
-    tmp_path: Path, command: Callable[..., Any], launch: str, how: str, code: int, said: str
+    tmp_path: Path, command: Command, launch: str, how: str, code: int, said: str
 ) -> None:
     recipe(tmp_path, f"[{{run: count}}, {{run: break, how: {how}}}]")
-    done = command("run", "r.yaml", launch)
-    assert done.returncode == code
+    done = command("run", "r.yaml", launch, code=code)
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1
     run = only_run(tmp_path)
     assert json.loads((run / "stages.json").read_text())["break"]["status"] == "failed"
     if how == "bug":
-        again = command("run", "r.yaml", "--traceback", launch)
-        assert again.returncode == 1
+        again = command("run", "r.yaml", "--traceback", launch, code=1)
         assert "stage count: finished before" in again.stdout
         assert 'raise RuntimeError("a wheel came off")' in again.stderr
 
 
 def test_a_run_without_tensors_needs_no_torch(tmp_path: Path, example_environment: dict[str, str]) -> None:
-    parts = ("encoder", "quantizer", "decoder", "backbone", "head", "sampler")
-    document = {
-        "name": "one",
-        **{part: {"name": "fake"} for part in parts},
-        "stages": [{"run": "count", "steps": 2}],
-        "launch": {"device": "cpu"},
-    }
+    document = {"name": "one", **FAKES, "stages": [{"run": "count"}], "launch": {"device": "cpu"}}
     (tmp_path / "r.yaml").write_text(json.dumps(document))
-    program = (
-        "import sys\nfrom wavslm_core.cli.run import main\nsys.argv = ['wavslm-run', 'r.yaml']\n"
-        "try:\n    main()\nexcept SystemExit as leaving:\n"
-        "    sys.exit(leaving.code or 'torch' in sys.modules)"
-    )
     for said in ("stage count: finished in", "stage count: finished before, skipped"):
-        done = subprocess.run(
-            [sys.executable, "-c", program],
-            cwd=tmp_path,
-            env=example_environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        assert said in done.stdout
+        assert said in run_without({"torch"}, "wavslm-run", "r.yaml", env=example_environment, cwd=tmp_path)
 
 
 def test_a_pruned_trial_is_not_finished(
-    tmp_path: Path, command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parts = ("encoder", "quantizer", "decoder", "backbone", "head", "sampler")
-    document = {"name": "one", "stages": [{"run": "descend"}], **{part: {"name": "fake"} for part in parts}}
-    (tmp_path / "r.yaml").write_text(json.dumps(document))
+    (tmp_path / "r.yaml").write_text(json.dumps({"name": "one", "stages": [{"run": "descend"}], **FAKES}))
     monkeypatch.setattr(runner, "_judge", lambda run_dir: lambda *_: True)
-    done = command("run", "r.yaml")
-    assert done.returncode == 130
+    done = command("run", "r.yaml", code=130)
     assert "finished in" not in done.stdout
     assert "ended early during stage descend: behind the other trials of its sweep" in done.stderr
 
 
 def test_what_slurm_may_still_have_is_not_run(
-    tmp_path: Path, command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe(tmp_path, "[{run: count}]")
-    assert command("run", "r.yaml").returncode == 0
+    command("run", "r.yaml")
     run = only_run(tmp_path)
     add_jobs(run, [new_record("12", "slurm", ["count"])])
     monkeypatch.setenv("PATH", str(tmp_path))
-    done = command("run", "r.yaml")
-    assert done.returncode == 2
+    done = command("run", "r.yaml", code=2)
     assert "was submitted to SLURM before, and jobs of it may wait or run. SLURM cannot be" in done.stderr
     (run / "jobs.json").unlink()
-    assert command("run", "r.yaml").returncode == 0
+    command("run", "r.yaml")
 
 
 def test_a_killed_child_is_reported_and_what_it_left_does_not_count_for_another_of_its_number(
-    tmp_path: Path, command: Callable[..., Any]
+    tmp_path: Path, command: Command
 ) -> None:
     recipe(tmp_path, "[{run: break, how: killed}]")
-    done = command("run", "r.yaml", "launch.process=child")
-    assert done.returncode == 1
+    done = command("run", "r.yaml", "launch.process=child", code=1)
     assert "the job ended without a result: it was killed (out of memory?) or crashed" in done.stderr
     run = only_run(tmp_path)
     (earlier,) = read_jobs(run)
     kept = [run / "jobs" / f"{earlier.job_id}_0_{kind}" for kind in ("result.pkl", "error.json")]
     for path in kept:
         path.touch()
-    done = command("run", "r.yaml", "launch.process=child")
+    done = command("run", "r.yaml", "launch.process=child", code=1)
     assert "the job ended without a result" in done.stderr
     assert not any(path.exists() for path in kept)
     assert not list(run.glob("jobs/*_starts.json")), "only SLURM starts a job again"
     assert (run / earlier.logs[0]).exists()
 
 
-def test_one_of_two_processes_that_is_killed_takes_the_other_along(
-    tmp_path: Path, command: Callable[..., Any]
-) -> None:
+def test_one_of_two_processes_that_is_killed_takes_the_other_along(tmp_path: Path, command: Command) -> None:
     recipe(tmp_path, "[{run: break, how: killed, rank: 1}]")
-    done = command("run", "r.yaml", "launch.processes=2", "launch.device=cpu")
-    assert done.returncode == 2
+    done = command("run", "r.yaml", "launch.processes=2", "launch.device=cpu", code=2)
     assert "process 0 of 2 lost another one (it said nothing: was it killed" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
@@ -210,8 +175,8 @@ def test_one_of_two_processes_that_is_killed_takes_the_other_along(
 )
 def test_a_signal_stops_safely_and_the_same_command_continues(
     tmp_path: Path,
-    command: Callable[..., Any],
-    start: Callable[..., Any],
+    command: Command,
+    start: Start,
     launch: str,
     number: signal.Signals,
 ) -> None:
@@ -232,13 +197,12 @@ def test_a_signal_stops_safely_and_the_same_command_continues(
     if launch != TWO:
         # There both count into one file.
         (run / "hurry").touch()
-        done = command("run", "r.yaml", launch)
-        assert done.returncode == 0, done.stderr
+        command("run", "r.yaml", launch)
         assert (run / "count.txt").read_text().split() == [str(step) for step in range(999)]
 
 
 @pytest.mark.parametrize("launch", PROCESSES)
-def test_the_second_signal_leaves_at_once(tmp_path: Path, start: Callable[..., Any], launch: str) -> None:
+def test_the_second_signal_leaves_at_once(tmp_path: Path, start: Start, launch: str) -> None:
     recipe(tmp_path, "[{run: count, steps: 1000, pause_s: 0.1, deaf: true}]")
     process = start("run", "r.yaml", launch)
     counted = counting_run(tmp_path, process) / "count.txt"
@@ -253,59 +217,51 @@ def test_the_second_signal_leaves_at_once(tmp_path: Path, start: Callable[..., A
     assert process.returncode == 130
 
 
-def test_a_killed_run_leaves_no_stale_lock(
-    tmp_path: Path, command: Callable[..., Any], start: Callable[..., Any]
-) -> None:
+def test_a_killed_run_leaves_no_stale_lock(tmp_path: Path, command: Command, start: Start) -> None:
     recipe(tmp_path, "[{run: count, steps: 999, pause_s: 0.1}]")
     process = start("run", "r.yaml")
     run = counting_run(tmp_path, process)
     request = run / "stop"
     before = (run / "recipe.yaml").stat().st_mtime_ns, (run / "code.json").stat().st_mtime_ns
     for launch in LAUNCHERS:
-        second = command("run", "r.yaml", launch)
-        assert second.returncode == 2
+        second = command("run", "r.yaml", launch, code=2)
         assert f"is in use by process {process.pid} on" in second.stderr
     after = (run / "recipe.yaml").stat().st_mtime_ns, (run / "code.json").stat().st_mtime_ns
     assert before == after, "whoever has it reads them"
     # Nor is the request to stop taken back that somebody has just made.
     request.touch()
-    assert command("run", "r.yaml").returncode == 2
+    command("run", "r.yaml", code=2)
     assert request.exists()
     request.unlink()
     process.kill()
     process.communicate()
     (run / "hurry").touch()
-    done = command("run", "r.yaml")
-    assert done.returncode == 0, done.stderr
+    command("run", "r.yaml")
     assert (run / "count.txt").read_text().split() == [str(step) for step in range(999)]
 
 
-def test_a_folder_of_another_recipe_is_refused(tmp_path: Path, command: Callable[..., Any]) -> None:
+def test_a_folder_of_another_recipe_is_refused(tmp_path: Path, command: Command) -> None:
     recipe(tmp_path, "[{run: count}]")
-    assert command("run", "r.yaml").returncode == 0
+    command("run", "r.yaml")
     saved = only_run(tmp_path) / "recipe.yaml"
     saved.write_text(saved.read_text().replace("steps: 3", "steps: 4"))
-    done = command("run", "r.yaml")
-    assert done.returncode == 2
+    done = command("run", "r.yaml", code=2)
     assert "was edited: stages.0.steps is 4, but the recipe says 3. Delete the folder" in done.stderr
     assert "steps: 4" in saved.read_text(), "what the user did stays"
 
 
-def test_damaged_stage_records_and_unwritable_folders(tmp_path: Path, command: Callable[..., Any]) -> None:
+def test_damaged_stage_records_and_unwritable_folders(tmp_path: Path, command: Command) -> None:
     recipe(tmp_path, "[{run: count}]")
-    assert command("run", "r.yaml").returncode == 0
+    command("run", "r.yaml")
     (only_run(tmp_path) / "stages.json").write_text('{"count"')
-    done = command("run", "r.yaml")
-    assert done.returncode == 2
+    done = command("run", "r.yaml", code=2)
     assert "stages.json is damaged" in done.stderr
     (tmp_path / "file").write_text("")
-    done = command("run", "r.yaml", "--runs-dir", "file")
-    assert done.returncode == 2
+    done = command("run", "r.yaml", "--runs-dir", "file", code=2)
     assert "cannot write" in done.stderr
 
 
-def test_a_device_that_is_not_there(tmp_path: Path, command: Callable[..., Any]) -> None:
+def test_a_device_that_is_not_there(tmp_path: Path, command: Command) -> None:
     recipe(tmp_path, "[{run: count}]")
-    done = command("run", "r.yaml", "launch.device=mps")
-    assert done.returncode == 2
+    done = command("run", "r.yaml", "launch.device=mps", code=2)
     assert "launch.device is mps, but PyTorch sees none here. Usable: auto, cpu" in done.stderr

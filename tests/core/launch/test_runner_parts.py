@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.support import noise_corpus
+from tests.support import FAKES, SMALL_CODEC, noise_corpus
 from wavslm_core.launch.launchers import launcher_for
 from wavslm_core.parts.plugins import load_registry
 from wavslm_core.recipe.loading import recipe_from_dict
@@ -19,16 +19,10 @@ from wavslm_core.testing.fakes import register_fakes
 def recipe(corpus: Path, launch: Any) -> ResolvedRecipe:
     document = {
         "name": "shared",
-        **{role: {"name": "fake"} for role in ("encoder", "quantizer", "decoder")},
+        **{role: FAKES[role] for role in ("encoder", "quantizer", "decoder")},
         "data": {"corpus": "folder", "path": str(corpus)},
         "stages": [
-            {
-                "run": "train_codec",
-                "steps": 1,
-                "batch_size": 2,
-                "crop_seconds": 0.32,
-                "spectral_windows": [256],
-            },
+            {**SMALL_CODEC, "steps": 1},
             {"run": "tokenize", "shard_minutes": 0.1, **launch},
         ],
         "launch": {"on": "debug", "device": "cpu"},

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import re
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.support import fake_programs
 from wavslm_core.errors import WavslmError
 from wavslm_core.launch.job import RunJob
 from wavslm_core.launch.launchers import launcher_for
@@ -22,13 +25,7 @@ from wavslm_core.run.records import JOBS_FILE, read_jobs
 LAUNCH = SlurmLaunch(partition="gpu", cpus_per_task=4)
 
 
-def programs(folder: Path, monkeypatch: pytest.MonkeyPatch, **scripts: str) -> None:
-    """Put commands of a cluster, as they behave at this moment, on the path."""
-    (folder / "bin").mkdir(exist_ok=True)
-    for name, script in {"srun": "exit 0", **scripts}.items():
-        (folder / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
-        (folder / "bin" / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder / 'bin'}{os.pathsep}/usr/bin{os.pathsep}/bin")
+programs = partial(fake_programs, srun="exit 0")
 
 
 def refused(folder: Path, *, count: int = 1) -> str:
@@ -38,13 +35,11 @@ def refused(folder: Path, *, count: int = 1) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("extra", [{}, {"wckey": False}])
-def test_no_wckey_is_sent_that_nobody_asked_for(tmp_path: Path, extra: dict[str, bool]) -> None:
-    assert "--wckey" not in script_text(SlurmLaunch(extra=extra), tmp_path, name="one")
-
-
-def test_a_wckey_that_is_asked_for_is_sent(tmp_path: Path) -> None:
-    assert "#SBATCH --wckey=mine\n" in script_text(SlurmLaunch(extra={"wckey": "mine"}), tmp_path, name="one")
+@pytest.mark.parametrize(("extra", "sent"), [({}, []), ({"wckey": False}, []), ({"wckey": "mine"}, ["mine"])])
+def test_a_wckey_is_sent_when_it_is_asked_for(tmp_path: Path, extra: dict[str, Any], sent: list[str]) -> None:
+    assert (
+        re.findall("--wckey(?:=(.*))?", script_text(SlurmLaunch(extra=extra), tmp_path, name="one")) == sent
+    )
 
 
 def test_sbatch_that_refuses_without_a_word_is_told_with_what_it_was_asked(
@@ -53,10 +48,7 @@ def test_sbatch_that_refuses_without_a_word_is_told_with_what_it_was_asked(
     programs(tmp_path, monkeypatch, sbatch="exit 7")
     said = refused(tmp_path)
     assert said.startswith("sbatch refuses the job: it gives no reason, only exit code 7. It was asked for ")
-    assert "cpus-per-task=4" in said
-    assert "partition=gpu" in said
-    assert "time=1440" in said
-    assert "sinfo" in said
+    assert all(word in said for word in ("cpus-per-task=4", "partition=gpu", "time=1440", "sinfo"))
     assert "output" not in said
 
 

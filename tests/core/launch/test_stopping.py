@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import fake_programs
 from wavslm_core.errors import WavslmError
 from wavslm_core.launch import stopping
 from wavslm_core.launch.stopping import stop_run
@@ -16,12 +17,8 @@ from wavslm_core.run.stop import STOP_FILE
 def test_a_job_that_slurm_does_not_cancel_was_not_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    programs = tmp_path / "programs"
-    programs.mkdir()
-    for name, text in (("squeue", "echo '12|PENDING|Priority||0|N/A|0|'"), ("scancel", "exit 0")):
-        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
-        (programs / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    pending = "echo '12|PENDING|Priority||0|N/A|0|'"
+    fake_programs(tmp_path, monkeypatch, squeue=pending, scancel="exit 0")
     monkeypatch.setattr(stopping, "ENDING_S", 0.2)
     monkeypatch.setattr(stopping, "POLL_S", 0.05)
     run_dir = tmp_path / "one-1234"

@@ -121,10 +121,8 @@ def test_stages_say_what_they_lack(example_registry: Registry) -> None:
 
 def test_data_by_split_and_for_all(example_registry: Registry) -> None:
     one = recipe(example_registry, data={"corpus": "tone", "minutes": 3}).data
-    assert one is not None
     assert one.corpus_for("test").model_dump() == {"corpus": "tone", "minutes": 3}
     two = recipe(example_registry, data={"train": {"corpus": "shelf", "path": "x"}}).data
-    assert two is not None
     assert two.corpus_for("train").registered_name() == "shelf"
     with pytest.raises(DataError, match="no split 'valid', only train"):
         two.corpus_for("valid")

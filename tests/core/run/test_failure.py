@@ -76,7 +76,6 @@ def test_the_first_that_did_not_only_lose_another(tmp_path: Path) -> None:
     # Of another job: task 4 of array 12.
     write_error(tmp_path, "12_4", replace(later, time=0.5))
     first = first_error(tmp_path, "12")
-    assert first is not None
     assert first.rank == 2
     assert first.title.endswith("ValueError: no")
     assert "raise error" in first.details

@@ -62,7 +62,6 @@ def beat(folder: Path) -> Holder:
 
 def test_another_process_is_named_and_its_death_frees_the_run(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
     with (
         pytest.raises(WavslmError, match=rf"in use by process {process.pid} on {socket.gethostname()}"),
@@ -73,7 +72,6 @@ def test_another_process_is_named_and_its_death_frees_the_run(tmp_path: Path) ->
     process.communicate()
     with RunLock(tmp_path):
         holder = read_holder(tmp_path / LOCK_FILE)
-        assert holder is not None
         assert holder.pid == os.getpid()
     assert read_holder(tmp_path / LOCK_FILE) is None
 
@@ -243,7 +241,6 @@ def test_a_restarted_job_finds_itself(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
     with RunLock(tmp_path):
         holder = read_holder(tmp_path / LOCK_FILE)
-    assert holder is not None
     assert holder.job_id == "12_3"
 
 

@@ -99,7 +99,6 @@ def test_run_that_a_living_process_holds_is_running(tmp_path: Path) -> None:
 def test_run_whose_process_died_has_failed_without_a_word(tmp_path: Path) -> None:
     run_dir = make_run(tmp_path, count="running")
     with subprocess.Popen([sys.executable, "-c", HOLD, str(run_dir)], stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
         assert process.stdout.readline() == b"held\n"
         assert status_of(run_dir).state == "running"
         process.kill()
@@ -211,7 +210,6 @@ def test_progress_that_cannot_be_read_counts_as_none(tmp_path: Path) -> None:
         document = {**asdict(progress()), **change}
         (run_dir / f"progress-{number}-of-3.json").write_text(json.dumps(document))
     told = newest_progress(run_dir)
-    assert told is not None
     assert (told.stage, told.done) == ("count", 1)
     assert status_of(run_dir).state == "new"
 
@@ -239,7 +237,6 @@ def test_progress_of_an_array_of_another_size_is_left_out(tmp_path: Path) -> Non
         file = ProgressFile(progress_path(tmp_path, Share(index, count, partial=True)))
         file.tell(stage="tokenize", done=count, total=10)
     found = newest_progress(tmp_path)
-    assert found is not None
     assert (found.done, found.total) == (6, 20)
 
 
@@ -248,12 +245,10 @@ def test_progress_of_the_tasks_of_an_array_is_summed(tmp_path: Path) -> None:
         file = ProgressFile(progress_path(tmp_path, Share(index, 2, partial=True)))
         file.tell(stage="tokenize", done=done, total=10, unit="s audio")
     found = newest_progress(tmp_path)
-    assert found is not None
     assert (found.stage, found.done, found.total, found.unit) == ("tokenize", 8, 20, "s audio")
     # The job after the array tells of itself.
     ProgressFile(progress_path(tmp_path)).tell(stage="train_lm", done=1, total=4)
     found = newest_progress(tmp_path)
-    assert found is not None
     assert (found.stage, found.total) == ("train_lm", 4)
 
 

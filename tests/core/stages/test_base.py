@@ -296,7 +296,6 @@ def test_a_checkpoint_leaves_a_codec(tmp_path: Path) -> None:
 
 
 def test_what_the_run_already_holds_needs_no_stage(recipe: ResolvedRecipe, tmp_path: Path) -> None:
-    assert recipe.data is not None
     wanted = resolve(make([TRAIN_LM], data=recipe.data.to_dict()))
     with pytest.raises(RecipeError, match="reads codec"):
         check(wanted, runs_dir=tmp_path)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from tests.support import FAKES
 from wavslm_core.errors import RecipeError
 from wavslm_core.parts.registry import Registry
 from wavslm_core.recipe.loading import recipe_from_dict
@@ -19,7 +20,7 @@ from wavslm_core.sweep.expansion import expand_sweep, sweep_folder_name, sweep_o
 
 LEARN: dict[str, Any] = {
     "name": "one",
-    **{role: {"name": "fake"} for role in ("encoder", "quantizer", "decoder", "backbone", "head", "sampler")},
+    **FAKES,
     "data": {"corpus": "tone"},
     "stages": [{"run": "learn"}],
 }

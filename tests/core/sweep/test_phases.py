@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 import torch
 
+from tests.support import FAKES
 from wavslm_core.data.audio import write_audio
 from wavslm_core.parts.plugins import load_registry
 from wavslm_core.recipe.loading import recipe_from_dict
+from wavslm_core.recipe.model import Recipe
 from wavslm_core.run.reuse import Adoption, StageIdentity
 from wavslm_core.sweep.expansion import corner_trials
 from wavslm_core.sweep.folder import SweepFolder
@@ -57,58 +59,36 @@ def test_what_a_later_stage_replaces_is_not_left_to_share() -> None:
     assert shared_first({number: chain("codec", f"lm {number}", kept="b") for number in (1, 2)}) == []
 
 
+def chosen_by_optuna(corpus: Path, random: dict[str, Any]) -> Recipe:
+    register_fakes()
+    stages = [{"run": "train_codec", "steps": 1}, {"run": "tokenize"}, {"run": "train_lm", "steps": 1}]
+    axes = {"head.chunk_tokens": {"choice": [4, 8]}, **random, "trials": 3}
+    document = {
+        **{"name": "one", **FAKES, "data": {"corpus": "folder", "path": str(corpus)}, "stages": stages},
+        "sweep": {"sampler": "optuna", "metric": "valid.loss", "random": axes},
+    }
+    return recipe_from_dict(document, registry=load_registry())
+
+
 def test_what_optuna_cannot_touch_is_computed_first() -> None:
     """The stages of recipes that differ in the head only, and in the codec too."""
-    register_fakes()
-    roles = ("encoder", "quantizer", "decoder", "backbone", "head", "sampler")
-    document: dict[str, Any] = {
-        "name": "one",
-        **{role: {"name": "fake"} for role in roles},
-        "data": {"corpus": "folder", "path": "here"},
-        "stages": [
-            {"run": "train_codec", "steps": 1},
-            {"run": "tokenize"},
-            {"run": "train_lm", "steps": 1},
-        ],
-    }
 
-    def untouched(random: dict[str, Any]) -> tuple[str, ...]:
-        sweep = {"sampler": "optuna", "metric": "valid.loss", "random": {**random, "trials": 3}}
-        recipe = recipe_from_dict({**document, "sweep": sweep}, registry=load_registry())
-        return untouched_stages([trial.recipe for trial in corner_trials(recipe)])
+    def untouched(**random: Any) -> tuple[str, ...]:
+        trials = corner_trials(chosen_by_optuna(Path("here"), random))
+        return untouched_stages([trial.recipe for trial in trials])
 
-    head = {"head.chunk_tokens": {"choice": [4, 8]}}
-    assert untouched(head) == ("train_codec", "tokenize")
-    assert untouched({**head, "stages.train_lm.lr": {"log_uniform": [1e-4, 1e-2]}}) == (
-        "train_codec",
-        "tokenize",
-    )
-    assert untouched({**head, "stages.tokenize.shard_minutes": {"uniform": [1, 2]}}) == ("train_codec",)
-    assert untouched({**head, "stages.train_codec.lr": {"log_uniform": [1e-4, 1e-2]}}) == ()
+    assert untouched() == ("train_codec", "tokenize")
+    rates = {"log_uniform": [1e-4, 1e-2]}
+    assert untouched(**{"stages.train_lm.lr": rates}) == ("train_codec", "tokenize")
+    assert untouched(**{"stages.tokenize.shard_minutes": {"uniform": [1, 2]}}) == ("train_codec",)
+    assert untouched(**{"stages.train_codec.lr": rates}) == ()
 
 
 def test_an_interrupted_study_still_shares_its_codec(tmp_path: Path) -> None:
     pytest.importorskip("optuna")
-    register_fakes()
-    roles = ("encoder", "quantizer", "decoder", "backbone", "head", "sampler")
     write_audio(tmp_path / "corpus" / "train" / "1.wav", torch.zeros(16_000), 16_000)
     write_audio(tmp_path / "corpus" / "valid" / "1.wav", torch.zeros(16_000), 16_000)
-    document: dict[str, Any] = {
-        "name": "one",
-        **{role: {"name": "fake"} for role in roles},
-        "data": {"corpus": "folder", "path": str(tmp_path / "corpus")},
-        "stages": [
-            {"run": "train_codec", "steps": 1},
-            {"run": "tokenize"},
-            {"run": "train_lm", "steps": 1},
-        ],
-        "sweep": {
-            "sampler": "optuna",
-            "metric": "valid.loss",
-            "random": {"head.chunk_tokens": {"choice": [4, 8]}, "trials": 3},
-        },
-    }
-    sweep, trials = SweepFolder.of(recipe_from_dict(document, registry=load_registry()), tmp_path / "runs")
+    sweep, trials = SweepFolder.of(chosen_by_optuna(tmp_path / "corpus", {}), tmp_path / "runs")
     sweep.prepare(trials)
     SweepStudy(sweep).claim(1)
     phases = plan_phases(sweep, [1, 2, 3], Adoption(tmp_path / "runs", registry=sweep.recipe.registry))

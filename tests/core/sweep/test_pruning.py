@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import FAKES
 from wavslm_core.parts.registry import Registry
 from wavslm_core.recipe.loading import recipe_from_dict
 from wavslm_core.recipe.model import Recipe
@@ -88,11 +89,9 @@ def test_a_loss_that_is_no_number_is_behind_any_that_is() -> None:
 
 
 def learn(registry: Registry) -> Recipe:
-    parts = {role: {"name": "fake"} for role in ("encoder", "quantizer", "decoder", "backbone", "head")}
     stages = [{"run": "learn"}, {"run": "count"}, {"run": "learn"}]
-    return recipe_from_dict(
-        {"name": "one", **parts, "data": {"corpus": "tone"}, "stages": stages}, registry=registry
-    )
+    document = {"name": "one", **FAKES, "data": {"corpus": "tone"}, "stages": stages}
+    return recipe_from_dict(document, registry=registry)
 
 
 def test_the_number_that_ranks(example_registry: Registry, tmp_path: Path) -> None:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
 import typer
 
-from tests.support import until
+from tests.support import FAKES, Command, fake_programs, run_program, run_without, until
 from wavslm_core.cli.sweep_run import run_trials
 from wavslm_core.errors import EXIT_MENDABLE, WavslmError
 from wavslm_core.machine.files import write_json
@@ -40,11 +40,11 @@ from wavslm_core.sweep.study import CLAIM_LOCK, SweepStudy
 from wavslm_core.sweep.trial import run_trial
 from wavslm_core.sweep.trial_state import noting_begin_error, read_trials
 
+Prepared = Callable[..., SweepFolder]
 pytestmark = pytest.mark.slow
 
-PARTS = {
-    role: {"name": "fake"} for role in ("encoder", "quantizer", "decoder", "backbone", "head", "sampler")
-}
+Squeue = Callable[[str], None]
+DESCEND: dict[str, Any] = {**FAKES, "stages": [{"run": "descend", "steps": 20}]}
 
 
 @pytest.fixture(autouse=True)
@@ -53,11 +53,18 @@ def _only_the_example(example_loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(plugins, "load", lambda: example_loaded)
 
 
-def prepared(folder: Path, registry: Registry, sweep: dict[str, Any], **blocks: Any) -> SweepFolder:
-    document = {"name": "one", "stages": [{"run": "count", "steps": 2}], **blocks, "sweep": sweep}
-    made, trials = SweepFolder.of(recipe_from_dict(document, registry=registry), folder / "runs")
-    made.prepare(trials)
-    return made
+@pytest.fixture
+def prepared(tmp_path: Path, example_registry: Registry) -> Prepared:
+    """Make the folder of a sweep."""
+
+    def call(sweep: dict[str, Any], **blocks: Any) -> SweepFolder:
+        document = {"name": "one", "stages": [{"run": "count", "steps": 2}], **blocks, "sweep": sweep}
+        recipe = recipe_from_dict(document, registry=example_registry)
+        made, trials = SweepFolder.of(recipe, tmp_path / "runs")
+        made.prepare(trials)
+        return made
+
+    return call
 
 
 def run_of(sweep: SweepFolder, number: int) -> Path:
@@ -68,13 +75,10 @@ def run_of(sweep: SweepFolder, number: int) -> Path:
     return run_dir
 
 
-def squeue(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str, *, name: str = "squeue") -> None:
-    """Put a cluster's command, as it behaves at this moment, on the path."""
-    program = folder / "bin" / name
-    program.parent.mkdir(exist_ok=True)
-    program.write_text(f"#!/bin/sh\n{script}\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+@pytest.fixture
+def squeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Squeue:
+    """Let SLURM answer like this from now on."""
+    return lambda script: fake_programs(tmp_path, monkeypatch, squeue=script)
 
 
 def jobs_of(**states: str) -> str:
@@ -82,16 +86,14 @@ def jobs_of(**states: str) -> str:
     return "\n".join(f"echo '{line}'" for line in lines)
 
 
-def test_a_sweep_has_not_ended_because_slurm_is_silent(
-    tmp_path: Path, example_registry: Registry, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sweep = prepared(tmp_path, example_registry, {"seeds": [0, 1]})
+def test_a_sweep_has_not_ended_because_slurm_is_silent(prepared: Prepared, squeue: Squeue) -> None:
+    sweep = prepared({"seeds": [0, 1]})
     note_tasks(sweep, {1: ["7_0"], 2: ["7_1"]})
-    squeue(tmp_path, monkeypatch, "echo 'socket timed out' >&2; exit 1")
+    squeue("echo 'socket timed out' >&2; exit 1")
     assert not sweep_status(sweep).has_ended
-    squeue(tmp_path, monkeypatch, jobs_of(j7_0="RUNNING", j7_1="PENDING"))
+    squeue(jobs_of(j7_0="RUNNING", j7_1="PENDING"))
     assert not sweep_status(sweep).has_ended
-    squeue(tmp_path, monkeypatch, jobs_of(j7_0="CANCELLED", j7_1="CANCELLED"))
+    squeue(jobs_of(j7_0="CANCELLED", j7_1="CANCELLED"))
     assert sweep_status(sweep).has_ended
     assert sweep_status(sweep).counts == "2 interrupted"
 
@@ -107,33 +109,27 @@ def test_a_sweep_has_not_ended_because_slurm_is_silent(
     ],
 )
 def test_a_damaged_trial_is_a_row_that_says_so(
-    damaged: str, state: str, tmp_path: Path, example_registry: Registry, command: Callable[..., Any]
+    damaged: str, state: str, command: Command, prepared: Prepared
 ) -> None:
-    sweep = prepared(tmp_path, example_registry, {"seeds": [0, 1, 2]})
+    sweep = prepared({"seeds": [0, 1, 2]})
     (sweep.path / damaged.format(run=run_of(sweep, 2).name)).write_text("[7}")
     shown = command("main", "sweep", "status", str(sweep.path))
-    assert shown.returncode == 0, shown.stderr
     rows = {line.split()[0]: line for line in shown.stdout.splitlines() if line[:1].isdigit()}
     assert set(rows) == {"1", "2", "3"}
     assert f" {state} " in rows["2"]
     assert " new " in rows["1"]
     assert " new " in rows["3"]
     assert Path(damaged.format(run="")).name in shown.stdout or "2.json" in damaged
-    retried = command("main", "sweep", "retry", str(sweep.path))
+    retried = command("main", "sweep", "retry", str(sweep.path), code=2)
     assert "no trial of" in retried.stderr
-    assert command("main", "sweep", "results", str(sweep.path)).returncode == 0
+    command("main", "sweep", "results", str(sweep.path))
     if damaged.startswith("trials"):
         sweep.add(2, SweepFolder.of(sweep.recipe, sweep.path.parent)[1][1])
         assert read_trials(sweep)[2].state == "new", "it is written anew"
 
 
-def test_trials_are_looked_at_without_plugins(
-    tmp_path: Path, example_registry: Registry, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    descend = [{"run": "descend", "steps": 20}]
-    made = prepared(
-        tmp_path, example_registry, {"seeds": [0], "metric": "valid.loss"}, **PARTS, stages=descend
-    )
+def test_trials_are_looked_at_without_plugins(monkeypatch: pytest.MonkeyPatch, prepared: Prepared) -> None:
+    made = prepared({"seeds": [0], "metric": "valid.loss"}, **DESCEND)
     line = {"stage": "descend", "step": 5, "split": "valid", "loss": 2.5}
     (run_of(made, 1) / "metrics.jsonl").write_text(json.dumps(line))
     with monkeypatch.context() as without:
@@ -149,110 +145,90 @@ def test_trials_are_looked_at_without_plugins(
 
 @pytest.mark.parametrize("arguments", [["jobs", "--runs-dir", "{runs}"], ["sweep", "status", "{sweep}"]])
 def test_runs_are_listed_without_what_takes_long_to_import(
-    arguments: list[str], tmp_path: Path, example_registry: Registry, example_environment: dict[str, str]
+    arguments: list[str], example_environment: dict[str, str], prepared: Prepared
 ) -> None:
-    descend = [{"run": "descend", "steps": 20}]
-    made = prepared(
-        tmp_path, example_registry, {"seeds": [0], "metric": "valid.loss"}, **PARTS, stages=descend
-    )
+    made = prepared({"seeds": [0], "metric": "valid.loss"}, **DESCEND)
     given = [text.format(runs=made.path.parent, sweep=made.path) for text in arguments]
-    program = (
-        f"import sys; sys.argv = {['wavslm', *given]!r}\nfrom wavslm_core.cli.main import main\n"
-        "try:\n    main()\nexcept SystemExit as leaving:\n    assert not leaving.code, leaving.code\n"
-        "heavy = {'torch', 'numpy', 'optuna', 'submitit', 'jinja2', 'wavslm_example'} & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=example_environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert " new " in done.stdout
+    heavy = {"torch", "numpy", "optuna", "submitit", "jinja2", "wavslm_example"}
+    assert " new " in run_without(heavy, "wavslm", *given, env=example_environment)
 
 
-def test_the_job_of_the_shared_stages_counts(
-    tmp_path: Path, example_registry: Registry, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sweep = prepared(tmp_path, example_registry, {"seeds": [0, 1]})
+def test_the_job_of_the_shared_stages_counts(prepared: Prepared, squeue: Squeue) -> None:
+    sweep = prepared({"seeds": [0, 1]})
     note_tasks(sweep, {1: ["7", "8_0"], 2: ["8_1"]})
-    squeue(tmp_path, monkeypatch, jobs_of(j7="RUNNING", j8_0="CANCELLED", j8_1="CANCELLED"))
+    squeue(jobs_of(j7="RUNNING", j8_0="CANCELLED", j8_1="CANCELLED"))
     assert [job.job_id for job in trial_jobs(sweep)[1]] == ["7", "8_0"]
     assert read_trials(sweep)[1].state == "running"
     with pytest.raises(WavslmError, match=r"trial 1: job 7 \(RUNNING\)"):
         refuse_submitted(sweep, [1, 2])
-    squeue(tmp_path, monkeypatch, jobs_of(j7="FAILED", j8_0="COMPLETED", j8_1="PENDING"))
+    squeue(jobs_of(j7="FAILED", j8_0="COMPLETED", j8_1="PENDING"))
     assert read_trials(sweep)[1].state == "failed"
 
 
 def test_a_trial_that_another_sweep_has_is_left_to_it(
-    tmp_path: Path, example_registry: Registry, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prepared: Prepared, squeue: Squeue
 ) -> None:
-    sweep = prepared(tmp_path, example_registry, {"seeds": [0, 1]}, launch={"on": "slurm"})
+    sweep = prepared({"seeds": [0, 1]}, launch={"on": "slurm"})
     add_jobs(run_of(sweep, 1), [new_record("9", "slurm", ["count"])])
-    for name, script in (("sbatch", "echo Submitted batch job 7"), ("srun", "exit 0")):
-        squeue(tmp_path, monkeypatch, script, name=name)
-    squeue(tmp_path, monkeypatch, jobs_of(j9="RUNNING"))
+    fake_programs(tmp_path, monkeypatch, sbatch="echo Submitted batch job 7", srun="exit 0")
+    squeue(jobs_of(j9="RUNNING"))
     said: list[str] = []
     assert submit_sweep(sweep, said.append) == ("7",)
     assert said[0] == f"trial 1: left to job 9, which has {run_of(sweep, 1)}"
     assert trial_tasks(sweep) == {2: ["7"]}
-    squeue(tmp_path, monkeypatch, "exit 1")
+    squeue("exit 1")
     with pytest.raises(WavslmError, match="SLURM cannot be asked"):
         submit_sweep(sweep, said.append)
 
 
-def run_task(
-    sweep: Path, trial: int, environment: dict[str, str], *, rank: int = 0, ranks: int = 1
-) -> subprocess.CompletedProcess[str]:
+@pytest.fixture
+def run_task(example_environment: dict[str, str]) -> Command:
     """Run what a process of a job of the sweep runs, as job 77 of submitit."""
-    code = (
-        "from wavslm_core.sweep.job import TrialJob; "
-        "from wavslm_core.sweep.phases import TrialTask; "
-        f"print(TrialJob({str(sweep)!r}, TrialTask({trial}))())"
-    )
-    job = {
-        "SUBMITIT_EXECUTOR": "local",
-        "SUBMITIT_LOCAL_JOB_ID": "77",
-        "SUBMITIT_FOLDER": str(sweep / "jobs"),
-    }
-    job |= {"SUBMITIT_LOCAL_NTASKS": str(ranks)}
-    job |= {"SUBMITIT_LOCAL_GLOBALID": str(rank), "SUBMITIT_LOCAL_LOCALID": str(rank)}
-    return subprocess.run(
-        [sys.executable, "-c", code], env={**environment, **job}, capture_output=True, text=True, timeout=120
-    )
+
+    def call(
+        sweep: Path, trial: int, *, rank: int = 0, ranks: int = 1, code: int = 0, **variables: str
+    ) -> CompletedProcess[str]:
+        program = (
+            "from wavslm_core.sweep.job import TrialJob; "
+            "from wavslm_core.sweep.phases import TrialTask; "
+            f"print(TrialJob({str(sweep)!r}, TrialTask({trial}))())"
+        )
+        job = {"EXECUTOR": "local", "LOCAL_JOB_ID": 77, "FOLDER": sweep / "jobs", "LOCAL_NTASKS": ranks}
+        job |= {"LOCAL_GLOBALID": rank, "LOCAL_LOCALID": rank}
+        environment = {**example_environment, **variables}
+        environment |= {f"SUBMITIT_{name}": str(value) for name, value in job.items()}
+        return run_program(sys.executable, "-c", program, code=code, env=environment, timeout=120)
+
+    return call
 
 
 def test_a_job_clears_the_half_written_pickle_of_its_last_requeue(
-    tmp_path: Path, example_registry: Registry, example_environment: dict[str, str]
+    prepared: Prepared, run_task: Command
 ) -> None:
-    sweep = prepared(tmp_path, example_registry, {"seeds": [0]})
+    sweep = prepared({"seeds": [0]})
     half = sweep.path / "jobs" / "77_submitted.pkl.save_tmp"
     half.parent.mkdir()
     half.touch()
-    done = run_task(sweep.path, 1, example_environment)
-    assert done.returncode == 0, done.stderr
-    assert "'status': 'finished'" in done.stdout
+    assert "'status': 'finished'" in run_task(sweep.path, 1).stdout
     assert not half.exists()
 
 
-def test_a_job_that_cannot_begin_says_why(
-    tmp_path: Path, example_registry: Registry, example_environment: dict[str, str]
-) -> None:
-    sweep = prepared(tmp_path, example_registry, {"seeds": [0]})
-    done = run_task(sweep.path, 1, {**example_environment, "WAVSLM_PLUGINS": "none"})
-    assert done.returncode != 0
+def test_a_job_that_cannot_begin_says_why(prepared: Prepared, run_task: Command) -> None:
+    sweep = prepared({"seeds": [0]})
+    run_task(sweep.path, 1, WAVSLM_PLUGINS="none", code=2)
     (row,) = sweep_status(sweep).rows
     assert row.state == "failed"
     assert "asks for the plugin 'none', which is not installed" in row.error
     assert ready_to_retry(sweep, ()) == [1]
-    assert run_task(sweep.path, 1, example_environment).returncode == 0
+    run_task(sweep.path, 1)
     assert sweep_status(sweep).counts == "1 finished"
 
 
 @pytest.mark.parametrize("where", ["in turn", "in a child process"])
 def test_a_trial_that_cannot_begin_here_says_why(
-    tmp_path: Path, example_registry: Registry, monkeypatch: pytest.MonkeyPatch, where: str
+    monkeypatch: pytest.MonkeyPatch, where: str, prepared: Prepared
 ) -> None:
-    sweep = prepared(tmp_path, example_registry, {"seeds": [0]}, launch={"on": "debug"})
+    sweep = prepared({"seeds": [0]}, launch={"on": "debug"})
 
     def no_room(adoption: Adoption, recipe: Recipe, run_dir: Path) -> None:
         raise WavslmError("no room to copy.")
@@ -273,12 +249,9 @@ def test_a_trial_that_cannot_begin_here_says_why(
     assert sweep_status(sweep).counts == "1 finished"
 
 
-def test_why_a_trial_could_not_begin_is_of_no_interest_once_it_has(
-    tmp_path: Path, example_registry: Registry
-) -> None:
-    sweep = prepared(tmp_path, example_registry, {"seeds": [0]}, launch={"on": "debug"})
+def test_why_a_trial_could_not_begin_is_of_no_interest_once_it_has(prepared: Prepared) -> None:
+    sweep = prepared({"seeds": [0]}, launch={"on": "debug"})
     (trial,) = read_trials(sweep).runs
-    assert trial.run is not None
     record = StageRecord(trial.run.run_dir / STAGES_FILE)
     record.begin("descend")
     with pytest.raises(WavslmError), noting_begin_error(sweep.path, 1):
@@ -290,35 +263,31 @@ def test_why_a_trial_could_not_begin_is_of_no_interest_once_it_has(
     assert read_trials(sweep)[1].state == "interrupted"
 
 
-def test_the_first_process_of_a_trial_decides_for_all(
-    tmp_path: Path, example_registry: Registry, example_environment: dict[str, str]
-) -> None:
-    sweep = prepared(tmp_path, example_registry, {"seeds": [0]})
+def test_the_first_process_of_a_trial_decides_for_all(prepared: Prepared, run_task: Command) -> None:
+    sweep = prepared({"seeds": [0]})
     told = sweep.path / "jobs" / "77_decision.json"
     # To this one the trial looks unfinished, and what an earlier start decided is still there.
     write_json(told, {"start": "0", "error": "of before"})
-    environment = {**example_environment, "SLURM_RESTART_COUNT": "1"}
     with ThreadPoolExecutor(1) as pool:
-        other = pool.submit(run_task, sweep.path, 1, environment, rank=1, ranks=2)
+        other = pool.submit(run_task, sweep.path, 1, rank=1, ranks=2, SLURM_RESTART_COUNT="1")
         write_json(told, {"start": "1", "run": None})
         assert "'status': 'finished'" in other.result(timeout=120).stdout
     assert not (run_of(sweep, 1) / "count.txt").exists()
 
 
 def test_all_processes_of_a_trial_that_cannot_begin_leave_at_once(
-    tmp_path: Path, example_registry: Registry, example_environment: dict[str, str]
+    prepared: Prepared, run_task: Command
 ) -> None:
-    sweep = prepared(tmp_path, example_registry, {"seeds": [0]})
+    sweep = prepared({"seeds": [0]})
     (run_of(sweep, 1) / "recipe.yaml").write_text("name: [")
     for rank in (0, 1):
-        done = run_task(sweep.path, 1, example_environment, rank=rank, ranks=2)
-        assert done.returncode == 2, done.stderr
+        done = run_task(sweep.path, 1, rank=rank, ranks=2, code=2)
     assert "error: trial 1 did not begin in process 0: " in done.stderr
     assert "recipe.yaml" in done.stderr
 
 
-def test_a_trial_that_somebody_else_runs_is_left_alone(tmp_path: Path, example_registry: Registry) -> None:
-    sweep = prepared(tmp_path, example_registry, {"seeds": [0, 1]}, launch={"on": "debug"})
+def test_a_trial_that_somebody_else_runs_is_left_alone(prepared: Prepared) -> None:
+    sweep = prepared({"seeds": [0, 1]}, launch={"on": "debug"})
     run_dir = run_of(sweep, 1)
     write_json(run_dir / "prune.json", {"sweep": "another", "trial": 3})
     said: list[str] = []
@@ -331,11 +300,9 @@ def test_a_trial_that_somebody_else_runs_is_left_alone(tmp_path: Path, example_r
     assert (run_dir / "prune.json").exists()
 
 
-def test_an_error_from_before_an_interruption_is_over(
-    tmp_path: Path, example_registry: Registry, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    squeue(tmp_path, monkeypatch, "exit 0")
-    sweep = prepared(tmp_path, example_registry, {"seeds": [0]})
+def test_an_error_from_before_an_interruption_is_over(prepared: Prepared, squeue: Squeue) -> None:
+    squeue("exit 0")
+    sweep = prepared({"seeds": [0]})
     run_dir = run_of(sweep, 1)
     add_jobs(run_dir, [new_record("5", "slurm", ["count"])])
     write_json(run_dir / "stages.json", {"count": {"status": "failed", "started": "", "seconds": 1.0}})
@@ -350,15 +317,8 @@ def test_an_error_from_before_an_interruption_is_over(
     assert read_trials(sweep)[1].state == "failed"
 
 
-def test_trials_are_spared_only_when_they_do_run_again(tmp_path: Path, example_registry: Registry) -> None:
-    descend = {"run": "descend", "steps": 20}
-    sweep = prepared(
-        tmp_path,
-        example_registry,
-        {"seeds": [0], "metric": "valid.loss", "prune": {}},
-        **PARTS,
-        stages=[descend],
-    )
+def test_trials_are_spared_only_when_they_do_run_again(prepared: Prepared) -> None:
+    sweep = prepared({"seeds": [0], "metric": "valid.loss", "prune": {}}, **DESCEND)
     write_json(run_of(sweep, 1) / "pruned.json", {"stage": "descend", "step": 5, "valid": {}})
     assert sweep_status(sweep).counts == "1 pruned"
     assert ready_to_retry(sweep, [1]) == [1]
@@ -370,43 +330,41 @@ def test_trials_are_spared_only_when_they_do_run_again(tmp_path: Path, example_r
     assert sweep_status(sweep).counts == "1 new"
 
 
-def study_of(folder: Path, registry: Registry) -> SweepFolder:
+@pytest.fixture
+def study_sweep(prepared: Prepared) -> SweepFolder:
     """A sweep of four trials that can have two different sets of values only."""
     pytest.importorskip("optuna")
     random = {"head.chunk_tokens": {"choice": [4, 8]}, "trials": 4}
-    descend = {"run": "descend", "steps": 20}
     sweep = {"sampler": "optuna", "metric": "valid.loss", "random": random}
-    return prepared(folder, registry, sweep, **PARTS, stages=[descend], launch={"on": "debug"})
+    return prepared(sweep, **DESCEND, launch={"on": "debug"})
 
 
-def test_values_that_are_chosen_again_run_once(tmp_path: Path, example_registry: Registry) -> None:
-    sweep = study_of(tmp_path, example_registry)
-    study = SweepStudy(sweep)
+def test_values_that_are_chosen_again_run_once(study_sweep: SweepFolder) -> None:
+    study = SweepStudy(study_sweep)
     for number in range(1, 5):
         study.claim(number)
-    entries = sweep.entries()
+    entries = study_sweep.entries()
     assert len({entry.run for entry in entries}) == 2
     originals = {entry.number: entry.run for entry in entries if entry.same_as is None}
     assert len(originals) == 2
     for entry in entries:
         assert entry.run == originals[entry.same_as or entry.number]
     said: list[str] = []
-    run_sweep(sweep, said.append)
+    run_sweep(study_sweep, said.append)
     assert sum("stage descend: running" in line for line in said) == 2
     assert sum("which runs for both" in line for line in said) == 2
-    assert sweep_status(sweep).counts == "4 finished"
+    assert sweep_status(study_sweep).counts == "4 finished"
     assert [trial.state.name for trial in study.study(0).trials].count("COMPLETE") == 4
 
 
 @pytest.mark.parametrize("act", [lambda study: study.claim(1), SweepStudy.tell_results])
 def test_a_study_is_changed_by_one_at_a_time(
-    tmp_path: Path, example_registry: Registry, act: Callable[[SweepStudy], object]
+    act: Callable[[SweepStudy], object], study_sweep: SweepFolder
 ) -> None:
-    sweep = study_of(tmp_path, example_registry)
-    descriptor = os.open(sweep.path / CLAIM_LOCK, os.O_RDWR | os.O_CREAT)
+    descriptor = os.open(study_sweep.path / CLAIM_LOCK, os.O_RDWR | os.O_CREAT)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     with ThreadPoolExecutor(1) as pool:
-        changing = pool.submit(act, SweepStudy(sweep))
+        changing = pool.submit(act, SweepStudy(study_sweep))
         time.sleep(1.0)
         assert not changing.done()
         os.close(descriptor)
@@ -414,14 +372,13 @@ def test_a_study_is_changed_by_one_at_a_time(
 
 
 def test_a_result_that_somebody_else_tells_meanwhile_is_told_once(
-    tmp_path: Path, example_registry: Registry, monkeypatch: pytest.MonkeyPatch
+    example_registry: Registry, monkeypatch: pytest.MonkeyPatch, study_sweep: SweepFolder
 ) -> None:
     # As on a file system without locks, between optuna's look at a trial and its writing.
-    sweep = study_of(tmp_path, example_registry)
     optuna = pytest.importorskip("optuna")
-    adoption = Adoption(sweep.path.parent, registry=example_registry)
-    run_trial(sweep, 1, adoption, lambda line: None)
-    study, other = SweepStudy(sweep), SweepStudy(sweep).study(0)
+    adoption = Adoption(study_sweep.path.parent, registry=example_registry)
+    run_trial(study_sweep, 1, adoption, lambda line: None)
+    study, other = SweepStudy(study_sweep), SweepStudy(study_sweep).study(0)
 
     def another_tells(*arguments: object) -> None:
         monkeypatch.undo()
@@ -434,9 +391,8 @@ def test_a_result_that_somebody_else_tells_meanwhile_is_told_once(
 
 
 def test_a_sweep_with_a_trial_that_never_began_has_failed(
-    tmp_path: Path, example_registry: Registry, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    monkeypatch: pytest.MonkeyPatch, capsys: Any, study_sweep: SweepFolder
 ) -> None:
-    sweep = study_of(tmp_path, example_registry)
     claim = SweepStudy.claim
 
     def fails_at_two(study: SweepStudy, number: int) -> TrialEntry:
@@ -446,21 +402,18 @@ def test_a_sweep_with_a_trial_that_never_began_has_failed(
 
     monkeypatch.setattr(SweepStudy, "claim", fails_at_two)
     with pytest.raises(typer.Exit) as left:
-        run_trials(sweep, command="again")
+        run_trials(study_sweep, command="again")
     assert left.value.exit_code == EXIT_MENDABLE
     assert "error: trial 2: no values are left" in capsys.readouterr().err
 
 
 def test_no_trial_outlives_a_pool_that_fails(
-    tmp_path: Path,
-    example_registry: Registry,
-    monkeypatch: pytest.MonkeyPatch,
-    example_environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch, example_environment: dict[str, str], prepared: Prepared
 ) -> None:
     for name in ("PYTHONPATH", "WAVSLM_PLUGINS"):
         monkeypatch.setenv(name, example_environment[name])
     stages = [{"run": "count", "steps": 10**6, "pause_s": 0.05}]
-    sweep = prepared(tmp_path, example_registry, {"seeds": [0, 1], "max_parallel": 2}, stages=stages)
+    sweep = prepared({"seeds": [0, 1], "max_parallel": 2}, stages=stages)
     counts = [run_of(sweep, number) / "count.txt" for number in (1, 2)]
 
     def say(line: str) -> None:
