@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 import yaml
 
+from tests.conftest import installed_command
 from tests.docs.markdown import Block, blocks
+from tests.support import run_program
 from wavslm_core.parts.configs import Role
 from wavslm_core.recipe.checks import check
 from wavslm_core.recipe.loading import read_extended, recipe_from_dict
@@ -61,11 +61,4 @@ def test_recipes_check(block: Block, tmp_path: Path) -> None:
 def test_commands_run(command: str) -> None:
     program, *arguments = shlex.split(command)
     assert "check" in arguments or "--dry-run" in arguments, "a page of a plugin starts no run"
-    done = subprocess.run(
-        [Path(sys.executable).with_name(program), *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    run_program(installed_command(program), *arguments, cwd=ROOT)

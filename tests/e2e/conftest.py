@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import sysconfig
 import venv
 from pathlib import Path
 
 import pytest
+
+from tests.support import run_program
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -21,18 +22,8 @@ def core_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the `bin` folder of an environment that holds the built core wheel and no plugin."""
     folder = tmp_path_factory.mktemp("core_only")
     wheels = folder / "wheels"
-    build = [
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--no-build-isolation",
-        "-w",
-        str(wheels),
-        str(ROOT),
-    ]
-    subprocess.run([sys.executable, *build], check=True)
+    build = ["wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", wheels, ROOT]
+    run_program(sys.executable, "-m", "pip", *build)
     venv.create(folder / "venv", symlinks=True)
     environment = folder / "venv"
     packages = next((environment / "lib").glob("python*")) / "site-packages"
@@ -43,7 +34,5 @@ def core_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (packages / place.name).symlink_to(place)
     (wheel,) = wheels.glob("wavslm_core-*.whl")
     python = environment / "bin" / "python"
-    subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", str(wheel)], check=True
-    )
+    run_program(python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel)
     return environment / "bin"

@@ -7,7 +7,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ import soundfile
 from safetensors.torch import load_file, save_file
 
 from tests.conftest import run_command
-from tests.support import until
+from tests.support import Command, Start, until
 from wavslm_core.data.token_files import TokenFile
 from wavslm_core.data.token_store import TokenStore
 
@@ -63,18 +63,16 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def only_error(done: Any) -> str:
+def only_error(done: CompletedProcess[str]) -> str:
     """Return the one line that a command left with exit code 2."""
-    assert done.returncode == 2, (done.returncode, done.stderr)
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     return line
 
 
 def test_in_folders_bad_files_are_skipped_and_listed(
-    run: Callable[..., Any], small_run: Path, zoo: Path, tmp_path: Path
+    run: Command, small_run: Path, zoo: Path, tmp_path: Path
 ) -> None:
-    done = run("wavslm", "encode", small_run, zoo, "--out", "tokens", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    done = run("wavslm", "encode", small_run, zoo, "--out", "tokens")
     assert {path.stem for path in (tmp_path / "tokens").iterdir()} == GOOD
     lines = done.stderr.splitlines()
     assert len(lines) == len(BAD)
@@ -84,27 +82,24 @@ def test_in_folders_bad_files_are_skipped_and_listed(
     assert "4 recordings (6.0 s, 300 tokens) → tokens, 9 skipped" in done.stdout
 
 
-def test_named_directly_they_are_refused(
-    run: Callable[..., Any], small_run: Path, zoo: Path, tmp_path: Path
-) -> None:
+def test_named_directly_they_are_refused(run: Command, small_run: Path, zoo: Path, tmp_path: Path) -> None:
     for verb, name in [("encode", "nan.wav"), ("generate", "notes.txt")]:
-        done = run("wavslm", verb, small_run, zoo / name, cwd=tmp_path)
+        done = run("wavslm", verb, small_run, zoo / name, code=2)
         assert f"{zoo / name} " in only_error(done)
-    nothing = run("wavslm", "decode", small_run, zoo / "good.wav", cwd=tmp_path)
+    nothing = run("wavslm", "decode", small_run, zoo / "good.wav", code=2)
     assert "is no token file, or damaged" in only_error(nothing)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_corpus_with_bad_files_is_trained_on_without_them(
-    run: Callable[..., Any], small_recipe: Path, zoo: Path, tmp_path: Path
+    run: Command, small_recipe: Path, zoo: Path, tmp_path: Path
 ) -> None:
     corpus = tmp_path / "corpus"
     shutil.copytree(zoo, corpus / "train")
     (corpus / "valid").mkdir()
     shutil.copy(zoo / "good.wav", corpus / "valid")
     data = f"data={{corpus: folder, path: {corpus}}}"
-    done = run("wavslm-run", small_recipe, data, "stages.train_codec.steps=12", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    run("wavslm-run", small_recipe, data, "stages.train_codec.steps=12")
     (folder,) = (tmp_path / "runs").glob("small-*")
     result = json.loads((folder / "results" / "tokenize.json").read_text())["splits"]["train"]
     assert (result["utterances"], result["rejected"]) == (len(GOOD), len(BAD))
@@ -115,15 +110,14 @@ def test_a_corpus_with_bad_files_is_trained_on_without_them(
 
 
 def test_every_mistake_of_a_recipe_is_a_line_before_anything_runs(
-    run: Callable[..., Any], small_recipe: Path, tmp_path: Path
+    run: Command, small_recipe: Path, tmp_path: Path
 ) -> None:
     text = (
         small_recipe.read_text().replace("codebook_size", "codebok_size").replace("minutes: 1", "minuts: 1")
     )
     text = text.replace("name: istft", "name: istf").replace("crop_tokens: 32", "crop_tokens: many")
     (tmp_path / "wrong.yaml").write_text(text.replace("focal_window: 3", "focal_windw: 3", 1))
-    done = run("wavslm-run", "wrong.yaml", "sampler.p=2", cwd=tmp_path)
-    assert done.returncode == 2
+    done = run("wavslm-run", "wrong.yaml", "sampler.p=2", code=2)
     for said in [
         "quantizer.focalcodec_stream.codebok_size: no such key. Did you mean 'codebook_size'?",
         "quantizer.focalcodec_stream.compressor.focal_windw: no such key. Did you mean 'focal_window'?",
@@ -137,23 +131,20 @@ def test_every_mistake_of_a_recipe_is_a_line_before_anything_runs(
     assert [path.name for path in tmp_path.iterdir()] == ["wrong.yaml"]
 
 
-def test_parts_and_stages_that_do_not_fit(
-    run: Callable[..., Any], small_recipe: Path, tmp_path: Path
-) -> None:
-    widths = run("wavslm-run", small_recipe, "decoder.input_dim=48", "head.vocab_size=512", cwd=tmp_path)
-    assert widths.returncode == 2
+def test_parts_and_stages_that_do_not_fit(run: Command, small_recipe: Path, tmp_path: Path) -> None:
+    widths = run("wavslm-run", small_recipe, "decoder.input_dim=48", "head.vocab_size=512", code=2)
     assert "decoder.input_dim is 48, but the quantizer has output_dim 32. Leave" in widths.stderr
     assert "head.vocab_size is 512, but the quantizer has vocab_size 256. Leave" in widths.stderr
     crop = "stages=[{run: train_lm, steps: 1, crop_tokens: 30}]"
-    train = run("wavslm-run", small_recipe, crop, cwd=tmp_path)
+    train = run("wavslm-run", small_recipe, crop, code=2)
     assert "stages.0.train_lm.crop_tokens: given 30; it should be a multiple of 4" in train.stderr
-    speak = run("wavslm-run", small_recipe, "stages=[{run: generate, sampler: {name: top_q}}]", cwd=tmp_path)
+    speak = run("wavslm-run", small_recipe, "stages=[{run: generate, sampler: {name: top_q}}]", code=2)
     assert "stages.0.generate.sampler: no sampler is called 'top_q'. Did you mean 'top_p'?" in speak.stderr
     assert list(tmp_path.iterdir()) == []
 
 
 def test_checkpoints_with_missing_and_misshapen_weights(
-    run: Callable[..., Any], small_run: Path, zoo: Path, tmp_path: Path
+    run: Command, small_run: Path, zoo: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(small_run / "codec", tmp_path / "codec")
     weights = tmp_path / "codec" / "model.safetensors"
@@ -165,12 +156,12 @@ def test_checkpoints_with_missing_and_misshapen_weights(
     shape = list(state[key].shape)
     state[key] = state[key][:3]
     save_file(state, weights)
-    line = only_error(run("wavslm", "encode", "codec", zoo / "good.wav", cwd=tmp_path))
+    line = only_error(run("wavslm", "encode", "codec", zoo / "good.wav", code=2))
     assert "the decoder in codec does not fit Istft (" in line
     assert f"{len(missing)} missing (backbone.input_norm.weight, " in line
     assert f"{key.removeprefix('decoder.')} is [3, {shape[1]}], expected {shape}" in line
     weights.write_bytes(weights.read_bytes()[:5000])
-    line = only_error(run("wavslm", "encode", "codec", zoo / "good.wav", cwd=tmp_path))
+    line = only_error(run("wavslm", "encode", "codec", zoo / "good.wav", code=2))
     assert "model.safetensors is truncated or damaged" in line
     assert not (tmp_path / "tokens").exists()
 
@@ -180,30 +171,29 @@ def test_a_full_disk_stops_a_run_that_goes_on_when_there_is_space(
 ) -> None:
     disk = small_disk("3m")
     # In processes of their own: a corpus that is read keeps its disk busy.
-    first = run_command("wavslm-run", small_recipe, "--runs-dir", disk / "runs", cwd=tmp_path)
+    first = run_command("wavslm-run", small_recipe, "--runs-dir", disk / "runs", cwd=tmp_path, code=2)
     line = only_error(first)
     assert "disk is full" in line or "No space left on device" in line
     assert not [path for path in disk.rglob("*") if path.name.startswith(".writing-")]
     small_disk("64m")
-    second = run_command("wavslm-run", small_recipe, "--runs-dir", disk / "runs", cwd=tmp_path)
-    assert second.returncode == 0, second.stderr
+    run_command("wavslm-run", small_recipe, "--runs-dir", disk / "runs", cwd=tmp_path)
     (folder,) = (disk / "runs").glob("small-*")
     assert TokenStore.open(folder / "tokens" / "valid").total_tokens > 0
 
 
 def test_a_full_disk_leaves_no_half_written_recording(
-    run: Callable[..., Any], small_run: Path, small_disk: Callable[[str], Path], tmp_path: Path
+    run: Command, small_run: Path, small_disk: Callable[[str], Path], tmp_path: Path
 ) -> None:
     soundfile.write(tmp_path / "long.wav", tone(10, 16000), 16000)
     disk = small_disk("64k")
-    assert run("wavslm", "encode", small_run, "long.wav", "--out", disk, cwd=tmp_path).returncode == 0
-    line = only_error(run("wavslm", "decode", small_run, disk, "--out", disk, cwd=tmp_path))
+    run("wavslm", "encode", small_run, "long.wav", "--out", disk)
+    line = only_error(run("wavslm", "decode", small_run, disk, "--out", disk, code=2))
     assert f"cannot write {disk / 'long.wav'}: No space left on device. Free some space" in line
     assert [path.name for path in disk.iterdir()] == ["long.npz"]
 
 
 def test_stale_tokens_and_a_recipe_that_was_edited(
-    run: Callable[..., Any], small_run: Path, small_recipe: Path, tmp_path: Path
+    run: Command, small_run: Path, small_recipe: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "runs" / small_run.name
     shutil.copytree(small_run, folder)
@@ -216,18 +206,18 @@ def test_stale_tokens_and_a_recipe_that_was_edited(
     del stages["train_lm"]
     (folder / "stages.json").write_text(json.dumps(stages))
     before = (folder / "tokens" / "train" / "store.json").read_bytes()
-    line = only_error(run("wavslm-run", small_recipe, cwd=tmp_path))
+    line = only_error(run("wavslm-run", small_recipe, code=2))
     assert "tokens/train are stale: they were made with codec.encoder_weights = " in line
     assert "Delete that folder to make them again" in line
     assert (folder / "tokens" / "train" / "store.json").read_bytes() == before
     saved = folder / "recipe.yaml"
     saved.write_text(saved.read_text().replace("crop_tokens: 32", "crop_tokens: 64"))
-    line = only_error(run("wavslm-run", small_recipe, cwd=tmp_path))
+    line = only_error(run("wavslm-run", small_recipe, code=2))
     assert "was edited: stages.2.crop_tokens is 64, but the recipe says 32." in line
 
 
 def test_ctrl_c_saves_a_checkpoint_and_the_same_command_continues(
-    run: Callable[..., Any], start: Callable[..., Any], small_recipe: Path, tmp_path: Path
+    run: Command, start: Start, small_recipe: Path, tmp_path: Path
 ) -> None:
     codec = (
         "{run: train_codec, batch_size: 2, crop_seconds: 0.5, log_every: 1, valid_utterances: 2, steps: 60}"
@@ -245,14 +235,11 @@ def test_ctrl_c_saves_a_checkpoint_and_the_same_command_continues(
     (checkpoint,) = tmp_path.glob("runs/small-*/checkpoints/train_codec/step-*.pt")
     step = int(checkpoint.stem.removeprefix("step-"))
     assert 0 < step < 60
-    done = run(*arguments, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    done = run(*arguments)
     assert f"train_codec: continuing from step {step}" in done.stderr
 
 
-def test_ctrl_c_leaves_whole_token_files(
-    start: Callable[..., Any], small_run: Path, zoo: Path, tmp_path: Path
-) -> None:
+def test_ctrl_c_leaves_whole_token_files(start: Start, small_run: Path, zoo: Path, tmp_path: Path) -> None:
     (tmp_path / "many").mkdir()
     for number in range(3000):
         (tmp_path / "many" / f"{number:04d}.wav").symlink_to(zoo / "good.wav")

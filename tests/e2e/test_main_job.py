@@ -38,8 +38,7 @@ def results(folder: Path, stage: str) -> dict[str, object]:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("main_job")
-    done = run_command("wavslm-run", ROOT / "recipes" / "wavslm_tiny.yaml", *SHORT, cwd=place)
-    assert done.returncode == 0, done.stderr
+    run_command("wavslm-run", ROOT / "recipes" / "wavslm_tiny.yaml", *SHORT, cwd=place)
     (folder,) = (place / "runs").glob("wavslm_tiny-*")
     return folder
 
@@ -62,7 +61,6 @@ def test_another_head_takes_over_the_codec_and_knows_more(finished: Path) -> Non
     done = run_command(
         "wavslm-run", recipe, *SHORT, head, "name=other_head", "--reuse", cwd=finished.parents[1]
     )
-    assert done.returncode == 0, done.stderr
     assert f"train_codec, tokenize: taken over from {finished.name}" in done.stdout
     assert "stage train_codec: running" not in done.stdout
     (other,) = finished.parent.glob("other_head-*")
@@ -77,7 +75,7 @@ def test_another_head_takes_over_the_codec_and_knows_more(finished: Path) -> Non
 
 def test_shuffled_targets_teach_nothing_but_frequencies(finished: Path, tmp_path: Path) -> None:
     """The same model on permuted tokens stays at the unigram, far behind."""
-    control = run_command(
+    run_command(
         "wavslm-run",
         ROOT / "recipes" / "wavslm_tiny.yaml",
         *SHORT,
@@ -90,7 +88,6 @@ def test_shuffled_targets_teach_nothing_but_frequencies(finished: Path, tmp_path
         " control: shuffled_tokens, validate_every: 20}]",
         cwd=tmp_path,
     )
-    assert control.returncode == 0, control.stderr
     (folder,) = (tmp_path / "runs").glob("wavslm_tiny-*")
     shuffled = results(folder, "train_lm")["valid"]
     trained = results(finished, "train_lm")["valid"]
@@ -116,5 +113,4 @@ def test_everything_is_there_to_hear_and_see(finished: Path) -> None:
 
 def test_the_same_command_again_has_nothing_left_to_do(finished: Path) -> None:
     again = run_command("wavslm-run", ROOT / "recipes" / "wavslm_tiny.yaml", *SHORT, cwd=finished.parents[1])
-    assert again.returncode == 0, again.stderr
     assert again.stdout.count("finished before, skipped") == 6

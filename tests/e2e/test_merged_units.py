@@ -42,10 +42,7 @@ REST = "{run: evaluate, metrics: []}, {run: generate, prompts: 1, prompt_seconds
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("units")
     stages = f"stages=[{TRAIN_CODEC}, {{run: tokenize}}, {TRAIN_LM}, {REST}]"
-    done = run_command(
-        "wavslm-run", RECIPE, *PARTS, "data.minutes=2", "data.valid_minutes=0.3", stages, cwd=place
-    )
-    assert done.returncode == 0, done.stderr
+    run_command("wavslm-run", RECIPE, *PARTS, "data.minutes=2", "data.valid_minutes=0.3", stages, cwd=place)
     (folder,) = (place / "runs").glob("wavslm_tiny-*")
     return folder
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
+from tests.conftest import installed_command
+from tests.support import Command, environment_without, run_program
 from wavslm_core.cli.new_plugin import SKETCHES, PluginRole
 from wavslm_core.parts.roles import PART_ROLES
 
@@ -37,8 +36,6 @@ stages:
 launch: {{device: cpu}}
 """
 
-Call = Callable[..., "subprocess.CompletedProcess[str]"]
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -46,33 +43,28 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def call(folder: Path) -> Call:
+def call(folder: Path) -> Command:
     """Write a plugin for each role and install them; return what runs a command that sees them."""
     environment = {
-        **{key: value for key, value in os.environ.items() if not key.startswith("WAVSLM")},
+        **environment_without("WAVSLM"),
         "PYTHONPATH": str(folder / "installed"),
         "OMP_NUM_THREADS": "1",
         "COLUMNS": "200",
     }
 
-    def run(program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        command = [Path(sys.executable).with_name(program), *arguments]
-        return subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, check=False
-        )
+    def run(program: str, *arguments: str | Path) -> CompletedProcess[str]:
+        return run_program(installed_command(program), *arguments, cwd=folder, env=environment)
 
     for role in ROLES:
-        written = run("wavslm", "new-plugin", f"my_{role}", "--role", role)
-        assert written.returncode == 0, written.stderr
+        run("wavslm", "new-plugin", f"my_{role}", "--role", role)
     folders = [folder / f"wavslm-my-{role}" for role in ROLES]
     install = ["install", "--quiet", "--no-build-isolation", "--no-deps", "--target", folder / "installed"]
-    installed = run("python", "-m", "pip", *install, *folders)
-    assert installed.returncode == 0, installed.stderr
+    run("python", "-m", "pip", *install, *folders)
     (folder / "mine.yaml").write_text(RECIPE)
     return run
 
 
-def test_it_is_listed_and_fits_into_a_recipe(call: Call) -> None:
+def test_it_is_listed_and_fits_into_a_recipe(call: Command) -> None:
     listed = {plugin["name"]: plugin for plugin in json.loads(call("wavslm", "plugins", "--json").stdout)}
     for role in ROLES:
         plugin = listed[f"my_{role}"]
@@ -81,13 +73,11 @@ def test_it_is_listed_and_fits_into_a_recipe(call: Call) -> None:
         assert plugin["error"] is None
         override = SKETCHES[PluginRole(role)].override.format(role=role, name=f"my_{role}")
         checked = call("wavslm", "recipe", "check", ROOT / "recipes" / "wavslm_tiny.yaml", override)
-        assert checked.returncode == 0, checked.stderr
         assert f"{role} my_{role}" in checked.stdout or role not in PART_ROLES
 
 
-def test_a_recipe_of_nothing_else_trains_and_speaks(call: Call, folder: Path) -> None:
+def test_a_recipe_of_nothing_else_trains_and_speaks(call: Command, folder: Path) -> None:
     done = call("wavslm-run", "mine.yaml")
-    assert done.returncode == 0, done.stderr
     assert "stage my_stage: finished" in done.stdout
     run = next((folder / "runs").glob("mine-*"))
     scores = json.loads((run / "results" / "evaluate.json").read_text())["codec"]["metrics"]
@@ -95,15 +85,13 @@ def test_a_recipe_of_nothing_else_trains_and_speaks(call: Call, folder: Path) ->
     assert json.loads((run / "results" / "my_stage.json").read_text())["recordings"] == 3
 
 
-def test_every_part_learns(call: Call) -> None:
+def test_every_part_learns(call: Command) -> None:
     done = call("wavslm", "doctor", "mine.yaml", "stages.train_codec.lr=0.003", "stages.train_lm.lr=0.01")
-    assert done.returncode == 0, done.stdout + done.stderr
     assert "codec       learns" in done.stdout
     assert "LM          learns" in done.stdout
 
 
-def test_their_own_tests_pass(call: Call) -> None:
+def test_their_own_tests_pass(call: Command) -> None:
     # Together: nothing in one may disturb another, and torch is imported once.
     folders = [f"wavslm-my-{role}" for role in ROLES]
-    done = call("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--import-mode=importlib", *folders)
-    assert done.returncode == 0, done.stdout
+    call("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--import-mode=importlib", *folders)

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import installed_command
+from tests.support import EXAMPLE_PATH, run_program
 from wavslm_core.run.metrics_file import read_metrics
 
 HERE = Path(__file__).parent
-PLUGINS = HERE.parent / "core" / "plugin_path"
 TOKENS = """
 import sys
 from pathlib import Path
@@ -38,15 +39,16 @@ def old(tmp_path: Path) -> Path:
     return Path(shutil.copytree(kept, tmp_path / "runs" / kept.name))
 
 
-def call(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command that sees the parts of the example distribution, too."""
-    path = os.pathsep.join(filter(None, [str(PLUGINS), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+@pytest.fixture(autouse=True)
+def _example(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands see the parts of the example distribution, too."""
+    monkeypatch.setenv("PYTHONPATH", str(EXAMPLE_PATH), prepend=os.pathsep)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
 def test_a_run_goes_on_where_it_was_stopped(old: Path) -> None:
-    done = call(Path(sys.executable).with_name("wavslm-run"), "old.yaml", cwd=old.parents[1])
+    command = [installed_command("wavslm-run"), "old.yaml"]
+    done = subprocess.run(command, cwd=old.parents[1], capture_output=True, text=True)
     if "corpus.audio" in done.stderr:
         pytest.skip("this processor synthesises the speech in other bits")
     assert done.returncode == 0, done.stderr
@@ -60,6 +62,4 @@ def test_a_run_goes_on_where_it_was_stopped(old: Path) -> None:
 
 
 def test_its_codec_gives_the_tokens_that_it_stored(old: Path) -> None:
-    done = call(sys.executable, "-c", TOKENS, old, cwd=old.parents[1])
-    assert done.returncode == 0, done.stderr
-    assert float(done.stdout) > 0.99
+    assert float(run_program(sys.executable, "-c", TOKENS, old).stdout) > 0.99

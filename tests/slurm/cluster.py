@@ -24,7 +24,7 @@ from typing import Any
 from tests.slurm import configuration
 from tests.slurm.daemon import Daemon, DaemonFailed
 from tests.slurm.packages import CannotRunSlurm, install_packages
-from tests.support import until
+from tests.support import environment_without, run_program, until
 
 DEFAULT_FOLDER = Path(tempfile.gettempdir()) / "wavslm-slurm"
 
@@ -44,10 +44,7 @@ class Cluster:
     @property
     def environment(self) -> dict[str, str]:
         """Return the environment of a shell that is no job itself and uses this cluster."""
-        inherited = {
-            key: value for key, value in os.environ.items() if not key.startswith(("SLURM", "SBATCH"))
-        }
-        return {**inherited, **self.exports}
+        return {**environment_without("SLURM", "SBATCH"), **self.exports}
 
     def start(self) -> None:
         """Start every daemon and wait until all nodes are idle; return at once when they run.
@@ -72,17 +69,11 @@ class Cluster:
         munge.start(self.environment)
         mariadb.start(self.environment)
         munge.wait(lambda: self._answers("munge", "--no-input", f"--socket={self.folder}/munge/socket"))
-        mariadb.wait(
-            lambda: self._answers(
-                "mariadb-admin", "--no-defaults", f"--socket={self.folder}/data/socket", "ping"
-            )
-        )
+        ping = ("mariadb-admin", "--no-defaults", f"--socket={self.folder}/data/socket", "ping")
+        mariadb.wait(lambda: self._answers(*ping))
         slurmdbd.start(self.environment)
-        slurmdbd.wait(
-            lambda: self._answers(
-                "sacctmgr", "--immediate", "--quiet", "add", "cluster", configuration.CLUSTER
-            )
-        )
+        add = ("sacctmgr", "--immediate", "--quiet", "add", "cluster", configuration.CLUSTER)
+        slurmdbd.wait(lambda: self._answers(*add))
         slurmctld.start(self.environment)
         slurmctld.wait(lambda: self._answers("scontrol", "ping"))
         for daemon in slurmds:
@@ -136,21 +127,14 @@ class Cluster:
 
         Raises: AssertionError with what it said when it failed.
         """
-        done = subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, timeout=timeout_s, **options
-        )
-        assert done.returncode == 0, f"{command} ended with {done.returncode}: {done.stderr}{done.stdout}"
-        return done.stdout.strip()
+        return run_program(*command, env=self.environment, timeout=timeout_s, **options).stdout.strip()
 
     def submit(self, script: str, *options: str, folder: Path) -> str:
         """Submit a shell script with sbatch's options and return the job id; its log is `<folder>/ID.log`."""
         path = folder / "job.sh"
         path.write_text(f"#!/bin/bash\n{script}\n")
-        log = (
-            f"--output={folder}/%A_%a.log"
-            if any("--array" in one for one in options)
-            else f"--output={folder}/%j.log"
-        )
+        name = "%A_%a" if any("--array" in one for one in options) else "%j"
+        log = f"--output={folder}/{name}.log"
         return self.run("sbatch", "--parsable", f"--chdir={folder}", log, *options, path)
 
     def state(self, job_id: str) -> str:

@@ -9,8 +9,7 @@ from pathlib import Path
 from subprocess import PIPE, CompletedProcess, Popen
 
 from tests.slurm.cluster import Cluster
-
-EXAMPLE = Path(__file__).resolve().parents[1] / "core" / "plugin_path"
+from tests.support import EXAMPLE_PATH, ONLY_EXAMPLE
 
 
 class Shell:
@@ -18,38 +17,34 @@ class Shell:
 
     def __init__(self, slurm: Cluster, folder: Path) -> None:
         self.slurm, self.folder = slurm, folder
-        self.environment = {
-            **slurm.environment,
-            "PYTHONPATH": str(EXAMPLE),
-            "WAVSLM_PLUGINS": "example",
-            "OMP_NUM_THREADS": "1",
-            "COLUMNS": "200",
-        }
+        self.environment = {**slurm.environment, **ONLY_EXAMPLE, "PYTHONPATH": str(EXAMPLE_PATH)}
 
-    def start(self, name: str, *arguments: str) -> Popen[str]:
-        command = [str(Path(sys.executable).with_name(name)), *arguments]
+    def start(self, name: str, *arguments: str | Path, folder: Path | None = None) -> Popen[str]:
         return Popen(
-            command,
+            [Path(sys.executable).with_name(name), *arguments],
             stdout=PIPE,
             stderr=PIPE,
             text=True,
-            cwd=self.folder,
+            cwd=folder or self.folder,
             env=self.environment,
             # Tests that were started in the background have inherited that Ctrl-C is ignored.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
-    def run(self, name: str, *arguments: str) -> CompletedProcess[str]:
-        process = self.start(name, *arguments)
-        output, errors = process.communicate(timeout=300)
+    def run(
+        self, name: str, *arguments: str | Path, code: int = 0, folder: Path | None = None
+    ) -> CompletedProcess[str]:
+        """Run a command in this or another folder."""
+        process = self.start(name, *arguments, folder=folder)
+        output, errors = process.communicate(timeout=600)
         assert "Traceback" not in errors, errors
-        return CompletedProcess([], process.returncode, output, errors)
+        assert process.returncode == code, (process.returncode, output, errors)
+        return CompletedProcess([], code, output, errors)
 
     def submit(self, stages: str, launch: str = "") -> Path:
         """Submit a recipe and return the run's folder."""
         self.write(stages, launch)
         done = self.run("wavslm-run", "r.yaml")
-        assert done.returncode == 0, done.stderr
         found = re.search(r"run folder: (\S+)", done.stdout)
         assert found, done.stdout
         return self.folder / found[1]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +13,15 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.slurm.cluster import Cluster
-from tests.support import noise_corpus, until
+from tests.slurm.shell import Shell
+from tests.support import FAKES, SMALL_CODEC, noise_corpus, until
 from wavslm_core.run.metrics_file import read_metrics
 from wavslm_core.run.records import JobRecord, read_jobs
 
-EXAMPLE_PATH = Path(__file__).parents[1] / "core" / "plugin_path"
-CODEC = {"run": "train_codec", "batch_size": 2, "crop_seconds": 0.32, "spectral_windows": [256]}
-CODEC |= {"log_every": 1, "checkpoint_every": 10**6, "valid_utterances": 1}
+CODEC = SMALL_CODEC | {"log_every": 1, "checkpoint_every": 10**6, "valid_utterances": 1}
 """Saves only when it is told to stop."""
 PATIENT = CODEC | {"run": "train_patiently", "waits_before": [20]}
 """The same, and is still before its step 20 whenever a test gets round to stopping it."""
-PARTS = ("encoder", "quantizer", "decoder", "backbone", "head", "sampler")
 
 
 class Submitted:
@@ -33,13 +30,16 @@ class Submitted:
     def __init__(self, folder: Path, cluster: Cluster) -> None:
         self.folder = folder
         self.cluster = cluster
+        self.shell = Shell(cluster, folder)
+        self.wavslm = partial(self.shell.run, "wavslm")
+        self.command = partial(self.shell.run, "wavslm-run")
         noise_corpus(folder / "corpus")
 
     def recipe(self, name: str, stages: Sequence[Any], **launch: Any) -> Path:
         """Write a recipe that runs on SLURM, on the CPU."""
         document: dict[str, Any] = {
             "name": name,
-            **{role: {"name": "fake"} for role in PARTS},
+            **FAKES,
             "data": {"corpus": "folder", "path": str(self.folder / "corpus")},
             "stages": list(stages),
             "launch": {"on": "slurm", "device": "cpu", "cpus_per_task": 1, "timeout_min": 5, **launch},
@@ -48,36 +48,17 @@ class Submitted:
         path.write_text(yaml.safe_dump(document))
         return path
 
-    def command(self, *arguments: str | Path, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
-        """Run `wavslm-run` with core and the example distribution only, in this or another folder."""
-        return subprocess.run(
-            [sys.executable, "-m", "wavslm_core.cli.run", *arguments],
-            cwd=folder or self.folder,
-            env={
-                **self.cluster.environment,
-                "PYTHONPATH": str(EXAMPLE_PATH),
-                "WAVSLM_PLUGINS": "example",
-                "OMP_NUM_THREADS": "1",
-                "COLUMNS": "200",
-            },
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
-
     def submit(self, recipe: Path, *overrides: str) -> tuple[Path, list[JobRecord]]:
         """Submit; return the run's folder and the jobs that were queued."""
         known = {record.job_id for run in self.runs(recipe) for record in read_jobs(run)}
-        done = self.command(recipe, *overrides)
-        assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
+        self.command(recipe, *overrides)
         (run,) = self.runs(recipe)
         return run, [record for record in read_jobs(run) if record.job_id not in known]
 
     def run_here(self, recipe: Path, *overrides: str) -> Path:
         """Run the recipe without SLURM, uninterrupted, in another folder; return the run's."""
         self.hurry(recipe.stem, self.folder / "here")
-        done = self.command(recipe, "launch.on=local", "launch.device=cpu", "--runs-dir", "here", *overrides)
-        assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
+        self.command(recipe, "launch.on=local", "launch.device=cpu", "--runs-dir", "here", *overrides)
         (run,) = (self.folder / "here").glob(f"{recipe.stem}-*")
         return run
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
+import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 from tests.slurm.cluster import Cluster
-from tests.support import until
+from tests.support import run_program, until
 
 REPO = Path(__file__).resolve().parents[2]
 
@@ -70,24 +71,11 @@ def test_left_behind_cluster_is_recognised_and_ended(tmp_path: Path) -> None:
         "    print('FOLDER', slurm.folder, flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-s",
-        "-p",
-        "no:cacheprovider",
-        f"--rootdir={tmp_path}",
-        session,
-    ]
-    done = subprocess.run(
-        command,
-        env={**os.environ, "PYTHONPATH": str(REPO)},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=600,
+    command = ["-m", "pytest", "-s", "-p", "no:cacheprovider", f"--rootdir={tmp_path}", session]
+    run = partial(
+        run_program, sys.executable, *command, env={**os.environ, "PYTHONPATH": str(REPO)}, cwd=tmp_path
     )
+    done = run(code=-signal.SIGKILL)
     found = re.search(r"FOLDER (\S+)", done.stdout)
     assert found, done.stdout + done.stderr
     left = Cluster(Path(found[1]))
@@ -98,13 +86,5 @@ def test_left_behind_cluster_is_recognised_and_ended(tmp_path: Path) -> None:
         "from tests.slurm.conftest import *\n"
         f"def test_is_gone(slurm):\n    assert not Path({found[1]!r}).exists()\n"
     )
-    done = subprocess.run(
-        command,
-        env={**os.environ, "PYTHONPATH": str(REPO)},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    run()
     assert not left.running()

@@ -26,8 +26,7 @@ def test_the_five_lines_work(slurm: Cluster, tmp_path: Path) -> None:
         ):
             command = command.replace(given, here)
         program, *arguments = shlex.split(command, comments=True)
-        done = shell.run(program, *arguments)
-        assert done.returncode == 0, (command, done.stdout, done.stderr)
+        shell.run(program, *arguments)
         for folder in (tmp_path / "runs").glob("*-*"):
             run = folder.name
     assert run
@@ -37,4 +36,4 @@ def test_the_five_lines_work(slurm: Cluster, tmp_path: Path) -> None:
             program, *arguments = shlex.split(command, comments=True)
             verbs = [word for word in arguments if word.isalpha()][: 2 if arguments[0] == "sweep" else 1]
             if program == "wavslm":
-                assert shell.run(program, *verbs, "--help").returncode == 0, command
+                shell.run(program, *verbs, "--help")

@@ -10,6 +10,7 @@ import pytest
 import wavslm_core
 from tests.slurm.cluster import Cluster
 from tests.slurm.submitted import CODEC, Submitted, stages_of
+from tests.support import SMALL_LM
 from wavslm_core.run.records import read_jobs
 
 
@@ -23,20 +24,17 @@ def test_submitting_returns_at_once_and_a_second_time_says_who_has_it(
 ) -> None:
     recipe = submitted.recipe("once", [{"run": "count", "steps": 500, "pause_s": 0.5}], copy_code=True)
     done = submitted.command(recipe)
-    assert done.returncode == 0, done.stderr
     (run,) = submitted.runs(recipe)
     (job,) = read_jobs(run)
     assert f"job {job.job_id}: count, log {run}/jobs/{job.job_id}_0_log.out" in done.stdout
     assert f"follow: wavslm jobs runs/{run.name}\nstop:   wavslm stop runs/{run.name}" in done.stdout
     submitted.until("the first step", lambda: (run / "count.txt").exists())
     saved = (run / "recipe.yaml").read_text()
-    second = submitted.command(recipe, "launch.timeout_min=7")
-    assert second.returncode == 2
+    second = submitted.command(recipe, "launch.timeout_min=7", code=2)
     assert f"was submitted before: job {job.job_id} (RUNNING); process " in second.stderr
     assert f"job {job.job_id} (last heartbeat " in second.stderr
     assert (run / "recipe.yaml").read_text() == saved, "a job that restarts reads it"
-    here = submitted.command(recipe, "launch.on=debug")
-    assert here.returncode == 2
+    here = submitted.command(recipe, "launch.on=debug", code=2)
     assert "was submitted before" in here.stderr
     # The job runs the copy, and that is what was submitted.
     log = run / "jobs" / f"{job.job_id}_0_log.out"
@@ -47,7 +45,6 @@ def test_submitting_returns_at_once_and_a_second_time_says_who_has_it(
     assert slurm.wait(job.job_id, "COMPLETED", "FAILED") == "COMPLETED"
     assert stages_of(run) == {"count": "finished"}
     again = submitted.command(recipe)
-    assert again.returncode == 0
     assert "stage count: finished before, skipped" in again.stdout
     assert read_jobs(run) == [job]
 
@@ -57,8 +54,7 @@ def test_the_copy_runs_also_when_the_checkout_is_where_it_was_submitted(
 ) -> None:
     recipe = submitted.recipe("inside", [{"run": "count"}], copy_code=True)
     checkout = Path(wavslm_core.__file__).parents[1]
-    done = submitted.command(recipe, "--runs-dir", submitted.folder / "runs", folder=checkout)
-    assert done.returncode == 0, done.stderr
+    submitted.command(recipe, "--runs-dir", submitted.folder / "runs", folder=checkout)
     (run,) = submitted.runs(recipe)
     (job,) = read_jobs(run)
     assert slurm.wait(job.job_id, "COMPLETED", "FAILED") == "COMPLETED"
@@ -67,8 +63,7 @@ def test_the_copy_runs_also_when_the_checkout_is_where_it_was_submitted(
 
 def test_stages_with_other_needs_are_a_chain_of_jobs(submitted: Submitted, slurm: Cluster) -> None:
     tokenize = {"run": "tokenize", "shard_minutes": 0.1, "launch": {"array": 2, "memory_gb": 0.5}}
-    learn = {"run": "train_lm", "steps": 2, "batch_size": 2, "crop_tokens": 32}
-    recipe = submitted.recipe("chain", [CODEC | {"steps": 2}, tokenize, learn])
+    recipe = submitted.recipe("chain", [CODEC | {"steps": 2}, tokenize, SMALL_LM])
     run, jobs = submitted.submit(recipe)
     codec, array, rest = jobs
     assert [job.stages for job in jobs] == [("train_codec",), ("tokenize",), ("tokenize", "train_lm")]
@@ -104,8 +99,7 @@ def test_what_sbatch_refuses_is_one_line_and_no_half_chain(submitted: Submitted,
         {"run": "break", "launch": {"partition": "nowhere"}},
     ]
     recipe = submitted.recipe("refused", stages)
-    done = submitted.command(recipe)
-    assert done.returncode == 2
+    done = submitted.command(recipe, code=2)
     assert "error: sbatch refuses the job: " in done.stderr
     assert "invalid partition" in done.stderr
     assert len(done.stderr.splitlines()) == 1
