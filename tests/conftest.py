@@ -1,7 +1,5 @@
 """The installed commands, and a small model of the reference plugins that they trained in seconds."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """Run benchmarks and print their tables: `python -m tests.benchmarks [--threads N] [NAME …]`."""
 
-from __future__ import annotations
-
 import argparse
 
 import torch

@@ -1,7 +1,5 @@
 """The codec: a streaming step part by part, what fewer bits cost, and whole recordings of 10 s and 30 s."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any

@@ -3,8 +3,6 @@
 The recordings are made up; writing, opening and reading are the real ones.
 """
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

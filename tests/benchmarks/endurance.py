@@ -1,7 +1,5 @@
 """Ten minutes of audio through a small codec and language model: memory and step time must stay flat."""
 
-from __future__ import annotations
-
 import time
 
 import torch

@@ -1,7 +1,5 @@
 """The language model: one chunk at a full window, with every kind of weights, and what fewer bits cost."""
 
-from __future__ import annotations
-
 import torch
 
 from tests.benchmarks.codec import BYTES_LEFT, weight_bytes

@@ -1,7 +1,5 @@
 """What this machine can do at most: the floors that every benchmark is printed beside."""
 
-from __future__ import annotations
-
 import resource
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The models that are timed: WavSLM-4k at its full size and a small one, with random weights."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """How long commands that need no torch take, beyond starting a bare interpreter."""
 
-from __future__ import annotations
-
 import resource
 import subprocess
 import sys

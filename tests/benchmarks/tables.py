@@ -1,7 +1,5 @@
 """Plain tables for terminals and logs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 

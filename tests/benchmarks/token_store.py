@@ -7,8 +7,6 @@ resident, as long as nobody needs the memory: those lines say nothing about larg
 with less memory than store reads every crop from its disk.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """A training step of the language model at 500 and 1500 tokens: time, peak memory, and the floor."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

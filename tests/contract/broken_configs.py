@@ -1,7 +1,5 @@
 """Configs of parts that break their contract; see `broken_parts`. No torch, as in any plugin."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from pydantic import Field

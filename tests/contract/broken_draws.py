@@ -1,7 +1,5 @@
 """Heads and samplers that break their contract in one way each."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """What `contract_tests` is told, and what it refuses."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

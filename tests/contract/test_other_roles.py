@@ -1,7 +1,5 @@
 """The contracts of stages, metrics, corpora and formats over those of the core, and over broken ones."""
 
-from __future__ import annotations
-
 import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping

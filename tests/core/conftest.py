@@ -1,7 +1,5 @@
 """A whole example distribution, for tests of recipes, runs and commands without any installed plugin."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

@@ -1,7 +1,5 @@
 """Reads the fenced blocks of a Markdown page."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import Path

@@ -6,8 +6,6 @@ nothing else is changed. `make` targets are checked with `make --dry-run`, becau
 under `make test`.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

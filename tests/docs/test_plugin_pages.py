@@ -1,7 +1,5 @@
 """What the pages of the plugins show works: every YAML block with parts or data, every recipe command."""
 
-from __future__ import annotations
-
 import shlex
 import shutil
 from pathlib import Path

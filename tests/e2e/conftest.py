@@ -1,7 +1,5 @@
 """An environment without the reference plugins."""
 
-from __future__ import annotations
-
 import sys
 import sysconfig
 import venv

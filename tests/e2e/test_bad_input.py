@@ -1,7 +1,5 @@
 """What a user can do wrong: one clear line, exit code 2, nothing lost."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import signal

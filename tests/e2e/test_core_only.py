@@ -1,7 +1,5 @@
 """A built core wheel works alone, and says what to install when a recipe needs a missing part."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from subprocess import CompletedProcess
 

@@ -1,7 +1,5 @@
 """The shipped recipe end to end, cut down: every stage leaves what it promises, and the model learns."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Units whose runs are merged, from audio to audio: the smallest job with `k_means` and `deduplicate`."""
 
-from __future__ import annotations
-
 import json
 from math import log2
 from pathlib import Path

@@ -1,7 +1,5 @@
 """No verb and no stage unpickles anything: every process that tests start ends at once if it does."""
 
-from __future__ import annotations
-
 import os
 import pickle
 import shutil

@@ -1,7 +1,5 @@
 """A folder that an earlier revision left: `old_run/` was stopped in its last stage."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

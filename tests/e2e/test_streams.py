@@ -1,7 +1,5 @@
 """A whole model of the reference plugins, as people use it from Python: the streams of codec and speech."""
 
-from __future__ import annotations
-
 from itertools import islice
 from pathlib import Path
 

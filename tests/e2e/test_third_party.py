@@ -1,7 +1,5 @@
 """Somebody else's plugin, installed from outside the tree beside the built core: its contract holds."""
 
-from __future__ import annotations
-
 import shutil
 import sys
 from pathlib import Path

@@ -3,8 +3,6 @@
 python -m tests.fuzz [--only kills|recipes|files] [--seconds N] [--cases N] [--seed S] [--case N]
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import shutil

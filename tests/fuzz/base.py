@@ -1,7 +1,5 @@
 """What is attacked: recordings, finished runs and a sweep of the smallest parts, and token files."""
 
-from __future__ import annotations
-
 import io
 import json
 import tarfile

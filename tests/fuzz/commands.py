@@ -1,7 +1,5 @@
 """Calls commands in this process and judges how they end: well or with one clear error, and soon."""
 
-from __future__ import annotations
-
 import io
 import signal
 import sys

@@ -1,7 +1,5 @@
 """Ways in which a file can be something else than what was written."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

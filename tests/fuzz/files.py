@@ -1,7 +1,5 @@
 """Files that are damaged in any way: every verb that reads them says so in a line, or goes on without."""
 
-from __future__ import annotations
-
 import atexit
 import json
 import os

@@ -1,7 +1,5 @@
 """Runs that are killed at any moment, again and again: they end in the same bits."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil

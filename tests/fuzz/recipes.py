@@ -1,7 +1,5 @@
 """Recipes and overrides that are wrong in any way: one clear error, soon, or they are fine."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from random import Random

@@ -1,7 +1,5 @@
 """The fuzz, small: the same few attacks every time. At length: `python -m tests.fuzz --seconds 600`."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Values that nobody expects, and documents in which one is put somewhere."""
 
-from __future__ import annotations
-
 import copy
 from random import Random
 from typing import Any

@@ -4,8 +4,6 @@ Allowed are submitit's own files of jobs, and what processes of one job tell eac
 apart from its checkpoints, and multiprocessing. Tests that tests start unpickle what they pickled themselves.
 """
 
-from __future__ import annotations
-
 import _pickle
 import os
 import pickle

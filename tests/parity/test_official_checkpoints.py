@@ -1,7 +1,5 @@
 """Official folders through the public API: the same tokens, features, audio, logits and continuations."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

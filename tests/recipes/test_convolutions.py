@@ -1,7 +1,5 @@
 """Every convolution of every shipped recipe, at its own size, against itself in float64."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Every recipe that is shipped loads, fits together and says what each of its blocks is for."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """recipes/wavslm_base.yaml takes a few steps, with the hub replaced by local folders in the hub's formats."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -7,8 +7,6 @@ Losses of every logged step, digests of every weight, token file and waveform, a
 print, without times and rates.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import json

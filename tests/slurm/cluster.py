@@ -7,8 +7,6 @@ SLURM 22.05, which it installs. Neither systemd nor cgroups are used; ports are 
 munge's key and socket too, is in one folder. A cluster that this machine belongs to is never touched.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import os

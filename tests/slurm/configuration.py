@@ -1,7 +1,5 @@
 """The configuration files of a cluster folder."""
 
-from __future__ import annotations
-
 import secrets
 import socket
 from contextlib import ExitStack

@@ -4,8 +4,6 @@ Each worker of pytest-xdist has its own: starting one takes three seconds, and n
 that another worker drained, or is preempted by its jobs.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Iterator

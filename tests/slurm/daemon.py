@@ -1,7 +1,5 @@
 """A daemon of a cluster folder: started once, recognised later by another process, stopped."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

@@ -1,7 +1,5 @@
 """The Debian packages of SLURM, and whether this machine can run them."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """A user of the cluster at a terminal."""
 
-from __future__ import annotations
-
 import re
 import signal
 import sys

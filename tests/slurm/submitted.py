@@ -1,7 +1,5 @@
 """Runs of parts that cost milliseconds, submitted to the cluster with the command that a user types."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """The cluster of the tests is a real one: several nodes, requeueing preemption, accounting."""
 
-from __future__ import annotations
-
 import os
 import re
 import signal

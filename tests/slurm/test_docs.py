@@ -1,7 +1,5 @@
 """The five lines of docs/slurm.md, on a real SLURM: only the recipe and the cluster's names are others."""
 
-from __future__ import annotations
-
 import shlex
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Submitted runs as a person follows, lists and stops them, on a real SLURM."""
 
-from __future__ import annotations
-
 import re
 import signal
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Recipes as chains of jobs on a real SLURM."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

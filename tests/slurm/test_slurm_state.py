@@ -1,7 +1,5 @@
 """A real SLURM's answers about jobs that wait, run, were requeued, ended, or are forgotten."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from tests.slurm.cluster import Cluster

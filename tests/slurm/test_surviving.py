@@ -1,7 +1,5 @@
 """Whatever ends a job early, the run continues in the same folder and ends with the same bits."""
 
-from __future__ import annotations
-
 import os
 import signal
 import time

@@ -1,7 +1,5 @@
 """Sweeps as job arrays on a real SLURM."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

@@ -1,7 +1,5 @@
 """Corpora made up for the tests, and a web server that hands them out."""
 
-from __future__ import annotations
-
 import io
 import tarfile
 import threading

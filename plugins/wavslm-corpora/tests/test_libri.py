@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import hashlib
 import io
 import tarfile
@@ -19,12 +17,7 @@ from wavslm_core.parts.configs import DataConfig
 from wavslm_core.parts.plugins import load_registry
 from wavslm_core.recipe.loading import recipe_from_dict
 from wavslm_core.recipe.resolving import resolve
-from wavslm_corpora.config import (
-    LibriLightConfig,
-    LibriSpeechConfig,
-    LibriTtsConfig,
-    MiniLibriSpeechConfig,
-)
+from wavslm_corpora.config import LibriLightConfig, LibriSpeechConfig, LibriTtsConfig, MiniLibriSpeechConfig
 from wavslm_corpora.libri import Libri
 
 

@@ -1,7 +1,5 @@
 """The plan for thousands of hours, small: tars of long recordings, cut in pauses, tokenised as an array."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Codes as bits, and what bits save."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """Options that do not fit are refused with what would; facts follow from the options."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Heads inside a language model: what is generated is what the scores of the whole sequence say."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """What holds for every head here, whatever it is made of."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

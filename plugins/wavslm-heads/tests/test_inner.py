@@ -1,7 +1,5 @@
 """The networks over the tokens inside a chunk: place after place equals all places at once."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

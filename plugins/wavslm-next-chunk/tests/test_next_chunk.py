@@ -1,7 +1,5 @@
 """The head against plain definitions."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """The samplers against plain definitions."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import pytest
@@ -26,13 +24,7 @@ from wavslm_samplers.reshaping import (
     RepetitionPenaltySampler,
     TemperatureSampler,
 )
-from wavslm_samplers.truncating import (
-    GreedySampler,
-    MinPSampler,
-    TopKSampler,
-    TopPSampler,
-    TypicalSampler,
-)
+from wavslm_samplers.truncating import GreedySampler, MinPSampler, TopKSampler, TopPSampler, TypicalSampler
 
 
 def adjusted(

@@ -1,7 +1,5 @@
 """Small random models of the transformers library, saved as folders in the hub's format."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

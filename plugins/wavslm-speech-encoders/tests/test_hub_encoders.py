@@ -1,7 +1,5 @@
 """HuBERT and wav2vec 2.0: against the library's hidden states, padded, and every way weights are stored."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

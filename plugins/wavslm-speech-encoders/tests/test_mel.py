@@ -1,7 +1,5 @@
 """Log-mel frames: against a plain definition, in steps, padded, and what a config may not ask for."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

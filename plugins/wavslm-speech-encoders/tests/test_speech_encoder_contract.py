@@ -1,7 +1,5 @@
 """The contract of encoders, over all three."""
 
-from __future__ import annotations
-
 import pytest
 
 from wavslm_core.data.audio import load_torchaudio

@@ -1,7 +1,5 @@
 """Small quantizers of every kind, and features that are easy to code."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

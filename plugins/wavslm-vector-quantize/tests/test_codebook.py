@@ -1,7 +1,5 @@
 """The moving codebook: looks up as brute force does, learns as the library does, from valid rows only."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Configs: facts, clear messages, and no torch."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from typing import Any

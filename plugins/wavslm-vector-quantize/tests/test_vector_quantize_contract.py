@@ -1,7 +1,5 @@
 """The contract of every quantizer here."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from wavslm_core.testing import contract_tests

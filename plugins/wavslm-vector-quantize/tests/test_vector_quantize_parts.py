@@ -1,7 +1,5 @@
 """What each quantizer computes, against the library and against its definition."""
 
-from __future__ import annotations
-
 from math import log, prod
 from typing import Any
 
@@ -68,10 +66,7 @@ def test_sign_codes_and_losses_are_the_librarys(spherical: bool, bits: int) -> N
     (codes, tokens, _), parts = library(
         latents[None], inv_temperature=inv_temperature, return_loss_breakdown=True
     )
-    expected = {
-        "entropy": parts.per_sample_entropy - parts.batch_entropy,
-        "commitment": parts.commitment,
-    }
+    expected = {"entropy": parts.per_sample_entropy - parts.batch_entropy, "commitment": parts.commitment}
     rounded = quantizer.round(latents)
     assert torch.equal(rounded.tokens_NL[:, 0], tokens[0].long())
     assert torch.allclose(rounded.codes_NK, codes[0], atol=1e-6)

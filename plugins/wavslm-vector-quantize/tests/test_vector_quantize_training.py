@@ -1,7 +1,5 @@
 """Every quantizer learns on easy features and uses its codes; training goes on from a state dict exactly."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The config: what it refuses, what it states, what it links, and that it needs no torch."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from typing import Any

@@ -1,7 +1,5 @@
 """The contract of backbones, over both inputs."""
 
-from __future__ import annotations
-
 from wavslm_core.testing import contract_tests
 from wavslm_x_transformers.config import XTransformerConfig
 

@@ -1,7 +1,5 @@
 """Whole sequences: against the library's own forward pass, padding, gradients, memory, precision, export."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

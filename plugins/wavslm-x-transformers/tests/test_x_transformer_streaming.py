@@ -1,7 +1,5 @@
 """Streams: step equals forward, nothing sees past its chunk or window, rings stay where they are."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

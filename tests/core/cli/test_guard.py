@@ -1,7 +1,5 @@
 """What the commands say of folders that belong to somebody else or cannot be written."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

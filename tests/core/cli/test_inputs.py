@@ -1,7 +1,5 @@
 """Which files a verb works on, and where their results go."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path

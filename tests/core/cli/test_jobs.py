@@ -1,7 +1,5 @@
 """`wavslm jobs` and `wavslm stop` for runs of this machine; tests/slurm has those of a cluster."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """`wavslm new-plugin`: names that it refuses, and code that passes our own rules."""
 
-from __future__ import annotations
-
 import os
 import re
 import sys

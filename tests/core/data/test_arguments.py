@@ -1,7 +1,5 @@
 """What people hand to models is converted or refused alike by every method of Codec, SpeechLM and streams."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Codebook use: counts, entropy and the thinned rank curve."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

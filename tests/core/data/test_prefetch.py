@@ -1,7 +1,5 @@
 """Reading ahead changes when something is read, never what comes out."""
 
-from __future__ import annotations
-
 import threading
 from contextlib import closing
 

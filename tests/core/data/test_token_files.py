@@ -1,7 +1,5 @@
 """Token files: what `write` wrote is read back, anything else is one clear error, however small a bomb is."""
 
-from __future__ import annotations
-
 import io
 import os
 import tracemalloc

@@ -1,7 +1,5 @@
 """Numbers that two stages found are compared: chance is let pass, another arithmetic is not."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

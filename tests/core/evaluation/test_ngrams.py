@@ -1,7 +1,5 @@
 """N-gram marks: proper distributions, equal to a plain dictionary implementation, boundaries respected."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter, defaultdict
 from typing import get_args

@@ -1,7 +1,5 @@
 """The language model's own speech: what is judged, and that one chunk ahead sees the true past alone."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -15,12 +13,7 @@ from wavslm_core.data.corpora import Split, open_split
 from wavslm_core.errors import WavslmError
 from wavslm_core.evaluation.config import MelDistanceConfig
 from wavslm_core.evaluation.metrics import MelDistance
-from wavslm_core.evaluation.speaking import (
-    chunks_ahead,
-    long_enough,
-    score_chunks_ahead,
-    score_continuations,
-)
+from wavslm_core.evaluation.speaking import chunks_ahead, long_enough, score_chunks_ahead, score_continuations
 from wavslm_core.machine.processes import Interrupted
 from wavslm_core.model.speech_lm import SpeechLM
 from wavslm_core.parts.configs import MetricConfig

@@ -1,7 +1,5 @@
 """Which jobs a recipe is made of."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest
@@ -48,11 +46,7 @@ def test_other_needs_are_a_job_of_their_own(registry: Registry) -> None:
 def test_the_job_after_an_array_puts_it_together(registry: Registry) -> None:
     array = {"run": "count", "launch": {"gpus_per_node": 0, "array": 3}}
     jobs = plan_jobs(recipe(registry, {"run": "learn"}, array, {"run": "learn"}, {"run": "break"}))
-    assert shown(jobs) == [
-        ("learn", 4),
-        ("count (3 tasks share it)", 0),
-        ("count, learn_2, break", 4),
-    ]
+    assert shown(jobs) == [("learn", 4), ("count (3 tasks share it)", 0), ("count, learn_2, break", 4)]
     assert [(share.index, share.count, share.partial) for share in jobs[1].shares] == [
         (0, 3, True),
         (1, 3, True),

@@ -1,7 +1,5 @@
 """How a run is said to have ended whose jobs SLURM has forgotten; tests/slurm follows real ones."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Runs as a user sees them: continue, skip, refuse, stop, and end in every way that a stage can end."""
 
-from __future__ import annotations
-
 import json
 import os
 import select
@@ -174,11 +172,7 @@ def test_one_of_two_processes_that_is_killed_takes_the_other_along(tmp_path: Pat
     ],
 )
 def test_a_signal_stops_safely_and_the_same_command_continues(
-    tmp_path: Path,
-    command: Command,
-    start: Start,
-    launch: str,
-    number: signal.Signals,
+    tmp_path: Path, command: Command, start: Start, launch: str, number: signal.Signals
 ) -> None:
     recipe(tmp_path, "[{run: count, steps: 999, pause_s: 0.5}]")
     process = start("run", "r.yaml", launch, "launch.device=cpu")

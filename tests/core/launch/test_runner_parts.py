@@ -1,7 +1,5 @@
 """A stage that several tasks share, each a part, on this machine: one after another, with the same result."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +19,7 @@ def recipe(corpus: Path, launch: Any) -> ResolvedRecipe:
         "name": "shared",
         **{role: FAKES[role] for role in ("encoder", "quantizer", "decoder")},
         "data": {"corpus": "folder", "path": str(corpus)},
-        "stages": [
-            {**SMALL_CODEC, "steps": 1},
-            {"run": "tokenize", "shard_minutes": 0.1, **launch},
-        ],
+        "stages": [{**SMALL_CODEC, "steps": 1}, {"run": "tokenize", "shard_minutes": 0.1, **launch}],
         "launch": {"on": "debug", "device": "cpu"},
     }
     return resolve(recipe_from_dict(document, registry=load_registry()))

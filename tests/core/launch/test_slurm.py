@@ -1,7 +1,5 @@
 """What sbatch is given, and what its refusals come to; tests/slurm hands real jobs to a real one."""
 
-from __future__ import annotations
-
 import re
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What `wavslm stop` says of jobs that do not end as told; tests/slurm stops real ones."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """The option `--device`, on a machine that may or may not have a GPU."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

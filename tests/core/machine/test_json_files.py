@@ -1,7 +1,5 @@
 """One reader for every JSON file: what it was asked for, or one clear error that names the file."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """What a run tells of how far it is."""
 
-from __future__ import annotations
-
 import io
 import os
 import time

@@ -1,20 +1,12 @@
 """What is read from SLURM's tables; tests/slurm asks a real one."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
 import pytest
 
 from wavslm_core.errors import WavslmError
-from wavslm_core.machine.slurm import (
-    JobState,
-    is_active,
-    job_states,
-    read_sacct,
-    read_squeue,
-)
+from wavslm_core.machine.slurm import JobState, is_active, job_states, read_sacct, read_squeue
 
 # Of SLURM 22.05, with spaces taken out.
 SQUEUE = """\

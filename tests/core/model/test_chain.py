@@ -1,7 +1,5 @@
 """Several samplers in a row: in recipes, in calls, and what they do to a distribution."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

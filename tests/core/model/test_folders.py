@@ -1,7 +1,5 @@
 """Folders in the formats of others: which is chosen, and what a format that fails may break."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Drawing tokens: frequencies, the ends of the unit interval, histories and positions."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

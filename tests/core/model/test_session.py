@@ -1,7 +1,5 @@
 """Sessions: what streams is what is generated offline, rows come and go, and nothing grows."""
 
-from __future__ import annotations
-
 import random
 from itertools import islice
 

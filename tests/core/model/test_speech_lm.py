@@ -1,7 +1,5 @@
 """The language model assembly: scores, generation, streaming, saving."""
 
-from __future__ import annotations
-
 from itertools import islice
 from pathlib import Path
 

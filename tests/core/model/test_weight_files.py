@@ -1,7 +1,5 @@
 """Weights that others made: whole or in shards, plain numbers only, no larger than what they are for."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -141,10 +139,7 @@ def test_a_pickle_that_would_run_code_does_not(tmp_path: Path) -> None:
         (torch.tensor([[1.0, 2, 3], [4, -torch.inf, 6]]), "NaN or infinite numbers: 1 weights (weight)"),
         (torch.full((2, 3), torch.inf, dtype=torch.bfloat16), "NaN or infinite numbers: 1 weights (weight)"),
         (torch.ones(2, 3, dtype=torch.int64), "1 of another kind (weight is int64, expected float32)"),
-        (
-            torch.ones(2, 3, dtype=torch.complex64),
-            "of another kind (weight is complex64, expected float32)",
-        ),
+        (torch.ones(2, 3, dtype=torch.complex64), "of another kind (weight is complex64, expected float32)"),
         (torch.ones(2, 3, dtype=torch.bool), "1 of another kind (weight is bool, expected float32)"),
     ],
     ids=["nan", "inf", "inf in bf16", "int64", "complex", "bool"],

@@ -1,7 +1,5 @@
 """What concerns only who loads weights."""
 
-from __future__ import annotations
-
 import threading
 
 from torch import nn

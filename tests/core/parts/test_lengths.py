@@ -1,7 +1,5 @@
 """Runs of equal tokens as one token: nothing is lost, nothing depends on padding."""
 
-from __future__ import annotations
-
 from itertools import groupby
 
 import pytest

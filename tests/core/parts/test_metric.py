@@ -1,7 +1,5 @@
 """Metrics against values that are known beforehand."""
 
-from __future__ import annotations
-
 import math
 import sys
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Packed models score and generate like the originals, within what fewer bits allow."""
 
-from __future__ import annotations
-
 import copy
 import pickle
 from collections.abc import Callable

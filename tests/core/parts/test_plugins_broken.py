@@ -1,7 +1,5 @@
 """What a plugin can do wrong, as a real distribution on the path: one line names it, all else works."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """A part that does not give what its facts said is named, and not the part that chokes on it."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """The registry: names, messages for unknown ones, and factories."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

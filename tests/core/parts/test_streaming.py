@@ -3,8 +3,6 @@
 CPUs differ in which kernels they run, and some of those are wrong: this is to fail on the CPU that has one.
 """
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

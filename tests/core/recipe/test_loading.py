@@ -1,7 +1,5 @@
 """YAML files, `extends`, and what a document says when it is wrong."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any, Literal
 

@@ -1,7 +1,5 @@
 """Overrides: where they go, what they start afresh, and what they may not do."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +76,7 @@ def test_recipes_that_extend_others_keep_their_augmentation_or_give_their_own() 
             "data",
             {"train": {"corpus": "shelf", "path": "x"}, "valid": {"corpus": "tone"}},
         ),
-        (
-            ["stages.learn.steps=7"],
-            "stages",
-            [STAGES[0], {"run": "learn", "steps": 7}, STAGES[2]],
-        ),
+        (["stages.learn.steps=7"], "stages", [STAGES[0], {"run": "learn", "steps": 7}, STAGES[2]]),
         (["stages.2.steps=7"], "stages", [*STAGES[:2], {"run": "count", "steps": 7}]),
         (["stages=[]"], "stages", []),
     ],

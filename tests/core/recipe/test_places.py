@@ -1,7 +1,5 @@
 """Where stages leave things and find them, whichever of them run again."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 from wavslm_core.parts.configs import StageConfig

@@ -1,7 +1,5 @@
 """Numbers that flow against the order of the parts: what a backbone takes from the head."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 import pytest
@@ -93,10 +91,7 @@ def test_a_given_chunk_counts_even_where_it_is_another(registry: Registry) -> No
 @pytest.mark.parametrize(
     ("head", "said"),
     [
-        (
-            None,
-            "is taken from head.lookahead_tokens, but the recipe has no head. Add a `head:`",
-        ),
+        (None, "is taken from head.lookahead_tokens, but the recipe has no head. Add a `head:`"),
         (
             {"name": "width_chunk"},
             "backbone.lookahead is 1, taken from head.lookahead_tokens, which is 5 once",

@@ -1,7 +1,5 @@
 """YAML that stands for more than it looks like is refused before anything is made of it."""
 
-from __future__ import annotations
-
 import os
 import time
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A run's folder says which code was submitted, and can hold it."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Which process of a job failed first, and what logs say."""
 
-from __future__ import annotations
-
 import errno
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A run's folder: its recipe is read once, and one in which nothing could begin goes away again."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path

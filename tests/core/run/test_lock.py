@@ -1,7 +1,5 @@
 """One job at a time per run folder, on this machine and between machines."""
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os

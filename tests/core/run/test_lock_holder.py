@@ -1,7 +1,5 @@
 """Who holds a lock: a process and when it started, never an id alone."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

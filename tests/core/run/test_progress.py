@@ -1,7 +1,5 @@
 """Restarts that get anywhere are free; those that do not are counted."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

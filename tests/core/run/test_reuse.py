@@ -1,7 +1,5 @@
 """When two runs have stages in common, and what the later one takes over."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

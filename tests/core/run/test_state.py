@@ -1,7 +1,5 @@
 """What a run's folder tells without SLURM, and finding runs."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -118,10 +116,7 @@ def test_process_of_another_machine_is_alive_while_it_may_be(tmp_path: Path) -> 
 def test_error_of_a_run_is_the_first_line_of_what_it_left(tmp_path: Path) -> None:
     run_dir = make_run(tmp_path, count="failed")
     assert status_of(run_dir).error == "stage count failed"
-    with (
-        pytest.raises(WavslmError),
-        noting_failure(run_dir),
-    ):
+    with pytest.raises(WavslmError), noting_failure(run_dir):
         raise WavslmError("the shelf is empty.\nPut something on it.")
     assert status_of(run_dir).error == "the shelf is empty."
     # Taken up again, and stopped by somebody.

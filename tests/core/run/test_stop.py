@@ -1,7 +1,5 @@
 """Ctrl-C while something must not be left half done."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,8 +1,6 @@
 """A whole small run on disk, made once by the real stages: a codec and a language model of fakes over a
 folder of synthetic speech-like recordings of two speakers."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

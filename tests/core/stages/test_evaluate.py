@@ -1,7 +1,5 @@
 """Stage evaluate: real numbers, on a run with a codec alone and on one with a language model."""
 
-from __future__ import annotations
-
 import json
 import math
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Stage generate: files that belong together, the same ones every time; stages tell how far they are."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Stage report: one file, nothing fetched from anywhere, sections only for what there is."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

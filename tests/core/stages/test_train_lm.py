@@ -1,7 +1,5 @@
 """`train_lm` in a run: from audio files over `tokenize` to a model that loads and speaks."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

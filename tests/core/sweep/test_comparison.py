@@ -1,7 +1,5 @@
 """Comparing runs: intervals over seeds, paired differences, picked columns, pictures."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path
@@ -13,12 +11,7 @@ import pytest
 from wavslm_core.recipe.sweep_block import Column, SweepMetric
 from wavslm_core.sweep.comparison import Comparison, compare, paired_difference, repeated, t_quantile
 from wavslm_core.sweep.figures import comparison_figures
-from wavslm_core.sweep.page import (
-    comparison_document,
-    comparison_markdown,
-    comparison_page,
-    write_comparison,
-)
+from wavslm_core.sweep.page import comparison_document, comparison_markdown, comparison_page, write_comparison
 from wavslm_core.sweep.trial_state import Row
 
 

@@ -1,7 +1,5 @@
 """Sweeps whose values are drawn: reproducible, the same when more are asked for, and checked beforehand."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -18,12 +16,7 @@ from wavslm_core.recipe.schema import recipe_schema
 from wavslm_core.recipe.sweep_axes import Distribution, share_of
 from wavslm_core.sweep.expansion import expand_sweep, sweep_folder_name, sweep_of, trial_count
 
-LEARN: dict[str, Any] = {
-    "name": "one",
-    **FAKES,
-    "data": {"corpus": "tone"},
-    "stages": [{"run": "learn"}],
-}
+LEARN: dict[str, Any] = {"name": "one", **FAKES, "data": {"corpus": "tone"}, "stages": [{"run": "learn"}]}
 
 
 def recipe_of(registry: Registry, sweep: Any, **blocks: Any) -> Recipe:

@@ -1,7 +1,5 @@
 """What a sweep's report shows beyond its table: pictures over axes, TensorBoard's HParams."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any

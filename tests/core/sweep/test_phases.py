@@ -1,7 +1,5 @@
 """What trials share is computed once, before they start."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """When a trial is behind: the rule on recorded curves, and the number that ranks."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Sweeps as a user sees them: run, share, fail, stop, continue, compare."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import signal
@@ -141,11 +139,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
         **SHARED,
         "name": "heads",
         "data": {"corpus": "folder", "path": str(noise_corpus(folder / "corpus"))},
-        "sweep": {
-            "grid": {"head.chunk_tokens": [4, 8]},
-            "seeds": [0, 1],
-            "seed_key": "stages.train_lm.seed",
-        },
+        "sweep": {"grid": {"head.chunk_tokens": [4, 8]}, "seeds": [0, 1], "seed_key": "stages.train_lm.seed"},
     }
     recipe = recipe_from_dict(document, registry=load_registry())
     said: list[str] = []

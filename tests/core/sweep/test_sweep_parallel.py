@@ -1,7 +1,5 @@
 """Sweeps as a user runs and watches them: several at once, stopped when behind, chosen by optuna, retried."""
 
-from __future__ import annotations
-
 import json
 import signal
 import sys
@@ -71,11 +69,7 @@ def test_several_at_once(tmp_path: Path, command: Command, opened: Opened, state
 
 @pytest.mark.parametrize("how", ["Ctrl-C", "sweep stop", "hang up"])
 def test_a_stop_reaches_every_child(
-    how: str,
-    tmp_path: Path,
-    start: Start,
-    command: Command,
-    states: States,
+    how: str, tmp_path: Path, start: Start, command: Command, states: States
 ) -> None:
     write(
         tmp_path,

@@ -1,7 +1,5 @@
 """How trials do, whoever has them: jobs of SLURM, other commands, attempts of before."""
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os

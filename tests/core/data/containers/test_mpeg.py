@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import io
 
 import numpy as np
@@ -159,9 +157,7 @@ def test_any_part_of_a_damaged_file_is_that_of_the_whole() -> None:
         np.testing.assert_allclose(part, whole[start : start + 6000], atol=1e-6)
 
 
-def test_crops_of_a_file_without_an_index_cost_no_look_at_its_frames(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_crops_of_a_file_without_an_index_cost_no_look_at_its_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     source = AudioBytes("x.mp3", bare(encoded(2.0, 16000, mode="CONSTANT")))
     info = proven_info(source)
     assert not info.mended

@@ -1,7 +1,5 @@
 """Configs that core's own fakes lack: nested options, a chunked backbone, corpora, a checkpoint format."""
 
-from __future__ import annotations
-
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field

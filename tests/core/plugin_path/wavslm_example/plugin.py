@@ -1,7 +1,5 @@
 """Registers everything that this distribution has."""
 
-from __future__ import annotations
-
 from wavslm_core.parts.plugins import hookimpl
 from wavslm_core.parts.roles import Register
 from wavslm_core.testing import fake_configs

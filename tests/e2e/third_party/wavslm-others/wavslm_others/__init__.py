@@ -1,7 +1,5 @@
 """What somebody else might publish: a vector quantizer of pairs of frames and a sampler that looks back."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field
