@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tests.contract import broken_configs as configs, broken_draws as draws, broken_parts as parts
+from tests.contract.broken_configs import stating
 from wavslm_core.parts.configs import Config
 from wavslm_core.testing import fake_configs as good, fakes
 
 ENCODER = good.FakeEncoderConfig(dim=6, hop_samples=40)
 QUANTIZER = good.FakeQuantizerConfig(input_dim=6, bits=4)
+OFFLINE = stating(ENCODER, causal=False, streams=False)
 MERGING = good.FakeQuantizerConfig(input_dim=6, bits=4, max_run=3)
+DELAYED = good.FakeDecoderConfig(input_dim=6, hop_samples=40, delay_samples=100)
 DECODER = good.FakeDecoderConfig(input_dim=6, hop_samples=40)
 BACKBONE = good.FakeBackboneConfig(input_dim=6, vocab_size=16, dim=8)
 HEAD = good.FakeHeadConfig(input_dim=6, vocab_size=5, chunk_tokens=3)
@@ -39,7 +42,7 @@ BROKEN = [
     ),
     Broken(
         parts.HearsPadding,
-        configs.OfflineEncoderConfig(dim=6, hop_samples=40),
+        OFFLINE,
         "padding_invariance",
         "an item of 2600 samples differs when padded to 3840",
     ),
@@ -56,15 +59,10 @@ BROKEN = [
     Broken(parts.CannotBeExported, ENCODER, "export", "torch.export of forward() fails"),
     Broken(parts.TakesMemoryOnMeta, ENCODER, "meta_device", "table take memory"),
     Broken(parts.KeepsSecret, ENCODER, "weights_survive_saving", "a part with loaded weights differs"),
+    Broken(fakes.FakeEncoder, OFFLINE, "step_equals_forward", "say streams=False, but forward gives a state"),
     Broken(
         fakes.FakeEncoder,
-        configs.OfflineEncoderConfig(dim=6, hop_samples=40),
-        "step_equals_forward",
-        "say streams=False, but forward gives a state",
-    ),
-    Broken(
-        fakes.FakeEncoder,
-        configs.WrongRateConfig(dim=6, hop_samples=40),
+        stating(ENCODER, hop_samples=20),
         "frame_rate",
         "a frame lasts hop_samples = 20 samples",
         also=("causality", "step_gives_whole_chunks"),
@@ -82,15 +80,11 @@ BROKEN = [
         "dumped to Python and validated again",
     ),
     Broken(
-        parts.Ignores,
-        DECODER,
-        "causality",
-        "ignores its input",
-        also=("gradients_reach_every_parameter",),
+        parts.Ignores, DECODER, "causality", "ignores its input", also=("gradients_reach_every_parameter",)
     ),
     Broken(
         fakes.FakeDecoder,
-        configs.WrongDelayConfig(input_dim=6, hop_samples=40, delay_samples=100),
+        stating(DELAYED, delay_samples=99),
         "step_gives_whole_chunks",
         "flush() gave [2, 100]",
         also=("step_equals_forward",),
@@ -117,19 +111,19 @@ BROKEN = [
     ),
     Broken(
         fakes.FakeQuantizer,
-        configs.WrongVocabularyConfig(input_dim=6, bits=4),
+        stating(QUANTIZER, vocab_size=8, code_parts=None),
         "tokens",
         "tokens lie in 0…7, as vocab_size says",
     ),
     Broken(
         fakes.FakeQuantizer,
-        configs.WrongIdsPerPlaceConfig(input_dim=6, bits=4),
+        stating(QUANTIZER, ids_per_place=2),
         "tokens",
         "at most 2 can stand there, as ids_per_place says",
     ),
     Broken(
         fakes.FakeQuantizer,
-        configs.WrongCodePartsConfig(input_dim=6, bits=4),
+        stating(QUANTIZER, code_parts=(2,) * 5),
         "code_parts",
         "16 ids, but code_parts (2, 2, 2, 2, 2)",
     ),
@@ -156,7 +150,7 @@ BROKEN = [
     Broken(parts.RemembersInModule, BACKBONE, "streams_do_not_meet", "differs from each by itself"),
     Broken(
         parts.RemembersEverything,
-        configs.WrongWindowConfig(input_dim=6, vocab_size=16, dim=8),
+        stating(BACKBONE, window_tokens=3),
         "window",
         "sees beyond its window",
         also=("step_equals_forward",),
@@ -201,12 +195,7 @@ BROKEN = [
     Broken(draws.ProposesWarmer, HEAD, "proposals_have_the_scored_frequencies", "frequencies of token 0"),
     Broken(draws.ProposesCopies, HEAD, "proposals_have_the_scored_frequencies", "frequencies of token"),
     Broken(draws.DrawsByItself, HEAD, "proposals", "gave two chunks for the same random numbers"),
-    Broken(
-        fakes.FakeHead,
-        configs.WrongKindConfig(input_dim=6, vocab_size=5, chunk_tokens=3),
-        "proposals",
-        "propose drew tokens",
-    ),
+    Broken(fakes.FakeHead, stating(HEAD, draws="symbols"), "proposals", "propose drew tokens"),
     Broken(draws.WatchesBatch, SAMPLER, "rows_are_independent", "change with their batch"),
     Broken(
         draws.WritesInput,
@@ -233,6 +222,10 @@ BROKEN = [
         "gradients_reach_the_waveform",
         "goes from scores 0",
     ),
-    Broken(fakes.FakeSampler, configs.GreedyFactConfig(), "greedy_fact", "say greedy, but up to 24 tokens"),
-    Broken(fakes.FakeSampler, configs.HistoryFactConfig(), "history_fact", "ask for 5 tokens of history"),
+    Broken(
+        fakes.FakeSampler, stating(SAMPLER, greedy=True), "greedy_fact", "say greedy, but up to 24"
+    ),
+    Broken(
+        fakes.FakeSampler, stating(SAMPLER, history_tokens=5), "history_fact", "ask for 5 tokens"
+    ),
 ]

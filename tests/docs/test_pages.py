@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.markdown import Block, blocks
+from tests.support import environment_without
 from wavslm_core.parts.checkpoints import HOOK as CHECKPOINTS
 from wavslm_core.parts.plugins import load_registry
 from wavslm_core.parts.roles import ROLES
@@ -91,7 +92,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(command: str, folder: Path, programs: Path, settings: Sequence[str] = ()) -> None:
     environment = {
-        **{key: value for key, value in os.environ.items() if not key.startswith("WAVSLM")},
+        **environment_without("WAVSLM"),
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
         # The build backend is there, as after `make run`; fetching it again for each package takes long.
         "PIP_NO_BUILD_ISOLATION": "0",

@@ -9,11 +9,10 @@ import numpy as np
 import soundfile
 
 from tests.fuzz.commands import call
+from tests.support import ROLES
 
 RATE_HZ = 16_000
-PARTS = "\n".join(
-    f"{role}: {{name: fake}}" for role in ("encoder", "quantizer", "decoder", "backbone", "head", "sampler")
-)
+PARTS = "\n".join(f"{role}: {{name: fake}}" for role in ROLES)
 STAGES = """
 stages:
   - {run: train_codec, steps: 6, batch_size: 2, crop_seconds: 0.25, valid_utterances: 2, checkpoint_every: 2,

@@ -1,25 +1,17 @@
 """The fuzz, small: the same few attacks every time. At length: `python -m tests.fuzz --seconds 600`."""
 
-import os
-import subprocess
 import sys
 from pathlib import Path
+
+from tests.support import environment_without, run_program
 
 REPO = Path(__file__).parents[2]
 
 
-def fuzz(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the fuzz as a person would, without tests' own variables."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("WAVSLM")}
-    command = [sys.executable, "-m", "tests.fuzz", *arguments]
-    return subprocess.run(
-        command, cwd=REPO, env={**environment, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
-    )
-
-
 def test_a_few_attacks_of_each_kind_end_well() -> None:
-    done = fuzz("--cases", "2")
-    assert done.returncode == 0, done.stdout
+    # As a person would, without tests' own variables.
+    environment = {**environment_without("WAVSLM"), "OMP_NUM_THREADS": "1"}
+    done = run_program(sys.executable, "-m", "tests.fuzz", "--cases", "2", cwd=REPO, env=environment)
     ended = [line.partition(" in ")[0] for line in done.stdout.splitlines()]
     assert ended == ["recipes: 2 cases", "files: 2 cases", "kills: 2 cases"]
 
@@ -32,10 +24,7 @@ def test_what_does_not_end_well_is_told_with_how_to_see_it_again(tmp_path: Path)
     )
 
     def told(*arguments: str) -> list[str]:
-        command = [sys.executable, "-c", program, *arguments]
-        done = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
-        assert done.returncode == 1
-        return done.stdout.splitlines()
+        return run_program(sys.executable, "-c", program, *arguments, cwd=REPO, code=1).stdout.splitlines()
 
     lines = told("--cases", "3", "--seed", "5")
     assert lines[4] == "recipes: --only recipes --seed 5 --case 2: what was done"

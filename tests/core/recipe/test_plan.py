@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import FAKES
 from wavslm_core.data.folder import FolderConfig
 from wavslm_core.parts.configs import Config
 from wavslm_core.parts.registry import Entry, Registry
@@ -16,9 +17,7 @@ from wavslm_core.stages.train_codec import TrainCodecConfig
 from wavslm_core.stages.train_lm import TrainLmConfig
 from wavslm_core.testing.fakes import register_fakes
 
-PARTS = {
-    role: {"name": "fake"} for role in ("encoder", "quantizer", "decoder", "backbone", "head", "sampler")
-}
+PARTS = FAKES
 HUGE = 10**9
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from tests.support import FAKES
 from wavslm_core.parts.plugins import load_registry
 from wavslm_core.recipe.loading import recipe_from_dict
 from wavslm_core.recipe.model import Recipe
@@ -13,7 +14,6 @@ from wavslm_core.run.records import STAGES_FILE, StageRecord
 from wavslm_core.run.reuse import Adoption, stage_identities
 from wavslm_core.testing.fakes import register_fakes
 
-ROLES = ("encoder", "quantizer", "decoder", "backbone", "head", "sampler")
 CODEC = {"run": "train_codec", "steps": 2}
 TOKENIZE = {"run": "tokenize"}
 SPEECH_LM = {"run": "train_lm", "steps": 2, "crop_tokens": 32}
@@ -23,7 +23,7 @@ def recipe(stages: list[dict[str, Any]], **blocks: Any) -> Recipe:
     register_fakes()
     document = {
         "name": "one",
-        **{role: {"name": "fake"} for role in ROLES},
+        **FAKES,
         "data": {"corpus": "folder", "path": "speech"},
         "stages": stages,
         **blocks,

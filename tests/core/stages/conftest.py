@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.support import FAKES
 from wavslm_core.data.audio import write_audio
 from wavslm_core.recipe.loading import recipe_from_dict
 from wavslm_core.recipe.model import ResolvedRecipe
@@ -48,12 +49,7 @@ def make_recipe(corpus: Path) -> ResolvedRecipe:
     document = {
         "name": "small",
         "seed": 3,
-        "encoder": {"name": "fake"},
-        "quantizer": {"name": "fake"},
-        "decoder": {"name": "fake"},
-        "backbone": {"name": "fake"},
-        "head": {"name": "fake"},
-        "sampler": {"name": "fake"},
+        **FAKES,
         "data": {"corpus": "folder", "path": str(corpus), "speaker_separator": "-"},
         "stages": [{"run": "tokenize"}, {"run": "evaluate"}, {"run": "generate"}, {"run": "report"}],
     }

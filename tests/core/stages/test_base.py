@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import pytest
 
+from tests.support import FAKES, ROLES
 from wavslm_core.errors import RecipeError
 from wavslm_core.parts.configs import Role, StageConfig
 from wavslm_core.parts.facts import BackboneFacts, HeadFacts, SamplerFacts
@@ -22,7 +23,6 @@ from wavslm_core.stages.tokenize import Tokenize, TokenizeConfig
 from wavslm_core.testing.fake_configs import FakeBackboneConfig, FakeHeadConfig, FakeSamplerConfig
 from wavslm_core.testing.fakes import fake_codec, fake_speech_lm, register_fakes
 
-ROLES = ("encoder", "quantizer", "decoder", "backbone", "head", "sampler")
 CODEC = "put `- {run: train_codec}` before it or name a trained codec with `codec: {checkpoint: …}`."
 NOWHERE = (
     "speech_lm: no folder 'somewhere' exists, and no installed plugin brings a checkpoint of that name. No "
@@ -106,7 +106,7 @@ def make(stages: list[dict[str, Any]], **blocks: Any) -> ResolvedRecipe:
     )
     document = {
         "name": "order",
-        **{role: {"name": "fake"} for role in ROLES},
+        **FAKES,
         "data": {"corpus": "folder", "path": "speech"},
         "stages": stages,
         **blocks,

@@ -10,6 +10,7 @@ import pytest
 import soundfile
 import torch
 
+from tests.support import FAKES
 from wavslm_core.data.token_store import TokenStore, token_fingerprint
 from wavslm_core.errors import DataError
 from wavslm_core.machine.processes import Interrupted
@@ -163,7 +164,7 @@ def test_a_copied_corpus_is_the_same_one_when_times_were_kept(tmp_path: Path, sp
 
 def test_the_plan_knows_what_it_can(tmp_path: Path, speech: Path) -> None:
     register_fakes()
-    codec = {role: {"name": "fake"} for role in ("encoder", "quantizer", "decoder")}
+    codec = {role: FAKES[role] for role in ("encoder", "quantizer", "decoder")}
     recipe = resolve(
         recipe_from_dict({"name": "test", "data": {"corpus": "folder", "path": str(speech)}, **codec})
     )

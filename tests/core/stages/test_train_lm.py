@@ -14,6 +14,7 @@ import pytest
 import soundfile
 import torch
 
+from tests.support import FAKES
 from wavslm_core.data.folder import FolderConfig
 from wavslm_core.errors import CheckpointError, DataError
 from wavslm_core.machine.processes import Interrupted
@@ -63,12 +64,9 @@ def small_registry() -> Registry:
 
 
 def make_recipe(audio: Path, **train_lm: Any) -> ResolvedRecipe:
-    parts = {
-        role: {"name": "fake"} for role in ("encoder", "quantizer", "decoder", "backbone", "head", "sampler")
-    }
     document = {
         "name": "small",
-        **parts,
+        **FAKES,
         "data": {"corpus": "folder", "path": str(audio)},
         "stages": [{"run": "tokenize"}, {"run": "train_lm", **SMALL, **train_lm}],
     }
