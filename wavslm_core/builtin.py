@@ -1,7 +1,5 @@
 """Core's own stages, corpora, metrics and chain of samplers, registered through the same door as others'."""
 
-from __future__ import annotations
-
 from wavslm_core.data.folder import FolderConfig
 from wavslm_core.evaluation.config import MelDistanceConfig, StoiConfig
 from wavslm_core.model.chain import ChainConfig

@@ -4,8 +4,6 @@ The command line prints the message of a `WavslmError` as one line and leaves wi
 any other exception is a bug and asks for `--traceback`.
 """
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable
 

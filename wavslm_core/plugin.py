@@ -5,8 +5,6 @@ imported when it is first asked for: configs, facts, hooks and errors without to
 not here may move.
 """
 
-from __future__ import annotations
-
 import ast
 from importlib import import_module
 from pathlib import Path

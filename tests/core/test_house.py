@@ -1,7 +1,5 @@
 """The plan of the core: every arrow between rooms points down, and its tests lie as it does."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Prints what a corpus holds as tables and bars."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from rich.table import Table

@@ -60,9 +60,7 @@ def stats(
         echo(f"picture: {picture}", err=as_json)
 
 
-def rejected(
-    place: Annotated[Path, typer.Argument(help="A run's folder, or a token store.")],
-) -> None:
+def rejected(place: Annotated[Path, typer.Argument(help="A run's folder, or a token store.")]) -> None:
     """List what tokenising left out, with the shard and the reason: shard, file, reason in columns."""
     from wavslm_core.data.token_writer import stored_rejections, token_stores
 

@@ -1,7 +1,5 @@
 """`wavslm doctor`: is this machine ready, and does a recipe learn?"""
 
-from __future__ import annotations
-
 import shutil
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Tables of runs and of the jobs of one."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

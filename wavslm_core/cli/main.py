@@ -2,8 +2,6 @@
 `--help` stays quick.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from importlib import import_module

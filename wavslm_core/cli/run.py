@@ -1,7 +1,5 @@
 """The command `wavslm-run`: run a recipe, continue it, or print what it would do."""
 
-from __future__ import annotations
-
 import shlex
 import sys
 import time
@@ -35,8 +33,7 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved plan and leave.")] = False,
     runs_dir: Annotated[Path, typer.Option(help="Holds a folder for each run.")] = Path("runs"),
     reuse: Annotated[
-        bool,
-        typer.Option("--reuse", help="Take over first stages that another run in RUNS_DIR has."),
+        bool, typer.Option("--reuse", help="Take over first stages that another run in RUNS_DIR has.")
     ] = False,
     traceback: Annotated[bool, typer.Option("--traceback", help="Show where an error arose.")] = False,
 ) -> None:

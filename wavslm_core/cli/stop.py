@@ -1,7 +1,5 @@
 """`wavslm stop`: end a run so that it can be continued."""
 
-from __future__ import annotations
-
 import shlex
 from pathlib import Path
 from typing import Annotated

@@ -6,8 +6,6 @@ rate of 22050.0. What has not is refused in one line. Values are looked at where
 values to look at.
 """
 
-from __future__ import annotations
-
 import math
 import operator
 from collections.abc import Sequence

@@ -6,8 +6,6 @@ imports it with the extension marked as unavailable. Libraries that import torch
 (transformers does) must be imported after it.
 """
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Callable

@@ -6,8 +6,6 @@ frame of an MP3 and every page of an Ogg file, so a corpus remembers what its sc
 hands it to the reading functions, which then look again only where libsndfile says something else.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 

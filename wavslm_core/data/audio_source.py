@@ -1,7 +1,5 @@
 """Where audio comes from: a file, or bytes in memory."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from io import BytesIO

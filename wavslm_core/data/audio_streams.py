@@ -1,7 +1,5 @@
 """The streams of an audio file, found out and read as one."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Trees of files, in order of their paths, for corpora and for whoever names a folder on the command line."""
 
-from __future__ import annotations
-
 import errno
 import os
 from collections.abc import Collection, Iterator

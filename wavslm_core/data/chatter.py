@@ -11,8 +11,6 @@ ends the process, while anybody decodes, is lost with the file, and what asks wh
 terminal hears no.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import sys

@@ -6,8 +6,6 @@ voice and steady noise, which is what cutting needs; it does not tell speech fro
 nothing is downloaded.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 

@@ -1,7 +1,5 @@
 """Reads ahead in the background, so that decoding audio costs a training step nothing."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar

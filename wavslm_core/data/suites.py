@@ -4,8 +4,6 @@ A suite knows how its files lie and are paired, which groups are reported, and w
 and writes. It scores nothing itself (`evaluation.pair_scores` does) and downloads nothing.
 """
 
-from __future__ import annotations
-
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence

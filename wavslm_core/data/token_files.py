@@ -19,15 +19,7 @@ from wavslm_core.machine.regular_files import open_regular
 SUFFIX = ".npz"
 MOST_BYTES = 1 << 28
 """Of an array, unpacked: tokens of a hundred days."""
-_DAMAGES = (
-    ValueError,
-    KeyError,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+_DAMAGES = (ValueError, KeyError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error)
 """What zipfile raises for a file that is something else, or not whole."""
 
 

@@ -5,8 +5,6 @@ tokens, then a small record; the record is written last. When all are there, `fi
 the store's index.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Utterances of a manifest as a sequence that makes each when it is asked for."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence

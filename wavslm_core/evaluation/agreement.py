@@ -5,8 +5,6 @@ differ by more, one of them computed something else than what was left: another 
 part that is not the same in training as it is later. No such number should be believed.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass

@@ -9,8 +9,6 @@ Counts are sorted int64 keys with `searchsorted`, so millions of tokens over 65 
 seconds and a few hundred megabytes. Sources: Witten and Bell (1991), Chen and Goodman (1998).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """Speech continued: the same prompt spoken on several times, and everything to hear and see of it on disk."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The core's metrics: how far apart two spectra sound, and how intelligible speech still is."""
 
-from __future__ import annotations
-
 import warnings
 from functools import lru_cache
 from importlib import import_module

@@ -2,8 +2,6 @@
 shares gets that array in front of the job that puts the parts together.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Follows the jobs of a run from outside: their logs, states and progress, until the last one ends."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 

@@ -6,8 +6,6 @@ was there before, queues the job again with this same call. A job that is stoppe
 Ctrl-C, scancel) or that fails ends with an exit code, so that what depends on it does not start.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal
@@ -89,12 +87,7 @@ class RunJob:
 
         with join_processes(self._launch(run_dir).device) as processes:
             return run_stages(
-                run_dir,
-                echo,
-                processes=processes,
-                stages=self.stages,
-                share=Share(*self.share),
-                stop=stop,
+                run_dir, echo, processes=processes, stages=self.stages, share=Share(*self.share), stop=stop
             )
 
     def _launch(self, run_dir: Path) -> LaunchConfig:

@@ -7,8 +7,6 @@ command. Several processes are always children. What submitit pickles carries on
 recipe, the names of stages and a share of the work.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 from collections.abc import Iterator, Sequence

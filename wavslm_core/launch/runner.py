@@ -3,8 +3,6 @@
 Every process of a job is here, with the same stages; rank 0 alone holds the lock and keeps the record.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress

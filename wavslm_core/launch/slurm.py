@@ -5,8 +5,6 @@ wait for those, and a stage with `array` is a job array. What happens in a job i
 chain of jobs, and what sbatch is handed: which options, in which environment, and what its refusals mean.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence

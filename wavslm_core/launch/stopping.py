@@ -1,7 +1,5 @@
 """Ends a run for good: what waits is cancelled, what runs is asked to save, what does not listen is ended."""
 
-from __future__ import annotations
-
 import signal
 import time
 from collections.abc import Callable, Sequence

@@ -5,8 +5,6 @@ the same folder. Files that have to be written where they stand, such as locks a
 `open_in_place`.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import functools

@@ -1,7 +1,5 @@
 """Joins the processes that share a run, as the environment names them. Importing this imports no torch."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager

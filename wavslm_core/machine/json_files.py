@@ -5,8 +5,6 @@ how deep brackets go. NaN and infinite numbers, for which JSON has no word, are 
 a `pydantic.FiniteFloat`.
 """
 
-from __future__ import annotations
-
 import errno
 import math
 import os

@@ -3,8 +3,6 @@
 Some file systems have none; whoever takes one there is told so, or goes on without it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os

@@ -3,8 +3,6 @@
 numpy's own reader takes a header for Python, and makes room for any shape that it names.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from math import prod

@@ -5,8 +5,6 @@ through gloo, so that agreeing on something never waits for a GPU's queue. A key
 what is not said to everybody at once. NCCL has been written for, but only gloo has been run by us.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import socket

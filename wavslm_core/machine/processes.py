@@ -1,7 +1,5 @@
 """The processes that share a run, and what they do together. Importing this imports no torch."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext

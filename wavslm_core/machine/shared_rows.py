@@ -5,8 +5,6 @@ instead of its own, it stays the same in every process, and the same that one pr
 entropy of how often codes are used is not the mean of each process's: it is that of `mean_of_all`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

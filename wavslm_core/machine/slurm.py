@@ -1,7 +1,5 @@
 """What SLURM says of jobs: squeue for those that wait, run or just ended, sacct for those before."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

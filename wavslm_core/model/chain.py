@@ -3,8 +3,6 @@
 Apart from the sampler itself (`sampling.SamplerChain`), since recipes are checked without torch.
 """
 
-from __future__ import annotations
-
 from math import prod
 from typing import Annotated, Literal
 

@@ -1,7 +1,5 @@
 """A codec in real time: chunks of waveform in, tokens out, chunks of waveform back."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Sequences of tokens that are read, and drawn further chunk by chunk; whole continuations of prompts."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Sequence
 from typing import Self

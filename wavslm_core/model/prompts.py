@@ -1,20 +1,12 @@
 """From speech to a prompt of whole chunks, and from a continuation back to speech."""
 
-from __future__ import annotations
-
 import math
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from wavslm_core.data.arguments import (
-    Given,
-    checked_lengths,
-    checked_rate,
-    checked_waveform,
-    first_floats,
-)
+from wavslm_core.data.arguments import Given, checked_lengths, checked_rate, checked_waveform, first_floats
 from wavslm_core.data.audio import resample
 from wavslm_core.errors import ArgumentError, AudioError
 from wavslm_core.model.codec import Codec

@@ -100,8 +100,7 @@ class TokenDraw(Draw):
         batch, count, _ = logits_BKV.shape
         positions_K = torch.arange(self._position, self._position + count, device=logits_BKV.device)
         context = SamplingContext(
-            positions_N=positions_K.repeat(batch),
-            history_NH=self._history_BH.repeat_interleave(count, dim=0),
+            positions_N=positions_K.repeat(batch), history_NH=self._history_BH.repeat_interleave(count, dim=0)
         )
         tokens_BK = self._draw(logits_BKV, context)
         self._history_BH = self._recent(self._history_BH, tokens_BK)

@@ -1,7 +1,5 @@
 """Codec, backbone, head and sampler as one: what all that scores, draws or speaks is handed."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast

@@ -4,8 +4,6 @@ Nothing in them is ever executed, and nothing is made of a file that is larger t
 tensors that stand for more numbers than the file holds, or of names that lead out of the folder.
 """
 
-from __future__ import annotations
-
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path

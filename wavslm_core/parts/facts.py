@@ -4,8 +4,6 @@ A frame is one encoder step, a token one code; a chunk is the smallest piece tha
 takes at once. `recipe.check()` compares these before a weight is read.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import lcm, log2

@@ -5,8 +5,6 @@ tokens in a row it stands. Plain tokens, as `encode` gives them, are runs of one
 stream, where a language model learns them, and nothing is lost: a run longer than R becomes several tokens.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -45,12 +45,7 @@ class OneDnnLinear(nn.Module):
     """
 
     def __init__(
-        self,
-        weight_NK: Tensor,
-        bias_N: Tensor | None,
-        *,
-        dtype: torch.dtype,
-        activation: Activation = "none",
+        self, weight_NK: Tensor, bias_N: Tensor | None, *, dtype: torch.dtype, activation: Activation = "none"
     ) -> None:
         super().__init__()
         self.out_features, self.in_features = weight_NK.shape

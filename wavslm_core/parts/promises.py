@@ -4,8 +4,6 @@ Wrong facts show late and far from their cause: as a shape that does not fit the
 training cannot look up. Shapes are compared where parts meet, tokens where they leave the codec or the model.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

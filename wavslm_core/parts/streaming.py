@@ -13,8 +13,6 @@ Positions are 0-d int64 tensors on the CPU, whatever the device of the caches: r
 for a GPU.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """From a YAML file and overrides to a validated recipe. Every problem is listed at once, one line each."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 Blocks merge, lists replace, a block of another kind starts afresh.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass

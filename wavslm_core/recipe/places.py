@@ -8,8 +8,6 @@ What a certain stage leaves is asked for by its name: "train_codec_2/codec" is t
 wherever it lies.
 """
 
-from __future__ import annotations
-
 from wavslm_core.recipe.model import Recipe
 
 

@@ -4,8 +4,6 @@ The value of a trial follows from the seed, the axis and the number of the draw 
 axis, change none that were there.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 from typing import Any, Literal, Self, get_args

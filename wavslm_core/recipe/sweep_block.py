@@ -1,7 +1,5 @@
 """The `sweep:` block of a recipe: what to vary, how often to repeat it, and which numbers to go by."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 

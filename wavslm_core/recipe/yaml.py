@@ -10,8 +10,6 @@ A few lines of YAML can stand for more than any memory holds, so a text is looke
 made of it: how long, how deep, and how many values it stands for once aliases are replaced.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

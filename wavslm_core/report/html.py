@@ -1,7 +1,5 @@
 """Pages from templates: what comes from a run is escaped, what is external is inlined."""
 
-from __future__ import annotations
-
 import base64
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What is looked at and listened to: curves, samples, codes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@
 recipe asks for one.
 """
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 import os

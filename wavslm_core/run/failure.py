@@ -7,8 +7,6 @@ of memory) leaves none. `error.txt`: why the last attempt on this machine failed
 traceback.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import socket

@@ -2,8 +2,6 @@
 again finds it and continues there; and how people find it.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -5,8 +5,6 @@ machines are never compared to decide anything: a holder elsewhere lives when it
 look.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

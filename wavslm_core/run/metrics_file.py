@@ -1,7 +1,5 @@
 """`metrics.jsonl` of a run: one line for each stage, step and split that was logged."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterator

@@ -5,8 +5,6 @@ counts as useless when nothing was added since the one before: no stage finished
 stage, no further file of tokens, and no stage told (`progress.json`) of more than ever.
 """
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Refuses to launch a run that somebody has: jobs of it wait or run, or a process holds its folder."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 from collections.abc import Iterator

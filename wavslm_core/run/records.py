@@ -5,8 +5,6 @@ job that was submitted for the run, oldest first, so that they are found once th
 gone. `prune.json` and `pruned.json` of a trial: that it may be stopped for being behind, and that it was.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime

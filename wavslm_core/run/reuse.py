@@ -5,8 +5,6 @@ not copied: everything in a run folder is replaced by renaming, never written in
 change what the other has.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

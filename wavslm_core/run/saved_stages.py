@@ -1,7 +1,5 @@
 """The stages of a saved recipe, read without plugins: hundreds of runs are listed in a moment."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from functools import lru_cache

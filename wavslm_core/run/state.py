@@ -4,8 +4,6 @@ runs, for sweeps, and for whoever stops a run or starts it again.
 Nothing of the process that started the run is needed, and SLURM only for runs that it has.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -196,9 +194,7 @@ def _slurm_tasks(records: Sequence[JobRecord]) -> list[str]:
 def _status(run_dir: Path, files: _Files, jobs: dict[str, JobState], problem: str) -> RunStatus:
     statuses = files.statuses
     holder = living_holder(
-        run_dir,
-        jobs_active=lambda job_id: jobs[job_id].active if job_id in jobs else None,
-        names=files.names,
+        run_dir, jobs_active=lambda job_id: jobs[job_id].active if job_id in jobs else None, names=files.names
     )
     state, error = _state(run_dir, files, jobs, holder, silent=bool(problem))
     progress = newest_progress(run_dir, names=files.names)
@@ -238,12 +234,7 @@ def _adopted(entries: Mapping[str, Mapping[str, Any]]) -> str | None:
 
 
 def _state(
-    run_dir: Path,
-    files: _Files,
-    jobs: Mapping[str, JobState],
-    holder: Holder | None,
-    *,
-    silent: bool,
+    run_dir: Path, files: _Files, jobs: Mapping[str, JobState], holder: Holder | None, *, silent: bool
 ) -> tuple[State, str]:
     """Return how a run does, and the first line of why it failed.
 

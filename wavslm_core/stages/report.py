@@ -1,7 +1,5 @@
 """Stage `report`: everything about the run in one `report.html` that opens anywhere."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field

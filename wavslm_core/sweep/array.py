@@ -4,8 +4,6 @@ Stages that several trials share are an array of their own in front, a task for 
 trials wait for it to end, however that was, and take over what it left.
 """
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Sequence
 from contextlib import suppress

@@ -3,8 +3,6 @@
 Means are over a handful of repetitions, such as seeds, with Student's t interval.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -268,11 +266,7 @@ def _is_constant(found: Sequence[Mapping[str, Score]], path: str) -> bool:
 
 
 def _variant(
-    name: str,
-    results: Sequence[Row],
-    found: Sequence[Mapping[str, Score]],
-    paths: Sequence[str],
-    seeds: int,
+    name: str, results: Sequence[Row], found: Sequence[Mapping[str, Score]], paths: Sequence[str], seeds: int
 ) -> Variant:
     members = [(r, scores) for r, scores in zip(results, found, strict=True) if r.variant == name]
     variant = Variant(name, members[0][0].settings)

@@ -1,7 +1,5 @@
 """Expands a `sweep:` block into recipes, all validated and checked before the first one runs."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """What a task of a sweep's job array does: get its trial ready, then run it as any other job runs."""
 
-from __future__ import annotations
-
 import os
 import sys
 import time

@@ -8,8 +8,6 @@ As a program this is the child process of one trial, whose exit code says whethe
 in the trial's folder: `python -m wavslm_core.sweep.local FOLDER TRIAL [STAGES]`.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess
@@ -184,14 +182,7 @@ def _start(sweep: SweepFolder, task: TrialTask) -> subprocess.Popen[bytes]:
         (sweep.path / LOGS).mkdir(exist_ok=True)
         with os.fdopen(open_in_place(_log(sweep, task), os.O_WRONLY | os.O_APPEND), "ab") as log:
             return subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "wavslm_core.sweep.local",
-                    str(sweep.path),
-                    str(task.trial),
-                    *stages,
-                ],
+                [sys.executable, "-m", "wavslm_core.sweep.local", str(sweep.path), str(task.trial), *stages],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

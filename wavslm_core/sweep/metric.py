@@ -1,7 +1,5 @@
 """The number that ranks a trial, read from its run's folder at any time, and how it came about."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path

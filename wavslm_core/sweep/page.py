@@ -1,7 +1,5 @@
 """A sweep's comparison as JSON, as tables in Markdown, as a page, and for TensorBoard's HParams tab."""
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence

@@ -5,8 +5,6 @@ halving (Li et al. 2020): each is compared with all that have come as far, wheth
 were stopped there.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Mapping, Sequence

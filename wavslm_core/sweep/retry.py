@@ -1,7 +1,5 @@
 """Runs failed trials of a sweep again, and others that are asked for by their numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace

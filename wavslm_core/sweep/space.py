@@ -1,7 +1,5 @@
 """The axes of a sweep, and the trial that a point on them is."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence

@@ -162,12 +162,7 @@ class SweepStudy:
         return point
 
     def _refuse(
-        self,
-        study: optuna.Study,
-        study_number: int,
-        number: int,
-        point: dict[str, Cell],
-        error: RecipeError,
+        self, study: optuna.Study, study_number: int, number: int, point: dict[str, Cell], error: RecipeError
     ) -> TrialEntry:
         """Take note of values that fit nothing; a failed trial with a reason."""
         study.tell(study_number, state=_states().FAIL)
@@ -188,10 +183,7 @@ def _pick(chosen: optuna.Trial, key: str, cells: list[Cell]) -> Cell:
 
 
 def _tell(
-    study: optuna.Study,
-    number: int,
-    value: float | None = None,
-    state: optuna.trial.TrialState | None = None,
+    study: optuna.Study, number: int, value: float | None = None, state: optuna.trial.TrialState | None = None
 ) -> None:
     """Tell how a trial ended, unless somebody else does: without locks, after we have looked."""
     with suppress(_optuna().exceptions.UpdateFinishedTrialError):

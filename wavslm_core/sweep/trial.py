@@ -1,7 +1,5 @@
 """One trial of a sweep, wherever it runs: chosen, given what others computed, and run as any other run."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """How the trials of a sweep do: as the runs that they are, and what only their sweep knows of them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass

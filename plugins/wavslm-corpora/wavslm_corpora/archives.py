@@ -4,8 +4,6 @@ Checksums are those that torchaudio publishes. Where none is known the length is
 can give one in `checksums`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

@@ -1,7 +1,5 @@
 """Downloads of large files: resumed where they stopped, checked, and in place only when whole."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Optional packages: imported when they are needed, with one clear line where they are missing."""
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import Any
 

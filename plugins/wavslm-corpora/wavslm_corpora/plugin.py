@@ -1,7 +1,5 @@
 """Entry point: registers the corpora."""
 
-from __future__ import annotations
-
 from wavslm_core.plugin import Register, hookimpl
 from wavslm_corpora.config import (
     HubConfig,

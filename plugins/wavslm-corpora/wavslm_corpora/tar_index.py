@@ -1,7 +1,5 @@
 """Where the recordings lie inside a tar, so that each is read without what stands before it."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os
@@ -64,13 +62,7 @@ def _stamp(offset: int, checksum: int) -> int:
 
 
 def indexed(
-    tar: Callable[[], Path],
-    *,
-    label: str,
-    cache_file: Path,
-    stamp: str,
-    speaker_field: str,
-    text_field: str,
+    tar: Callable[[], Path], *, label: str, cache_file: Path, stamp: str, speaker_field: str, text_field: str
 ) -> list[Recording]:
     """Return the recordings of a tar in order of names `<label>/<member>`.
 

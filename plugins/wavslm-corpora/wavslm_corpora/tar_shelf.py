@@ -1,7 +1,5 @@
 """Tars as files on this machine: those that are, and copies of those that are elsewhere."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import os

@@ -2,8 +2,6 @@
 one subset's folder: it is in place only when it is whole.
 """
 
-from __future__ import annotations
-
 import shutil
 import tarfile
 import zlib

@@ -9,8 +9,6 @@ Each bit has hidden units of its own, which see the bits j < k through one vecto
 A code's probability is the product of its bits': exact, and normalised by construction.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

@@ -12,8 +12,6 @@ model of low rank in the same matrix product. The tokens before the chunk are kn
 In training all chunks run side by side; only the GRU loops, over the C places.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

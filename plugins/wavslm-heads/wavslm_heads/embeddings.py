@@ -1,7 +1,5 @@
 """Codes read through their parts: bits or digits."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from math import prod
 

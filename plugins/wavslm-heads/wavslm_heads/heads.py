@@ -4,8 +4,6 @@ heads share: which places are predicted, and what stands in those that are not.
 Suffixes: B batch, T tokens, C chunk, N = B · chunks, D width of the backbone, E width of a head.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

@@ -4,8 +4,6 @@ Suffixes: N rows (chunks of a batch), C places in a chunk, E width, G gates (3E)
 heads of width A.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import cast

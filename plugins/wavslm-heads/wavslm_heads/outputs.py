@@ -1,7 +1,5 @@
 """From a vector to the distribution of one token: over all codes at once, or over a code's bits in order."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 
 import torch

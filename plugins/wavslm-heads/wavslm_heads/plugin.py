@@ -1,7 +1,5 @@
 """Registers the heads `next_token`, `chunk_autoregressive` and `bitwise`."""
 
-from __future__ import annotations
-
 from wavslm_core.plugin import Register, hookimpl
 from wavslm_heads.config import BitwiseConfig, ChunkAutoregressiveConfig, NextTokenConfig
 

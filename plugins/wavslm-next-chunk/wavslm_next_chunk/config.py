@@ -1,7 +1,5 @@
 """Options of the next-chunk head."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field

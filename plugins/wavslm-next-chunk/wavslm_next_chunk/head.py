@@ -4,8 +4,6 @@ The hidden state at position t has seen its whole chunk, so it may not predict t
 t + C. The C tokens of a chunk are therefore drawn independently of each other, from one backbone step.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

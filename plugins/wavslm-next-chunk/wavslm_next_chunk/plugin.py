@@ -1,7 +1,5 @@
 """Registers the head `next_chunk`."""
 
-from __future__ import annotations
-
 from wavslm_core.plugin import Register, hookimpl
 from wavslm_next_chunk.config import NextChunkConfig
 

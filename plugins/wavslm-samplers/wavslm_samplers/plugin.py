@@ -1,7 +1,5 @@
 """Registers the samplers."""
 
-from __future__ import annotations
-
 from wavslm_core.plugin import Register, hookimpl
 from wavslm_samplers import config
 

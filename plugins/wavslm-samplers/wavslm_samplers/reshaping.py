@@ -1,7 +1,5 @@
 """Samplers that reshape a distribution by its place in the continuation or by what was generated before."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Samplers that drop tokens, as maps from logits to logits. Ties keep the lower id first."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 
 import torch

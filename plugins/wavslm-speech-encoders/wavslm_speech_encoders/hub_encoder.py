@@ -1,7 +1,5 @@
 """HuBERT and wav2vec 2.0 as the transformers library computes them, up to the layer that is asked for."""
 
-from __future__ import annotations
-
 from types import ModuleType
 from typing import Any, ClassVar, TypeVar
 

@@ -1,7 +1,5 @@
 """Checkpoints of HuBERT and wav2vec 2.0 in the format of transformers: read as tensors, checked, loaded."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Log-mel frames: the cheapest encoder, and what an encoder with weights has to beat."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

@@ -1,7 +1,5 @@
 """Registers the encoders `mel`, `hubert` and `wav2vec2`."""
 
-from __future__ import annotations
-
 from wavslm_core.plugin import Register, hookimpl
 from wavslm_speech_encoders.config import HubertConfig, MelConfig, Wav2Vec2Config
 

@@ -1,7 +1,5 @@
 """A copy of every suite in every layout, made once."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Small copies of the suites, in every layout, of harmonic sounds that are made here."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """Every suite, in every layout, is held to the contract of its role."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Options of the suites, where their data is, and what was published for them; free of torch."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import ClassVar, Literal, get_args
 

@@ -1,7 +1,5 @@
 """Copies of suites on disk: what was found of one, whatever its layout, and how tables with it are read."""
 
-from __future__ import annotations
-
 import csv
 import io
 from abc import abstractmethod

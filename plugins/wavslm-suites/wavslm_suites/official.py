@@ -5,8 +5,6 @@ sample standard deviation (n - 1), which is empty for a single item; so is the m
 Items come in order of their ids, by number where all of them are numbers, else as text.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import math

@@ -1,7 +1,5 @@
 """Suite `pairs`: a table of one's own that names positive and negative files."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Mapping

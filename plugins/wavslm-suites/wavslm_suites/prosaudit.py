@@ -1,7 +1,5 @@
 """ProsAudit (de Seyssel et al. 2023): `english/<part>` holds gold.csv with two rows an id, and the WAVs."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path

@@ -4,8 +4,6 @@ The hub's copy has a config a task with the columns `positive_audio` and `negati
 `prompt_audio` besides (arXiv 2601.06329) tells where each pair splits.
 """
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from pathlib import Path

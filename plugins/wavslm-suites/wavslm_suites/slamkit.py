@@ -1,7 +1,5 @@
 """SlamKit's layout of sWUGGY and sBLIMP: WAVs that are sorted by a number, in which neighbours are a pair."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

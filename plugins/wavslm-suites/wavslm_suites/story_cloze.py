@@ -4,8 +4,6 @@ Files are `<n>_<story>_correct.wav` and `<n + 1>_<story>_incorrect.wav`, or `<n>
 `<n>_incorrect.wav`: paired by what stands before the label, never by their order.
 """
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from pathlib import Path

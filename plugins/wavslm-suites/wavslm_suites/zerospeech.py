@@ -4,8 +4,6 @@ ZeroSpeech's scorer reads gold.csv by position, pairs words by (voice, id) and s
 their rows: so do we, and refuse what it would pair wrongly.
 """
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ dead codes. It would look codes up by way of N × C distances and as many one-ho
 looked up a piece at a time and summed in place.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Options of the quantizers with a table of codes: `vq`, `sim_vq`, `residual` and `k_means`."""
 
-from __future__ import annotations
-
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator

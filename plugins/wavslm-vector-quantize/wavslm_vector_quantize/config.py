@@ -1,7 +1,5 @@
 """What the quantizers of this distribution share: the maps around their codes. No torch here."""
 
-from __future__ import annotations
-
 from math import lcm
 from typing import Annotated, ClassVar, Literal, Self
 

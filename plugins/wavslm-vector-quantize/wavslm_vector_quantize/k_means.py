@@ -1,7 +1,5 @@
 """The quantizer `k_means`: units as in HuBERT (2106.07447) and GSLM (2102.01192), the classical baseline."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """Causal maps between features and latents: convolutions that stream, one linear map, or focal blocks."""
 
-from __future__ import annotations
-
 from typing import Protocol
 
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Registers this distribution's quantizers; imports no torch."""
 
-from __future__ import annotations
-
 from wavslm_core.plugin import Register, hookimpl
 from wavslm_vector_quantize.codebook_configs import KMeansConfig, ResidualConfig, SimVqConfig, VqConfig
 from wavslm_vector_quantize.scalar_configs import BsqConfig, FsqConfig, LfqConfig

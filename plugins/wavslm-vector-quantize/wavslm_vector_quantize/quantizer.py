@@ -1,7 +1,5 @@
 """Base of the quantizers with a compressor before their codes and a decompressor after them."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import TypeVar

@@ -1,7 +1,5 @@
 """Options of the quantizers without a table of codes: `fsq`, `lfq` and `bsq`."""
 
-from __future__ import annotations
-
 from math import prod
 from typing import ClassVar, Literal
 

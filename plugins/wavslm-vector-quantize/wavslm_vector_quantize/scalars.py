@@ -4,8 +4,6 @@
 et al., 2406.07548): tokens are signs.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -6,8 +6,6 @@ the mean probability of a code, over latents, is a sum of products of what its f
 one product of two matrices, N × 2^(K/2) each.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

@@ -5,8 +5,6 @@ codes under one learnt linear map (Zhu et al., 2411.02038). `residual`: residual
 (SoundStream, 2107.03312) in one stream.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -6,8 +6,6 @@ grows (`ring`; the library's is concatenated at every step), and angles that sta
 compares all of it with the library's own forward pass under a mask.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any

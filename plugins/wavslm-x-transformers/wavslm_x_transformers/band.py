@@ -11,8 +11,6 @@ of its own size; and where items end inside a chunk, these chunks alone are comp
 G counts the groups, heads of queries per head of keys; K the heads of keys.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """What the backbone can be told. The defaults make a model for minutes on a CPU, not for hours on GPUs."""
 
-from __future__ import annotations
-
 from typing import Literal, Self
 
 from pydantic import Field, model_validator

@@ -1,7 +1,5 @@
 """Registers the backbone `x_transformer`."""
 
-from __future__ import annotations
-
 from wavslm_core.plugin import Register, hookimpl
 from wavslm_x_transformers.config import XTransformerConfig
 

@@ -4,8 +4,6 @@ Keys are rotated by their absolute positions before they are kept, so a ring nee
 own keys have taken the place of the oldest, the ring holds what the chunk sees, and no mask is needed.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -5,8 +5,6 @@ has its frequencies rounded. Here angles are fp64 and only their sines and cosin
 a query and a key say to each other depends on their distance alone, wherever in a stream they are.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Stage train_codec: any codec learns, what is frozen stays, padding costs nothing, mistakes are named."""
 
-from __future__ import annotations
-
 import importlib
 import json
 import shutil

@@ -1,7 +1,5 @@
 """WAV, AIFF, Wave64, RF64 and AU: whether the samples are as many bytes as is announced."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """FLAC as its frames tell it: each says which samples it holds, and so the last one how many there are."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Which container a file is, by its first bytes, and what it holds."""
 
-from __future__ import annotations
-
 from typing import BinaryIO
 
 from wavslm_core.data.containers.chunks import chunks_layout

@@ -1,7 +1,5 @@
 """Ogg as its pages tell it: where each link of a chain begins, and whether the last one ends."""
 
-from __future__ import annotations
-
 import os
 from typing import BinaryIO
 

@@ -1,7 +1,5 @@
 """Streams: the stretches of a file that are files of their own."""
 
-from __future__ import annotations
-
 import io
 import os
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Tags before, between and behind the audio."""
 
-from __future__ import annotations
-
 from typing import BinaryIO
 
 ID3_BYTES = 10

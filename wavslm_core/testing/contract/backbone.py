@@ -1,7 +1,5 @@
 """The contract of backbones."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

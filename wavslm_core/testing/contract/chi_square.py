@@ -1,7 +1,5 @@
 """How likely observed counts are, given the probabilities that they were drawn with."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

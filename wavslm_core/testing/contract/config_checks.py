@@ -1,7 +1,5 @@
 """What holds for the config of every role: it is plain data, stated without torch, and it is registered."""
 
-from __future__ import annotations
-
 import copy
 import importlib
 import json

@@ -1,7 +1,5 @@
 """The contract of corpora, held over the first and the last utterances of each split."""
 
-from __future__ import annotations
-
 import json
 import tempfile
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The contract of decoders."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

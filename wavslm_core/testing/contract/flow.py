@@ -4,8 +4,6 @@ An encoder, a decoder and a backbone have one, a quantizer two. What must hold o
 in `sequence_checks` and `streaming_checks`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import cycle

@@ -1,7 +1,5 @@
 """The contract of heads: shapes, where nothing is predicted, causality, batches; and `head_distribution`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The contract of metrics."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, get_args
 

@@ -1,7 +1,5 @@
 """The contract of quantizers."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from math import lcm, prod
 from typing import Any

@@ -1,7 +1,5 @@
 """What holds for a quantizer between codec and language model: merging runs of equal tokens loses nothing."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

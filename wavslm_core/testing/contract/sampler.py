@@ -1,7 +1,5 @@
 """The contract of samplers."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

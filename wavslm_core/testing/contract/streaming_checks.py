@@ -1,7 +1,5 @@
 """What holds for every flow in steps: they equal the whole, states keep their size, streams do not meet."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """What a contract is held against: a config, the part built from it, and what its author exempts."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The contract of suites, held over a copy of the data where the config says it is."""
 
-from __future__ import annotations
-
 from collections import Counter
 from pathlib import PurePosixPath
 from typing import Any
