@@ -128,11 +128,3 @@ def _draw(found: dict[str, SplitStatistics], picture: Path) -> None:
     )
     with replacing(picture) as beside:
         beside.write_bytes(png_bytes(figure))
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verbs."""
-    group = typer.Typer(help="Look at corpora.", no_args_is_help=True, rich_markup_mode=None)
-    group.command()(stats)
-    group.command()(rejected)
-    app.add_typer(group, name="data")

@@ -62,8 +62,3 @@ def decode(
         f"{counted(written, 'recording')} ({seconds:.1f} s at {model.sample_rate_out} Hz) → {out}"
         f"{token_files.skipped_in_words}"
     )
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command()(decode)

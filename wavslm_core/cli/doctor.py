@@ -98,8 +98,3 @@ def _report_environment(runs_dir: Path) -> list[str]:
 
 def _line(what: str, text: str) -> None:
     echo(f"{what:<12}{text}")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command()(doctor)

@@ -59,8 +59,3 @@ def encode(
         f"{counted(written, 'recording')} ({seconds:.1f} s, {tokens} tokens) → {out}"
         f"{recordings.skipped_in_words}"
     )
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command()(encode)

@@ -130,8 +130,3 @@ def _too_short(
         f"{name} gives a prompt of {1000 * prompt_S.numel() / codec.sample_rate_in:.0f} ms, shorter than one "
         f"chunk ({chunk_in_words(codec, unit)}). Give a longer recording or more --prompt-seconds"
     )
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command()(generate)

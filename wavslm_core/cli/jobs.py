@@ -73,8 +73,3 @@ def _shown(run: str | None, runs_dir: Path, lines: int) -> Group:
             texts += ["", f"log: {log}", log_tail(log, lines)]
     # As strings, whose control characters the console escapes: they come from logs and other people's files.
     return Group(*parts, *texts)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command()(jobs)

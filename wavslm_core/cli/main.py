@@ -17,6 +17,15 @@ VERBS = (
     "compare", "data", "decode", "doctor", "encode", "evaluate", "generate", "jobs", "new-plugin", "plugins",
     "recipe", "score", "stop", "suites", "sweep",
 )  # fmt: skip
+"""Each is a function in a module of its name, or one of these groups of functions there."""
+GROUPS = {
+    "data": ("Look at corpora.", ("stats", "rejected")),
+    "recipe": ("Show, check or describe recipes.", ("show", "check", "schema")),
+    "sweep": (
+        "Look at sweeps, run failed trials again, or stop them.",
+        ("status", "results", "retry", "stop"),
+    ),
+}
 
 
 def build_app(arguments: Sequence[str] = ()) -> typer.Typer:
@@ -31,7 +40,16 @@ def build_app(arguments: Sequence[str] = ()) -> typer.Typer:
     app.callback()(_options)
     named = next((argument for argument in arguments if not argument.startswith("-")), None)
     for verb in [named] if named in VERBS else VERBS:
-        import_module(f"{cli.__name__}.{verb.replace('-', '_')}").register(app)
+        name = verb.replace("-", "_")
+        module = import_module(f"{cli.__name__}.{name}")
+        if verb in GROUPS:
+            about, names = GROUPS[verb]
+            group = typer.Typer(help=about, no_args_is_help=True, rich_markup_mode=None)
+            app.add_typer(group, name=verb)
+        else:
+            group, names = app, (name,)
+        for name in names:
+            group.command()(getattr(module, name))
     return app
 
 

@@ -188,8 +188,3 @@ def rendered(name: str, role: PluginRole, distribution: str) -> dict[str, str]:
     return {path: Template(text).substitute(values) for path, text in texts.items()} | {
         f"{package}/py.typed": ""
     }
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command()(new_plugin)

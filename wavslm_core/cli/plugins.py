@@ -78,8 +78,3 @@ def _listed() -> list[dict[str, Any]]:
             }
         )
     return listed
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command()(plugins)

@@ -77,12 +77,3 @@ def _facts(recipe: ResolvedRecipe) -> list[str]:
         lines.append(f"stages: {', '.join(stage.registered_name() for stage in recipe.stages)}")
     lines.append(f"run: {recipe.name}-{recipe.digest()}")
     return lines
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verbs."""
-    group = typer.Typer(help="Show, check or describe recipes.", no_args_is_help=True, rich_markup_mode=None)
-    group.command()(show)
-    group.command()(check)
-    group.command()(schema)
-    app.add_typer(group, name="recipe")

@@ -69,8 +69,3 @@ def score(
         f"{recordings.skipped_in_words}",
         err=True,
     )
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command()(score)

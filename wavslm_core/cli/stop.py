@@ -30,8 +30,3 @@ def stop(
     command = submitted_with(folder)
     again = "the command that started it" if command is None else shlex.join(command)
     echo(f"{told[stopped]}; to continue: {again}")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command()(stop)

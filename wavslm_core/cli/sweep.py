@@ -88,17 +88,3 @@ def _found(path: Path, runs_dir: Path) -> SweepFolder:
             f"{path} was not run as it is now: there is no {folder}. Give the folder of the sweep you mean."
         )
     return SweepFolder.open(folder)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verbs."""
-    group = typer.Typer(
-        help="Look at sweeps, run failed trials again, or stop them.",
-        no_args_is_help=True,
-        rich_markup_mode=None,
-    )
-    group.command()(status)
-    group.command()(results)
-    group.command()(retry)
-    group.command()(stop)
-    app.add_typer(group, name="sweep")
