@@ -1,4 +1,4 @@
-"""Log-mel frames: against a plain definition, in steps, padded, and what a config may not ask for."""
+"""Log-mel frames: against a plain definition, padded, and what a config may not ask for."""
 
 import math
 from typing import Any
@@ -10,7 +10,6 @@ from torch import Tensor
 
 from wavslm_core.data.audio import load_torchaudio
 from wavslm_core.errors import StreamingError
-from wavslm_core.parts.plugins import load_registry
 from wavslm_speech_encoders.config import MelConfig
 from wavslm_speech_encoders.mel import Mel
 
@@ -53,21 +52,6 @@ def test_every_frame_is_its_definition(shape: str, samples: int) -> None:
     for item in range(2):
         expected = torch.stack([frame(encoder, waveform[item], index) for index in range(count)])
         torch.testing.assert_close(features[item], expected, atol=1e-4, rtol=0.0)
-
-
-@pytest.mark.parametrize("hops", [1, 2, 5, 40])
-@pytest.mark.parametrize("shape", SHAPES)
-def test_step_equals_forward(shape: str, hops: int) -> None:
-    encoder = make(**SHAPES[shape])
-    waveform = torch.randn(2, 120 * encoder.config.hop_samples)
-    state = encoder.init_state(2)
-    shapes = [tensor.shape for tensor in state]
-    pieces = []
-    for piece in waveform.split(hops * encoder.config.hop_samples, dim=1):
-        features, state = encoder.step(piece, state)
-        assert [tensor.shape for tensor in state] == shapes
-        pieces.append(features)
-    torch.testing.assert_close(torch.cat(pieces, dim=1), encoder(waveform), atol=1e-5, rtol=0.0)
 
 
 def test_a_sinusoid_is_heard_in_its_band() -> None:
@@ -129,8 +113,7 @@ def test_config_errors(options: dict[str, Any], message: str) -> None:
         MelConfig.model_validate(options)
 
 
-def test_facts_and_registration() -> None:
+def test_facts() -> None:
     facts = MelConfig().facts()
     assert (facts.sample_rate_hz, facts.hop_samples, facts.output_dim) == (16000, 320, 80)
     assert (facts.chunk_frames, facts.window_frames, facts.causal, facts.streams) == (1, 2, True, True)
-    assert load_registry().entry("encoder", "mel").load() is Mel
