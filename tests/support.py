@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -77,6 +79,31 @@ def run_without(modules: set[str], *command: str, **options: Any) -> str:
 def environment_without(*prefixes: str) -> dict[str, str]:
     """Return what a process inherits, without the variables whose names begin like this."""
     return {key: value for key, value in os.environ.items() if not key.startswith(prefixes)}
+
+
+@contextmanager
+def held_elsewhere(run_dir: Path) -> Iterator[Popen[str]]:
+    """Let another process have a run; it is killed in the end."""
+    program = (
+        "import sys, time; from pathlib import Path; from wavslm_core.run.lock import RunLock\n"
+        "with RunLock(Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(60)\n"
+    )
+    command = [sys.executable, "-c", program, str(run_dir)]
+    with Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def sound_bytes(samples: Any, rate_hz: int = 16_000, **options: Any) -> bytes:
+    """Return samples as a file in memory; `options` are those of `soundfile.write`, such as `format`."""
+    import soundfile
+
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, rate_hz, **options)
+    return buffer.getvalue()
 
 
 def fake_programs(folder: Path, monkeypatch: pytest.MonkeyPatch, **scripts: str) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.benchmarks.machine import measure_machine, time_calls
+from tests.benchmarks.machine import measure_machine, summary_ms, time_calls
 from tests.benchmarks.models import build_codec
 from tests.benchmarks.tables import print_table
 from wavslm_core import Codec
@@ -122,8 +122,7 @@ def _agreement(
 
 
 def _summary(durations: torch.Tensor, chunk_s: float) -> list[object]:
-    median, p95 = durations.median().item(), durations[int(0.95 * len(durations))].item()
-    return [1000 * median, 1000 * p95, chunk_s / median]
+    return [*summary_ms(durations), chunk_s / durations.median().item()]
 
 
 @torch.inference_mode()

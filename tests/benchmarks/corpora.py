@@ -4,7 +4,6 @@ The recordings are made up; writing, opening and reading are the real ones.
 """
 
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.benchmarks.machine import peak_memory_mb, resident_memory_mb
+from tests.benchmarks.machine import measured_apart, peak_memory_mb, resident_memory_mb
 from tests.benchmarks.tables import print_table
 from wavslm_core.data.corpora import Utterance, content_digest, durations_s
 from wavslm_core.data.folder import Folder, FolderConfig
@@ -21,7 +20,6 @@ from wavslm_core.data.manifest import Recording
 from wavslm_core.data.token_writer import plan_digest, plan_shards
 
 COUNTS = (50_000, 5_000_000)
-ROOT = Path(__file__).resolve().parents[2]
 
 
 class MadeUp(Folder):
@@ -45,14 +43,7 @@ def run() -> None:
         for count in COUNTS:
             measured[count] = {}
             for what in ("make", "use"):
-                found = subprocess.run(
-                    [sys.executable, "-m", __spec__.name, folder, str(count), what],
-                    cwd=ROOT,
-                    check=True,
-                    capture_output=True,
-                    text=True,
-                )
-                measured[count] |= json.loads(found.stdout)
+                measured[count] |= measured_apart(__spec__.name, folder, count, what)
     print_table(
         "a corpus's manifest, by utterances",
         ["", *(f"{count:,}" for count in COUNTS), "ratio"],

@@ -3,7 +3,7 @@
 import torch
 
 from tests.benchmarks.codec import BYTES_LEFT, weight_bytes
-from tests.benchmarks.machine import measure_machine, time_calls
+from tests.benchmarks.machine import measure_machine, summary_ms, time_calls
 from tests.benchmarks.models import build_codec, build_speech_lm
 from tests.benchmarks.tables import print_table
 from wavslm_core import SpeechLM
@@ -29,13 +29,13 @@ def run() -> None:
             packed = model if weights is None else model.for_inference(weights=weights)
             for speaks in (False, True):
                 durations = _chunks(packed, prompt, speaks=speaks)
-                median, p95 = durations.median().item(), durations[int(0.95 * CHUNKS)].item()
                 what = "tokens and audio" if speaks else "tokens"
                 floor = 1000 * floor_s * BYTES_LEFT[weights or "fp32"]
                 if speaks:
                     decoder_s = weight_bytes(codec.decoder) / measure_machine().bytes_per_s
                     floor += 1000 * decoder_s * BYTES_LEFT[weights or "fp32"]
-                rows.append([what, name, 1000 * median, 1000 * p95, chunk_s / median, floor])
+                times_real_time = chunk_s / durations.median().item()
+                rows.append([what, name, *summary_ms(durations), times_real_time, floor])
             if weights is not None:
                 scores.append([name, *_agreement(_scores(packed, prompt), reference)])
         print_table(

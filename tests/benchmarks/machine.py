@@ -1,6 +1,8 @@
 """What this machine can do at most: the floors that every benchmark is printed beside."""
 
+import json
 import resource
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,6 +10,10 @@ from functools import cache
 from pathlib import Path
 
 import torch
+
+from tests.support import run_program
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def time_calls(call: Callable[[], object], *, repeats: int, warm_up: int = 1) -> torch.Tensor:
@@ -44,6 +50,18 @@ def measure_machine() -> Machine:
         bytes_per_s=block.numel() * 4 / reading,
         flops_per_s=2 * size**3 / multiplying,
     )
+
+
+def measured_apart(module: str, *arguments: object) -> dict[str, float]:
+    """Return what a benchmark's module measures as a program, in a process of its own."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    found: dict[str, float] = json.loads(run_program(*command, cwd=ROOT).stdout)
+    return found
+
+
+def summary_ms(durations: torch.Tensor) -> list[float]:
+    """Return median and 95th percentile of sorted durations."""
+    return [1000 * durations.median().item(), 1000 * durations[int(0.95 * len(durations))].item()]
 
 
 def peak_memory_mb() -> float:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from wavslm_core import Codec, SpeechLM
-from wavslm_core.parts.configs import FormatConfig, PartConfig, Role
+from wavslm_core.parts.configs import PartConfig, Role
 from wavslm_core.parts.plugins import load_registry
 
 FULL_CODEC = "lucadellalib/focalcodec_50hz_4k_causal"
@@ -20,21 +20,13 @@ SMALL: dict[str, dict[str, Any]] = {
 SMALL_SPEECH_LM = {"num_layers": 4, "dim": 128, "ffn_dim": 256, "num_heads": 4}
 
 
-def _format() -> FormatConfig:
-    config = load_registry().entry("format", "focalcodec").config_class()
-    assert isinstance(config, FormatConfig)
-    return config
-
-
-def _document(checkpoint: str) -> dict[str, Any]:
-    document = _format().known_document(checkpoint)
-    assert document is not None
-    return document
+def _format() -> Any:
+    return load_registry().entry("format", "focalcodec").config_class()
 
 
 def build_codec(size: str) -> Codec:
     """Build the codec of `size` "small" or "full"."""
-    document = _document(FULL_CODEC)
+    document = _format().known_document(FULL_CODEC)
     if size == "small":
         for key, changes in SMALL.items():
             document[key] = {**document.get(key, {}), **changes}
@@ -44,7 +36,7 @@ def build_codec(size: str) -> Codec:
 
 def build_speech_lm(size: str, codec: Codec) -> SpeechLM:
     """Build the language model of `size` "small" or "full" over a codec of that size."""
-    document = {**_document(FULL_SPEECH_LM), **(SMALL_SPEECH_LM if size == "small" else {})}
+    document = {**_format().known_document(FULL_SPEECH_LM), **(SMALL_SPEECH_LM if size == "small" else {})}
     configs: dict[Role, PartConfig] = _format().part_configs(document)
     torch.manual_seed(0)
     return SpeechLM.from_configs(codec, configs).eval()

@@ -9,7 +9,6 @@ with less memory than store reads every crop from its disk.
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.benchmarks.machine import resident_memory_mb
+from tests.benchmarks.machine import measured_apart, resident_memory_mb
 from tests.benchmarks.tables import print_table
 from wavslm_core.data.batches import Batching, CropOrder
 from wavslm_core.data.token_store import TokenStore
@@ -33,7 +32,6 @@ FIRST, COLD, AFTER = (
     f"resident MB more after {2 * BATCHES} batches",
 )
 CACHE_DEPENDENT = (FIRST, COLD, AFTER)
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def run() -> None:
@@ -44,14 +42,8 @@ def run() -> None:
             begin = time.perf_counter()
             index_s = write(place, tokens)
             print(f"{tokens:,} tokens: written in {time.perf_counter() - begin:.1f} s", flush=True)
-            found = subprocess.run(
-                [sys.executable, "-m", __spec__.name, str(place)],
-                cwd=ROOT,
-                check=True,
-                capture_output=True,
-                text=True,
-            )
-            measured[tokens] = {"join the shards' records s": index_s, **json.loads(found.stdout)}
+            apart = measured_apart(__spec__.name, place)
+            measured[tokens] = {"join the shards' records s": index_s, **apart}
     rows: list[list[object]] = []
     for name, small in measured[SMALL].items():
         large = measured[LARGE][name]

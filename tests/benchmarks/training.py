@@ -1,12 +1,17 @@
 """A training step of the language model at 500 and 1500 tokens: time, peak memory, and the floor."""
 
 import json
-import subprocess
 import sys
 
 import torch
 
-from tests.benchmarks.machine import measure_machine, peak_memory_mb, resident_memory_mb, time_calls
+from tests.benchmarks.machine import (
+    measure_machine,
+    measured_apart,
+    peak_memory_mb,
+    resident_memory_mb,
+    time_calls,
+)
 from tests.benchmarks.models import build_codec, build_speech_lm
 from tests.benchmarks.tables import print_table
 
@@ -19,11 +24,8 @@ def run() -> None:
         for tokens in TOKENS:
             for precision in ("fp32", "bf16"):
                 # A process each, so that every peak is its own.
-                command = [sys.executable, "-m", "tests.benchmarks.training", size, str(tokens), precision]
-                command.append(str(torch.get_num_threads()))
-                result = json.loads(
-                    subprocess.run(command, check=True, capture_output=True, text=True).stdout
-                )
+                threads = torch.get_num_threads()
+                result = measured_apart(__spec__.name, size, tokens, precision, threads)
                 flops = 6 * result["parameters"] * tokens
                 floor = flops / measure_machine().flops_per_s if precision == "fp32" else float("nan")
                 rows.append(

@@ -216,16 +216,7 @@ BROKEN = [
     Broken(draws.SecretlyGreedy, SAMPLER, "greedy_fact", "do not say greedy"),
     Broken(parts.NeedsLong, DISCRIMINATOR, "judgements", "judging 1 samples fails"),
     Broken(parts.JudgesBatch, DISCRIMINATOR, "rows_are_independent", "scores 0 of a waveform alone differs"),
-    Broken(
-        parts.TellsNothing,
-        DISCRIMINATOR,
-        "gradients_reach_the_waveform",
-        "goes from scores 0",
-    ),
-    Broken(
-        fakes.FakeSampler, stating(SAMPLER, greedy=True), "greedy_fact", "say greedy, but up to 24"
-    ),
-    Broken(
-        fakes.FakeSampler, stating(SAMPLER, history_tokens=5), "history_fact", "ask for 5 tokens"
-    ),
+    Broken(parts.TellsNothing, DISCRIMINATOR, "gradients_reach_the_waveform", "goes from scores 0"),
+    Broken(fakes.FakeSampler, stating(SAMPLER, greedy=True), "greedy_fact", "say greedy, but up to 24"),
+    Broken(fakes.FakeSampler, stating(SAMPLER, history_tokens=5), "history_fact", "ask for 5 tokens"),
 ]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from wavslm_core.cli.run import main as wavslm_run
+from tests.support import Command
 from wavslm_core.errors import RecipeError
 from wavslm_core.recipe.checks import check
 from wavslm_core.recipe.loading import load_recipe, recipe_from_dict
@@ -43,15 +43,8 @@ def test_every_block_has_a_comment(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_the_plan_shows_every_stage_or_trial(
-    path: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "160")
-    monkeypatch.setattr("sys.argv", ["wavslm-run", str(path), "--dry-run", "--runs-dir", str(tmp_path)])
-    with pytest.raises(SystemExit) as left:
-        wavslm_run()
-    assert left.value.code in (0, None)
-    printed = capsys.readouterr().out
+def test_the_plan_shows_every_stage_or_trial(path: Path, run: Command, tmp_path: Path) -> None:
+    printed = run("wavslm-run", path, "--dry-run").stdout
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
     if "sweep" in document:
         assert all(trial["label"] in printed for trial in document["sweep"].get("trials", ()))

@@ -8,8 +8,6 @@ from pathlib import Path
 CLUSTER = "wavslm"
 CPUS_PER_NODE = 2
 """Of each virtual node, however many the machine has."""
-GPUS_PER_NODE = 2
-"""They are empty files: enough for jobs that ask for GPUs to be placed."""
 GRACE_S = 20
 """Between a preempted job's signal and its end."""
 KILL_WAIT_S = 5
@@ -25,9 +23,6 @@ def write(folder: Path, nodes: tuple[str, ...]) -> None:
     for file_folder in (folder, folder / "munge"):
         # munged refuses folders that others may write into.
         file_folder.chmod(0o755)
-    for gpu in range(GPUS_PER_NODE):
-        (folder / f"gpu{gpu}").touch()
-    (folder / "gres.conf").write_text(f"AutoDetect=off\nName=gpu File={folder}/gpu[0-{GPUS_PER_NODE - 1}]\n")
     (folder / "mariadb.cnf").write_text(_mariadb(folder, data_base))
     slurmdbd = folder / "slurmdbd.conf"
     slurmdbd.write_text(_slurmdbd(folder, accounting, data_base))
@@ -85,7 +80,7 @@ def _slurm(
     host = socket.gethostname().split(".")[0]
     lines = [
         f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={node_port} CPUs={CPUS_PER_NODE} "
-        f"RealMemory={_memory_mb()} Gres=gpu:{GPUS_PER_NODE} State=UNKNOWN"
+        f"RealMemory={_memory_mb()} State=UNKNOWN"
         for node, node_port in zip(nodes, node_ports, strict=True)
     ]
     every = ",".join(nodes)
@@ -118,7 +113,6 @@ MpiDefault=none
 SwitchType=switch/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
-GresTypes=gpu
 # Virtual nodes have the CPUs that stand below, not those that slurmd counts.
 SlurmdParameters=config_overrides
 SchedulerType=sched/backfill

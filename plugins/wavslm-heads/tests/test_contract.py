@@ -13,8 +13,6 @@ TestGru = contract_tests(ChunkAutoregressiveConfig(**INNER, output="linear"))
 TestGruOfContext = contract_tests(
     ChunkAutoregressiveConfig(**INNER, layers=2, context_tokens=1, output="linear")
 )
-    ChunkAutoregressiveConfig(**INNER, layers=2, context_tokens=1, output="linear")
-)
 TestGruOfOne = contract_tests(ChunkAutoregressiveConfig(**INNER, chunk_tokens=1))
 TestGruOfEight = contract_tests(ChunkAutoregressiveConfig(**INNER, chunk_tokens=8))
 TestTransformer = contract_tests(ChunkAutoregressiveConfig(**INNER, inner="transformer", layers=2))

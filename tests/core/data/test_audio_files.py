@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.support import sound_bytes
 from wavslm_core.data import audio_streams
 from wavslm_core.data.audio import read_crop
 from wavslm_core.data.audio_files import audio_info, proven_info, read_samples, sample_blocks
@@ -67,9 +68,8 @@ def test_a_part_of_a_lossy_file_is_that_part_of_the_whole(kind: str, subtype: st
     """Silence first, which an encoder spends no bits on: what comes after draws on many frames before it."""
     time_S = np.arange(5 * RATE_HZ) / RATE_HZ
     voice = 0.3 * np.sin(2 * np.pi * 220 * time_S) * np.clip(2 * time_S - 1, 0, 1)
-    buffer = io.BytesIO()
-    soundfile.write(buffer, voice, RATE_HZ, format=kind, subtype=subtype)
-    source = AudioBytes("x", buffer.getvalue())
+    data = sound_bytes(voice, RATE_HZ, format=kind, subtype=subtype)
+    source = AudioBytes("x", data)
     info = proven_info(source)
     whole, _ = read_samples(source)
     for start in (*range(0, len(whole) - 600, 7001), len(whole) - 600):
@@ -109,13 +109,12 @@ def test_a_part_near_the_end_of_a_vorbis_file_is_decoded_from_its_last_page_on(
 
 def test_crops_of_a_joined_file_look_through_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "joined.mp3"
-    buffer = io.BytesIO()
-    soundfile.write(buffer, noise(1.0), RATE_HZ, format="MP3")
+    data = sound_bytes(noise(1.0), RATE_HZ, format="MP3")
     looked: list[int] = []
     layout_of = audio_streams.layout_of
     monkeypatch.setattr(audio_streams, "layout_of", lambda file: looked.append(1) or layout_of(file))
     for times in (2, 3):
-        path.write_bytes(times * buffer.getvalue())
+        path.write_bytes(times * data)
         info = audio_info(path)
         assert info.samples == times * RATE_HZ
         looked.clear()
@@ -129,9 +128,8 @@ def test_crops_of_a_joined_file_look_through_it_once(tmp_path: Path, monkeypatch
 
 @pytest.mark.parametrize("kind", ["MP3", "OGG"])
 def test_reading_on_decodes_nothing_twice(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    buffer = io.BytesIO()
-    soundfile.write(buffer, noise(4.0), RATE_HZ, format=kind)
-    source = AudioBytes("x", buffer.getvalue())
+    data = sound_bytes(noise(4.0), RATE_HZ, format=kind)
+    source = AudioBytes("x", data)
     info = proven_info(source)
     sought: list[int] = []
     seek = soundfile.SoundFile.seek
@@ -180,9 +178,8 @@ def test_what_cannot_be_read_is_called_by_its_format() -> None:
 
 
 def test_blocks_are_whole_across_the_parts_of_a_joined_file() -> None:
-    buffer = io.BytesIO()
-    soundfile.write(buffer, noise(0.5), RATE_HZ, format="FLAC")
-    source = AudioBytes("x.flac", buffer.getvalue() * 3)
+    data = sound_bytes(noise(0.5), RATE_HZ, format="FLAC")
+    source = AudioBytes("x.flac", data * 3)
     blocks = list(sample_blocks(source, samples=7000))
     assert [len(block) for block in blocks] == [7000, 7000, 7000, 3000]
     np.testing.assert_array_equal(np.concatenate(blocks), read_samples(source)[0])

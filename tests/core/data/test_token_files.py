@@ -101,3 +101,19 @@ def test_a_pipe_is_no_token_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.npz")
     with pytest.raises(DataError, match="it is no regular file"):
         TokenFile.read(tmp_path / "a.npz")
+
+
+def test_a_byte_that_changed_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    TokenFile(np.arange(200), 64_000, 16_000, 256, "one").write(path)
+    content = path.read_bytes()
+    refused = 0
+    for place in range(0, len(content), 5):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 255]) + content[place + 1 :])
+        try:
+            held = TokenFile.read(path)
+        except DataError:
+            refused += 1
+        else:
+            assert np.array_equal(held.tokens_T, np.arange(200)), f"byte {place} changed tokens unnoticed"
+    assert refused > len(content) / 5 / 2

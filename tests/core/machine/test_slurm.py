@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import fake_programs
 from wavslm_core.errors import WavslmError
 from wavslm_core.machine.slurm import JobState, is_active, job_states, read_sacct, read_squeue
 
@@ -51,10 +52,8 @@ def test_without_slurm_the_answer_says_so(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 def test_slurm_that_fails_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    squeue = tmp_path / "squeue"
-    squeue.write_text("#!/bin/sh\necho 'squeue: error: Unable to contact slurm controller' >&2\nexit 1\n")
-    squeue.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    words = "squeue: error: Unable to contact slurm controller"
+    fake_programs(tmp_path, monkeypatch, squeue=f"echo '{words}' >&2; exit 1")
     with pytest.raises(WavslmError, match="Unable to contact slurm controller"):
         job_states(["12"])
 
@@ -68,17 +67,11 @@ def test_tasks_that_were_cancelled_before_they_began_are_known_without_accounts(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     # What squeue shows of an array of four when all that waits is cancelled: its number, and no tasks.
-    squeue = tmp_path / "squeue"
-    squeue.write_text(
-        "#!/bin/sh\n"
+    squeue = (
         "echo '15 |CANCELLED |JobArrayTaskLimit | |0 |2026-11-25T02:57:13 |0 |'\n"
         "echo '15_0 |FAILED |NonZeroExitCode |node1 |0 |2026-11-25T02:57:13 |33280 |'\n"
     )
-    sacct = tmp_path / "sacct"
-    sacct.write_text("#!/bin/sh\nexit 1\n")
-    for command in (squeue, sacct):
-        command.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    fake_programs(tmp_path, monkeypatch, squeue=squeue, sacct="exit 1")
     states = job_states(["15_0", "15_1", "15_3", "16_1"])
     assert {job_id: state.state for job_id, state in states.items()} == {
         "15_0": "FAILED",
@@ -92,17 +85,12 @@ def test_tasks_that_were_cancelled_before_they_began_are_known_without_accounts(
 def test_a_task_that_ended_long_before_the_rest_was_cancelled_keeps_its_end(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    squeue = tmp_path / "squeue"
-    squeue.write_text("#!/bin/sh\necho '15 |CANCELLED |JobArrayTaskLimit | |0 |2026-11-25T02:57:13 |0 |'\n")
-    sacct = tmp_path / "sacct"
-    sacct.write_text(
-        "#!/bin/sh\n"
+    sacct = (
         "echo '15_0|OUT_OF_MEMORY|0:125|node1|2026-11-25T02:37:13'\n"
         "echo '15_[1-2%1]|PENDING|0:0|None assigned|Unknown'\n"
     )
-    for command in (squeue, sacct):
-        command.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    cancelled = "echo '15 |CANCELLED |JobArrayTaskLimit | |0 |2026-11-25T02:57:13 |0 |'"
+    fake_programs(tmp_path, monkeypatch, squeue=cancelled, sacct=sacct)
     states = {job_id: state.state for job_id, state in job_states(["15_0", "15_1", "15_2"]).items()}
     assert states == {"15_0": "OUT_OF_MEMORY", "15_1": "CANCELLED", "15_2": "CANCELLED"}
 
@@ -120,10 +108,7 @@ def test_the_whole_queue_is_asked_for_only_when_nobody_else_knows(
             esac""",
         "sacct": "echo '6|RUNNING|0:0|node2|Unknown'" if accounts else "exit 1",
     }
-    for name, text in programs.items():
-        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
-        (tmp_path / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    fake_programs(tmp_path, monkeypatch, **programs)
 
     def asked() -> int:
         lines = (tmp_path / "asked").read_text().splitlines()

@@ -4,8 +4,6 @@ import fcntl
 import json
 import os
 import socket
-import subprocess
-import sys
 import threading
 import time
 from dataclasses import asdict
@@ -13,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import until
+from tests.support import held_elsewhere, until
 from wavslm_core.errors import WavslmError
 from wavslm_core.launch.runner import run_stages
 from wavslm_core.machine.locks import is_locked
@@ -23,15 +21,6 @@ from wavslm_core.run import lock_holder
 from wavslm_core.run.lock import RunLock
 from wavslm_core.run.lock_holder import LOCK_FILE, Holder, read_holder
 from wavslm_core.run.queued import SUBMIT_LOCK, refuse_running, submitting
-
-HOLD = """
-import sys, time
-from pathlib import Path
-from wavslm_core.run.lock import RunLock
-with RunLock(Path(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(60)
-"""
 
 
 def left_behind(folder: Path, *, silent_s: float, host: str = "elsewhere", job_id: str | None = None) -> None:
@@ -59,15 +48,12 @@ def beat(folder: Path) -> Holder:
 
 
 def test_another_process_is_named_and_its_death_frees_the_run(tmp_path: Path) -> None:
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "held\n"
     with (
+        held_elsewhere(tmp_path) as process,
         pytest.raises(WavslmError, match=rf"in use by process {process.pid} on {socket.gethostname()}"),
         RunLock(tmp_path),
     ):
         pass
-    process.kill()
-    process.communicate()
     with RunLock(tmp_path):
         holder = read_holder(tmp_path / LOCK_FILE)
         assert holder.pid == os.getpid()

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import fake_programs
 from wavslm_core.run import lock_holder
 from wavslm_core.run.lock import RunLock
 from wavslm_core.run.lock_holder import (
@@ -59,11 +60,8 @@ def test_a_process_is_known_by_its_start(stranger: subprocess.Popen[bytes]) -> N
 def test_a_process_is_known_by_its_start_without_proc(
     stranger: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    programs = tmp_path / "programs"
-    programs.mkdir()
-    (programs / "ps").write_text(f"#!/bin/sh\n[ $4 = {stranger.pid} ] && echo 'Sat Nov 29 18:26:09 2025'\n")
-    (programs / "ps").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    known = f"[ $4 = {stranger.pid} ] && echo 'Sat Nov 29 18:26:09 2025'"
+    fake_programs(tmp_path, monkeypatch, ps=known)
     monkeypatch.setattr(lock_holder, "_PROC", tmp_path / "nothing")
     assert process_start(stranger.pid) == "Sat Nov 29 18:26:09 2025"
     assert runs_here(of_process(stranger.pid))

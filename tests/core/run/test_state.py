@@ -5,8 +5,6 @@ import os
 import re
 import shutil
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -14,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import until
+from tests.support import held_elsewhere, until
 from wavslm_core.errors import WavslmError
 from wavslm_core.machine.processes import Share
 from wavslm_core.machine.progress import Progress, ProgressFile, progress_path
@@ -42,16 +40,6 @@ def make_run(folder: Path, **statuses: str) -> Path:
 def status_of(run_dir: Path) -> RunStatus:
     (status,) = read_statuses([run_dir])
     return status
-
-
-HOLD = """
-import sys, time
-from pathlib import Path
-from wavslm_core.run.lock import RunLock
-with RunLock(Path(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(60)
-"""
 
 
 @pytest.mark.parametrize(
@@ -96,8 +84,7 @@ def test_run_that_a_living_process_holds_is_running(tmp_path: Path) -> None:
 
 def test_run_whose_process_died_has_failed_without_a_word(tmp_path: Path) -> None:
     run_dir = make_run(tmp_path, count="running")
-    with subprocess.Popen([sys.executable, "-c", HOLD, str(run_dir)], stdout=subprocess.PIPE) as process:
-        assert process.stdout.readline() == b"held\n"
+    with held_elsewhere(run_dir) as process:
         assert status_of(run_dir).state == "running"
         process.kill()
         # Dead, though its parent has not looked yet.

@@ -1,10 +1,9 @@
-import io
 from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 
+from tests.support import sound_bytes
 from wavslm_core.data.audio_files import audio_info, proven_info, read_samples
 from wavslm_core.data.audio_source import AudioBytes
 from wavslm_core.data.containers.chunks import chunks_layout
@@ -15,9 +14,7 @@ NOISE = 0.1 * np.random.default_rng(0).standard_normal(RATE_HZ)
 
 
 def encoded(kind: str = "WAV", subtype: str = "PCM_16", **options: str) -> bytes:
-    buffer = io.BytesIO()
-    soundfile.write(buffer, NOISE, RATE_HZ, format=kind, subtype=subtype, **options)
-    return buffer.getvalue()
+    return sound_bytes(NOISE, RATE_HZ, format=kind, subtype=subtype, **options)
 
 
 def announcing(data: bytes, length: int, *, name: bytes = b"data", order: str = "little") -> bytes:

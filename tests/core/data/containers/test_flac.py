@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pytest
 import soundfile
 
+from tests.support import sound_bytes
 from wavslm_core.data.audio import read_audio
 from wavslm_core.data.audio_files import audio_info, proven_info, read_samples
 from wavslm_core.data.audio_source import AudioBytes
@@ -18,10 +19,8 @@ RATE_HZ = 16000
 
 
 def encoded(seconds: float, *, seed: int = 0, subtype: str = "PCM_16", channels: int = 1) -> bytes:
-    buffer = io.BytesIO()
     noise = np.random.default_rng(seed).standard_normal((round(seconds * RATE_HZ), channels))
-    soundfile.write(buffer, 0.1 * noise, RATE_HZ, format="FLAC", subtype=subtype)
-    return buffer.getvalue()
+    return sound_bytes(0.1 * noise, RATE_HZ, format="FLAC", subtype=subtype)
 
 
 def announcing(data: bytes, samples: int) -> bytes:
@@ -124,9 +123,7 @@ def noisy(seconds: float, *, channels: int) -> npt.NDArray[np.int16]:
 
 
 def as_flac(samples_SC: npt.NDArray[np.int16]) -> bytes:
-    buffer = io.BytesIO()
-    soundfile.write(buffer, samples_SC, RATE_HZ, format="FLAC", subtype="PCM_16")
-    return buffer.getvalue()
+    return sound_bytes(samples_SC, RATE_HZ, format="FLAC", subtype="PCM_16")
 
 
 def header_of(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.support import sound_bytes
 from wavslm_core.data import audio_streams
 from wavslm_core.data.audio_files import audio_info, proven_info, read_samples, sample_blocks
 from wavslm_core.data.audio_source import AudioBytes
@@ -15,9 +16,7 @@ def encoded(seconds: float, rate_hz: int, *, channels: int = 1, mode: str = "VAR
     """Return an MP3 that is loud first and quiet then, so that its first frame says little of the others."""
     waveform = 0.2 * np.random.default_rng(0).standard_normal((round(seconds * rate_hz), channels))
     waveform[len(waveform) // 4 :] *= 0.003
-    buffer = io.BytesIO()
-    soundfile.write(buffer, waveform, rate_hz, format="MP3", compression_level=0.5, bitrate_mode=mode)
-    return buffer.getvalue()
+    return sound_bytes(waveform, rate_hz, format="MP3", compression_level=0.5, bitrate_mode=mode)
 
 
 def frames_of(data: bytes) -> tuple[int, int]:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.support import sound_bytes
 from wavslm_core.data.audio_files import audio_info, proven_info, read_samples
 from wavslm_core.data.audio_source import AudioBytes
 from wavslm_core.errors import AudioError
@@ -12,10 +13,8 @@ RATE_HZ = 16000
 
 
 def encoded(seconds: float, subtype: str) -> bytes:
-    buffer = io.BytesIO()
     noise = np.random.default_rng(0).standard_normal(round(seconds * RATE_HZ))
-    soundfile.write(buffer, 0.1 * noise, RATE_HZ, format="OGG", subtype=subtype)
-    return buffer.getvalue()
+    return sound_bytes(0.1 * noise, RATE_HZ, format="OGG", subtype=subtype)
 
 
 @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
