@@ -31,7 +31,8 @@ def test_official_checkpoints_name_what_reads_them(core_only: Path, tmp_path: Pa
     recipe.write_text("name: frozen\ncodec: {checkpoint: lucadellalib/focalcodec_50hz_4k_causal}\n")
     checked = run(core_only, "wavslm", "recipe", "check", str(recipe), code=2)
     (tmp_path / "config.json").write_text('{"encoder_name": "WavLM", "decoder_name": "WaveNeXt"}')
-    loaded = run(core_only, "python", "-c", f"from wavslm_core import Codec; Codec.load({str(tmp_path)!r})")
+    load = f"from wavslm_core import Codec; Codec.load({str(tmp_path)!r})"
+    loaded = run(core_only, "python", "-c", load, code=1)
     for refused in (checked, loaded):
         assert (
             "'focalcodec' comes with wavslm-focalcodec-stream, in a clone of wavslm: pip install"
