@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from subprocess import CompletedProcess
 
 import pytest
+
+from tests.support import Command
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "plugins" / "wavslm-suites" / "tests"))
 
 from made_suites import pair_table, salmon, zerospeech  # noqa: E402
-
-Run = Callable[..., CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
@@ -27,18 +25,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_suite_in_one_command(small_run: Path, data: Path, tmp_path: Path, run: Run) -> None:
+def test_every_suite_in_one_command(small_run: Path, data: Path, tmp_path: Path, run: Command) -> None:
     suites = [
         "--suite", f"swuggy={data / 'zerospeech'}",
         "--suite", f"sblimp={data / 'zerospeech'}",
         "--suite", f"salmon={data / 'salmon'}",
         "--suite", f"{{name: pairs, path: {data / 'own' / 'pairs.jsonl'}, groups: [kind]}}",
     ]  # fmt: skip
-    refused = run("wavslm", "evaluate", small_run, *suites, "--out", "out", cwd=tmp_path)
-    assert refused.returncode == 2
+    refused = run("wavslm", "evaluate", small_run, *suites, "--out", "out", cwd=tmp_path, code=2)
     assert "salmon is not whole: 16 of 1,600 pairs" in refused.stderr
     done = run("wavslm", "evaluate", small_run, *suites, "--allow-partial", "--out", "out", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
     assert "SALMon, mean of tasks" in done.stdout
     assert "(PARTIAL: 16 of 1,600 pairs)" in done.stdout
     out = tmp_path / "out"
@@ -62,7 +58,6 @@ def test_every_suite_in_one_command(small_run: Path, data: Path, tmp_path: Path,
     again = run("wavslm", "evaluate", small_run, *suites, "--allow-partial", "--out", "out", cwd=tmp_path)
     assert again.stdout.splitlines()[-1].startswith("0 files in ")
     compared = run("wavslm", "compare", "out", "--out", "shown", cwd=tmp_path)
-    assert compared.returncode == 0, compared.stderr
     assert "WavSLM-4k (published)" in compared.stdout
     assert "WavSLM-4k, published: first chunk unscored" in compared.stdout
 
@@ -78,19 +73,17 @@ def test_every_suite_in_one_command(small_run: Path, data: Path, tmp_path: Path,
     ],
 )
 def test_what_is_wrong_with_a_suite_is_one_line(
-    small_run: Path, tmp_path: Path, run: Run, arguments: list[str], message: str
+    small_run: Path, tmp_path: Path, run: Command, arguments: list[str], message: str
 ) -> None:
-    done = run("wavslm", "evaluate", small_run, *arguments, "--out", "out", cwd=tmp_path)
-    assert done.returncode == 2
+    done = run("wavslm", "evaluate", small_run, *arguments, "--out", "out", cwd=tmp_path, code=2)
     assert message in done.stderr
     assert not (tmp_path / "out").exists()
 
 
 def test_suites_tell_where_their_data_is_and_what_a_folder_holds(
-    data: Path, tmp_path: Path, run: Run
+    data: Path, tmp_path: Path, run: Command
 ) -> None:
     done = run("wavslm", "suites", data / "zerospeech", data / "own", cwd=tmp_path)
-    assert done.returncode == 0
     assert "licence: CC-BY-NC-4.0" in done.stdout
     found = done.stdout.partition(f"{data / 'zerospeech'}:\n")[2]
     assert found.startswith("  sblimp              96 pairs")

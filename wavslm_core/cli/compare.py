@@ -56,8 +56,3 @@ def compare(
         echo(note.replace("in bold", "with *"))
     if out is not None:
         echo(f"{out}: {', '.join(write_comparison(out, comparison))}")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command()(compare)

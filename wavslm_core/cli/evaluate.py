@@ -93,8 +93,3 @@ def suite_config(text: str) -> SuiteConfig:
         raise WavslmError(str(error)) from None
     assert isinstance(config, SuiteConfig)
     return config
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command()(evaluate)

@@ -63,8 +63,3 @@ def _found(config: type[SuiteConfig], path: Path) -> tuple[bool, str]:
     named = "".join(f", {count} {fault}" for fault, count in sorted(faults.items()))
     first = f" (first: {found.findings[0].what})" if named else ""
     return True, f"{len(found.pairs):,}{of} pairs{named}{first} {found.remark}".rstrip()
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb."""
-    app.command()(suites)

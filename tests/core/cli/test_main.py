@@ -76,7 +76,7 @@ def test_plugins_in_both_forms(command: Command) -> None:
 
 
 def test_models_in_a_box_are_listed_and_a_dry_run_says_where_they_are(
-    tmp_path: Path, command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     codec = fake_codec()
     codec.save(tmp_path / "made" / "codec")
@@ -108,8 +108,7 @@ def test_models_in_a_box_are_listed_and_a_dry_run_says_where_they_are(
     assert "augmented in training: noise of 50%; target clean" in words
     assert f"codec checkpoint: tiny (of wavslm-box 1.0, {folder}, {byte_text(size)})" in words, done.stderr
     assert f"starts from tiny (of wavslm-box 1.0, {folder.with_name('speech_lm')}, " in words
-    done = command("run", "r.yaml", *parts[:3], "codec.checkpoint=tinny", "--dry-run")
-    assert done.returncode == 2
+    done = command("run", "r.yaml", *parts[:3], "codec.checkpoint=tinny", "--dry-run", code=2)
     assert "codec.checkpoint: no folder 'tinny' exists" in done.stderr
     assert "Did you mean 'tiny'? There are: tiny (wavslm-box 1.0)." in done.stderr
 
