@@ -45,8 +45,8 @@ def test_the_map_for_contributors_has_every_room(house: House) -> None:
 
 SMALL = {
     "a verb, a stage, a part or the contract of one is a file": """
-        wavslm_core/cli/compare.py wavslm_core/cli/stop.py wavslm_core/stages/report.py wavslm_core/stages/train_codec.py
-        wavslm_core/builtin.py
+        wavslm_core/cli/compare.py wavslm_core/cli/stop.py wavslm_core/stages/report.py
+        wavslm_core/stages/train_codec.py wavslm_core/builtin.py
         wavslm_core/testing/contract/decoder.py wavslm_next_chunk/head.py
         wavslm_judges/word_error.py wavslm_discriminators/multi_period.py
         wavslm_discriminators/multi_scale.py wavslm_suites/prosaudit.py
