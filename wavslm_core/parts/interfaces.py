@@ -326,7 +326,7 @@ class Judgement:
     """What one sub-discriminator says of waveforms."""
 
     scores_BN: Tensor
-    """How real each place sounds, in the order of time: above 0 real, below 0 made."""
+    """How real each place sounds: above 0 real, below 0 made."""
     maps: list[Tensor]
     """What its layers give, (B,…): what feature matching compares."""
 

@@ -44,17 +44,17 @@ def test_sizes_are_the_published_ones(config: Any, millions: float, judgements: 
 
 def test_a_period_sees_its_own_columns_alone() -> None:
     waveform_BS = noise(1200)
-    assert torch.equal(folded(waveform_BS, 3)[0, :, 1], waveform_BS[0, 1::3])
+    assert torch.equal(folded(waveform_BS, 3)[0, 1], waveform_BS[0, 1::3])
     # Filled up by reflection, or, where there is too little of it, with silence.
-    assert torch.equal(folded(waveform_BS[:, :4], 3)[0, 1], waveform_BS[0, [3, 2, 1]])
-    assert torch.equal(folded(waveform_BS[:, :1], 3)[0, 0, 1:], torch.zeros(2))
+    assert torch.equal(folded(waveform_BS[:, :4], 3)[0, :, 1], waveform_BS[0, [3, 2, 1]])
+    assert torch.equal(folded(waveform_BS[:, :1], 3)[0, 1:, 0], torch.zeros(2))
     part = built(MultiPeriodConfig(periods=(3,), channels=32))
     changed_BS = waveform_BS.clone()
     changed_BS[:, 1::3] += 0.1
     (one,), (other,) = part(waveform_BS), part(changed_BS)
-    scores_T3 = (one.scores_BN - other.scores_BN).unflatten(1, (-1, 3))[0]
-    assert scores_T3[:, 1].all()
-    assert not scores_T3[:, [0, 2]].any()
+    scores_3T = (one.scores_BN - other.scores_BN).unflatten(1, (3, -1))[0]
+    assert scores_3T[1].all()
+    assert not scores_3T[[0, 2]].any()
 
 
 def test_the_first_scale_has_spectral_norm_and_hears_twice_the_rate_of_the_next() -> None:

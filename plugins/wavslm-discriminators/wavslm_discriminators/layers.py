@@ -21,7 +21,7 @@ class Layers(nn.Module):
         self.layers = nn.ModuleList(layers)
 
     def forward(self, x: Tensor) -> Judgement:
-        """Judge (B,C,T) or (B,C,T,F), time before everything that is not the channel."""
+        """Judge (B,C,T) or (B,C,T,F)."""
         maps: list[Tensor] = []
         for number, layer in enumerate(self.layers):
             x = layer(x if number == 0 else F.leaky_relu(x, SLOPE))

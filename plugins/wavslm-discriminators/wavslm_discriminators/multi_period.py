@@ -1,7 +1,8 @@
 """The multi-period discriminator of HiFi-GAN (arXiv 2010.05646, section 2.3).
 
-A waveform folded by a period p is a picture of T/p rows and p columns. Kernels reach over rows alone, so that
-each column, every p-th sample, is judged as a signal of its own: what is periodic shows in one of them.
+A waveform folded by a period p is p signals, each every p-th sample, that pass through the same convolutions
+and never meet: what is periodic shows in one of them. (There, they are the columns of a picture under kernels
+of one column, which is the same and slower on CPUs.)
 """
 
 from __future__ import annotations
@@ -26,24 +27,23 @@ class MultiPeriod(Discriminator[MultiPeriodConfig]):
         self.folded = nn.ModuleList(_layers(config.channels) for _ in config.periods)
 
     def forward(self, waveform_BS: Tensor) -> list[Judgement]:
-        return [
-            layers(folded(waveform_BS, period)[:, None])
-            for layers, period in zip(self.folded, self.config.periods, strict=True)
-        ]
+        judgements = []
+        for layers, period in zip(self.folded, self.config.periods, strict=True):
+            judgement = layers(folded(waveform_BS, period).flatten(0, 1)[:, None])
+            maps = [value.unflatten(0, (-1, period)) for value in judgement.maps]
+            judgements.append(Judgement(maps[-1].flatten(1), maps))
+        return judgements
 
 
 def folded(waveform_BS: Tensor, period: int) -> Tensor:
-    """Return (B,T,period): the waveform in rows of a period, the last one filled up by reflection."""
+    """Return (B,period,T): every `period`-th sample, the last ones filled up by reflection."""
     missing = -waveform_BS.shape[1] % period
     mode = "reflect" if missing < waveform_BS.shape[1] else "constant"
-    return F.pad(waveform_BS[:, None], (0, missing), mode)[:, 0].unflatten(1, (-1, period))
+    return F.pad(waveform_BS[:, None], (0, missing), mode)[:, 0].unflatten(1, (-1, period)).mT
 
 
 def _layers(channels: int) -> Layers:
     widths = [1, *(channels // share for share in NARROWER)]
-    layers = [nn.Conv2d(a, b, (5, 1), stride=(3, 1), padding=(2, 0)) for a, b in pairwise(widths)]
-    layers += [
-        nn.Conv2d(channels, channels, (5, 1), padding=(2, 0)),
-        nn.Conv2d(channels, 1, (3, 1), padding=(1, 0)),
-    ]
+    layers = [nn.Conv1d(a, b, 5, stride=3, padding=2) for a, b in pairwise(widths)]
+    layers += [nn.Conv1d(channels, channels, 5, padding=2), nn.Conv1d(channels, 1, 3, padding=1)]
     return Layers([weight_norm(layer) for layer in layers])
