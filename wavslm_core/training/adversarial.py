@@ -24,7 +24,7 @@ CHANCE = 2.0
 """Hinge loss of a discriminator that gives every waveform the score 0."""
 WON = 0.05
 """A loss of each sub-discriminator up to which they have won: little is left to learn from them."""
-ALIKE = 0.1
+ALIKE = 0.02
 """Scores that differ by less, at a loss no further below chance, tell nothing apart."""
 
 

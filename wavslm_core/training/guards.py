@@ -50,7 +50,7 @@ class NonFiniteGuard:
             )
 
 
-SAID_AFTER = 100
+SAID_AFTER = 200
 """Steps for which a player must be stuck to be called so: discriminators know nothing in their first."""
 
 
