@@ -161,6 +161,10 @@ def compare_evaluations(
     Raises: DataError for a folder without one, and two of one name.
     """
     evaluations = _with_own_names([Evaluation.read(path) for path in paths])
+    names = [of.name for of in evaluations]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DataError(f"{', '.join(twice)} is given twice; give each evaluation once")
     rows = tuple(
         row for row in _rows(evaluations) if everything or "=" not in row.key or row.key.startswith("task=")
     )

@@ -32,6 +32,7 @@ TITLES: dict[ScoreName, str] = {
 MOST_FINDINGS = 100
 """Of a suite, in results."""
 PARTIAL = "PARTIAL"
+SUBMITTED_DIGITS = 12
 
 
 def rules_in_words(speech_lm: SpeechLM, rules: LikelihoodRules) -> str:
@@ -150,6 +151,7 @@ def official_texts(
     """Return what the official scorer reads of a suite, and what it would write: path → text.
 
     Both recordings of a pair that cannot be compared get the same score. Ties count one half there, always.
+    Scores have fewer digits than floats, which not every reader of numbers tells apart.
     """
     values: dict[str, float] = {}
     credits: list[tuple[Pair, float]] = []
@@ -157,6 +159,7 @@ def official_texts(
         positive, negative = found.values(rules.submit)
         if math.isnan(positive) or math.isnan(negative):
             positive = negative = 0.0
+        positive, negative = (float(f"{value:.{SUBMITTED_DIGITS}g}") for value in (positive, negative))
         values |= {pair.positive: positive, pair.negative: negative}
         credits.append((pair, credit(positive, negative, ties="half")))
     label = checked.suite.config.label

@@ -374,8 +374,8 @@ class SuiteConfig(Config):
     """How much there is, in words."""
     published: ClassVar[tuple[Published, ...]] = ()
 
-    label: str | None = None
-    """What tables call it, such as where a suite is there twice; default: its name."""
+    label: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """What tables and folders call it, such as where a suite is there twice; default: its name."""
 
     @property
     def shown_name(self) -> str:

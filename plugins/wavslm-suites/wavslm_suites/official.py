@@ -27,7 +27,7 @@ def band_of(frequency: int) -> str:
 
 
 def submission_lines(scores: Mapping[str, float]) -> str:
-    """Return `<stem> <score>` lines; scores are written in full, so that ties stay ties."""
+    """Return `<stem> <score>` lines; a score is written in full, so that what differs stays different."""
     return "".join(f"{name} {score!r}\n" for name, score in sorted(scores.items()))
 
 

@@ -61,7 +61,7 @@ def toy_suite(folder: Path, *, items: int = 5, rate_hz: int = 16_000) -> ToySuit
     generator = torch.Generator().manual_seed(items)
     for item in range(items):
         for voice in "ab":
-            samples = round((0.6 + 0.15 * item) * rate_hz)
+            samples = round((0.6 + 0.05 * item) * rate_hz)
             for side in ("good", "bad"):
                 noise_S = 0.2 * torch.randn(samples, generator=generator)
                 write_audio(folder / f"{item}-{voice}-{side}.wav", noise_S, rate_hz)

@@ -128,6 +128,11 @@ def test_one_evaluation_alone(evaluations: Mapping[str, Path]) -> None:
     assert "McNemar" not in page
 
 
+def test_an_evaluation_is_compared_with_others(evaluations: Mapping[str, Path]) -> None:
+    with pytest.raises(DataError, match="other is given twice"):
+        compare_evaluations([evaluations["other"], evaluations["other"]])
+
+
 def test_a_folder_without_an_evaluation_is_refused(tmp_path: Path) -> None:
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "results.json").write_text('{"suites": {"toy": {"numbers": []}}}')

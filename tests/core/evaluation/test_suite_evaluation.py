@@ -33,9 +33,16 @@ def evaluated(speech_lm: SpeechLM, suite: ToySuite, out: Path, **options: Any) -
     )
 
 
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("recordings")
+    toy_suite(folder, items=12, rate_hz=22_050)
+    return folder
+
+
 @pytest.fixture
-def suite(tmp_path: Path) -> ToySuite:
-    return toy_suite(tmp_path / "audio", items=12, rate_hz=22_050)
+def suite(recordings: Path, tmp_path: Path) -> ToySuite:
+    return ToySuite(ToySuiteConfig(path=str(shutil.copytree(recordings, tmp_path / "audio"))))
 
 
 def test_recounting_the_pairs_gives_the_printed_numbers(suite: ToySuite, tmp_path: Path) -> None:
