@@ -89,9 +89,11 @@ def test_what_is_said_of_an_item_does_not_hang_on_those_beside_it(tmp_path: Path
         for side in (0, 1)
     ]
     judged, fooled = foe.judge(*batch, samples=SAMPLES), foe.fool(*batch, samples=SAMPLES)
-    assert float(judged.loss) == pytest.approx(sum(float(one.loss) for one, _ in alone[1:]) / 2, rel=1e-6)
+    wanted = sum(one.loss.item() for one, _ in alone[1:]) / 2
+    assert judged.loss.item() == pytest.approx(wanted, rel=1e-6)
     for name, value in fooled.items():
-        assert float(value) == pytest.approx(sum(float(terms[name]) for _, terms in alone[1:]) / 2, rel=1e-5)
+        wanted = sum(terms[name].item() for _, terms in alone[1:]) / 2
+        assert value.item() == pytest.approx(wanted, rel=1e-5)
 
 
 def test_gradients_go_where_they_belong(tmp_path: Path) -> None:
