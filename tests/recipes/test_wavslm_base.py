@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 
-from wavslm_core.data.audio import load_torchaudio, write_audio
 from wavslm_core.model.codec import Codec
 from wavslm_core.model.speech_lm import SpeechLM
 from wavslm_core.parts.plugins import load_registry
@@ -74,43 +73,6 @@ def codec_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     codec.save(folder)
     document = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     assert document["encoder_name"] == "WavLM", "not in the official format"
-    return folder
-
-
-@pytest.fixture(scope="module")
-def wavlm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small WavLM-large-style model with random weights, written by the transformers library."""
-    pytest.importorskip("transformers", reason="writes the WavLM checkpoint", exc_type=ImportError)
-    load_torchaudio()
-    from transformers import WavLMConfig, WavLMModel
-
-    torch.manual_seed(1)
-    model = WavLMModel(
-        WavLMConfig(
-            hidden_size=DIM,
-            num_hidden_layers=4,
-            num_attention_heads=2,
-            intermediate_size=48,
-            conv_dim=(16,) * 7,
-            do_stable_layer_norm=True,
-            feat_extract_norm="layer",
-            num_conv_pos_embeddings=16,
-        )
-    )
-    folder = tmp_path_factory.mktemp("hub") / "wavlm"
-    model.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def corpus_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("corpus")
-    generator = torch.Generator().manual_seed(2)
-    for split, count in (("train", 6), ("valid", 3)):
-        for number in range(count):
-            envelope_S = torch.rand(60, generator=generator).repeat_interleave(800)
-            waveform_S = 0.1 * envelope_S * torch.randn(48000, generator=generator)
-            write_audio(folder / split / f"{number}.flac", waveform_S, 16000)
     return folder
 
 
