@@ -61,6 +61,11 @@ def overrides(name: str, wavlm: Path, corpus: Path) -> list[str]:
                 ),
             )
         ),
+        *(
+            f"stages.train_decoder.{option}={{corpus: folder, path: {corpus}}}"
+            for option in ("train_on", "validate_on")
+            if "stream" in name
+        ),
         "stages.train_decoder.crop_seconds=0.5",
         "stages.train_decoder.adversarial.discriminators.0.channels=32",
         "stages.train_decoder.adversarial.discriminators.1.channels=32",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from wavslm_core.data.corpora import Split
     from wavslm_core.model.codec import Codec
     from wavslm_core.model.speech_lm import SpeechLM
+    from wavslm_core.parts.configs import CorpusConfig
     from wavslm_core.recipe.model import ResolvedRecipe
 
 
@@ -125,25 +126,30 @@ class StageContext:
         """Shared between runs: corpus manifests and synthesised audio."""
         return self.run_dir.parent / ".cache"
 
-    def split(self, name: str) -> Split:
-        """Open a split ("train", "valid", …) of the recipe's data, once for the stage.
+    def split(self, name: str, corpus: CorpusConfig | None = None) -> Split:
+        """Open a split ("train", "valid", …), once for the stage: of the recipe's data, or of a corpus.
 
         Rank 0 first: it may have to make it.
         """
         from wavslm_core.data.corpora import open_split, outside_in_words
+        from wavslm_core.parts.configs import DataConfig
 
-        if name in self._splits:
-            return self._splits[name]
-        if self.recipe.data is None:
+        data = self.recipe.data
+        if corpus is not None:
+            data = DataConfig(((name, corpus),), None if data is None else data.augment)
+        key = f"{name} of {corpus}"
+        if key in self._splits:
+            return self._splits[key]
+        if data is None:
             raise WavslmError(
                 f"stage '{self.stage_name}' needs speech, but the recipe has no `data:` block. "
                 "Add one, for instance `data: {corpus: folder, path: …}`"
             )
         with self.processes.rank_0_first(f"split {name}"):
-            split = open_split(self.recipe.data, name, cache_dir=self.cache_dir)
+            split = open_split(data, name, cache_dir=self.cache_dir)
         if self.processes.rank == 0 and (outside := outside_in_words(split.corpus)):
             _warn_once(outside)
-        self._splits[name] = split
+        self._splits[key] = split
         return split
 
     def codec(self) -> Codec:

@@ -57,9 +57,9 @@ class CodecStage(TrainingStage[CodecConfigT, "Codec"], Generic[CodecConfigT]):
 
     def task_options(self, context: StageContext) -> dict[str, Any]:
         """Return what an `AudioTask` takes beside its rates."""
+        own = self.config.own_corpora
         return {
-            "train": context.split("train"),
-            "valid": context.split("valid"),
+            **{split: context.split(split, own.get(split)) for split in ("train", "valid")},
             "config": self.config,
             "batching": self.config.batching(context),
             "processes": context.processes,

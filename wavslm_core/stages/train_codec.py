@@ -41,6 +41,7 @@ class TrainCodec(ResynthesisStage[TrainCodecConfig]):
             "hours of audio": round(seconds / 3600, 2),
             "tokens": round(seconds * recipe.codec_facts().token_rate_hz),
             "precision": config.precision_plan,
+            **config.corpora_plan,
             **config.start_plan,
         }
         if config.freeze:

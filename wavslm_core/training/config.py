@@ -11,7 +11,15 @@ from wavslm_core.machine.processes import uneven_batch
 from wavslm_core.model.documents import DISCRIMINATORS, discriminator_problems
 from wavslm_core.parts.augment_config import augment_of
 from wavslm_core.parts.blocks import Block
-from wavslm_core.parts.configs import Config, DiscriminatorConfig, Options, RecipeView, Role, StageConfig
+from wavslm_core.parts.configs import (
+    Config,
+    CorpusConfig,
+    DiscriminatorConfig,
+    Options,
+    RecipeView,
+    Role,
+    StageConfig,
+)
 from wavslm_core.parts.roles import CODEC_ROLES
 
 if TYPE_CHECKING:
@@ -204,13 +212,34 @@ class CodecStageConfig(AudioTrainingConfig):
     """Options of stages that train parts of a codec and leave all of it."""
 
     needs: ClassVar[tuple[Role, ...]] = CODEC_ROLES
+    absent_if_unset: ClassVar[tuple[str, ...]] = (
+        *AudioTrainingConfig.absent_if_unset,
+        *("train_on", "validate_on"),
+    )
+
+    train_on: Annotated[CorpusConfig, Block("corpus")] | None = None
+    """Corpus of this stage's training split, such as `{corpus: libritts, path: …}`; by default `data`'s."""
+    validate_on: Annotated[CorpusConfig, Block("corpus")] | None = None
+    """Corpus of its validation split, likewise."""
 
     @property
     def start_roles(self) -> tuple[Role, ...]:
         return CODEC_ROLES
 
+    @property
+    def own_corpora(self) -> dict[str, CorpusConfig]:
+        """Split → corpus, of those that the stage takes from elsewhere than from `data`."""
+        given = {"train": self.train_on, "valid": self.validate_on}
+        return {split: corpus for split, corpus in given.items() if corpus is not None}
+
+    @property
+    def corpora_plan(self) -> dict[str, str]:
+        """What `--dry-run` says of them."""
+        named = [f"{corpus.registered_name()} ({split})" for split, corpus in self.own_corpora.items()]
+        return {"speech of its own": ", ".join(named)} if named else {}
+
     def needed_splits(self) -> tuple[str, ...]:
-        return ("train", "valid")
+        return tuple(split for split in ("train", "valid") if split not in self.own_corpora)
 
     def leaves(self) -> tuple[str, ...]:
         return ("codec",)
@@ -285,7 +314,7 @@ class AdversarialConfig(OptimizerConfig):
 class AdversarialTrainingConfig(CodecStageConfig):
     """Options of stages that train what gives waveforms, alone or against discriminators."""
 
-    absent_if_unset: ClassVar[tuple[str, ...]] = (*TrainingConfig.absent_if_unset, "adversarial")
+    absent_if_unset: ClassVar[tuple[str, ...]] = (*CodecStageConfig.absent_if_unset, "adversarial")
 
     adversarial: AdversarialConfig | None = None
     """Discriminators to train against; none by default."""

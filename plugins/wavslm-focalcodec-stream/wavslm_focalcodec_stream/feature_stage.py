@@ -75,6 +75,7 @@ class FeatureTrainingConfig(FeatureConfig):
             "steps": self.steps,
             "batch": f"{self.batch_size} × {self.crop_seconds:g} s at most",
             "precision": self.precision_plan,
+            **self.corpora_plan,
             **self.start_plan,
         }
 
@@ -125,6 +126,7 @@ class DecoderStageConfig(ResynthesisConfig, FeatureConfig):
             "hours of audio": round(self.steps * self.batch_size * self.crop_seconds / 3600, 2),
             **against,
             "precision": self.precision_plan,
+            **self.corpora_plan,
             **self.start_plan,
         }
 

@@ -248,6 +248,30 @@ def test_a_second_stage_starts_from_what_the_first_left_and_replaces_nothing(
     assert all(torch.equal(value, trained[key]) for key, value in again.items())
 
 
+def test_a_stage_may_have_speech_of_its_own(context: StageContext, tmp_path: Path) -> None:
+    for split in ("train", "valid"):
+        write_audio(tmp_path / "own" / split / "mine.wav", torch.rand(16000) - 0.5, 16000)
+    own = {"corpus": "folder", "path": str(tmp_path / "own")}
+    task = task_of(context, train_on=own)
+    assert [one.id for one in task.train.utterances] == ["train/mine.wav"]
+    assert len(task.valid.utterances) > 1
+    assert "train_on" not in TrainCodecConfig(**OPTIONS).model_dump(exclude_none=True)
+
+    def checked(**given: Any) -> ResolvedRecipe:
+        document = {key: value for key, value in context.recipe.to_dict().items() if key != "data"}
+        stages = [{"run": "train_codec", **OPTIONS, **given}]
+        return check(recipe_from_dict({**document, "stages": stages}))
+
+    recipe = checked(train_on=own, validate_on=own)
+    plan = TrainCodec(recipe.stages[0]).plan(recipe)  # type: ignore[arg-type]
+    assert plan["speech of its own"] == "folder (train), folder (valid)"
+    assert recipe_from_dict(recipe.to_dict()).stages == recipe.stages
+    with pytest.raises(RecipeError, match=r"train_codec needs speech, but the recipe has no `data:` block"):
+        checked(train_on=own)
+    with pytest.raises(RecipeError, match=r"train_on: no corpus is called 'folders'\. Did you mean 'folder'"):
+        checked(train_on={"corpus": "folders"})
+
+
 def test_padding_costs_nothing(context: StageContext, monkeypatch: pytest.MonkeyPatch) -> None:
     """The mean is over the audio there is: an utterance padded with silence has the loss it has alone."""
     task = task_of(context, batch_size=1, crop_seconds=30.0, spectral_windows=[512])
