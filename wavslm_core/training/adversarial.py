@@ -8,7 +8,7 @@ what their layers give are averaged over layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -78,32 +78,30 @@ class Adversary:
         """
         pair = torch.cat([_padded(target_BS, samples), _padded(estimate_BS, samples)]).detach()
         halves = [judgement.scores_BN.float().chunk(2) for judgement in self.discriminators(pair)]
-        real_D = torch.stack([F.relu(1 - real_BN).mean() for real_BN, _ in halves])
-        fake_D = torch.stack([F.relu(1 + fake_BN).mean() for _, fake_BN in halves])
-        loss = (real_D + fake_D).sum()
-        scores = [(real_BN.detach(), fake_BN.detach()) for real_BN, fake_BN in halves]
+        real, fake = zip(*halves, strict=True)
+        loss = _means(F.relu(1 - scores) for scores in real) + _means(F.relu(1 + scores) for scores in fake)
         metrics: dict[str, float | Tensor] = {
-            "loss_of_each": loss.detach() / len(halves),
-            "real_score": torch.stack([real_BN.mean() for real_BN, _ in scores]).mean(),
-            "fake_score": torch.stack([fake_BN.mean() for _, fake_BN in scores]).mean(),
-            "real_accuracy": torch.stack([(real_BN > 0).float().mean() for real_BN, _ in scores]).mean(),
-            "fake_accuracy": torch.stack([(fake_BN < 0).float().mean() for _, fake_BN in scores]).mean(),
+            "loss_of_each": loss.detach().mean(),
+            "real_score": _means(real).detach().mean(),
+            "fake_score": _means(fake).detach().mean(),
+            "real_accuracy": _means((scores > 0).float() for scores in real).mean(),
+            "fake_accuracy": _means((scores < 0).float() for scores in fake).mean(),
         }
-        return LossOutput(loss, metrics, weight=len(target_BS))
+        return LossOutput(loss.sum(), metrics, weight=len(target_BS))
 
     def fool(self, target_BS: Tensor, estimate_BS: Tensor, *, samples: int) -> dict[str, Tensor]:
         """Return the terms of the loss of whatever made the estimate, unweighted, as means over items."""
         with torch.no_grad():
             heard = self.discriminators(_padded(target_BS, samples))
         judged = self.discriminators(_padded(estimate_BS, samples))
-        distances = [
-            (made.float() - real.float()).abs().mean()
+        pairs = [
+            pair
             for one, other in zip(judged, heard, strict=True)
-            for made, real in zip(one.maps, other.maps, strict=True)
+            for pair in zip(one.maps, other.maps, strict=True)
         ]
         return {
-            "adversarial": torch.stack([-one.scores_BN.float().mean() for one in judged]).sum(),
-            "feature_matching": torch.stack(distances).mean(),
+            "adversarial": -_means(one.scores_BN.float() for one in judged).sum(),
+            "feature_matching": _means((made.float() - real.float()).abs() for made, real in pairs).mean(),
         }
 
     def _stuck(self, numbers: Mapping[str, float]) -> str | None:
@@ -129,6 +127,11 @@ class Adversary:
     def save(self) -> None:
         """Leave the discriminators in their place of the run."""
         self.discriminators.eval().save(self.context.place(DISCRIMINATORS))
+
+
+def _means(values: Iterable[Tensor]) -> Tensor:
+    """Return the mean of each, (D,)."""
+    return torch.stack([value.mean() for value in values])
 
 
 def _padded(waveform_BS: Tensor, samples: int) -> Tensor:
