@@ -66,6 +66,7 @@ STFT = {"name": "multi_resolution_stft", "window_samples": (512, 64), "channels"
 
 CASES: dict[str, Case] = {
     "WavlmCausal": Case("encoder", {"name": "wavlm", "causal": True} | WAVLM),
+    "WavlmStride": Case("encoder", {"name": "wavlm", "causal": True, "front_end_padding": "stride"} | WAVLM),
     "WavlmFull": Case("encoder", {"name": "wavlm", "causal": False} | WAVLM),
     "WavlmUpper": Case("backbone", WAVLM_UPPER),
     "WavlmUpperTokens": Case("backbone", WAVLM_UPPER | {"input": "embedding"}),

@@ -61,6 +61,10 @@ class WavLMConfig(EncoderConfig):
     """With `layer_norm_first`, a last norm after the top layer, as in the complete WavLM-large."""
     front_end_norm: Literal["layer", "group"] = "layer"
     """`layer`: over channels after every convolution (large); `group`: over time after the first (base)."""
+    front_end_padding: Literal["kernel", "stride"] = "kernel"
+    """When causal, how much stands before the first input of a convolution. `kernel`: its kernel less one, so
+    that a frame hears up to the first sample of its hop, as in the official release. `stride`: its kernel
+    less its stride, so that a frame hears all of its hop, which is nearer to what full context hears."""
     front_end_init: Literal["random", "filterbank"] = "random"
     """`filterbank` lets the first convolution start as a bank of band-pass filters, for training from nothing
     in minutes: give it a long kernel (25 ms or more) and 256 or more channels."""
@@ -97,6 +101,12 @@ class WavLMConfig(EncoderConfig):
                     "a causal encoder cannot use front_end_norm 'group' or normalize_waveform: "
                     "both need the whole waveform"
                 )
+        if self.front_end_padding == "stride" and any(
+            kernel < stride for kernel, stride in zip(self.kernel_sizes, self.strides, strict=True)
+        ):
+            raise ValueError(
+                "front_end_padding 'stride' needs kernels that are no shorter than their strides"
+            )
         return self
 
     @property

@@ -82,7 +82,7 @@ class TimeNorm(nn.Module):
 
 
 class ConvBlock(nn.Module):
-    """Convolution, norm and exact GELU over (B,T,D). State: the last kernel−1 inputs and the position."""
+    """Convolution, norm and exact GELU over (B,T,D). State: the last `context` inputs and the position."""
 
     state_tensors = 2
 
@@ -96,35 +96,39 @@ class ConvBlock(nn.Module):
         bias: bool,
         norm: nn.Module | None,
         causal: bool,
+        whole_stride: bool = False,
     ) -> None:
+        """`whole_stride`: a causal output sees its stride to the end, not just the first input of it."""
         super().__init__()
+        self.whole_stride = whole_stride
         self.conv = FrontConv(in_channels, out_channels, kernel_size, stride, bias=bias)
         self.norm = norm
         self.causal = causal
 
     @property
     def context(self) -> int:
-        """Inputs before the current one that a causal output sees."""
-        return self.conv.kernel_size[0] - 1
+        """How often the first input is repeated in front; as many of the last inputs a stream keeps."""
+        (kernel,), (stride,) = self.conv.kernel_size, self.conv.stride
+        return kernel - (stride if self.whole_stride else 1) if self.causal else 0
 
     def frame_lengths(self, lengths: Tensor) -> Tensor:
         """Return how many outputs that many inputs give (any shape, int64)."""
         (kernel,), (stride,) = self.conv.kernel_size, self.conv.stride
-        if self.causal:
-            return (lengths + stride - 1) // stride
-        return torch.where(lengths > 0, ((lengths - kernel) // stride + 1).clamp(min=1), 0)
+        frames = (lengths + self.context - kernel) // stride + 1
+        return torch.where(lengths > 0, frames.clamp(min=1), 0)
 
     def forward(self, x_BTD: Tensor, *, lengths: Tensor | None = None) -> Tensor:
         """Map (B, T, D_in) to (B, T', D_out).
 
-        Causal: the first input is repeated kernel−1 times in front. Otherwise: only an item shorter than the
-        kernel is continued with zeros. `lengths` counts inputs.
+        Causal: the first input is repeated in front. An item that is too short even so is continued with
+        zeros. `lengths` counts inputs.
         """
-        (kernel,) = self.conv.kernel_size
-        if self.causal:
-            x_BTD = torch.cat([x_BTD[:, :1].expand(-1, self.context, -1), x_BTD], dim=1)
-        elif lengths is not None and bool((lengths < kernel).any()):
+        (kernel,), context = self.conv.kernel_size, self.context
+        # One input always is enough for a causal kernel that ends with it.
+        if kernel - context > 1 and lengths is not None and bool((lengths + context < kernel).any()):
             x_BTD = x_BTD.masked_fill(~valid_mask(lengths, x_BTD.shape[1])[..., None], 0.0)
+        if context:
+            x_BTD = torch.cat([x_BTD[:, :1].expand(-1, context, -1), x_BTD], dim=1)
         if x_BTD.shape[1] < kernel:
             x_BTD = F.pad(x_BTD, (0, 0, 0, kernel - x_BTD.shape[1]))
         return self._finish(self.conv(x_BTD), None if lengths is None else self.frame_lengths(lengths))

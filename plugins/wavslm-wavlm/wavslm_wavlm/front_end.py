@@ -30,6 +30,7 @@ class FeatureExtractor(nn.Module):
                     bias=config.conv_bias,
                     norm=_norm(config, index, channels),
                     causal=config.causal,
+                    whole_stride=config.front_end_padding == "stride",
                 )
             )
             in_channels = channels
