@@ -313,6 +313,15 @@ def test_the_teacher_may_be_what_an_earlier_stage_left(
     taught_run: ModuleType, folder: Path, stages: list[dict[str, Any]]
 ) -> None:
     stage = {key: value for key, value in stages[1].items() if key != "teacher"}
+    pretrain = {"run": "pretrain_encoder", "steps": 1}
+    for teacher, place in (({}, "encoder"), ({"teacher": "pretrain_encoder"}, "pretrain_encoder/encoder")):
+        before = [pretrain, pretrain] if teacher else [pretrain]
+        context = taught_run.make_context(folder, *before, {**stage, **teacher}, name=f"after-{len(before)}")
+        check(context.recipe)
+        left = load_encoder(folder / "teacher")
+        save_encoder(context.run_dir / place, left)
+        found = task_of(context).teacher.state_dict()
+        assert all(torch.equal(value, found[key]) for key, value in left.state_dict().items())
     context = taught_run.make_context(folder, stage, name="left")
     assert "teacher" not in context.recipe.to_dict()["stages"][0]
     message = r"distill_encoder reads encoder, which no earlier stage leaves: .* or give `teacher: {name"
@@ -341,6 +350,7 @@ def test_the_teacher_may_be_what_an_earlier_stage_left(
         ({"causal": False}, {}, r"encoder: the codec's encoder has full context, .* Make it causal"),
         ({}, {"layer_weights": [1, 1, 1]}, r"layer_weights has 3 numbers, but the encoder has 2 layers"),
         ({}, {"layer_weights": [0, 0]}, r"layer_weights are all 0: nothing would be learnt"),
+        ({"augment": {"gain": {}}}, {"teacher_cache": True}, r"teacher_cache: data\.augment changes what"),
         ({}, {"starts_from": "tokenize"}, r"reads tokenize/codec, which no earlier stage leaves"),
     ],
 )
@@ -354,6 +364,8 @@ def test_what_does_not_fit_is_told_before_anything_runs(
 ) -> None:
     if "causal" in recipe:
         recipe = {"encoder": taught_run.WAVLM}
+    if "augment" in recipe:
+        recipe = {"data": {"corpus": "folder", "path": str(folder / "audio"), **recipe}}
     if isinstance(stage.get("teacher"), dict) and "strides" not in stage["teacher"]:
         known = taught_run.WAVLM if stage["teacher"]["name"] == "wavlm" else {}
         stage = {"teacher": {**known, **stage["teacher"]}}

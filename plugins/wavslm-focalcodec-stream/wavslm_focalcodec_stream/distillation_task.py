@@ -157,6 +157,8 @@ class DistillationTask(FeatureTask[DistillationConfigT]):
 class PositionalTask(DistillationTask[DistillPositionalConfig]):
     """What the positional convolution gives for the teacher's input of it."""
 
+    reaches_all_weights = True
+
     def __init__(self, codec: Codec, teacher: Encoder[Any], **options: Any) -> None:
         """`options` as in `FeatureTask`."""
         super().__init__(codec, teacher, weights={"positional": 1.0}, **options)
