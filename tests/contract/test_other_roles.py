@@ -28,7 +28,7 @@ from wavslm_core.parts.configs import (
     StageConfig,
 )
 from wavslm_core.parts.interfaces import CheckpointFormat, CheckpointParts
-from wavslm_core.parts.metric import Metric, check_pair
+from wavslm_core.parts.metric import Measured, Metric, check_pair
 from wavslm_core.parts.plugins import load_registry
 from wavslm_core.parts.registry import Entry, Registry
 from wavslm_core.run.context import StageContext
@@ -118,6 +118,18 @@ class Spoiling(ToyMetric):
         value = super().compute(reference_S, estimate_S, sample_rate_hz=sample_rate_hz)
         estimate_S.mul_(0.99)
         return value
+
+
+class OriginalElsewhere(ToyMetric):
+    def measure_original(
+        self, original_S: Tensor, *, sample_rate_hz: int, text: str | None = None
+    ) -> dict[str, Measured]:
+        return {"more": (0.0, 1.0)}
+
+
+class HearsSilence(ToyMetric):
+    def hear(self, waveform_S: Tensor, *, sample_rate_hz: int) -> str:
+        return "thank you"
 
 
 class ToyCorpusConfig(CorpusConfig):
@@ -311,6 +323,8 @@ def test_what_the_broken_ones_were_made_from_is_whole(config: Config, whole: typ
         (ToyMetricConfig(), Unchecked, {"audio_of_unequal_length_is_refused"}),
         (ToyMetricConfig(), Nameless, {"every_number_is_given"}),
         (ToyMetricConfig(), Spoiling, {"the_same_audio_gives_the_same_numbers"}),
+        (ToyMetricConfig(), OriginalElsewhere, {"what_the_original_gets"}),
+        (ToyMetricConfig(), HearsSilence, {"what_it_hears"}),
         (ToyCorpusConfig(), Shorter, {"audio"}),
         (ToyCorpusConfig(), OneSplit, {"splits_have_utterances", "what_is_not_there"}),
         (ToyCorpusConfig(), CropsElsewhere, {"crops"}),

@@ -48,12 +48,12 @@ SMALL = {
         wavslm_core/cli/compare.py wavslm_core/cli/stop.py wavslm_core/stages/report.py
         wavslm_core/stages/train_codec.py wavslm_core/builtin.py
         wavslm_core/testing/contract/decoder.py wavslm_next_chunk/head.py
-        wavslm_judges/word_error.py wavslm_discriminators/multi_period.py
+        wavslm_judges/vocabulary.py wavslm_discriminators/multi_period.py
         wavslm_discriminators/multi_scale.py wavslm_suites/prosaudit.py
     """,
     "configs live without torch, apart from what they configure": """
         wavslm_core/model/chain.py wavslm_next_chunk/config.py wavslm_tiny_speech/config.py
-        wavslm_judges/config.py wavslm_discriminators/config.py
+        wavslm_discriminators/config.py
         wavslm_vector_quantize/focal_options.py wavslm_focalcodec_stream/maps.py
     """,
     "several neighbours stand on it": """
@@ -61,6 +61,7 @@ SMALL = {
         wavslm_core/data/containers/tags.py wavslm_core/data/containers/layout.py
         wavslm_core/testing/contract/chi_square.py wavslm_corpora/extras.py wavslm_corpora/unpack.py
         wavslm_tiny_speech/recording.py wavslm_tiny_speech/voices.py wavslm_discriminators/layers.py
+        wavslm_judges/words.py
     """,
     "an algorithm with its source or its reason": """
         wavslm_x_transformers/rotary.py wavslm_vector_quantize/sign_entropy.py wavslm_wavlm/filterbank.py

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field
 
 from wavslm_core.errors import RecipeError
 from wavslm_core.parts.configs import MetricConfig, Options
@@ -63,8 +63,25 @@ def _known(choices: tuple[MetricChoice, ...]) -> tuple[MetricChoice, ...]:
     return choices
 
 
+def _without_reference(choices: tuple[MetricChoice, ...]) -> tuple[MetricChoice, ...]:
+    needy = [config.registered_name() for config in metric_configs(choices) if config.needs_reference]
+    if needy:
+        raise ValueError(
+            f"{' and '.join(needy)} compares with a reference, but nobody knows how a recording should "
+            "go on: leave it out, or compare one chunk ahead with `chunk_ahead` of `evaluate`"
+        )
+    return choices
+
+
 MetricChoices = Annotated[tuple[MetricChoice, ...], AfterValidator(_known)]
 """The type of a field that takes metrics."""
+JudgeChoices = Annotated[MetricChoices, AfterValidator(_without_reference)]
+"""The type of a field that takes metrics which need no reference."""
+
+
+def splits_asked_for(choices: Sequence[MetricChoice]) -> tuple[str, ...]:
+    """Return the splits whose transcripts metrics learn from."""
+    return tuple(split for config in metric_configs(choices) for split in config.needed_splits())
 
 
 class ContinuationsConfig(Options):
@@ -76,19 +93,8 @@ class ContinuationsConfig(Options):
     """The first part of each recording, which the model is given."""
     seconds: float = Field(default=3.0, gt=0)
     """How long the model speaks on; this alone is judged."""
-    metrics: MetricChoices = ()
+    metrics: JudgeChoices = ()
     """Metrics that need no reference, such as `dnsmos`; without any, speed alone is measured."""
-
-    @field_validator("metrics")
-    @classmethod
-    def _without_reference(cls, metrics: MetricChoices) -> MetricChoices:
-        needy = [config.registered_name() for config in metric_configs(metrics) if config.needs_reference]
-        if needy:
-            raise ValueError(
-                f"{' and '.join(needy)} compares with a reference, but nobody knows how a recording should "
-                "go on: leave it out, or compare one chunk ahead with `chunk_ahead`"
-            )
-        return metrics
 
 
 class ChunkAheadConfig(Options):

@@ -18,7 +18,8 @@ from wavslm_core.evaluation.backoff import Ints
 from wavslm_core.machine.processes import ALONE, Processes, divide
 from wavslm_core.machine.progress import progress_bar
 from wavslm_core.model.codec import Codec
-from wavslm_core.parts.metric import Measurement, Metric, measure, unmeasured
+from wavslm_core.parts.measurement import Pair, measure_pair, unmeasured_pair
+from wavslm_core.parts.metric import Metric
 
 Result = TypeVar("Result")
 
@@ -32,18 +33,19 @@ def score_reconstruction(
     batch_seconds: float = 60.0,
     processes: Processes = ALONE,
     stop_requested: Callable[[], bool] = lambda: False,
-) -> list[Measurement]:
-    """Pass utterances through the codec and compare at its output rate: what the metrics told of each index.
+) -> list[Pair]:
+    """Pass utterances through the codec and compare at its output rate.
 
-    `processes` divide the padded batches among each other. A recording that cannot be read fails alone.
+    Returns what the metrics told of each index, and of the recording itself. `processes` divide the padded
+    batches among each other. A recording that cannot be read fails alone.
     Raises: Interrupted between batches when asked to stop.
     """
-    found = [unmeasured(metrics, "not reached")] * len(indices)
+    found = [unmeasured_pair(metrics, "not reached")] * len(indices)
     if not metrics:
         return found
     rate_hz = codec.sample_rate_out
 
-    def score(batch: list[int], inputs: list[Tensor]) -> list[Measurement]:
+    def score(batch: list[int], inputs: list[Tensor]) -> list[Pair]:
         scores = []
         for place, waveform_S, estimate_S in zip(batch, inputs, reconstruct(codec, inputs), strict=True):
             reference_S = waveform_S
@@ -52,13 +54,15 @@ def score_reconstruction(
             size = min(reference_S.numel(), estimate_S.numel())
             text = split.utterances[indices[place]].text
             scores.append(
-                measure(metrics, reference_S[:size], estimate_S[:size], sample_rate_hz=rate_hz, text=text)
+                measure_pair(
+                    metrics, reference_S[:size], estimate_S[:size], sample_rate_hz=rate_hz, text=text
+                )
             )
         return scores
 
     work = _AudioWork(codec, split, indices, batch_seconds, processes)
     for place, scored in work.each("reconstruct", score, stop_requested):
-        found[place] = unmeasured(metrics, scored.reason) if isinstance(scored, Rejected) else scored
+        found[place] = unmeasured_pair(metrics, scored.reason) if isinstance(scored, Rejected) else scored
     return found
 
 

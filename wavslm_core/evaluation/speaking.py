@@ -1,8 +1,9 @@
 """The language model's own speech, judged: what it says after prompts, and one chunk at a time.
 
 Continuations are what the model is for, but nobody knows what should have been said, so only metrics that
-need no reference judge them. One chunk ahead, every chunk of a recording is drawn given what was really said
-before it: that can be compared with the recording, sample by sample, and with its transcript.
+need no reference judge them, beside how the recording really goes on. One chunk ahead, every chunk of a
+recording is drawn given what was really said before it: that can be compared with the recording, sample by
+sample, and with its transcript.
 """
 
 from __future__ import annotations
@@ -22,14 +23,15 @@ from wavslm_core.machine.progress import progress_bar
 from wavslm_core.model.sampling import TokenDraw
 from wavslm_core.model.speech_lm import SpeechLM
 from wavslm_core.parts.facts import chunk_ahead_problem
-from wavslm_core.parts.metric import (
-    Measurement,
-    Metric,
-    measure,
+from wavslm_core.parts.measurement import (
+    Pair,
+    heard_documents,
+    measure_pair,
     score_documents,
-    unmeasured,
+    unmeasured_pair,
     warn_of_failures,
 )
+from wavslm_core.parts.metric import Metric
 
 Metrics = Mapping[str, Metric[Any]]
 Stop = Callable[[], bool]
@@ -60,31 +62,39 @@ def score_continuations(
 ) -> dict[str, Any]:
     """Continue `count` utterances by `seconds` after their first `prompt_seconds` and judge what is new.
 
+    How the recordings go on themselves is judged beside; of one that ends with its prompt, nothing.
     `times_real_time` is speech per time of drawing and decoding it, one continuation after another;
     `processes` divide the prompts among each other. A recording that cannot be read, or is shorter than a
     chunk, fails alone. Raises: Interrupted.
     """
     rate_hz = speech_lm.codec.sample_rate_in
+    rate_out_hz = speech_lm.codec.sample_rate_out
     indices = long_enough(split, count, seconds=prompt_seconds + seconds)
-    samples = round(seconds * speech_lm.codec.sample_rate_out)
+    samples = round(seconds * rate_out_hz)
     total = len(indices) / processes.world_size
     with progress_bar("Continuing", total=total, unit="prompts") as advance:
 
-        def score(place: int) -> tuple[float | None, Measurement]:
+        def score(place: int) -> tuple[float | None, Pair]:
             index = indices[place]
             try:
                 prompt_S = split.load_crop(
                     index, start=0, samples=round(prompt_seconds * rate_hz), sample_rate_hz=rate_hz
                 )
                 prompt_BT, _ = speech_lm.encode_prompt(prompt_S, sample_rate=rate_hz)
+                truth_S = split.load_crop(
+                    index,
+                    start=round(prompt_seconds * rate_out_hz),
+                    samples=samples,
+                    sample_rate_hz=rate_out_hz,
+                )
             except AudioError as error:
-                return None, unmeasured(metrics, str(error))
+                return None, unmeasured_pair(metrics, str(error))
             began = time.monotonic()
             new_BT, _ = speech_lm.generate_speech(prompt_BT, samples=samples, seed=seed + place)
             new_S = speech_lm.decode_continuation(prompt_BT, new_BT)[0, :samples].cpu()
             elapsed_s = time.monotonic() - began
             advance(1)
-            return elapsed_s, measure(metrics, new_S, new_S, sample_rate_hz=speech_lm.codec.sample_rate_out)
+            return elapsed_s, measure_pair(metrics, truth_S, new_S, sample_rate_hz=rate_out_hz)
 
         scores = divide(processes, range(len(indices)), score, stop_requested=stop_requested)
     times_s = [elapsed_s for elapsed_s, _ in scores if elapsed_s is not None]
@@ -93,7 +103,7 @@ def score_continuations(
         "prompt_seconds": prompt_seconds,
         "seconds": seconds,
         "times_real_time": len(times_s) * seconds / sum(times_s) if times_s else None,
-        "metrics": _documents(metrics, split, indices, [found for _, found in scores], processes),
+        **_documents(metrics, split, indices, [pair for _, pair in scores], processes, said=False),
     }
 
 
@@ -121,26 +131,28 @@ def score_chunks_ahead(
     total = seconds / processes.world_size
     with progress_bar("One chunk ahead", total=total, unit="s") as advance:
 
-        def score(place: int) -> Measurement:
+        def score(place: int) -> Pair:
             index = indices[place]
             try:
                 waveform_S = split.load(index, sample_rate_hz=codec.sample_rate_in)
                 tokens_BT, _ = speech_lm.encode_prompt(waveform_S, sample_rate=codec.sample_rate_in)
                 reference_S = split.load(index, sample_rate_hz=rate_hz)
             except AudioError as error:
-                return unmeasured(metrics, str(error))
+                return unmeasured_pair(metrics, str(error))
             drawn_BT = chunks_ahead(speech_lm, tokens_BT, seed=seed + place * tokens_BT.shape[1])
             estimate_S = codec.decode(drawn_BT)[0].cpu()
             size = min(reference_S.numel(), estimate_S.numel())
             text = split.utterances[index].text
             advance(split.utterances[index].seconds)
-            return measure(metrics, reference_S[:size], estimate_S[:size], sample_rate_hz=rate_hz, text=text)
+            return measure_pair(
+                metrics, reference_S[:size], estimate_S[:size], sample_rate_hz=rate_hz, text=text
+            )
 
         scores = divide(processes, range(len(indices)), score, stop_requested=stop_requested)
     return {
         "count": len(indices),
         "seconds": seconds,
-        "metrics": _documents(metrics, split, indices, scores, processes),
+        **_documents(metrics, split, indices, scores, processes),
     }
 
 
@@ -171,10 +183,21 @@ def _documents(
     metrics: Metrics,
     split: Split,
     indices: Sequence[int],
-    found: Sequence[Measurement],
+    scores: Sequence[Pair],
     processes: Processes,
+    *,
+    said: bool = True,
 ) -> dict[str, Any]:
-    ids = [split.utterances[index].id for index in indices]
+    """Return the scores beside those of the recordings, and the words that were heard.
+
+    `said`: whole utterances were judged, so their transcripts are what was said.
+    """
+    utterances = [split.utterances[index] for index in indices]
+    ids = [utterance.id for utterance in utterances]
     if processes.rank == 0:
-        warn_of_failures(metrics, ids, found)
-    return score_documents(metrics, ids, found)
+        warn_of_failures(metrics, ids, [found for found, _ in scores])
+    texts = [utterance.text if said else None for utterance in utterances]
+    return {
+        "metrics": score_documents(metrics, ids, *zip(*scores, strict=True)),
+        "heard": heard_documents(ids, texts, scores),
+    }

@@ -294,6 +294,10 @@ class MetricConfig(Config):
     needs_reference: ClassVar[bool] = True
     """False: it judges speech by itself; its class is a `ReferenceFreeMetric`."""
 
+    def needed_splits(self) -> tuple[str, ...]:
+        """Return the splits of the recipe's data whose transcripts `Metric.prepare` is given."""
+        return ()
+
 
 class DiscriminatorConfig(Config):
     """What tells speech from what a codec makes of it, while the codec trains against it."""

@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
 
 NORMAL_95 = 1.96
 
@@ -31,15 +33,38 @@ def ratio_estimate(sums: ArrayLike, counts: ArrayLike) -> Estimate:
 
     The interval is that of the linearised ratio: tokens of one utterance are not independent of each other.
     """
-    sums_N, counts_N = np.asarray(sums, dtype=np.float64), np.asarray(counts, dtype=np.float64)
-    sums_N, counts_N = sums_N[counts_N > 0], counts_N[counts_N > 0]
-    count = sums_N.size
-    if count == 0:
-        return Estimate(math.nan, math.nan, 0)
+    sums_N, counts_N = _arrays(sums, counts)
+    return _estimate(*_linearised(sums_N[counts_N > 0], counts_N[counts_N > 0]))
+
+
+def difference_estimate(pairs: tuple[ArrayLike, ArrayLike], others: tuple[ArrayLike, ArrayLike]) -> Estimate:
+    """Return Σ sums / Σ counts less that of `others`, over the utterances for which both are defined.
+
+    Utterance by utterance, so that one which is hard for both does not widen the interval.
+    """
+    (sums_N, counts_N), (other_sums_N, other_counts_N) = _arrays(*pairs), _arrays(*others)
+    both_N = (counts_N > 0) & (other_counts_N > 0)
+    mean, residuals_N = _linearised(sums_N[both_N], counts_N[both_N])
+    other_mean, other_residuals_N = _linearised(other_sums_N[both_N], other_counts_N[both_N])
+    return _estimate(mean - other_mean, residuals_N - other_residuals_N)
+
+
+def _arrays(sums: ArrayLike, counts: ArrayLike) -> tuple[Floats, Floats]:
+    return np.asarray(sums, dtype=np.float64), np.asarray(counts, dtype=np.float64)
+
+
+def _linearised(sums_N: Floats, counts_N: Floats) -> tuple[float, Floats]:
+    """Return the ratio of the totals, and by how much each utterance pulls it."""
+    if counts_N.size == 0:
+        return math.nan, sums_N
     mean = float(sums_N.sum() / counts_N.sum())
-    if count == 1:
-        return Estimate(mean, math.nan, 1)
-    residuals_N = (sums_N - mean * counts_N) / counts_N.mean()
+    return mean, (sums_N - mean * counts_N) / counts_N.mean()
+
+
+def _estimate(mean: float, residuals_N: Floats) -> Estimate:
+    count = residuals_N.size
+    if count < 2:
+        return Estimate(mean, math.nan, count)
     deviation = float(np.sqrt(np.square(residuals_N).sum() / (count - 1)))
     return Estimate(mean, NORMAL_95 * deviation / math.sqrt(count), count)
 

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Generic, Literal, TypeVar
 
 from torch import Tensor
 
-from wavslm_core.errors import AudioError, summary
+from wavslm_core.errors import AudioError
 from wavslm_core.parts.configs import MetricConfig
-from wavslm_core.parts.estimates import ratio_estimate
-
-logger = logging.getLogger(__name__)
-
-MOST_NAMED = 20
-"""Utterances on which a metric failed that results name, each with the reason; they count all."""
 
 MetricConfigT = TypeVar("MetricConfigT", bound=MetricConfig)
 
@@ -46,6 +38,13 @@ class Metric(ABC, Generic[MetricConfigT]):
     def __init__(self, config: MetricConfigT) -> None:
         self.config = config
 
+    def prepare(self, transcripts: Mapping[str, Sequence[str]]) -> None:
+        """Learn from a corpus: the transcripts of every split that the config's `needed_splits` names.
+
+        Called once, before anything is judged, where there is such a split to ask for. Raises: WavslmError
+        when nothing can be learnt from them.
+        """
+
     @abstractmethod
     def compute(self, reference_S: Tensor, estimate_S: Tensor, *, sample_rate_hz: int) -> float:
         """Compare two waveforms (S,) of equal length and rate.
@@ -62,6 +61,19 @@ class Metric(ABC, Generic[MetricConfigT]):
         `text` is what was said, where the corpus knows. Raises: as `compute`.
         """
         return {"": measured(self.compute(reference_S, estimate_S, sample_rate_hz=sample_rate_hz))}
+
+    def measure_original(
+        self, original_S: Tensor, *, sample_rate_hz: int, text: str | None = None
+    ) -> dict[str, Measured]:
+        """Return what the recording itself gets, which estimates are read beside; as `measure`.
+
+        Empty where it is known beforehand: a recording is at no distance from itself.
+        """
+        return {}
+
+    def hear(self, waveform_S: Tensor, *, sample_rate_hz: int) -> str | None:
+        """Return the words that the metric hears, which results keep; None: it does not listen to words."""
+        return None
 
 
 class ReferenceFreeMetric(Metric[MetricConfigT]):
@@ -80,119 +92,15 @@ class ReferenceFreeMetric(Metric[MetricConfigT]):
         judged = self.judge(estimate_S, sample_rate_hz=sample_rate_hz)
         return {name: measured(value) for name, value in judged.items()}
 
+    def measure_original(
+        self, original_S: Tensor, *, sample_rate_hz: int, text: str | None = None
+    ) -> dict[str, Measured]:
+        return self.measure(original_S, original_S, sample_rate_hz=sample_rate_hz, text=text)
+
 
 def measured(value: float) -> Measured:
     """Return a value as one that counts once, or as nothing when it is NaN."""
     return (0.0, 0.0) if math.isnan(value) else (value, 1.0)
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """What metrics told of one utterance."""
-
-    values: dict[str, Measured]
-    """Every name of `score_names`; (0, 0) where a metric failed."""
-    failures: dict[str, str] = field(default_factory=dict)
-    """Metric → why it could not judge this utterance."""
-
-
-def measure(
-    metrics: Mapping[str, Metric[Any]],
-    reference_S: Tensor,
-    estimate_S: Tensor,
-    *,
-    sample_rate_hz: int,
-    text: str | None = None,
-) -> Measurement:
-    """Return what each metric tells of one utterance; whatever one raises is kept as its failure here.
-
-    Where there is no reference, the estimate stands for it: metrics that need none do not look at it.
-    """
-    values: dict[str, Measured] = {}
-    failures: dict[str, str] = {}
-    for name, metric in metrics.items():
-        try:
-            found = metric.measure(reference_S, estimate_S, sample_rate_hz=sample_rate_hz, text=text)
-            told = {part: _defined(found[part]) for part in ("", *metric.extra)}
-        except Exception as error:
-            told = dict.fromkeys(("", *metric.extra), (0.0, 0.0))
-            failures[name] = summary(error)
-        values |= {_joined(name, part): pair for part, pair in told.items()}
-    return Measurement(values, failures)
-
-
-def unmeasured(metrics: Mapping[str, Metric[Any]], why: str) -> Measurement:
-    """Return that of an utterance which no metric could be asked about."""
-    return Measurement(dict.fromkeys(score_names(metrics), (0.0, 0.0)), dict.fromkeys(metrics, why))
-
-
-def score_names(metrics: Mapping[str, Metric[Any]]) -> dict[str, tuple[str, str]]:
-    """Return the name of every number in results, such as "dnsmos_signal" → (its metric, its name there)."""
-    return {
-        _joined(name, part): (name, part) for name, metric in metrics.items() for part in ("", *metric.extra)
-    }
-
-
-def score_documents(
-    metrics: Mapping[str, Metric[Any]], ids: Sequence[str], measurements: Sequence[Measurement]
-) -> dict[str, dict[str, Any]]:
-    """Return every score over utterances as results hold it: title, unit, direction, mean and interval.
-
-    `failed` counts the utterances that its metric failed on; `failures` names the first of them.
-    """
-    documents = {}
-    for name, (metric, part) in score_names(metrics).items():
-        sums, counts = totals(measurements, name)
-        failures = _failures(metric, ids, measurements)
-        documents[name] = {
-            "title": metrics[metric].extra[part] if part else metrics[metric].title,
-            "unit": metrics[metric].unit,
-            "better": metrics[metric].better,
-            **ratio_estimate(sums, counts).to_dict(),
-            "failed": len(failures),
-            "failures": [{"id": which, "reason": why} for which, why in failures[:MOST_NAMED]],
-        }
-    return documents
-
-
-def totals(measurements: Sequence[Measurement], name: str) -> tuple[list[float], list[float]]:
-    """Return the sums and the counts that a number has, one for each utterance."""
-    pairs = [found.values[name] for found in measurements]
-    return [value for value, _ in pairs], [count for _, count in pairs]
-
-
-def warn_of_failures(metrics: Iterable[str], ids: Sequence[str], measurements: Sequence[Measurement]) -> None:
-    """Say in the log, in a line for each metric, how many utterances it failed on and which was the first."""
-    for metric in metrics:
-        failures = _failures(metric, ids, measurements)
-        if failures:
-            count = f"{len(failures)} of {len(measurements)}"
-            which, why = failures[0]
-            logger.warning(
-                "metric '%s' failed on %s utterances and leaves them out; first: %s: %s",
-                metric,
-                count,
-                which,
-                why,
-            )
-
-
-def _failures(metric: str, ids: Sequence[str], measurements: Sequence[Measurement]) -> list[tuple[str, str]]:
-    return [
-        (name, found.failures[metric])
-        for name, found in zip(ids, measurements, strict=True)
-        if metric in found.failures
-    ]
-
-
-def _joined(metric: str, part: str) -> str:
-    return f"{metric}_{part}" if part else metric
-
-
-def _defined(pair: Measured) -> Measured:
-    """Return a pair in which nothing is NaN, so that one utterance cannot take the others along."""
-    value, count = pair
-    return (0.0, 0.0) if math.isnan(value) or math.isnan(count) else (float(value), float(count))
 
 
 def check_pair(reference_S: Tensor, estimate_S: Tensor) -> None:

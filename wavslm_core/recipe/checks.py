@@ -205,7 +205,7 @@ def _stages(recipe: Recipe, links: Links) -> Iterator[str]:
                 hint += " or name a trained codec with `codec: {checkpoint: …}`"
             yield f"{where} needs {' and '.join(absent)}, which the recipe lacks. {hint}."
         try:
-            splits = tuple(stage.needed_splits())
+            splits = tuple(dict.fromkeys(stage.needed_splits()))
         except Exception as error:
             yield f"{where}{_fails(stage, recipe, 'needed_splits', error)}"
             continue

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from wavslm_core.machine.regular_files import read_log
 from wavslm_core.recipe.plan import parameter_count
 from wavslm_core.report.html import number, render
-from wavslm_core.report.pictures import best_fair_mark, codebooks, curves, samples, suites
+from wavslm_core.report.pictures import best_fair_mark, codebooks, curves, samples, suites, texts_heard
 from wavslm_core.report.run_files import RunFiles
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ def build_report(run_dir: Path, recipe: ResolvedRecipe, *, samples_shown: int) -
         suites=files.suites,
         suite_drawings=suites(files),
         samples=samples(files, most=samples_shown),
+        generations=files.generations,
+        texts_heard=texts_heard,
         curves=main_curves,
         other_curves=other_curves,
         codebooks=codebooks(files),

@@ -72,28 +72,49 @@ def samples(files: RunFiles, *, most: int) -> list[dict[str, Any]]:
     """Return title and cards of what is shown; the last sample of a stage says how many more there are."""
     shown = []
     for stage, found in files.samples.items():
+        titles = {name: score["title"] for name, score in files.generations[stage].get("metrics", {}).items()}
         for place, (folder, sample) in enumerate(found[:most], start=1):
             title = f"{stage}: {sample['id']}" if len(files.samples) > 1 else str(sample["id"])
-            cards = [_card(folder, sample, name) for name in sample["files"] if name != "prompt.wav"]
-            left_out = len(found) - most if place == most else 0
-            shown.append({"title": title, "cards": cards, "left_out": left_out, "folder": folder.parent.name})
+            # An original starts with its prompt.
+            cards = [_card(folder, sample, name, titles) for name in sample["files"] if name != "prompt.wav"]
+            shown.append(
+                {
+                    "title": title,
+                    "heard": texts_heard(sample["judged"].get("prompt.wav", {}).get("heard", {})),
+                    "cards": cards,
+                    "left_out": len(found) - most if place == most else 0,
+                    "folder": folder.parent.name,
+                }
+            )
     return shown
 
 
-def _card(folder: Path, sample: dict[str, Any], name: str) -> dict[str, str]:
-    """Return title, spectrogram and player of one recording."""
+def texts_heard(heard: dict[str, str]) -> list[str]:
+    """Return what metrics heard in one recording; those that listen alike heard the same."""
+    return list(dict.fromkeys(heard.values()))
+
+
+def _card(folder: Path, sample: dict[str, Any], name: str, titles: dict[str, str]) -> dict[str, Any]:
+    """Return title, spectrogram and player of one recording, and what judges said of it."""
     from wavslm_core.data.audio import read_audio
 
     wav = folder / name
     title = readable(wav.stem)
     rate_hz = int(sample["sample_rate_hz"])
-    boundary_s = float(sample["prompt_seconds"]) if wav.stem.startswith("continuation") else None
+    boundary_s = float(sample["prompt_seconds"])
     described = f"{title} of {sample['id']}"
     image = picture(
         lambda: spectrogram_card(read_audio(wav), rate_hz, boundary_s=boundary_s, ink=INK),
         description=f"Spectrogram: {described}",
     )
-    return {"title": title, "picture": image, "player": player(wav, label=described)}
+    judged = sample["judged"].get(name, {})
+    return {
+        "title": title,
+        "picture": image,
+        "player": player(wav, label=described),
+        "heard": texts_heard(judged.get("heard", {})),
+        "scores": [(titles.get(score, score), value) for score, value in judged.get("scores", {}).items()],
+    }
 
 
 def suites(files: RunFiles) -> dict[str, Markup]:

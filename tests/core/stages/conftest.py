@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from tests.core.stages.syllables import Syllables, SyllablesConfig
 from tests.support import FAKES
 from wavslm_core.data.audio import write_audio
+from wavslm_core.parts.plugins import load_registry
+from wavslm_core.parts.registry import Entry
 from wavslm_core.recipe.loading import recipe_from_dict
 from wavslm_core.recipe.model import ResolvedRecipe
 from wavslm_core.recipe.resolving import resolve
@@ -46,6 +49,8 @@ def hash_seed(split: str, number: int) -> int:
 
 def make_recipe(corpus: Path) -> ResolvedRecipe:
     register_fakes()
+    path = f"{Syllables.__module__}:{Syllables.__name__}"
+    load_registry().add(Entry("metric", "syllables", SyllablesConfig, path, "wavslm-core", "testing"))
     document = {
         "name": "small",
         "seed": 3,

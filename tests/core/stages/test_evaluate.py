@@ -60,7 +60,7 @@ def test_batching_changes_no_score(codec_only: StageContext) -> None:
     together = score_reconstruction(codec, split, indices, metrics, batch_seconds=60)
     alone = score_reconstruction(codec, split, indices, metrics, batch_seconds=0.001)
     for name in metrics:
-        pairs = [[found.values[name] for found in scores] for scores in (together, alone)]
+        pairs = [[found.values[name] for found, _ in scores] for scores in (together, alone)]
         np.testing.assert_allclose(*pairs, rtol=1e-4)
 
 
@@ -105,6 +105,34 @@ def test_language_model(with_model: StageContext) -> None:
     assert names == ["unigram", "bigram", "trigram", "bigram, same context", "trigram, same context"]
     # An untrained model knows less than the token counts do.
     assert all(mark["bits_per_token"] < language["bits_per_token"] for mark in language["baselines"])
+
+
+def test_what_was_heard_stands_beside_what_was_heard_in_the_originals(with_model: StageContext) -> None:
+    options = {"count": 2, "metrics": ["syllables"]}
+    results = evaluated(
+        with_model,
+        utterances=3,
+        metrics=["mel_distance", "syllables"],
+        continuations={**options, "prompt_seconds": 0.5, "seconds": 0.5},
+        chunk_ahead=options,
+    )
+    codec, said, ahead = results["codec"], results["continuations"], results["chunk_ahead"]
+    for scores, count in ((codec, 3), (said, 2), (ahead, 2)):
+        found = scores["metrics"]["syllables"]
+        assert found["count"] == found["original"]["count"] == found["difference"]["count"] == count
+        assert found["failed"] == 0
+        difference = found["mean"] - found["original"]["mean"]
+        assert found["difference"]["mean"] == pytest.approx(difference)
+        assert len(scores["heard"]) == count
+        assert all("<la>" in item["original"]["syllables"] for item in scores["heard"])
+    assert "original" not in codec["metrics"]["mel_distance"]
+
+
+def test_splits_that_metrics_learn_from_are_needed(recipe: object) -> None:
+    assert set(EvaluateConfig(split="test").needed_splits()) == {"test"}
+    metrics = EvaluateConfig(split="test", metrics=["syllables"])
+    said = EvaluateConfig(split="test", continuations={"metrics": ["syllables"]})
+    assert set(metrics.needed_splits()) == set(said.needed_splits()) == {"test", "train"}
 
 
 def test_bits_are_the_models_own(with_model: StageContext) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from tests.core.stages.syllables import SyllablesConfig
 from wavslm_core.data.audio import read_audio
 from wavslm_core.errors import DataError
 from wavslm_core.evaluation.continuations import continue_waveform, folder_name
@@ -75,6 +76,35 @@ def test_prompts_from_files(with_model: StageContext) -> None:
     file = sorted((corpus / "valid").iterdir())[0]
     folders = generate(with_model, prompts=[str(file)], continuations=1)
     assert [folder.name for folder in folders] == [f"00_{file.stem}"]
+
+
+def test_continuations_are_judged_beside_the_truth(with_model: StageContext) -> None:
+    folders = generate(with_model, metrics=["syllables"])
+    results = json.loads((with_model.run_dir / "results" / "generate.json").read_text(encoding="utf-8"))
+    metric = with_model.metrics([SyllablesConfig()])["syllables"]
+    counts = {"original": 0.0, "continuation": 0.0}
+    for folder, sample in zip(folders, results["samples"], strict=True):
+        for name, judged in sample["judged"].items():
+            waveform_S = read_audio(folder / name)
+            if name != "prompt.wav":
+                waveform_S = waveform_S[round(0.96 * 16000) :]
+            heard = metric.hear(waveform_S, sample_rate_hz=16000)
+            assert judged["heard"] == {"syllables": heard}
+            rate = metric.judge(waveform_S, sample_rate_hz=16000)[""]
+            assert judged["scores"] == {"syllables": pytest.approx(rate)}
+            if (kind := name.split("_")[0].removesuffix(".wav")) in counts:
+                counts[kind] += rate
+        assert set(sample["judged"]) == set(sample["files"])
+    score = results["metrics"]["syllables"]
+    assert score["mean"] == pytest.approx(counts["continuation"] / 4)
+    assert score["original"]["mean"] == pytest.approx(counts["original"] / 2)
+    # Continuations of one prompt are not independent of each other.
+    assert score["count"] == score["original"]["count"] == 2
+
+
+def test_metrics_that_compare_are_refused(with_model: StageContext) -> None:
+    with pytest.raises(ValidationError, match="mel_distance compares with a reference, but nobody knows"):
+        generate(with_model, metrics=["mel_distance"])
 
 
 def test_missing_prompt_files_are_named(with_model: StageContext) -> None:

@@ -89,6 +89,26 @@ def test_whole_run(with_model: StageContext) -> None:
     assert "1 more in the run" in fewer
 
 
+def test_what_was_heard_is_shown_beside_the_originals(with_model: StageContext) -> None:
+    said = {"count": 2, "prompt_seconds": 0.5, "seconds": 0.5, "metrics": ["syllables"]}
+    Evaluate(EvaluateConfig(metrics=("syllables",), utterances=2, continuations=said)).run(with_model)  # type: ignore[arg-type]
+    Generate(
+        GenerateConfig(
+            prompts=1, prompt_seconds=1.0, new_seconds=0.5, continuations=2, metrics=("syllables",)
+        )
+    ).run(with_model)
+    text = report(with_model)
+    check_self_contained(text)
+    assert text.count("Heard in the prompt:") == 1
+    # In original, reconstruction and two continuations.
+    assert text.count("Heard in what follows the prompt:") == text.count('<p class="quiet">Syllables ') == 4
+    scores = text[text.index("<h2>Scores") : text.index("<h2>Learning")]
+    # Of reconstructions, of continuations, and of the samples.
+    assert scores.count('<th scope="col">originals</th>') == 3
+    assert scores.count("<summary>What was heard</summary>") == 2
+    assert "&lt;la&gt;" in scores
+
+
 def test_every_stage_of_a_kind_is_shown(with_model: StageContext, tmp_path: Path) -> None:
     shutil.copytree(with_model.speech_lm_dir, tmp_path / "another")
     Evaluate(EvaluateConfig(utterances=2)).run(with_model)

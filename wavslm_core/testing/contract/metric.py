@@ -22,7 +22,19 @@ def babble(samples: int, *, seed: int = 0) -> Tensor:
     return noise_S * (1 + torch.sin(torch.arange(samples) / 640)) / 2
 
 
+SAID = "one two three"
+
+
 class MetricContract(ConfigChecks):
+    def part(self, *, seed: int = 0) -> Metric[Any]:
+        """Return the metric, which has learnt from what it asks for."""
+        metric: Metric[Any] = super().part(seed=seed)
+        splits = metric.config.needed_splits()
+        if splits:
+            with self.attempt(f"prepare() with transcripts of {', '.join(splits)}", "it learns from texts"):
+                metric.prepare({split: [SAID] for split in splits})
+        return metric
+
     @property
     def compares(self) -> bool:
         config = self.subject.config
@@ -30,7 +42,7 @@ class MetricContract(ConfigChecks):
         return config.needs_reference
 
     def measure(self, metric: Metric[Any], reference_S: Tensor, estimate_S: Tensor) -> dict[str, Measured]:
-        return metric.measure(reference_S, estimate_S, sample_rate_hz=RATES_HZ[0], text="one two three")
+        return metric.measure(reference_S, estimate_S, sample_rate_hz=RATES_HZ[0], text=SAID)
 
     def test_what_reports_call_it(self) -> None:
         metric = self.part()
@@ -66,6 +78,24 @@ class MetricContract(ConfigChecks):
             for name, pair in found.items():
                 finite = len(pair) == 2 and all(math.isfinite(number) for number in pair)
                 self.require(finite and pair[1] >= 0, f"it gave {pair} for {name!r}", rule)
+
+    def test_what_the_original_gets(self) -> None:
+        metric = self.part()
+        rule = "measure_original() gives what measure() gives, or nothing where it is known beforehand"
+        with self.attempt("a second of noise", rule):
+            found = metric.measure_original(babble(RATES_HZ[0]), sample_rate_hz=RATES_HZ[0], text=SAID)
+        self.require(set(found) in (set(), {"", *metric.extra}), f"it gave the names {sorted(found)}", rule)
+        finite = all(math.isfinite(number) for pair in found.values() for number in pair)
+        self.require(finite, f"it gave {found}", rule)
+
+    def test_what_it_hears(self) -> None:
+        metric = self.part()
+        rule = "hear() gives the words, none of silence, or None from a metric that does not listen to words"
+        for what, audio_S in {"noise": babble(RATES_HZ[0]), "silence": torch.zeros(RATES_HZ[0])}.items():
+            with self.attempt(f"a second of {what}", rule):
+                heard = metric.hear(audio_S, sample_rate_hz=RATES_HZ[0])
+            words = heard is None or (isinstance(heard, str) and (what == "noise" or not heard.split()))
+            self.require(words, f"it heard {heard!r} in {what}", rule)
 
     def test_the_same_audio_gives_the_same_numbers(self) -> None:
         metric = self.part()
