@@ -237,7 +237,10 @@ def cluster_figure(waveform_S: Tensor, score: _Score, *, frame_s: float) -> Figu
 
     figure = Figure(figsize=(10, 4), layout="constrained")
     spectrum, *strips = figure.subplots(4, 1, sharex=True, height_ratios=[6, 1, 1, 1])
-    spectrum.specgram(waveform_S.numpy() + 1e-5, NFFT=400, noverlap=240, Fs=SAMPLE_RATE_HZ, cmap="magma")
+    # Digital silence has no level.
+    heard_S = waveform_S.numpy() + np.random.default_rng(0).normal(0, 1e-5, len(waveform_S))
+    power, *_, image = spectrum.specgram(heard_S, NFFT=400, noverlap=240, Fs=SAMPLE_RATE_HZ, cmap="magma")
+    image.set_clim(vmin=10 * math.log10(power.max()) - 80)
     spectrum.set_ylabel("Hz")
     extent = (0.0, len(score.labels_T) * frame_s, 0.0, 1.0)
     right_T = np.where(score.predicted_T == score.labels_T, score.labels_T, -1)
@@ -254,7 +257,7 @@ def cluster_figure(waveform_S: Tensor, score: _Score, *, frame_s: float) -> Figu
 
 def _colours(clusters_T: IntArray) -> npt.NDArray[np.float64]:
     """Return a colour (T,3) for each cluster, far from those of its neighbours; white for −1."""
-    turns_T3 = np.outer(clusters_T, [0.618, 0.382, 0.236]) % 1
+    turns_T3 = np.outer(clusters_T, [0.819, 0.671, 0.550])
     return np.where(clusters_T[:, None] < 0, 1.0, 0.5 + 0.45 * np.cos(2 * math.pi * turns_T3))
 
 
