@@ -170,7 +170,7 @@ def test_padding_is_never_counted(
     batch = task.batch(0, 0)
     outputs = []
     for row in range(len(batch.crops)):
-        alone = type(batch)(*([values[row]] for values in vars(batch).values()))
+        alone = type(batch)(*(values[row : row + 1] for values in vars(batch).values()))
         task.batch = lambda *_, alone=alone: alone  # type: ignore[method-assign]
         task._taught.clear()
         outputs.append(task.loss(0, 0))
@@ -380,10 +380,15 @@ def test_a_teacher_of_other_sizes_or_kind_ends_before_the_first_step(
         stage = {**stages[1], "teacher": {**stages[1]["teacher"], **teacher}}
         task_of(taught_run.make_context(folder, stage, name="misfit"))
 
-    with pytest.raises(
-        CheckpointError, match=r"the teacher does not fit .*: num_heads is 4 there and 2 here"
-    ):
+    message = r"the teacher does not fit .*: num_heads is 4 there and 2 here"
+    with pytest.raises(CheckpointError, match=message):
         start(num_heads=4, num_layers=2, checkpoint=None)
+    # Also where the student has learnt already, and is no copy.
+    blocks: dict[str, Any] = dict.fromkeys(("encoder", "quantizer", "decoder"))
+    stage = {**stages[1], "teacher": {**taught_run.WAVLM, "num_heads": 4}}
+    codec = {"checkpoint": str(done[0].run_dir / "codec")}
+    with pytest.raises(CheckpointError, match=message):
+        task_of(taught_run.make_context(folder, stage, name="misfit", codec=codec, **blocks))
     with pytest.raises(CheckpointError, match=r"codec holds a codec, but an encoder is needed here"):
         start(checkpoint=str(done[0].run_dir / "codec"))
     with pytest.raises(CheckpointError, match=r"ffn_dim is 32 there and 8 here"):

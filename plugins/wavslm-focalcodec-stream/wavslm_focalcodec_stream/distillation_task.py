@@ -59,10 +59,16 @@ class DistillationTask(FeatureTask[DistillationConfigT]):
     ) -> None:
         """`weights`: of what `learnt` gives, by name. `options` as in `FeatureTask`.
 
-        Raises: RecipeError when the codec's encoder cannot be distilled.
+        Raises: RecipeError when the codec's encoder cannot be distilled; CheckpointError when the teacher has
+        other sizes.
         """
         super().__init__(codec, teacher, **options)
         self.weights = weights
+        with SkipInitialisation():
+            copy = layered(load_registry().build(self.student.config))
+        copy.adopt(teacher)
+        # Until the first validation has told how far it is.
+        self._copy: LayeredEncoder[Any] | None = copy.eval()
         self._undistilled: list[float] = []
         self._variance: list[float] = []
 
@@ -106,7 +112,7 @@ class DistillationTask(FeatureTask[DistillationConfigT]):
     def validate(self) -> dict[str, float]:
         """Return the MSE of each output, also relative to the teacher's variance, and that of the undistilled
         causal copy of the teacher."""
-        encoders = [self.student] if self._undistilled else [self.student, self._undistilled_copy()]
+        encoders = [self.student] if self._copy is None else [self.student, self._copy.to(self.device)]
         _, found = self.scored(lambda indices: [self._sums(encoders, indices)])
         frames = sum(sums.frames for sums in found)
         mse, *undistilled = (
@@ -114,6 +120,7 @@ class DistillationTask(FeatureTask[DistillationConfigT]):
             for which in range(len(encoders))
         )
         if undistilled:
+            self._copy = None
             (self._undistilled,) = undistilled
             layers = zip(*(sums.teacher for sums in found), strict=True)
             totals = [torch.stack(layer).sum(0) / frames for layer in layers]
@@ -138,12 +145,6 @@ class DistillationTask(FeatureTask[DistillationConfigT]):
                 for expected_ND in expected
             ],
         )
-
-    def _undistilled_copy(self) -> LayeredEncoder[Any]:
-        with SkipInitialisation():
-            copy = layered(load_registry().build(self.student.config))
-        copy.adopt(self.teacher)
-        return copy.to(self.device).eval()
 
     def show(self, tracker: Tracker, step: int) -> None:
         """Log a picture of the last that teacher and student give of a validation utterance."""
