@@ -13,10 +13,12 @@ import torch
 from matplotlib.image import imread
 
 from wavslm_core.plotting import (
+    Interval,
     codebook_figure,
     curve_figure,
     feature_figure,
     histogram_figure,
+    interval_figure,
     png_bytes,
     rendered,
     spectrogram_card,
@@ -48,6 +50,23 @@ def test_boundaries_only_where_they_are_named() -> None:
     waveform_S = torch.randn(8000)
     figure = spectrogram_figure({"a": (waveform_S, 16000), "b": (waveform_S, 16000)}, boundary_s={"b": 0.25})
     assert [len(axis.lines) for axis in figure.axes[:2]] == [0, 1]
+
+
+def test_numbers_without_an_interval_are_hollow() -> None:
+    rows = {
+        "first": [Interval("a", 60.0, 55.0, 64.0), Interval("b", 52.0)],
+        "second $x$": [Interval("a", 40.0, 30.0, 50.0)],
+    }
+    axis = interval_figure(rows, x_label="accuracy (%)", mark=50.0).axes[0]
+    points = [line for line in axis.lines if line.get_marker() == "o"]
+    assert [(line.get_xdata()[0], line.get_markerfacecolor() != "none") for line in points] == [  # type: ignore[index]
+        (60.0, True), (40.0, True), (52.0, False),
+    ]  # fmt: skip
+    spans = [list(line.get_xdata()) for line in axis.lines if line.get_marker() != "o"]
+    assert spans == [[55.0, 64.0], [30.0, 50.0], [50.0, 50.0]]
+    legend = axis.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["a", "b"]
 
 
 def test_features_are_on_the_scale_of_the_first() -> None:
