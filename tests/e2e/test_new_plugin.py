@@ -32,6 +32,7 @@ stages:
   - {{run: train_lm, steps: 6, batch_size: 2, crop_tokens: 32}}
   - {{run: generate, prompts: 1, new_seconds: 0.4}}
   - {{run: evaluate, metrics: [my_metric], utterances: 2, baseline_tokens: 0}}
+  - {{run: score_suites, suites: [{{name: my_suite, items: 4, seconds: 0.4}}]}}
   - {{run: my_stage}}
 launch: {{device: cpu}}
 """

@@ -38,6 +38,7 @@ class PluginRole(StrEnum):
     METRIC = "metric"
     DISCRIMINATOR = "discriminator"
     CORPUS = "corpus"
+    SUITE = "suite"
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,13 @@ SKETCHES: dict[PluginRole, Sketch] = {
         "minutes=0.1, seconds=1.0",
         block="data: {{corpus: {name}}}",
         override="data={{corpus: {name}}}",
+    ),
+    PluginRole.SUITE: Sketch(
+        "tones that stay or jump",
+        "items=4, seconds=0.3",
+        block="stages: [{{run: score_suites, suites: [{{name: {name}}}]}}]",
+        override="stages=[{{run: train_codec, steps: 9}}, {{run: tokenize}}, {{run: train_lm, steps: 9}}, "
+        "{{run: score_suites, suites: [{{name: {name}}}]}}]",
     ),
 }
 
