@@ -27,11 +27,7 @@ def find_folder(reference: str | Path, *, kind: Kind = "encoder") -> Path:
     """
     registry, text = load_registry(), str(reference)
     folder = Path(reference).expanduser()
-    if folder.exists():
-        if not folder.is_dir():
-            raise CheckpointError(
-                f"'{text}' is a file; give the folder that holds {CONFIG_FILE} and the weights"
-            )
+    if folder.is_dir():
         hidden = registry.checkpoint(text, kind)
         if hidden is not None:
             logger.warning(
@@ -45,6 +41,8 @@ def find_folder(reference: str | Path, *, kind: Kind = "encoder") -> Path:
     found = registered(text, registry, kind=kind)
     if found is not None:
         return found.folder
+    if folder.exists():
+        raise CheckpointError(f"'{text}' is a file; give the folder that holds {CONFIG_FILE} and the weights")
     if not is_hub_id(text):
         raise CheckpointError(unknown(text, registry, kind=kind))
     from huggingface_hub import snapshot_download

@@ -63,6 +63,15 @@ def test_a_folder_goes_before_a_name_and_that_is_said(box: Path, caplog: pytest.
     assert caplog.text == "", "who gives a path means a path"
 
 
+def test_a_file_is_no_folder(box: Path) -> None:
+    Path("tiny").touch()
+    assert find_folder("tiny", kind="codec") == box / "tiny" / "codec"
+    with pytest.raises(
+        CheckpointError, match=r"'\./tiny' is a file; give the folder that holds config\.json"
+    ):
+        find_folder("./tiny", kind="codec")
+
+
 @pytest.mark.usefixtures("box")
 @pytest.mark.parametrize(
     ("reference", "said"),
