@@ -4,7 +4,16 @@ import argparse
 
 import torch
 
-from tests.benchmarks import codec, corpora, endurance, generation, startup, token_store, training
+from tests.benchmarks import (
+    codec,
+    codec_stages,
+    corpora,
+    endurance,
+    generation,
+    startup,
+    token_store,
+    training,
+)
 from tests.benchmarks.machine import measure_machine
 
 BENCHMARKS = {
@@ -12,6 +21,7 @@ BENCHMARKS = {
     "codec": codec.run,
     "generation": generation.run,
     "training": training.run,
+    "codec_stages": codec_stages.run,
     "endurance": endurance.run,
     "token_store": token_store.run,
     "corpora": corpora.run,

@@ -7,11 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from wavslm_core.plugin import (
-    RecipeView,
-    ResynthesisStage,
-    StageContext,
-)
+from wavslm_core.plugin import RecipeView, ResynthesisStage, StageContext
 from wavslm_focalcodec_stream.feature_stage import DecoderStageConfig, FeatureStage
 from wavslm_focalcodec_stream.teacher import TaughtConfig, load_teacher
 
@@ -44,7 +40,7 @@ class TrainDecoder(FeatureStage[TrainDecoderConfig], ResynthesisStage[TrainDecod
 class FinetuneDecoderConfig(DecoderStageConfig):
     """Train the decoder further on what it will be given: the codec's own features, through codes.
 
-    Not published. `adversarial.init` takes the discriminators that `train_decoder` left.
+    Not published. `adversarial: {}` goes on against the discriminators that `train_decoder` left.
     """
 
     run: Literal["finetune_decoder"] = "finetune_decoder"

@@ -117,14 +117,11 @@ class DecoderStageConfig(ResynthesisConfig, FeatureConfig):
     @property
     def decoder_plan(self) -> dict[str, Any]:
         """What `--dry-run` says."""
-        discriminators = () if self.adversarial is None else self.adversarial.discriminators
-        named = ", ".join(one.registered_name() for one in discriminators)
-        against = {} if self.adversarial is None else {"against": named or str(self.adversarial.init)}
         return {
             "steps": self.steps,
             "batch": f"{self.batch_size} × {self.crop_seconds:g} s",
             "hours of audio": round(self.steps * self.batch_size * self.crop_seconds / 3600, 2),
-            **against,
+            **self.adversarial_plan,
             "precision": self.precision_plan,
             **self.corpora_plan,
             **self.start_plan,

@@ -6,11 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from wavslm_core.plugin import (
-    RecipeView,
-    Role,
-    StageContext,
-)
+from wavslm_core.plugin import RecipeView, Role, StageContext
 from wavslm_focalcodec_stream.feature_stage import FeatureStage, QuantizerStageConfig
 from wavslm_focalcodec_stream.teacher import TaughtConfig, load_teacher
 
