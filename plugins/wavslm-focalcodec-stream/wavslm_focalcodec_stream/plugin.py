@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from wavslm_core.plugin import Register, hookimpl
+from wavslm_focalcodec_stream.codec_stages import (
+    FinetuneDecoderConfig,
+    TrainCodecJointConfig,
+    TrainDecoderConfig,
+    TrainQuantizerConfig,
+)
 from wavslm_focalcodec_stream.config import FocalCodecStreamConfig
 from wavslm_focalcodec_stream.decoder_config import IstftConfig, VocosConfig, WaveNeXtConfig
-from wavslm_focalcodec_stream.decoder_stages import FinetuneDecoderConfig, TrainDecoderConfig
 from wavslm_focalcodec_stream.distillation_config import DistillEncoderConfig, DistillPositionalConfig
 from wavslm_focalcodec_stream.format_config import FocalCodecFormatConfig
-from wavslm_focalcodec_stream.quantizer_stages import TrainCodecJointConfig, TrainQuantizerConfig
 
 PACKAGE = "wavslm_focalcodec_stream"
 
@@ -29,10 +33,10 @@ def register_decoders(register: Register) -> None:
 def register_stages(register: Register) -> None:
     register(DistillPositionalConfig, f"{PACKAGE}.distillation:DistillPositional")
     register(DistillEncoderConfig, f"{PACKAGE}.distillation:DistillEncoder")
-    register(TrainQuantizerConfig, f"{PACKAGE}.quantizer_stages:TrainQuantizer")
-    register(TrainCodecJointConfig, f"{PACKAGE}.quantizer_stages:TrainCodecJoint")
-    register(TrainDecoderConfig, f"{PACKAGE}.decoder_stages:TrainDecoder")
-    register(FinetuneDecoderConfig, f"{PACKAGE}.decoder_stages:FinetuneDecoder")
+    register(TrainQuantizerConfig, f"{PACKAGE}.codec_stages:TrainQuantizer")
+    register(TrainCodecJointConfig, f"{PACKAGE}.codec_stages:TrainCodecJoint")
+    register(TrainDecoderConfig, f"{PACKAGE}.codec_stages:TrainDecoder")
+    register(FinetuneDecoderConfig, f"{PACKAGE}.codec_stages:FinetuneDecoder")
 
 
 @hookimpl

@@ -28,8 +28,12 @@ from wavslm_core.run.metrics_file import read_metrics
 from wavslm_core.testing import contract_tests
 from wavslm_core.testing.fakes import register_fakes
 from wavslm_core.training.guards import TrainingError
-from wavslm_focalcodec_stream.decoder_stages import FinetuneDecoderConfig, TrainDecoderConfig
-from wavslm_focalcodec_stream.quantizer_stages import TrainCodecJointConfig, TrainQuantizerConfig
+from wavslm_focalcodec_stream.codec_stages import (
+    FinetuneDecoderConfig,
+    TrainCodecJointConfig,
+    TrainDecoderConfig,
+    TrainQuantizerConfig,
+)
 
 BLOCKS = {"hidden_dims": [16, 16], "focal_window": 3, "focal_factor": 2, "window_size": 16}
 PARTS = {

@@ -1,4 +1,7 @@
-"""`train_quantizer` and `train_codec_joint`: a quantizer learns to give features, also with its encoder."""
+"""`train_quantizer`, `train_codec_joint`, `train_decoder`, `finetune_decoder`: the codec, part by part.
+
+Published is, for decoders, `adversarial: {discriminators: [{name: multi_period}, {name: multi_scale}]}`.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,8 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from wavslm_core.plugin import RecipeView, Role, StageContext
-from wavslm_focalcodec_stream.feature_stage import FeatureStage, QuantizerStageConfig
+from wavslm_core.plugin import RecipeView, ResynthesisStage, Role, StageContext
+from wavslm_focalcodec_stream.feature_stage import DecoderStageConfig, FeatureStage, QuantizerStageConfig
 from wavslm_focalcodec_stream.teacher import TaughtConfig, load_teacher
 
 if TYPE_CHECKING:
@@ -65,3 +68,46 @@ class TrainCodecJoint(FeatureStage[TrainCodecJointConfig]):
 
     def plan(self, recipe: RecipeView) -> dict[str, Any]:
         return {**self.config.teacher_plan, **self.config.feature_plan}
+
+
+class TrainDecoderConfig(DecoderStageConfig, TaughtConfig):
+    """Train the decoder to make speech of a full-context teacher's features, without codes."""
+
+    run: Literal["train_decoder"] = "train_decoder"
+    absent_if_unset: ClassVar[tuple[str, ...]] = (
+        *DecoderStageConfig.absent_if_unset,
+        *(name for name in TaughtConfig.absent_if_unset if name not in DecoderStageConfig.absent_if_unset),
+    )
+
+
+class TrainDecoder(FeatureStage[TrainDecoderConfig], ResynthesisStage[TrainDecoderConfig]):
+    """Leaves the codec with the decoder as trained, and the discriminators, if there are any."""
+
+    def make_task(self, model: Codec, context: StageContext) -> Task:
+        from wavslm_focalcodec_stream.decoder_task import DecoderTask
+
+        return DecoderTask(model, load_teacher(self.config, model, context), **self.task_options(context))
+
+    def plan(self, recipe: RecipeView) -> dict[str, Any]:
+        return {**self.config.teacher_plan, **self.config.decoder_plan}
+
+
+class FinetuneDecoderConfig(DecoderStageConfig):
+    """Train the decoder further on what it will be given: the codec's own features, through codes.
+
+    Not published. `adversarial: {}` goes on against the discriminators that `train_decoder` left.
+    """
+
+    run: Literal["finetune_decoder"] = "finetune_decoder"
+
+
+class FinetuneDecoder(FeatureStage[FinetuneDecoderConfig], ResynthesisStage[FinetuneDecoderConfig]):
+    """Leaves the codec with the decoder as trained, and the discriminators, if there are any."""
+
+    def make_task(self, model: Codec, context: StageContext) -> Task:
+        from wavslm_focalcodec_stream.decoder_task import CodedDecoderTask
+
+        return CodedDecoderTask(model, model.encoder, **self.task_options(context))
+
+    def plan(self, recipe: RecipeView) -> dict[str, Any]:
+        return self.config.decoder_plan
