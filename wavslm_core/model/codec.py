@@ -19,9 +19,11 @@ from wavslm_core.data.arguments import (
     checked_waveform,
     first_floats,
 )
+from wavslm_core.errors import RecipeError
 from wavslm_core.model.codec_stream import CodecStream
 from wavslm_core.model.folders import load_parts, loaded_parts, save_parts
 from wavslm_core.model.weights import WeightVersions, weights_digest
+from wavslm_core.parts.blocks import config_from_dict
 from wavslm_core.parts.configs import PartConfig, Role
 from wavslm_core.parts.facts import CodecFacts, DecoderFacts, EncoderFacts, QuantizerFacts
 from wavslm_core.parts.interfaces import CheckpointParts, Decoder, Encoder, Quantizer
@@ -117,10 +119,17 @@ class Codec(nn.Module):
         return dict(known[1])
 
     def changed_since(self, fingerprint: Mapping[str, Any] | None) -> list[str]:
-        """Return what of this codec differs from a fingerprint; nothing where there is none."""
+        """Return what of this codec differs from a fingerprint; nothing where there is none.
+
+        An option that a part has had only since the fingerprint was taken was its default.
+        """
         if not fingerprint:
             return []
-        return [key for key, value in self.fingerprint().items() if fingerprint.get(key, value) != value]
+        return [
+            key
+            for key, value in self.fingerprint().items()
+            if fingerprint.get(key, value) != value and _completed(key, fingerprint[key]) != value
+        ]
 
     def _fingerprint(self) -> dict[str, Any]:
         return {
@@ -284,3 +293,13 @@ class Codec(nn.Module):
 
 _FINGERPRINTS: WeakKeyDictionary[Codec, tuple[WeightVersions, dict[str, Any]]] = WeakKeyDictionary()
 """What frozen codecs gave. Beside them, so that copies of a codec, with other weights, take nothing along."""
+
+
+def _completed(role: Role, options: Any) -> Any:
+    """Return the options of a codec's part with defaults for those that are left out; all else as it is."""
+    if role not in CODEC_ROLES:
+        return options
+    try:
+        return config_from_dict(role, options, where=role).model_dump(mode="json")
+    except RecipeError:
+        return options

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from wavslm_core import Codec, SpeechLM
 from wavslm_core.errors import CheckpointError
+from wavslm_core.parts.checkpoints import Checkpoint
 from wavslm_core.parts.interfaces import CheckpointParts
 from wavslm_core.parts.plugins import load_registry
 from wavslm_focalcodec_stream.decoder_config import IstftConfig, WaveNeXtConfig
@@ -193,9 +194,17 @@ def test_a_sampler_decides_no_format_and_is_kept(sampler: Any, parity_folder: Fi
         SpeechLM.load(tmp_path / "lm", codec=codec)
 
 
-def test_codec_of_a_language_model(parity_folder: Find, tmp_path: Path) -> None:
+def test_codec_of_a_language_model(
+    parity_folder: Find, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     parts = read(parity_folder("wavslm"))
     assert parts.codec is None  # the file holds a remark there
     named = CheckpointParts(parts.configs, parts.states, codec="lucadellalib/focalcodec_50hz_2k_causal")
     FocalCodecFormat(FORMAT).write(tmp_path, named)
     assert read(tmp_path).codec == named.codec
+    boxed = CheckpointParts(parts.configs, parts.states, codec="boxed")
+    FocalCodecFormat(FORMAT).write(tmp_path, boxed)
+    assert read(tmp_path).codec is None
+    held = Checkpoint("boxed", "codec", tmp_path, "for tests", "Apache-2.0", "wavslm-box", "1.0", "box")
+    monkeypatch.setattr(load_registry(), "_checkpoints", {("boxed", "codec"): held})
+    assert read(tmp_path).codec == "boxed", "a name that a plugin brings"

@@ -16,6 +16,7 @@ from wavslm_core.plugin import (
     CheckpointParts,
     Role,
     joined,
+    load_registry,
     read_document,
     read_folder,
     read_torch,
@@ -128,9 +129,10 @@ def _split(
 
 
 def _codec_reference(given: Any, folder: Path) -> str | None:
-    """Return a hub id or path; None when the file holds something else, such as a remark."""
+    """Return a hub id, path or registered name; None when the file holds something else, such as a remark."""
     if not isinstance(given, str):
         return None
-    if HUB_ID.fullmatch(given) or Path(given).is_dir():
+    named = load_registry().checkpoint(given, "codec")
+    if HUB_ID.fullmatch(given) or Path(given).is_dir() or named is not None:
         return given
     return str(folder / given) if (folder / given).is_dir() else None

@@ -1,5 +1,6 @@
 """The language model assembly: scores, generation, streaming, saving."""
 
+import json
 from itertools import islice
 from pathlib import Path
 
@@ -257,6 +258,23 @@ def test_another_codec_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     other.quantizer.load_state_dict(codec.quantizer.state_dict())
     SpeechLM.load(tmp_path / "lm", codec=other)
     assert "encoder_weights differ" in caplog.text
+
+
+def test_an_option_that_came_since_a_model_was_saved_had_its_default(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    codec = fake_codec()
+    fake_speech_lm(codec).save(tmp_path / "lm")
+    config = tmp_path / "lm" / "config.json"
+    document = json.loads(config.read_text())
+    for role, option, other in (("encoder", "hop_samples", 160), ("quantizer", "max_run", 2)):
+        kept = document["codec_fingerprint"][role].pop(option)
+        config.write_text(json.dumps(document))
+        SpeechLM.load(tmp_path / "lm", codec=codec)
+        assert caplog.text == ""
+        document["codec_fingerprint"][role][option] = other
+        assert codec.changed_since(document["codec_fingerprint"]) == [role]
+        document["codec_fingerprint"][role][option] = kept
 
 
 def test_continue_speech_resamples_and_cuts(tokens: torch.Tensor) -> None:
