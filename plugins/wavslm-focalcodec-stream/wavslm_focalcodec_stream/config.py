@@ -109,7 +109,7 @@ class FocalCodecStreamConfig(QuantizerConfig):
     """How sharply latents are assigned to codes in the entropy loss."""
     entropy_group_bits: int = Field(default=16, ge=1, le=16)
     """Bits whose joint usage the entropy loss counts; groups are taken as independent. 16 is exact up
-    to 65536 codes, of which 8 costs a fifth; 1: every bit by itself."""
+    to 65536 codes, where 8 is ten times as fast; 1: every bit by itself."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
