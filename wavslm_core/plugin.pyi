@@ -62,6 +62,7 @@ from wavslm_core.machine.files import (
     write_json as write_json,
 )
 from wavslm_core.machine.json_files import (
+    json_digest as json_digest,
     parse_json as parse_json,
     parse_object as parse_object,
     read_json as read_json,
@@ -193,11 +194,13 @@ from wavslm_core.training.config import (
     OptimizerConfig as OptimizerConfig,
     QuantizerLossConfig as QuantizerLossConfig,
     ScheduleName as ScheduleName,
+    SpectralWindows as SpectralWindows,
     TrainingConfig as TrainingConfig,
 )
 from wavslm_core.training.device import seed_torch as seed_torch
 from wavslm_core.training.lm_task import LanguageModelTask as LanguageModelTask
 from wavslm_core.training.loop import fit as fit
+from wavslm_core.training.losses import MelLoss as MelLoss
 from wavslm_core.training.resynthesis_task import (
     Heard as Heard,
     Rebuilt as Rebuilt,

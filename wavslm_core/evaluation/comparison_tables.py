@@ -12,7 +12,7 @@ from typing import Any
 from wavslm_core.errors import summary
 from wavslm_core.evaluation.suite_comparison import SuiteComparison
 from wavslm_core.evaluation.suite_tables import number_text
-from wavslm_core.machine.files import replacing, replacing_folder
+from wavslm_core.machine.files import replacing, replacing_folder, write_text
 from wavslm_core.machine.terminal import markdown_table
 from wavslm_core.plotting import Interval, interval_figure, png_bytes, rendered
 
@@ -151,8 +151,7 @@ def write_comparison(folder: Path, comparison: SuiteComparison) -> list[str]:
         "compare.tex": comparison_latex(comparison),
     }
     for name, text in texts.items():
-        with replacing(folder / name) as beside:
-            beside.write_text(text, encoding="utf-8", newline="\n")
+        write_text(folder / name, text)
     written = list(texts)
     rows = {
         row.title: [

@@ -146,20 +146,23 @@ def token_bits(
     with progress_bar("score tokens", total=total, unit="tokens") as advance:
 
         def score(batch: list[int]) -> list[Floats]:
-            rows = [torch.from_numpy(utterances[scored[place]]) for place in batch]
-            lengths = [row.numel() for row in rows]
-            log_probs_BT = speech_lm.score(pad_sequence(rows, batch_first=True), lengths=lengths)
+            found = token_log_probs(speech_lm, [utterances[scored[place]] for place in batch])
             advance(sum(sizes[place] for place in batch))
-            return [
-                -log_probs_T[: sizes[place]] / math.log(2)
-                for place, log_probs_T in zip(batch, log_probs_BT.cpu().double().numpy(), strict=True)
-            ]
+            return [-log_probs_T / math.log(2) for log_probs_T in found]
 
         found = divide(processes, batches, score, stop_requested=stop_requested)
     for batch, rows in zip(batches, found, strict=True):
         for place, row in zip(batch, rows, strict=True):
             bits[scored[place]] = row
     return bits
+
+
+def token_log_probs(speech_lm: SpeechLM, sequences: Sequence[Ints]) -> list[Floats]:
+    """Return log p(token | its past) of sequences (T,) that make one batch; NaN where none predicts."""
+    rows = [torch.from_numpy(tokens_T) for tokens_T in sequences]
+    lengths = [row.numel() for row in rows]
+    found_BT = speech_lm.score(pad_sequence(rows, batch_first=True), lengths=lengths).cpu().double().numpy()
+    return [found_T[:length] for found_T, length in zip(found_BT, lengths, strict=True)]
 
 
 def _seconds(speech_lm: SpeechLM, tokens_N: Ints) -> float:

@@ -7,8 +7,6 @@ sequences are scored once: what the codec cannot tell apart is exactly a tie.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
@@ -27,8 +25,10 @@ from wavslm_core.data.prefetch import Prefetch
 from wavslm_core.data.suites import Pair
 from wavslm_core.errors import CheckpointError
 from wavslm_core.evaluation.backoff import Floats, Ints
+from wavslm_core.evaluation.language_scores import token_log_probs
 from wavslm_core.evaluation.line_folder import LineFolder
 from wavslm_core.evaluation.pair_data import CheckedSuite
+from wavslm_core.machine.json_files import json_digest
 from wavslm_core.machine.processes import ALONE, Processes, divide
 from wavslm_core.machine.progress import progress_bar
 from wavslm_core.model.codec import Codec
@@ -120,14 +120,14 @@ class TokenCache:
 
 def codec_digest(codec: Codec) -> str:
     """Return 16 hex digits of what decides tokens: encoder and quantizer, options and weights."""
-    return hashlib.sha256(json.dumps(codec.fingerprint(), sort_keys=True).encode()).hexdigest()[:16]
+    return json_digest(codec.fingerprint(), digits=16)
 
 
 def model_digest(speech_lm: SpeechLM) -> str:
     """Return 16 hex digits of what decides likelihoods: backbone and head, options and weights."""
     parts = (speech_lm.backbone, speech_lm.head)
     about = [part.config.model_dump(mode="json") for part in parts] + [weights_digest(part) for part in parts]
-    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+    return json_digest(about, digits=16)
 
 
 def score_pairs(
@@ -266,13 +266,11 @@ class _Scorer:
         sizes = [found[key].size for key in scored]
         budget = math.ceil(self.batch_seconds * self.speech_lm.codec.facts.token_rate_hz)
         for batch in length_batches(sizes, budget=budget):
-            rows = [torch.from_numpy(found[scored[place]]) for place in batch]
-            lengths = [row.numel() for row in rows]
-            found_BT = self.speech_lm.score(pad_sequence(rows, batch_first=True), lengths=lengths)
-            for place, row_T in zip(batch, found_BT.cpu().double().numpy(), strict=True):
-                log_probs[scored[place]] = row_T[: sizes[place]]
-                if np.isinf(log_probs[scored[place]]).any():
-                    raise CheckpointError(f"the language model calls a token impossible: {DAMAGED}")
+            keys = [scored[place] for place in batch]
+            rows = token_log_probs(self.speech_lm, [found[key] for key in keys])
+            if any(np.isinf(row_T).any() for row_T in rows):
+                raise CheckpointError(f"the language model calls a token impossible: {DAMAGED}")
+            log_probs |= dict(zip(keys, rows, strict=True))
         return log_probs
 
 

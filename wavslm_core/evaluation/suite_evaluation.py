@@ -32,7 +32,7 @@ from wavslm_core.evaluation.suite_tables import (
     suite_document,
     tables_markdown,
 )
-from wavslm_core.machine.files import remove, replacing, write_json
+from wavslm_core.machine.files import remove, write_json, write_text
 from wavslm_core.machine.json_files import read_json
 from wavslm_core.machine.processes import ALONE, WHOLE, Processes, Share
 from wavslm_core.model.speech_lm import SpeechLM
@@ -195,7 +195,6 @@ def _write(
         texts |= official_texts(suite, _of(suite, scores), rules)
     texts[TABLE_FILE] = tables_markdown(results)
     for path, text in texts.items():
-        with replacing(out / path) as beside:
-            beside.write_text(text, encoding="utf-8", newline="\n")
+        write_text(out / path, text)
     write_json(out / RESULTS_FILE, results)
     remove(out / SCORES_DIR)

@@ -174,10 +174,15 @@ def _open_up(path: Path, mode: int) -> None:
         path.chmod(stat.S_IMODE(status.st_mode) | mode)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text atomically. Raises: DataError."""
+    with replacing(path) as beside:
+        beside.write_text(text, encoding="utf-8", newline="\n")
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON document atomically. Raises: DataError."""
-    with replacing(path) as beside:
-        beside.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 def open_in_place(path: Path, flags: int = os.O_RDWR, *, error: Unwritable = unwritable) -> int:

@@ -6,6 +6,8 @@ a `pydantic.FiniteFloat`.
 """
 
 import errno
+import hashlib
+import json
 import math
 import os
 import re
@@ -45,6 +47,11 @@ def read_json(
         return parse_json(read_regular(path, most_bytes=most_bytes), shape)
     except (OSError, ValueError) as problem:
         _explain(path, problem, remedy, error)
+
+
+def json_digest(document: Any, *, digits: int = 12) -> str:
+    """Return hex digits that change with a JSON document, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:digits]
 
 
 def read_object(

@@ -39,8 +39,10 @@ def checkpoint_configs(checkpoint: str, registry: Registry, *, kind: Kind) -> di
     return format_part_configs(found, document, source=checkpoint, registry=registry)
 
 
-def speech_lm_problems(checkpoint: str, recipe: RecipeView) -> Iterator[str]:
-    """Yield why a language model that a stage of a resolved recipe names cannot read the codec's tokens."""
+def speech_lm_problems(checkpoint: str | None, recipe: RecipeView) -> Iterator[str]:
+    """Yield why the `speech_lm` that a stage of a resolved recipe may name cannot read the codec's tokens."""
+    if checkpoint is None:
+        return
     try:
         configs = checkpoint_configs(checkpoint, recipe.registry, kind="speech_lm")
         backbone, head = (
@@ -49,10 +51,10 @@ def speech_lm_problems(checkpoint: str, recipe: RecipeView) -> Iterator[str]:
         )
         problem = codec_problem(recipe.codec_facts().quantizer, backbone, head)
     except WavslmError as error:
-        yield from str(error).splitlines()
+        yield from (f"speech_lm: {line}" for line in str(error).splitlines())
     else:
         if problem is not None:
-            yield f"{checkpoint} {problem}"
+            yield f"speech_lm: {checkpoint} {problem}"
 
 
 def start_problems(checkpoint: str, recipe: RecipeView) -> Iterator[str]:

@@ -22,7 +22,7 @@ from typing import Annotated, Literal
 from pydantic import Field, FiniteFloat
 
 from wavslm_core.errors import JobCrashed, LostProcessError, WavslmError, summary
-from wavslm_core.machine.files import open_in_place, replacing, write_json
+from wavslm_core.machine.files import open_in_place, write_json, write_text
 from wavslm_core.machine.json_files import parse_json
 from wavslm_core.machine.regular_files import read_log, read_regular
 from wavslm_core.run.lock_holder import living_holder
@@ -231,8 +231,7 @@ def write_error_text(path: Path, error: Exception) -> None:
     """Write the first line of an error and its traceback. Raises: DataError."""
     # A job that ran elsewhere brings its own traceback along.
     details = getattr(error, "details", "") or "".join(traceback.format_exception(error))
-    with replacing(path) as beside:
-        beside.write_text(f"{first_line(error)}\n\n{details}", encoding="utf-8")
+    write_text(path, f"{first_line(error)}\n\n{details}")
 
 
 def read_error_text(path: Path) -> str | None:

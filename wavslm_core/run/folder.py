@@ -12,7 +12,7 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from wavslm_core.errors import RecipeError, WavslmError
-from wavslm_core.machine.files import replacing, write_json
+from wavslm_core.machine.files import write_json, write_text
 from wavslm_core.machine.json_files import MISSING, differences, parse_json
 from wavslm_core.machine.progress import PROGRESS_FILE
 from wavslm_core.machine.regular_files import read_regular
@@ -58,8 +58,7 @@ def prepare_run_folder(
                 f"{saved} was edited: {_in_words(*difference)}. Delete the folder to start afresh, undo the "
                 "edit, or put the change into your own recipe, which gives it a folder of its own."
             )
-    with replacing(saved) as beside:
-        beside.write_text(dump_yaml(recipe.to_dict()), encoding="utf-8")
+    write_text(saved, dump_yaml(recipe.to_dict()))
     _keep(_version(saved, recipe.registry), recipe)
     write_json(folder / ENVIRONMENT_FILE, environment or describe_environment())
     return folder

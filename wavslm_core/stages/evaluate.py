@@ -89,8 +89,7 @@ class EvaluateConfig(StageConfig):
     def problems(self, recipe: RecipeView) -> Iterator[str]:
         from wavslm_core.recipe.checkpoints import speech_lm_problems
 
-        if self.speech_lm is not None:
-            yield from (f"speech_lm: {problem}" for problem in speech_lm_problems(self.speech_lm, recipe))
+        yield from speech_lm_problems(self.speech_lm, recipe)
         # A model from elsewhere brings a head and a sampler of its own.
         if self.chunk_ahead is None or self.speech_lm is not None:
             return

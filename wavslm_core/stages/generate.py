@@ -64,8 +64,7 @@ class GenerateConfig(StageConfig):
     def problems(self, recipe: RecipeView) -> Iterator[str]:
         from wavslm_core.recipe.checkpoints import speech_lm_problems
 
-        if self.speech_lm is not None:
-            yield from (f"speech_lm: {problem}" for problem in speech_lm_problems(self.speech_lm, recipe))
+        yield from speech_lm_problems(self.speech_lm, recipe)
         # A model from elsewhere brings a head of its own.
         head = None if self.speech_lm is not None else recipe.facts.get("head")
         if self.sampler is not None and head is not None:

@@ -26,12 +26,11 @@ class Report(Stage[ReportConfig]):
     def run(self, context: StageContext) -> None:
         if context.rank > 0:
             return
-        from wavslm_core.machine.files import replacing
+        from wavslm_core.machine.files import write_text
         from wavslm_core.report.build import build_report
 
         html = build_report(context.run_dir, context.recipe, samples_shown=self.config.samples)
-        with replacing(context.run_dir / "report.html") as beside:
-            beside.write_text(html, encoding="utf-8")
+        write_text(context.run_dir / "report.html", html)
 
     def left_results(self, context: StageContext) -> bool:
         return (context.run_dir / "report.html").exists()

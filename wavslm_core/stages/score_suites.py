@@ -45,8 +45,7 @@ class ScoreSuitesConfig(StageConfig):
     def problems(self, recipe: RecipeView) -> Iterator[str]:
         from wavslm_core.recipe.checkpoints import speech_lm_problems
 
-        if self.speech_lm is not None:
-            yield from (f"speech_lm: {problem}" for problem in speech_lm_problems(self.speech_lm, recipe))
+        yield from speech_lm_problems(self.speech_lm, recipe)
         labels = [suite.shown_name for suite in self.suites]
         twice = sorted({label for label in labels if labels.count(label) > 1})
         if twice:

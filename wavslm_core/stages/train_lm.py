@@ -109,16 +109,14 @@ class TrainLm(TrainingStage[TrainLmConfig, "SpeechLM"]):
             model.checkpoint_codec = os.path.relpath(codec_dir, context.speech_lm_dir)
         elif context.recipe.codec is not None:
             model.checkpoint_codec = context.recipe.codec.checkpoint
-        if self.config.upper_layers_of is not None:
-            encoder = load_encoder(context.start(f"{self.config.upper_layers_of}/encoder"))
-            model.backbone.adopt(encoder)
-            return model.to(context.device)
         places = self.config.start_places()
         start = self.config.init or context.earlier("speech_lm")
         if start is not None and len(places) < len(self.config.trains):
             model.start_from(start)
         for role, place in places.items():
             model.start_from(context.start(place), roles=(role,))
+        if self.config.upper_layers_of is not None:
+            model.backbone.adopt(load_encoder(context.start(f"{self.config.upper_layers_of}/encoder")))
         return model.to(context.device)
 
     def make_task(self, model: SpeechLM, context: StageContext) -> Task:

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from wavslm_core.errors import RecipeError, WavslmError
-from wavslm_core.machine.files import replacing, write_json
+from wavslm_core.machine.files import write_json, write_text
 from wavslm_core.machine.json_files import read_json
 from wavslm_core.machine.slurm import JobState, job_states
 from wavslm_core.parts.registry import Registry
@@ -112,8 +112,7 @@ class SweepFolder:
         """Write the recipe and the runs of all trials that are known. Raises: WavslmError."""
         environment = describe_environment()
         write_json(self.path / ENVIRONMENT_FILE, environment)
-        with replacing(self.path / SWEEP_FILE) as beside:
-            beside.write_text(dump_yaml(self.recipe.unvalidated()), encoding="utf-8")
+        write_text(self.path / SWEEP_FILE, dump_yaml(self.recipe.unvalidated()))
         for number, trial in enumerate(trials, start=1):
             self.add(number, trial, environment=environment)
 

@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from wavslm_core.errors import summary
-from wavslm_core.machine.files import replacing, replacing_folder, write_json
+from wavslm_core.machine.files import replacing, replacing_folder, write_json, write_text
 from wavslm_core.machine.terminal import markdown_table, number_text
 from wavslm_core.parts.estimates import Estimate, json_value
 from wavslm_core.plotting import Draw, png_bytes, rendered
@@ -156,8 +156,7 @@ def write_comparison(folder: Path, comparison: Comparison, *, title: str, subtit
     write_json(folder / "results.json", comparison_document(comparison))
     html = comparison_page(comparison, title=title, subtitle=subtitle, recipe=recipe)
     for name, text in (("table.md", comparison_markdown(comparison)), ("report.html", html)):
-        with replacing(folder / name) as beside:
-            beside.write_text(text, encoding="utf-8")
+        write_text(folder / name, text)
     figures = {"plot": comparison_figures(comparison), "axis": axis_figures(comparison)}
     for name, drawn in figures.items():
         for old in folder.glob(f"{name}_*.png"):

@@ -104,10 +104,10 @@ class AudioTask(Task, Generic[AudioConfigT]):
             # Every player sees all micro-batches of a step.
             keep=config.accumulate,
         )
-        self.valid_indices = spread(len(valid.utterances), config.valid_utterances)
+        kept: Sequence[int] = range(len(valid.utterances))
         if math.isfinite(longest_seconds):
             kept = np.flatnonzero(_short_enough(valid, longest_seconds, processes)).tolist()
-            self.valid_indices = [kept[index] for index in spread(len(kept), config.valid_utterances)]
+        self.valid_indices = [kept[index] for index in spread(len(kept), config.valid_utterances)]
 
     @property
     @abstractmethod
@@ -143,6 +143,12 @@ class AudioTask(Task, Generic[AudioConfigT]):
         """Return (B,S) padded with zeros, and lengths (B,), on the model's device."""
         lengths = torch.tensor([len(waveform_S) for waveform_S in waveforms])
         return pad_sequence(list(waveforms), batch_first=True).to(self.device), lengths.to(self.device)
+
+    def valid_audio(self, indices: Sequence[int]) -> tuple[list[Tensor], list[Tensor]]:
+        """Return validation utterances (S,) at the input and at the output rate; one list if both are one."""
+        rates = dict.fromkeys((self.rate_in, self.rate_out))
+        views = [[self.valid.load(index, sample_rate_hz=rate) for index in indices] for rate in rates]
+        return views[0], views[-1]
 
     def scored(self, score: Callable[[Sequence[int]], list[Scored]]) -> tuple[list[int], list[Scored]]:
         """Return which validation utterances there are, and what `score` says of each, batch by batch.

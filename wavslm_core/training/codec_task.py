@@ -160,14 +160,11 @@ class CodecTask(ResynthesisTask[CodecTrainingConfig]):
 
     def _scores(self, indices: Sequence[int]) -> list[tuple[Heard, npt.NDArray[np.int64]]]:
         """Return how validation utterances sound, and their tokens (T,)."""
-        waveforms = [self.valid.load(index, sample_rate_hz=self.rate_in) for index in indices]
+        waveforms, references = self.valid_audio(indices)
         waveform_BS, lengths = self.padded(waveforms)
         tokens_BT = self.codec.encode(waveform_BS, lengths=lengths)
         token_lengths_B = self.codec.token_lengths(lengths)
         decoded_BS = self.codec.decode(tokens_BT, lengths=token_lengths_B).float()
-        references = waveforms
-        if self.rate_out != self.rate_in:
-            references = [self.valid.load(index, sample_rate_hz=self.rate_out) for index in indices]
         return [
             (
                 self.hear(index, references[row], decoded_BS[row]),

@@ -32,7 +32,13 @@ from wavslm_focalcodec_stream.distillation_config import (
     DistillEncoderConfig,
     DistillPositionalConfig,
 )
-from wavslm_focalcodec_stream.feature_task import FeatureTask, TaughtBatch, squared_error
+from wavslm_focalcodec_stream.feature_task import (
+    FeatureTask,
+    TaughtBatch,
+    mean_variance,
+    moments,
+    squared_error,
+)
 
 
 @dataclass
@@ -43,7 +49,7 @@ class _Sums:
     errors: list[list[float]]
     """Squared errors, of each encoder that was asked."""
     teacher: list[Tensor]
-    """Of the teacher's features: their sum and that of their squares, (2,D)."""
+    """`moments` (2,D) of the teacher's features."""
 
 
 class DistillationTask(FeatureTask[DistillationConfigT]):
@@ -123,8 +129,7 @@ class DistillationTask(FeatureTask[DistillationConfigT]):
             self._copy = None
             (self._undistilled,) = undistilled
             layers = zip(*(sums.teacher for sums in found), strict=True)
-            totals = [torch.stack(layer).sum(0) / frames for layer in layers]
-            self._variance = [float((square_D - mean_D.square()).mean()) for mean_D, square_D in totals]
+            self._variance = [mean_variance(layer, frames) for layer in layers]
         values = {"loss": float(self._weighted(torch.tensor(mse, dtype=torch.float64)))}
         for name, after, before, variance in zip(
             self.weights, mse, self._undistilled, self._variance, strict=True
@@ -136,14 +141,10 @@ class DistillationTask(FeatureTask[DistillationConfigT]):
 
     def _sums(self, encoders: Sequence[LayeredEncoder[Any]], indices: Sequence[int]) -> _Sums:
         batch = self.taught_valid(indices)
-        expected = [batch.valid(expected_BTD).double() for expected_BTD in self.expected(batch)]
         return _Sums(
             batch.frames,
             [[float(error) for error in self._errors(encoder, batch)] for encoder in encoders],
-            [
-                torch.stack([expected_ND.sum(0), expected_ND.square().sum(0)]).cpu()
-                for expected_ND in expected
-            ],
+            [moments(batch.valid(expected_BTD)) for expected_BTD in self.expected(batch)],
         )
 
     def show(self, tracker: Tracker, step: int) -> None:

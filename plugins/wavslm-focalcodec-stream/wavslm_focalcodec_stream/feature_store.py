@@ -12,8 +12,6 @@ with the next one, and two that write the same store leave what one would. float
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -31,6 +29,7 @@ from wavslm_core.plugin import (
     Split,
     StageContext,
     divide,
+    json_digest,
     length_batches,
     plan_digest,
     plan_shards,
@@ -99,7 +98,9 @@ class FeatureStore:
         return int(self._frames[end] - self._frames[self._starts[number]])
 
     def _check(self, number: int) -> None:
-        self._check_size(shard_file(number), self._shard_frames(number) * int(np.prod(self.shape)) * 2)
+        self._check_size(
+            shard_file(number), self._shard_frames(number) * int(np.prod(self.shape)) * DTYPE.itemsize
+        )
 
     def _read(self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
         self._check_size(name, int(np.prod(shape)) * dtype.itemsize)
@@ -152,8 +153,7 @@ def feature_store(
         "plan": plan_digest(split.utterances, shards),
         "format": 1,
     }
-    digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:12]
-    folder = context.cache_dir / f"features-{split.name}-{digest}"
+    folder = context.cache_dir / f"features-{split.name}-{json_digest(known)}"
     kept = split.durations_s <= longest_seconds
     records = [folder / RECORDS / f"{number:05d}.json" for number in range(len(shards))]
     missing = context.processes.broadcast(

@@ -73,6 +73,18 @@ def squared_error(given_BTD: Tensor, wanted_BTD: Tensor, batch: TaughtBatch) -> 
     return difference_BTD.square().sum() / wanted_BTD.shape[2]
 
 
+def moments(features_ND: Tensor) -> Tensor:
+    """Return the sum of features and that of their squares, (2,D): what variances are made of."""
+    features_ND = features_ND.double()
+    return torch.stack([features_ND.sum(0), features_ND.square().sum(0)]).cpu()
+
+
+def mean_variance(parts: Sequence[Tensor], frames: int) -> float:
+    """Return the variance of features over `frames` frames, a mean over dimensions, of their `moments`."""
+    mean_D, square_D = torch.stack(list(parts)).sum(0) / frames
+    return float((square_D - mean_D.square()).mean())
+
+
 class FeatureTask(AudioTask[FeatureConfigT], ABC):
     """One that sees crops together with the teacher's features of them.
 
@@ -125,10 +137,7 @@ class FeatureTask(AudioTask[FeatureConfigT], ABC):
 
     def taught_valid(self, indices: Sequence[int]) -> TaughtBatch:
         """Return validation utterances, whole."""
-        waveforms = [self.valid.load(index, sample_rate_hz=self.rate_in) for index in indices]
-        targets = waveforms
-        if self.rate_out != self.rate_in:
-            targets = [self.valid.load(index, sample_rate_hz=self.rate_out) for index in indices]
+        waveforms, targets = self.valid_audio(indices)
         store = self._stores.get(self.valid.name)
         cached = [] if store is None else [store.features(index) for index in indices]
         return self._batch(

@@ -24,7 +24,13 @@ from wavslm_core.plugin import (
 )
 from wavslm_focalcodec_stream.compressor import refiners, unrefined
 from wavslm_focalcodec_stream.feature_stage import QuantizerStageConfig, QuantizerStageConfigT
-from wavslm_focalcodec_stream.feature_task import FeatureTask, TaughtBatch, squared_error
+from wavslm_focalcodec_stream.feature_task import (
+    FeatureTask,
+    TaughtBatch,
+    mean_variance,
+    moments,
+    squared_error,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +43,7 @@ class _Sums:
     errors: dict[str, float]
     """Squared errors, means over dimensions."""
     moments_2D: Tensor
-    """Of the features that should be given: their sum and that of their squares."""
+    """Of the features that should be given."""
     tokens: list[npt.NDArray[np.int64]]
 
 
@@ -101,10 +107,9 @@ class QuantizerTask(FeatureTask[QuantizerStageConfigT]):
         """Return a codec's MSEs by name, the variance of what should be given, and the tokens (T,)."""
         _, found = self.scored(lambda indices: [self._sums(codec, indices)])
         frames = sum(sums.frames for sums in found)
-        mean_D, square_D = torch.stack([sums.moments_2D for sums in found]).sum(0) / frames
         errors = {name: sum(sums.errors[name] for sums in found) / frames for name in found[0].errors}
         tokens = [tokens_T for sums in found for tokens_T in sums.tokens]
-        return errors, float((square_D - mean_D.square()).mean()), tokens
+        return errors, mean_variance([sums.moments_2D for sums in found], frames), tokens
 
     def _sums(self, codec: Codec, indices: Sequence[int]) -> _Sums:
         batch = self.taught_valid(indices)
@@ -117,11 +122,10 @@ class QuantizerTask(FeatureTask[QuantizerStageConfigT]):
         if refiners(codec.quantizer):
             with unrefined(codec.quantizer):
                 errors["unrefined_mse"] = float(squared_error(decode(), expected_BTD, batch))
-        valid_ND = batch.valid(expected_BTD).double()
         return _Sums(
             batch.frames,
             errors,
-            torch.stack([valid_ND.sum(0), valid_ND.square().sum(0)]).cpu(),
+            moments(batch.valid(expected_BTD)),
             [
                 row_T[:length].cpu().numpy()
                 for row_T, length in zip(tokens_BT, token_lengths_B.tolist(), strict=True)

@@ -70,7 +70,7 @@ def misfits(teacher: EncoderFacts, student: EncoderFacts) -> Iterable[str]:
         for name, (there, here) in pairs.items()
         if there != here and None not in (there, here)
     ]
-    if (teacher.layers or 0) < (student.layers or 0) and teacher.layers is not None:
+    if teacher.layers is not None and teacher.layers < (student.layers or 0):
         differing.append(f"layers are {teacher.layers}, the codec's encoder has {student.layers}")
     if differing:
         yield f"teacher: {'; '.join(differing)}. Give the teacher the sizes of the codec's encoder"

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from pydantic import NonNegativeInt, PositiveInt
 
 from wavslm_core.plugin import (
+    json_digest,
     one_at_a_time,
     parse_json,
     progress_bar,
@@ -104,8 +105,7 @@ def request(config: TinySpeechConfig, split: SplitName) -> dict[str, Any]:
 def synthesised(config: TinySpeechConfig, split: SplitName, *, cache_dir: Path) -> Synthesised:
     """Open a split, making it first where the cache does not hold it. Raises: DataError."""
     wanted = request(config, split)
-    key = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:12]
-    folder = cache_dir / f"tiny_speech-{split}-{key}"
+    folder = cache_dir / f"tiny_speech-{split}-{json_digest(wanted)}"
     found = _open(folder)
     if found is None:
         with one_at_a_time(folder.with_name(f".{folder.name}.lock")):

@@ -16,6 +16,7 @@ from tests.support import FAKES
 from wavslm_core.data.folder import FolderConfig
 from wavslm_core.errors import CheckpointError, DataError
 from wavslm_core.machine.processes import Interrupted
+from wavslm_core.model.folders import save_encoder
 from wavslm_core.model.speech_lm import SpeechLM
 from wavslm_core.parts.configs import Config
 from wavslm_core.parts.plugins import load_registry
@@ -212,6 +213,33 @@ def test_each_part_starts_from_the_stage_that_is_named(audio: Path, tmp_path: Pa
         state = given.state_dict()
         assert state
         assert all(torch.equal(value, state[key]) for key, value in expected.state_dict().items())
+
+
+def test_a_head_starts_from_a_stage_beside_a_backbone_of_upper_layers(
+    audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = make_recipe(audio, steps=2).to_dict()
+    train_lm = document["stages"][1]
+    upper = {**train_lm, "starts_from": {"head": "train_lm"}, "upper_layers_of": "train_lm"}
+    document["stages"].append(upper)
+    recipe = resolve(recipe_from_dict(document, registry=small_registry()))
+    codec = fake_codec()
+    codec.save(tmp_path / "codec")
+    at = {name: StageContext(recipe, tmp_path, stage_name=name) for name in ("train_lm", "train_lm_2")}
+    torch.manual_seed(7)
+    first = fake_speech_lm(codec)
+    first.save(at["train_lm"].speech_lm_dir)
+    save_encoder(tmp_path / "encoder", codec.encoder)
+    left = {"train_lm/speech_lm": at["train_lm"].speech_lm_dir, "train_lm/encoder": tmp_path / "encoder"}
+    monkeypatch.setattr(StageContext, "start", lambda self, path: left[path])
+    adopted: list[str] = []
+    monkeypatch.setattr(
+        type(first.backbone), "adopt", lambda self, encoder: adopted.append(encoder.config.registered_name())
+    )
+    model = TrainLm(TrainLmConfig.model_validate(upper)).build_model(at["train_lm_2"])
+    assert adopted == ["fake"]
+    head = model.head.state_dict()
+    assert all(torch.equal(value, head[key]) for key, value in first.head.state_dict().items())
 
 
 def test_a_stage_that_trains_in_another_way_overrides_its_task_alone(audio: Path, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
@@ -27,6 +26,7 @@ from wavslm_core.plugin import (
     TokenWriter,
     WavslmError,
     divide,
+    json_digest,
     length_batches,
     plan_digest,
     plan_shards,
@@ -146,8 +146,7 @@ def cluster_labels(
         "features": features.fingerprint,
         "corpus": split.corpus.fingerprint(split.name),
     }
-    digest = hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()[:12]
-    folder = context.cache_dir / f"clusters-{split.name}-{digest}"
+    folder = context.cache_dir / f"clusters-{split.name}-{json_digest(fingerprint)}"
     shards = plan_shards(split.utterances, shard_minutes=SHARD_MINUTES)
     writer = TokenWriter(
         folder,
