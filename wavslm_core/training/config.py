@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from wavslm_core.machine.processes import uneven_batch
 from wavslm_core.model.documents import DISCRIMINATORS, discriminator_problems
@@ -28,6 +28,17 @@ if TYPE_CHECKING:
 
 
 ScheduleName = Literal["cosine", "exponential", "plateau", "constant"]
+
+
+def _whole_hops(windows: tuple[int, ...]) -> tuple[int, ...]:
+    wrong = [size for size in windows if size % 4 or size < 64]
+    if wrong:
+        raise ValueError(f"windows must be multiples of 4 and at least 64 samples, not {wrong}")
+    return windows
+
+
+SpectralWindows = Annotated[tuple[PositiveInt, ...], Field(min_length=1), AfterValidator(_whole_hops)]
+"""Samples of each of several spectrograms, whose windows overlap by three quarters."""
 
 
 class OptimizerConfig(Options):
@@ -371,20 +382,12 @@ class CodecTrainingConfig(AdversarialTrainingConfig, QuantizerLossConfig):
     feature_weight: float = Field(default=0.0, ge=0)
     """Weight of the distance between the encoder's features and the quantizer's, both normalised; the
     gradient goes to the quantizer's only."""
-    spectral_windows: tuple[PositiveInt, ...] = Field(default=(512, 1024, 2048), min_length=1)
+    spectral_windows: SpectralWindows = (512, 1024, 2048)
     """Windows of the mel distance, in samples of the decoder's rate."""
     spectral_floor: float = Field(default=2e-5, gt=0)
     """Amplitude, relative to full scale, below which differences hardly count."""
     freeze: tuple[CodecRole, ...] = ()
     """Parts that stay as they are."""
-
-    @field_validator("spectral_windows")
-    @classmethod
-    def _whole_hops(cls, windows: tuple[int, ...]) -> tuple[int, ...]:
-        wrong = [size for size in windows if size % 4 or size < 64]
-        if wrong:
-            raise ValueError(f"windows must be multiples of 4 and at least 64 samples, not {wrong}")
-        return windows
 
     def item_bytes(self, recipe: RecipeView) -> int:
         # What is heard and what is given back, in four bytes a sample.

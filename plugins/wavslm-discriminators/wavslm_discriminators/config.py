@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, PositiveInt
 
-from wavslm_core.plugin import DiscriminatorConfig
+from wavslm_core.plugin import DiscriminatorConfig, SpectralWindows
 
 
 class MultiPeriodConfig(DiscriminatorConfig):
@@ -37,17 +37,9 @@ class MultiResolutionStftConfig(DiscriminatorConfig):
     name: Literal["multi_resolution_stft"] = "multi_resolution_stft"
     spectrum: Literal["complex", "magnitude"] = "complex"
     """What is seen of the spectrum: real and imaginary parts as two channels, or magnitudes."""
-    window_samples: tuple[PositiveInt, ...] = Field(default=(2048, 1024, 512, 256, 128), min_length=1)
+    window_samples: SpectralWindows = (2048, 1024, 512, 256, 128)
     """Windows, one for each sub-discriminator; they overlap by three quarters."""
     channels: int = Field(default=32, gt=0)
     """Channels of all layers. 8 does for small runs."""
     dilations: tuple[PositiveInt, ...] = Field(default=(1, 2, 4), min_length=1)
     """Dilations in time of the layers between the first and the last two, each of which halves the bands."""
-
-    @field_validator("window_samples")
-    @classmethod
-    def _whole_hops(cls, windows: tuple[int, ...]) -> tuple[int, ...]:
-        wrong = [size for size in windows if size % 4 or size < 64]
-        if wrong:
-            raise ValueError(f"windows must be multiples of 4 and at least 64 samples, not {wrong}")
-        return windows

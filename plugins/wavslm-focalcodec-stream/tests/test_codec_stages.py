@@ -27,12 +27,14 @@ from wavslm_core.run.metrics_file import read_metrics
 from wavslm_core.testing import contract_tests
 from wavslm_core.testing.fakes import register_fakes
 from wavslm_core.training.guards import TrainingError
+from wavslm_core.training.losses import MelLoss
 from wavslm_focalcodec_stream.codec_stages import (
     FinetuneDecoderConfig,
     TrainCodecJointConfig,
     TrainDecoderConfig,
     TrainQuantizerConfig,
 )
+from wavslm_focalcodec_stream.decoder_task import LogMelDistance
 
 BLOCKS = {"hidden_dims": [16, 16], "focal_window": 3, "focal_factor": 2, "window_size": 16}
 PARTS = {
@@ -73,7 +75,7 @@ def stages(taught_run: ModuleType) -> dict[str, dict[str, Any]]:
         "train_decoder": {"steps": 24, **decoder, **taught, "adversarial": judges},
         "train_quantizer": {"steps": 40, "lr": 7e-3, **quantizer},
         "train_codec_joint": {"steps": 40, "lr": 7e-3, **quantizer, **taught},
-        "finetune_decoder": {"steps": 6, **decoder, "adversarial": {}},
+        "finetune_decoder": {"steps": 6, **decoder, "adversarial": {}, "spectral_windows": [256]},
     }
 
 
@@ -336,6 +338,13 @@ NARROW = {
         ),
         ("train_quantizer", {"starts_from": "train_lm"}, {}, r"reads train_lm/codec, which no earlier"),
         ("train_decoder", {"teacher": "train_quantizer"}, {}, r"reads train_quantizer/encoder, which no "),
+        ("train_decoder", {"spectral_floor": 1e-3}, {}, r"spectral_floor belongs to spectral_windows, which"),
+        (
+            "train_decoder",
+            {"spectral_windows": [510]},
+            {},
+            r"must be multiples of 4 and at least 64 .* \[510\]",
+        ),
     ],
 )
 def test_what_does_not_fit_is_told_before_anything_runs(
@@ -352,6 +361,18 @@ def test_what_does_not_fit_is_told_before_anything_runs(
     first, second = ({"run": one, **stages[one]} for one in ("train_quantizer", name))
     with pytest.raises(RecipeError, match=message):
         check(make_context(taught_run, folder, first, {**second, **options}, **recipe).recipe)
+
+
+def test_a_decoder_hears_the_spectrograms_that_are_asked_for(
+    taught_run: ModuleType, folder: Path, stages: dict[str, dict[str, Any]]
+) -> None:
+    options = {"spectral_windows": [256, 512], "spectral_floor": 1e-3}
+    task = task_of(taught_run, folder, "train_decoder", **alone(stages["train_decoder"]), **options)
+    loud, quiet = 0.1 * torch.randn(2, 1, 8000)
+    expected = MelLoss(task.rate_out, window_samples=[256, 512], floor=1e-3)
+    assert float(task.spectral(loud, quiet)) == float(expected(loud, quiet))
+    published = task_of(taught_run, folder, "train_decoder", **alone(stages["train_decoder"]))
+    assert isinstance(published.spectral, LogMelDistance)
 
 
 def test_a_corpus_without_an_utterance_as_long_as_a_crop(

@@ -14,6 +14,7 @@ from wavslm_core.plugin import (
     Encoder,
     Heard,
     LossOutput,
+    MelLoss,
     Rebuilt,
     ResynthesisTask,
     load_torchaudio,
@@ -70,6 +71,13 @@ class LogMelDistance(nn.Module):
             return (estimate_BTM - target_BTM).abs().mean()
 
 
+def _distance(config: DecoderStageConfig, sample_rate_hz: int) -> nn.Module:
+    if config.spectral_windows is None:
+        return LogMelDistance(sample_rate_hz)
+    floor = {} if config.spectral_floor is None else {"floor": config.spectral_floor}
+    return MelLoss(sample_rate_hz, window_samples=config.spectral_windows, **floor)
+
+
 class DecoderTask(FeatureTask[DecoderStageConfigT], ResynthesisTask[DecoderStageConfigT]):
     """The decoder gives back crops of which it is given the features."""
 
@@ -89,7 +97,7 @@ class DecoderTask(FeatureTask[DecoderStageConfigT], ResynthesisTask[DecoderStage
                 f"crop_seconds is {config.crop_seconds:g}, but the longest utterance of split "
                 f"'{self.train.name}' lasts {longest_s:.2f} s. Lower crop_seconds, or train on longer ones"
             )
-        self.spectral = LogMelDistance(self.rate_out).to(self.device)
+        self.spectral = _distance(config, self.rate_out).to(self.device)
 
     @property
     def trained(self) -> dict[str, nn.Module]:

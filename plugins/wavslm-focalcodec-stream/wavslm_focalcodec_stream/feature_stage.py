@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from wavslm_core.plugin import (
     CodecStage,
@@ -15,6 +15,7 @@ from wavslm_core.plugin import (
     ResynthesisConfig,
     Role,
     ScheduleName,
+    SpectralWindows,
     StageContext,
 )
 
@@ -113,6 +114,17 @@ class DecoderStageConfig(ResynthesisConfig, FeatureConfig):
     """Arithmetic of training steps (fp32 as published); a teacher is in fp32 in any case."""
     spectral_weight: float = Field(default=45.0, gt=0)
     """Weight of the log-mel distance (as published)."""
+    spectral_windows: SpectralWindows | None = None
+    """Windows of the log-mel distance, in samples of the decoder's rate; null: one of 43 ms (published)."""
+    spectral_floor: float | None = Field(default=None, gt=0)
+    """Amplitude, relative to full scale, below which differences hardly count, with `spectral_windows`;
+    1e-3, -60 dB, lets short trainings learn speech before they learn silence."""
+
+    @model_validator(mode="after")
+    def _floor_of_windows(self) -> Self:
+        if self.spectral_floor is not None and self.spectral_windows is None:
+            raise ValueError("spectral_floor belongs to spectral_windows, which is null: give both")
+        return self
 
     @property
     def decoder_plan(self) -> dict[str, Any]:
