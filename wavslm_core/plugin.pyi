@@ -1,6 +1,15 @@
 """The names of `wavslm_core.plugin` and where each is imported from: the one list of them."""
 
-from wavslm_core.data.audio import load_torchaudio as load_torchaudio, resample as resample
+from wavslm_core.cli.inputs import (
+    DeviceOption as DeviceOption,
+    load_speech_lm as load_speech_lm,
+    usable_device as usable_device,
+)
+from wavslm_core.data.audio import (
+    load_torchaudio as load_torchaudio,
+    read_audio as read_audio,
+    resample as resample,
+)
 from wavslm_core.data.audio_files import (
     AUDIO_SUFFIXES as AUDIO_SUFFIXES,
     READABLE_FORMATS as READABLE_FORMATS,
@@ -81,6 +90,7 @@ from wavslm_core.machine.shared_rows import (
     mean_of_all as mean_of_all,
     same_random_numbers as same_random_numbers,
 )
+from wavslm_core.machine.terminal import echo as echo
 from wavslm_core.model.codec import Codec as Codec
 from wavslm_core.model.documents import CONFIG_FILE as CONFIG_FILE, read_document as read_document
 from wavslm_core.model.folders import (
@@ -90,6 +100,7 @@ from wavslm_core.model.folders import (
 )
 from wavslm_core.model.references import find_folder as find_folder
 from wavslm_core.model.speech_lm import SpeechLM as SpeechLM
+from wavslm_core.model.token_lm import SamplerLike as SamplerLike
 from wavslm_core.model.weight_files import (
     INDEX as INDEX,
     PICKLE_FILE as PICKLE_FILE,
@@ -109,6 +120,7 @@ from wavslm_core.model.weights import (
 )
 from wavslm_core.parts.blocks import Block as Block, config_from_dict as config_from_dict
 from wavslm_core.parts.checkpoints import RegisterCheckpoint as RegisterCheckpoint
+from wavslm_core.parts.commands import RegisterCommand as RegisterCommand
 from wavslm_core.parts.configs import (
     BackboneConfig as BackboneConfig,
     CorpusConfig as CorpusConfig,

@@ -1,5 +1,5 @@
 """The command `wavslm`. Its verbs are sibling modules; each imports what is heavy only when it runs, so that
-`--help` stays quick.
+`--help` stays quick. Plugins bring further ones.
 """
 
 import sys
@@ -11,6 +11,7 @@ import typer
 
 from wavslm_core import cli
 from wavslm_core.cli.guard import guarded
+from wavslm_core.errors import PluginError, summary
 from wavslm_core.machine.terminal import echo
 
 VERBS = (
@@ -39,6 +40,8 @@ def build_app(arguments: Sequence[str] = ()) -> typer.Typer:
     )
     app.callback()(_options)
     named = next((argument for argument in arguments if not argument.startswith("-")), None)
+    if named not in VERBS and "--version" not in arguments:
+        _add_of_plugins(app, named)
     for verb in [named] if named in VERBS else VERBS:
         name = verb.replace("-", "_")
         module = import_module(f"{cli.__name__}.{name}")
@@ -51,6 +54,32 @@ def build_app(arguments: Sequence[str] = ()) -> typer.Typer:
         for name in names:
             group.command()(getattr(module, name))
     return app
+
+
+def _add_of_plugins(app: typer.Typer, named: str | None) -> None:
+    """Add the verb of a plugin that is named, or all of them to be listed.
+
+    Raises: PluginError when it cannot be imported, or comes with a plugin that is not here.
+    """
+    from wavslm_core.parts.plugins import load_registry
+    from wavslm_core.parts.registry import how_to_install, known_providers
+
+    registry = load_registry()
+    for command in registry.commands():
+        if named is None:
+            # Listed, not imported: one that is broken must not take the others' help down.
+            app.command(command.name, help=command.about)(lambda: None)
+        elif named == command.name:
+            app.command(command.name)(command.load())
+            return
+    provider = known_providers("command").get(named or "")
+    if provider is not None:
+        error = registry.load_errors.get(provider)
+        if error is not None:
+            raise PluginError(f"wavslm {named} comes with {provider}, which failed to load: {summary(error)}")
+        raise PluginError(
+            f"wavslm {named} comes with {provider}, which is not installed{how_to_install(provider)}"
+        )
 
 
 def _version(wanted: bool) -> None:

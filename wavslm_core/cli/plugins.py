@@ -28,6 +28,7 @@ def plugins(
             f"{held['about']}"
             for held in plugin["checkpoints"]
         ]
+        lines += [f"command: wavslm {held['name']}: {held['about']}" for held in plugin["commands"]]
         if plugin["error"]:
             lines = [f"failed to load: {plugin['error']}"]
         rows.append(
@@ -72,6 +73,11 @@ def _listed() -> list[dict[str, Any]]:
                         "bytes": size_below(held.folder),
                     }
                     for held in loaded.registry.checkpoints()
+                    if (held.plugin, held.distribution) == (plugin.name, plugin.distribution)
+                ],
+                "commands": [
+                    {"name": held.name, "about": held.about}
+                    for held in loaded.registry.commands()
                     if (held.plugin, held.distribution) == (plugin.name, plugin.distribution)
                 ],
                 "error": None if error is None else f"{type(error).__name__}: {error}",

@@ -19,6 +19,7 @@ from pydantic import PydanticUserError
 
 from wavslm_core.errors import PluginError, did_you_mean
 from wavslm_core.parts.checkpoints import HOOK as CHECKPOINTS, Checkpoint, RegisterCheckpoint
+from wavslm_core.parts.commands import HOOK as COMMANDS, PluginCommand, RegisterCommand
 from wavslm_core.parts.configs import Config, Role
 from wavslm_core.parts.registry import Entry, Registry
 from wavslm_core.parts.roles import ROLES
@@ -147,12 +148,14 @@ def _register(module: Any, plugin: Plugin, registry: Registry) -> None:
         getattr(manager.hook, spec.hook)(register=partial(_collect, entries, role, plugin))
     checkpoints: list[Checkpoint] = []
     getattr(manager.hook, CHECKPOINTS)(register=_collector(checkpoints, plugin))
-    registry.add(*entries, checkpoints=checkpoints)
+    commands: list[PluginCommand] = []
+    getattr(manager.hook, COMMANDS)(register=_command_collector(commands, plugin))
+    registry.add(*entries, checkpoints=checkpoints, commands=commands)
 
 
 @cache
 def _hookspecs() -> type:
-    """Return what pluggy reads: a specified hook for each role, and one for checkpoints.
+    """Return what pluggy reads: a specified hook for each role, one for checkpoints, and one for commands.
 
     All take the one argument `register`.
     """
@@ -166,7 +169,7 @@ def _hookspecs() -> type:
 
 
 def _hooks() -> list[str]:
-    return [*(spec.hook for spec in ROLES.values()), CHECKPOINTS]
+    return [*(spec.hook for spec in ROLES.values()), CHECKPOINTS, COMMANDS]
 
 
 def _hook_names() -> str:
@@ -222,5 +225,16 @@ def _collector(checkpoints: list[Checkpoint], plugin: Plugin) -> RegisterCheckpo
         )
         checkpoint.check()
         checkpoints.append(checkpoint)
+
+    return register
+
+
+def _command_collector(commands: list[PluginCommand], plugin: Plugin) -> RegisterCommand:
+    """Return the `register` callable that the hook of commands is given."""
+
+    def register(name: str, target: str, *, about: str) -> None:
+        command = PluginCommand(name, target, about, plugin.distribution, plugin.version, plugin.name)
+        command.check()
+        commands.append(command)
 
     return register

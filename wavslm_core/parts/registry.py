@@ -12,6 +12,7 @@ from typing import Any
 
 from wavslm_core.errors import PluginError, WavslmError, did_you_mean, nearest, summary
 from wavslm_core.parts.checkpoints import Checkpoint, Kind
+from wavslm_core.parts.commands import PluginCommand
 from wavslm_core.parts.configs import Config, Role
 from wavslm_core.parts.roles import ROLES
 
@@ -91,11 +92,17 @@ class Registry:
     def __init__(self) -> None:
         self._entries: dict[tuple[Role, str], Entry] = {}
         self._checkpoints: dict[tuple[str, Kind], Checkpoint] = {}
+        self._commands: dict[str, PluginCommand] = {}
         self.load_errors: dict[str, BaseException] = {}
         """Distribution → exception, for the plugins that failed to load."""
 
-    def add(self, *entries: Entry, checkpoints: Iterable[Checkpoint] = ()) -> None:
-        """Register entries and checkpoints, all or none.
+    def add(
+        self,
+        *entries: Entry,
+        checkpoints: Iterable[Checkpoint] = (),
+        commands: Iterable[PluginCommand] = (),
+    ) -> None:
+        """Register entries, checkpoints and commands, all or none.
 
         Raises: PluginError when a name is taken by another one.
         """
@@ -121,8 +128,19 @@ class Registry:
                     f"Uninstall one of them or restrict plugins with WAVSLM_PLUGINS."
                 )
             brought[named] = checkpoint
+        verbs: dict[str, PluginCommand] = {}
+        for command in commands:
+            first = self._commands.get(command.name) or verbs.get(command.name)
+            if first is not None and first.target != command.target:
+                raise PluginError(
+                    f"the verb '{command.name}' is registered twice: by {first.distribution} "
+                    f"({first.target}) and by {command.distribution} ({command.target}). "
+                    f"Uninstall one of them or restrict plugins with WAVSLM_PLUGINS."
+                )
+            verbs[command.name] = command
         self._entries.update(added)
         self._checkpoints.update(brought)
+        self._commands.update(verbs)
 
     def __iter__(self) -> Iterator[Entry]:
         """Iterate over entries by role, then name."""
@@ -137,6 +155,10 @@ class Registry:
     def checkpoint(self, name: str, kind: Kind) -> Checkpoint | None:
         """Return the trained model that has a name, if any has."""
         return self._checkpoints.get((name, kind))
+
+    def commands(self) -> list[PluginCommand]:
+        """Return the verbs that plugins bring along, by name."""
+        return [command for _, command in sorted(self._commands.items())]
 
     def names(self, role: Role) -> list[str]:
         return [entry.name for entry in self if entry.role == role]
@@ -201,7 +223,10 @@ class Registry:
 
 
 def known_providers(role: Role) -> dict[str, str]:
-    """Return name → distribution of what the plugins of this repository register for a role."""
+    """Return name → distribution of what the plugins of this repository register for a role.
+
+    Also for "checkpoint" and "command", which are none.
+    """
     text = files("wavslm_core.parts").joinpath("known_plugins.toml").read_text(encoding="utf-8")
     provided = tomllib.loads(text)
     return {name: provider for provider, roles in provided.items() for name in roles.get(role, ())}

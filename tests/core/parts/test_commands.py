@@ -1,0 +1,116 @@
+"""Verbs that plugins bring along: what is registered, what is refused, and what a shell makes of them."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import EntryPoint
+from types import ModuleType
+from typing import Annotated, Any
+
+import pytest
+import typer
+
+from tests.support import call_main
+from wavslm_core.errors import PluginError
+from wavslm_core.parts import plugins
+from wavslm_core.parts.plugins import Loaded, hookimpl, load_from, load_registry
+from wavslm_core.parts.registry import known_providers
+
+
+def hum(tone: str, times: Annotated[int, typer.Option(help="How often.")] = 1) -> None:
+    """Hum a tone."""
+    typer.echo(" ".join([tone] * times))
+
+
+def loaded(monkeypatch: pytest.MonkeyPatch, **registers: Any) -> Loaded:
+    """Load plugins, each given as the function that it calls with `register`."""
+    points = []
+    for name, function in registers.items():
+        module: Any = ModuleType(f"{name}_module")
+        module.hum = hum
+        module.register_commands = hookimpl(function)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        points.append(EntryPoint(name, module.__name__, "wavslm"))
+    found = load_from(points)
+    monkeypatch.setattr(plugins, "load", lambda: found)
+    return found
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    return lambda *arguments, **code: call_main(
+        "wavslm", *arguments, monkeypatch=monkeypatch, capsys=capsys, **code
+    )
+
+
+def test_a_verb_is_listed_and_runs_with_its_options(monkeypatch: pytest.MonkeyPatch, call: Any) -> None:
+    def register_all(register: Any) -> None:
+        register("hum", "musical_module:hum", about="Hum.")
+        register("sing-along", "nowhere_at_all:sing", about="Sing along.")
+
+    registry = loaded(monkeypatch, musical=register_all).registry
+    assert not registry.load_errors
+    assert [command.name for command in registry.commands()] == ["hum", "sing-along"]
+    assert call("hum", "la", "--times", "3").stdout == "la la la\n"
+    assert "How often." in call("hum", "--help").stdout
+    listed = call("--help").stdout
+    assert "Hum." in listed
+    assert "Sing along." in listed
+    assert "command: wavslm hum: Hum." in call("plugins").stdout
+
+
+def test_one_that_cannot_be_imported_names_its_distribution(
+    monkeypatch: pytest.MonkeyPatch, call: Any
+) -> None:
+    loaded(monkeypatch, musical=lambda register: register("sing", "nowhere_at_all:sing", about="Sing."))
+    said = call("sing", code=2).stderr
+    assert "wavslm sing of musical_module unknown cannot be imported from nowhere_at_all:sing" in said
+    assert "No module named 'nowhere_at_all'" in said
+
+
+def test_one_that_is_not_installed_says_what_brings_it(monkeypatch: pytest.MonkeyPatch, call: Any) -> None:
+    loaded(monkeypatch)
+    assert call("serve", "model", code=2).stderr == (
+        "error: wavslm serve comes with wavslm-serve, which is not installed, in a clone of wavslm: "
+        "pip install ./plugins/wavslm-serve\n"
+    )
+    assert "No such command 'srve'" in call("srve", code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "about", "said"),
+    [
+        ("Hum", "a:b", "Hum.", "a verb is made of small letters"),
+        ("hum", "a.b", "Hum.", "must read 'package.module:function'"),
+        ("hum", "a:b", " ", "`about` must say what it does"),
+    ],
+)
+def test_what_is_wrong_is_said_and_nothing_of_the_plugin_is_there(
+    monkeypatch: pytest.MonkeyPatch, name: str, target: str, about: str, said: str
+) -> None:
+    def wrong(register: Any) -> None:
+        register("right", "a:b", about="Right.")
+        register(name, target, about=about)
+
+    registry = loaded(monkeypatch, sample=wrong).registry
+    (error,) = registry.load_errors.values()
+    assert said in str(error)
+    assert registry.commands() == []
+
+
+def test_a_verb_of_two_plugins_is_an_error_that_names_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    def one(register: Any) -> None:
+        register("hum", "one:hum", about="Hum.")
+
+    def two(register: Any) -> None:
+        register("hum", "two:hum", about="Hum.")
+
+    (error,) = loaded(monkeypatch, one=one, two=two).registry.load_errors.values()
+    assert isinstance(error, PluginError)
+    assert "'hum' is registered twice: by one_module (one:hum) and by two_module (two:hum)" in str(error)
+
+
+def test_verbs_of_the_plugins_of_this_repository_are_known() -> None:
+    assert known_providers("command") == {
+        command.name: command.distribution for command in load_registry().commands()
+    }
