@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+
+# Tests are imported without their folder on the path; what lies beside this is theirs alone.
+sys.path.insert(0, str(Path(__file__).parent))
 
 SHARED = Path(os.environ.get("WAVSLM_SHARED", Path(__file__).resolve().parents[3] / "../shared"))
 PARITY = SHARED / "parity"
@@ -47,15 +49,3 @@ def assert_parity() -> Callable[[Tensor, Tensor], None]:
         assert float((actual - expected).abs().max()) <= tolerance
 
     return check
-
-
-@pytest.fixture(scope="session")
-def taught_run() -> ModuleType:
-    """The small run as a module, whatever pytest's import mode."""
-    path = Path(__file__).with_name("taught_run.py")
-    spec = importlib.util.spec_from_file_location("wavslm_taught_run", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

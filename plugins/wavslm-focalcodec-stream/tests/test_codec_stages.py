@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+import taught_run
 import torch
 
 from wavslm_core.errors import CheckpointError, DataError, RecipeError
@@ -58,14 +58,14 @@ def _gradients() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def folder(taught_run: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     taught_run.write_tones(folder / "audio", SECONDS)
     return folder
 
 
 @pytest.fixture(scope="module")
-def stages(taught_run: ModuleType) -> dict[str, dict[str, Any]]:
+def stages() -> dict[str, dict[str, Any]]:
     taught = {"teacher": taught_run.WAVLM}
     often = {"validate_every": 20, "show_every": 40, "log_every": 10}
     decoder = {"batch_size": 4, "crop_seconds": 0.4, "lr": 6e-3, "metrics": ["mel_distance"], **often}
@@ -79,20 +79,16 @@ def stages(taught_run: ModuleType) -> dict[str, dict[str, Any]]:
     }
 
 
-def make_context(
-    taught_run: ModuleType, folder: Path, *stages: dict[str, Any], name: str = "run", **recipe: Any
-) -> StageContext:
+def make_context(folder: Path, *stages: dict[str, Any], name: str = "run", **recipe: Any) -> StageContext:
     context: StageContext = taught_run.make_context(folder, *stages, name=name, **{**PARTS, **recipe})
     return context
 
 
 @pytest.fixture(scope="module")
-def done(
-    taught_run: ModuleType, folder: Path, stages: dict[str, dict[str, Any]]
-) -> tuple[StageContext, dict[str, Any]]:
+def done(folder: Path, stages: dict[str, dict[str, Any]]) -> tuple[StageContext, dict[str, Any]]:
     """The chain, run; the encoder is as random as its teacher, since nothing distils it."""
     chain = [{"run": name, **options} for name, options in stages.items()]
-    context = make_context(taught_run, folder, *chain, name="done")
+    context = make_context(folder, *chain, name="done")
     check(context.recipe)
     with torch.enable_grad():
         return context, taught_run.run_stages(context)
@@ -102,9 +98,9 @@ def place(name: str) -> str:
     return "codec" if name == STAGES[-1] else f"{name}/codec"
 
 
-def task_of(taught_run: ModuleType, folder: Path, name: str, **options: Any) -> Any:
+def task_of(folder: Path, name: str, **options: Any) -> Any:
     """Return the task of a stage that is the only one of a run."""
-    context = make_context(taught_run, folder, {"run": name, **options})
+    context = make_context(folder, {"run": name, **options})
     stage = context.recipe.registry.build(context.recipe.stages[0])
     here = replace(context, stage_name=name)
     return stage.make_task(stage.build_model(here), here)
@@ -115,12 +111,10 @@ def alone(options: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in options.items() if key != "adversarial"}
 
 
-def test_each_learns(
-    done: tuple[StageContext, Any], taught_run: ModuleType, folder: Path, stages: dict[str, dict[str, Any]]
-) -> None:
+def test_each_learns(done: tuple[StageContext, Any], folder: Path, stages: dict[str, dict[str, Any]]) -> None:
     _, results = done
     for name, part in (("train_decoder", 0.85), ("train_quantizer", 0.7)):
-        task = task_of(taught_run, folder, name, **alone(stages[name]))
+        task = task_of(folder, name, **alone(stages[name]))
         with torch.no_grad():
             assert results[name]["valid"]["loss"] < part * task.validate()["loss"]
     joint = results["train_codec_joint"]["valid"]
@@ -132,13 +126,11 @@ def test_each_learns(
 
 
 @torch.no_grad()
-def test_what_is_said_is_what_the_saved_codec_does(
-    done: tuple[StageContext, Any], taught_run: ModuleType, folder: Path
-) -> None:
+def test_what_is_said_is_what_the_saved_codec_does(done: tuple[StageContext, Any], folder: Path) -> None:
     """Utterance by utterance, without batches, padding or tasks."""
     context, results = done
     split = context.split("valid")
-    teacher = task_of(taught_run, folder, "train_codec_joint", teacher=taught_run.WAVLM, steps=1).teacher
+    teacher = task_of(folder, "train_codec_joint", teacher=taught_run.WAVLM, steps=1).teacher
     for name in ("train_quantizer", "train_codec_joint"):
         codec = Codec.load(context.run_dir / place(name))
         encoder = teacher if name == "train_codec_joint" else codec.encoder
@@ -201,7 +193,6 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("name", STAGES)
 def test_killed_at_a_random_step_it_ends_bit_equal(
-    taught_run: ModuleType,
     folder: Path,
     stages: dict[str, dict[str, Any]],
     done: tuple[StageContext, Any],
@@ -214,12 +205,12 @@ def test_killed_at_a_random_step_it_ends_bit_equal(
     stage = {"run": name, **options}
 
     def run(where: str) -> Path:
-        context = make_context(taught_run, folder, stage, name=f"{where}-{name}")
+        context = make_context(folder, stage, name=f"{where}-{name}")
         taught_run.run_stages(context)
         return context.run_dir
 
     whole = run("whole")
-    task = type(task_of(taught_run, folder, name, **alone(options)))
+    task = type(task_of(folder, name, **alone(options)))
     loss = task.loss
     last = random.Random(os.urandom(4)).randrange(1, 6)
 
@@ -241,10 +232,10 @@ def test_killed_at_a_random_step_it_ends_bit_equal(
 
 @pytest.mark.slow
 def test_two_processes_with_players_compute_what_one_does(
-    taught_run: ModuleType, folder: Path, stages: dict[str, dict[str, Any]], tmp_path: Path
+    folder: Path, stages: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:
     stage = {"run": "train_decoder", **stages["train_decoder"], "steps": 4, "validate_every": 2}
-    alone = make_context(taught_run, folder, stage, name="alone")
+    alone = make_context(folder, stage, name="alone")
     expected = taught_run.run_stages(alone)["train_decoder"]["valid"]
     parts = {"encoder": {**taught_run.WAVLM, "causal": True}, **PARTS}
     both = tmp_path / "runs" / "both"
@@ -265,15 +256,11 @@ def test_two_processes_with_players_compute_what_one_does(
 
 @pytest.mark.parametrize("name", STAGES)
 def test_padding_is_hardly_counted(
-    taught_run: ModuleType,
-    folder: Path,
-    stages: dict[str, dict[str, Any]],
-    name: str,
-    monkeypatch: pytest.MonkeyPatch,
+    folder: Path, stages: dict[str, dict[str, Any]], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The loss of a batch is the mean of those of its items; frames at a waveform's edges differ a little."""
     part, tolerance = ("spectral", 2e-2) if "decoder" in name else ("mse", 1e-5)
-    task = task_of(taught_run, folder, name, **{**alone(stages[name]), "crop_seconds": 1.2})
+    task = task_of(folder, name, **{**alone(stages[name]), "crop_seconds": 1.2})
     task.codec.eval()
     whole = task.loss(0, 0)
     batch = task.batch(0, 0)
@@ -291,11 +278,10 @@ def test_padding_is_hardly_counted(
 
 @pytest.mark.parametrize("name", ["train_quantizer", "finetune_decoder"])
 def test_what_the_codec_itself_gives_can_be_kept(
-    taught_run: ModuleType, folder: Path, stages: dict[str, dict[str, Any]], name: str
+    folder: Path, stages: dict[str, dict[str, Any]], name: str
 ) -> None:
     heard, kept = (
-        task_of(taught_run, folder, name, **alone(stages[name]), teacher_cache=cache)
-        for cache in (False, True)
+        task_of(folder, name, **alone(stages[name]), teacher_cache=cache) for cache in (False, True)
     )
     for step in range(2):
         losses = [float(task.loss(step, 0).loss.detach()) for task in (heard, kept)]
@@ -348,7 +334,6 @@ NARROW = {
     ],
 )
 def test_what_does_not_fit_is_told_before_anything_runs(
-    taught_run: ModuleType,
     folder: Path,
     stages: dict[str, dict[str, Any]],
     name: str,
@@ -360,48 +345,48 @@ def test_what_does_not_fit_is_told_before_anything_runs(
         options = {"teacher": {**taught_run.WAVLM, **options["teacher"]}}
     first, second = ({"run": one, **stages[one]} for one in ("train_quantizer", name))
     with pytest.raises(RecipeError, match=message):
-        check(make_context(taught_run, folder, first, {**second, **options}, **recipe).recipe)
+        check(make_context(folder, first, {**second, **options}, **recipe).recipe)
 
 
 def test_a_decoder_hears_the_spectrograms_that_are_asked_for(
-    taught_run: ModuleType, folder: Path, stages: dict[str, dict[str, Any]]
+    folder: Path, stages: dict[str, dict[str, Any]]
 ) -> None:
     options = {"spectral_windows": [256, 512], "spectral_floor": 1e-3}
-    task = task_of(taught_run, folder, "train_decoder", **alone(stages["train_decoder"]), **options)
+    task = task_of(folder, "train_decoder", **alone(stages["train_decoder"]), **options)
     loud, quiet = 0.1 * torch.randn(2, 1, 8000)
     expected = MelLoss(task.rate_out, window_samples=[256, 512], floor=1e-3)
     assert float(task.spectral(loud, quiet)) == float(expected(loud, quiet))
-    published = task_of(taught_run, folder, "train_decoder", **alone(stages["train_decoder"]))
+    published = task_of(folder, "train_decoder", **alone(stages["train_decoder"]))
     assert isinstance(published.spectral, LogMelDistance)
 
 
 def test_a_corpus_without_an_utterance_as_long_as_a_crop(
-    taught_run: ModuleType, folder: Path, stages: dict[str, dict[str, Any]]
+    folder: Path, stages: dict[str, dict[str, Any]]
 ) -> None:
     options = {**stages["train_decoder"], "crop_seconds": 3.0}
     message = r"crop_seconds is 3, but the longest utterance of split 'train' lasts 2\.00 s\. Lower"
     with pytest.raises(DataError, match=message):
-        task_of(taught_run, folder, "train_decoder", **options)
+        task_of(folder, "train_decoder", **options)
 
 
 def test_discriminators_are_no_codec_and_checkpoints_are_a_stages_own(
-    taught_run: ModuleType, folder: Path, stages: dict[str, dict[str, Any]], done: tuple[StageContext, Any]
+    folder: Path, stages: dict[str, dict[str, Any]], done: tuple[StageContext, Any]
 ) -> None:
     run_dir = done[0].run_dir
     options = {**stages["train_decoder"], "adversarial": {"init": str(run_dir / "codec")}}
     with pytest.raises(CheckpointError, match=r"codec holds no discriminators"):
-        task_of(taught_run, folder, "train_decoder", **options)
+        task_of(folder, "train_decoder", **options)
     stage = {"run": "train_quantizer", **stages["train_quantizer"]}
-    context = make_context(taught_run, folder, stage, name="other")
+    context = make_context(folder, stage, name="other")
     shutil.copytree(run_dir / "checkpoints/train_decoder", context.run_dir / "checkpoints/train_quantizer")
     with pytest.raises(CheckpointError, match=r"holds decoder, discriminators, but this stage trains quant"):
         taught_run.run_stages(context)
 
 
 def test_a_collapsed_codebook_is_said_with_figures(
-    taught_run: ModuleType, folder: Path, stages: dict[str, dict[str, Any]], caplog: pytest.LogCaptureFixture
+    folder: Path, stages: dict[str, dict[str, Any]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    task = task_of(taught_run, folder, "train_quantizer", **stages["train_quantizer"])
+    task = task_of(folder, "train_quantizer", **stages["train_quantizer"])
     last = task.codec.quantizer.compressor.out_proj
     with torch.no_grad():
         last.weight.zero_()
@@ -411,16 +396,16 @@ def test_a_collapsed_codebook_is_said_with_figures(
 
 
 def test_losses_that_are_not_finite_end_training_by_name(
-    taught_run: ModuleType, folder: Path, stages: dict[str, dict[str, Any]]
+    folder: Path, stages: dict[str, dict[str, Any]]
 ) -> None:
     stage = {"run": "train_decoder", **stages["train_decoder"], "lr": 1e30, "show_every": 100}
     message = r"the loss of discriminators was not finite in 10 steps in a row.*: train/\d\.wav@\d\.\d\ds"
     with pytest.raises(TrainingError, match=message):
-        taught_run.run_stages(make_context(taught_run, folder, stage, name="infinite"))
+        taught_run.run_stages(make_context(folder, stage, name="infinite"))
 
 
-def test_what_is_published_is_the_default(taught_run: ModuleType) -> None:
-    context = make_context(taught_run, Path("nowhere"), *({"run": name, "steps": 9} for name in STAGES))
+def test_what_is_published_is_the_default() -> None:
+    context = make_context(Path("nowhere"), *({"run": name, "steps": 9} for name in STAGES))
     decoder, quantizer, joint, finetune = context.recipe.stages
     for one in (decoder, finetune):
         assert (one.lr, one.betas, one.weight_decay, one.clip_norm) == (4e-4, (0.8, 0.99), 0.01, None)

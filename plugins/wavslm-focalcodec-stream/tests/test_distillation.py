@@ -10,10 +10,10 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any, ClassVar
 
 import pytest
+import taught_run
 import torch
 
 from wavslm_core.errors import CheckpointError, RecipeError
@@ -42,7 +42,7 @@ def _gradients() -> Any:
 
 
 @pytest.fixture(scope="module")
-def folder(taught_run: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Recordings, and a run whose stage `pretrain` has left a teacher."""
     folder = tmp_path_factory.mktemp("distilled")
     taught_run.write_tones(folder / "audio", SECONDS)
@@ -54,7 +54,7 @@ def folder(taught_run: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="module")
-def stages(taught_run: ModuleType, folder: Path) -> list[dict[str, Any]]:
+def stages(folder: Path) -> list[dict[str, Any]]:
     teacher = {**taught_run.WAVLM, "checkpoint": str(folder / "teacher")}
     common = {"batch_size": 4, "teacher": teacher, "validate_every": 20, "log_every": 10}
     return [
@@ -64,7 +64,7 @@ def stages(taught_run: ModuleType, folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def done(taught_run: ModuleType, folder: Path, stages: list[dict[str, Any]]) -> tuple[StageContext, Any]:
+def done(folder: Path, stages: list[dict[str, Any]]) -> tuple[StageContext, Any]:
     """Both stages, run."""
     context = taught_run.make_context(folder, *stages, name="done")
     check(context.recipe)
@@ -162,9 +162,7 @@ def task_of(context: StageContext, **options: Any) -> DistillationTask[Any]:
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_padding_is_never_counted(
-    taught_run: ModuleType, folder: Path, stages: list[dict[str, Any]], which: int
-) -> None:
+def test_padding_is_never_counted(folder: Path, stages: list[dict[str, Any]], which: int) -> None:
     task = task_of(taught_run.make_context(folder, stages[which]))
     whole = task.loss(0, 0)
     batch = task.batch(0, 0)
@@ -187,11 +185,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("which", [0, 1])
 def test_killed_at_a_random_step_it_ends_bit_equal(
-    taught_run: ModuleType,
-    folder: Path,
-    stages: list[dict[str, Any]],
-    which: int,
-    monkeypatch: pytest.MonkeyPatch,
+    folder: Path, stages: list[dict[str, Any]], which: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage = {**stages[which], "steps": 6, "checkpoint_every": 2, "validate_every": 3, "accumulate": 2}
     whole = taught_run.make_context(folder, stage, name=f"whole-{which}")
@@ -219,7 +213,7 @@ def test_killed_at_a_random_step_it_ends_bit_equal(
 
 @pytest.mark.slow
 def test_two_processes_compute_what_one_does(
-    taught_run: ModuleType, folder: Path, stages: list[dict[str, Any]], tmp_path: Path
+    folder: Path, stages: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     stage = {**stages[1], "steps": 4, "validate_every": 2, "select": "last", "lr": 1e-4}
     alone = taught_run.make_context(folder, stage, name="alone")
@@ -275,12 +269,7 @@ class DecoderAlone(TrainCodecConfig):
     ],
 )
 def test_the_student_is_a_copy_unless_what_it_starts_from_has_learnt(
-    taught_run: ModuleType,
-    folder: Path,
-    stages: list[dict[str, Any]],
-    before: list[str],
-    starts_from: Any,
-    copies: bool,
+    folder: Path, stages: list[dict[str, Any]], before: list[str], starts_from: Any, copies: bool
 ) -> None:
     known = {
         "tokenize": TokenizeConfig(),
@@ -298,7 +287,7 @@ def test_the_student_is_a_copy_unless_what_it_starts_from_has_learnt(
 
 
 def test_a_copy_has_the_weights_of_the_teacher_and_a_checkpoint_its_own(
-    taught_run: ModuleType, folder: Path, stages: list[dict[str, Any]], done: tuple[StageContext, Any]
+    folder: Path, stages: list[dict[str, Any]], done: tuple[StageContext, Any]
 ) -> None:
     blocks: dict[str, Any] = dict.fromkeys(("encoder", "quantizer", "decoder"))
     checkpoint = str(done[0].run_dir / "codec")
@@ -309,9 +298,7 @@ def test_a_copy_has_the_weights_of_the_teacher_and_a_checkpoint_its_own(
         assert all(torch.equal(value, state[key]) for key, value in task.student.state_dict().items())
 
 
-def test_the_teacher_may_be_what_an_earlier_stage_left(
-    taught_run: ModuleType, folder: Path, stages: list[dict[str, Any]]
-) -> None:
+def test_the_teacher_may_be_what_an_earlier_stage_left(folder: Path, stages: list[dict[str, Any]]) -> None:
     stage = {key: value for key, value in stages[1].items() if key != "teacher"}
     pretrain = {"run": "pretrain_encoder", "steps": 1}
     for teacher, place in (({}, "encoder"), ({"teacher": "pretrain_encoder"}, "pretrain_encoder/encoder")):
@@ -355,12 +342,7 @@ def test_the_teacher_may_be_what_an_earlier_stage_left(
     ],
 )
 def test_what_does_not_fit_is_told_before_anything_runs(
-    taught_run: ModuleType,
-    folder: Path,
-    stages: list[dict[str, Any]],
-    recipe: dict[str, Any],
-    stage: dict[str, Any],
-    message: str,
+    folder: Path, stages: list[dict[str, Any]], recipe: dict[str, Any], stage: dict[str, Any], message: str
 ) -> None:
     if "causal" in recipe:
         recipe = {"encoder": taught_run.WAVLM}
@@ -374,7 +356,7 @@ def test_what_does_not_fit_is_told_before_anything_runs(
 
 
 def test_a_teacher_of_other_sizes_or_kind_ends_before_the_first_step(
-    taught_run: ModuleType, folder: Path, stages: list[dict[str, Any]], done: tuple[StageContext, Any]
+    folder: Path, stages: list[dict[str, Any]], done: tuple[StageContext, Any]
 ) -> None:
     def start(**teacher: Any) -> None:
         stage = {**stages[1], "teacher": {**stages[1]["teacher"], **teacher}}

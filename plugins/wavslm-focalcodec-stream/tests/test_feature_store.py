@@ -7,10 +7,10 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+import taught_run
 import torch
 from torch import Tensor
 
@@ -27,16 +27,14 @@ HOP = 320
 
 
 @pytest.fixture(scope="module")
-def folder(taught_run: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("kept")
     taught_run.write_tones(folder / "audio", SECONDS)
     return folder
 
 
 @pytest.fixture
-def context(
-    taught_run: ModuleType, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> StageContext:
+def context(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StageContext:
     # Three shards.
     monkeypatch.setattr(module, "SHARD_MINUTES", 1.2 / 60)
     monkeypatch.setattr(module, "BATCH_SECONDS", 2.0)
@@ -163,9 +161,7 @@ def test_what_is_damaged_or_does_not_fit_is_said(
 
 
 @pytest.mark.parametrize("run", ["distill_positional", "distill_encoder"])
-def test_tasks_see_what_the_teacher_would_say(
-    taught_run: ModuleType, folder: Path, tmp_path: Path, run: str
-) -> None:
+def test_tasks_see_what_the_teacher_would_say(folder: Path, tmp_path: Path, run: str) -> None:
     options = {"run": run, "steps": 6, "batch_size": 3, "crop_seconds": 0.4, "teacher": taught_run.WAVLM}
     options |= {"longest_seconds": 1.2}
     tasks: list[DistillationTask[Any]] = []
@@ -192,9 +188,7 @@ def test_tasks_see_what_the_teacher_would_say(
         task.close()
 
 
-def test_a_run_with_a_cache_ends_bit_equal_however_interrupted(
-    taught_run: ModuleType, folder: Path, tmp_path: Path
-) -> None:
+def test_a_run_with_a_cache_ends_bit_equal_however_interrupted(folder: Path, tmp_path: Path) -> None:
     options = {"run": "distill_encoder", "steps": 4, "batch_size": 2, "crop_seconds": 0.3, "lr": 1e-2}
     options |= {"teacher": taught_run.WAVLM, "teacher_cache": True, "checkpoint_every": 1, "select": "last"}
     weights = []

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
 import pytest
+import taught_run
 import torch
 from torch import nn
 
@@ -39,14 +39,14 @@ class Taught(FeatureTask[Config]):
 
 
 @pytest.fixture(scope="module")
-def folder(taught_run: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("taught")
     taught_run.write_tones(folder / "audio", SECONDS)
     return folder
 
 
 @pytest.fixture
-def make_task(taught_run: ModuleType, folder: Path) -> Callable[..., Taught]:
+def make_task(folder: Path) -> Callable[..., Taught]:
     def make(
         *, layers: Any = None, rate_out: int | None = None, augment: Any = None, **options: Any
     ) -> Taught:
@@ -136,9 +136,7 @@ def test_what_is_longer_than_the_teacher_hears_is_left_out(
         make_task(longest_seconds=0.1)
 
 
-def test_a_teacher_that_does_not_fit_is_told_before_the_first_step(
-    taught_run: ModuleType, folder: Path
-) -> None:
+def test_a_teacher_that_does_not_fit_is_told_before_the_first_step(folder: Path) -> None:
     context = taught_run.make_context(folder)
     config = Config(teacher={**taught_run.WAVLM, "dim": 32, "num_layers": 1})
     message = (

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
+import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 
 from wavslm_core.data.audio import load_torchaudio
+
+# Tests are imported without their folder on the path; what lies beside this is theirs alone.
+sys.path.insert(0, str(Path(__file__).parent))
 
 SHARED = Path(os.environ.get("WAVSLM_SHARED", Path(__file__).resolve().parents[3] / "../shared"))
 
@@ -62,15 +64,3 @@ def make_oracle() -> Any:
         return model
 
     return make
-
-
-@pytest.fixture(scope="session")
-def melodies() -> ModuleType:
-    """Return `melodies.py`, the small run that tests of pretraining are about."""
-    path = Path(__file__).with_name("melodies.py")
-    spec = importlib.util.spec_from_file_location("wavslm_wavlm_melodies", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

@@ -8,9 +8,9 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import melodies
 import pytest
 import torch
 import yaml
@@ -26,7 +26,7 @@ SECOND = {"encoder": "pretrain_encoder", "layer": 1, "clusters": 4}
 
 
 @pytest.fixture(scope="module")
-def folder(melodies: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pretrain")
     melodies.write_melodies(folder, {"train": [1.2, 0.7, 0.5], "valid": [0.6, 0.4]})
     return folder
@@ -41,7 +41,7 @@ def problems(context: StageContext, *stages: dict[str, Any], **recipe: Any) -> s
 
 
 def test_it_leaves_an_encoder_with_full_context_and_a_second_one_learns_its_hidden_states(
-    melodies: ModuleType, folder: Path
+    folder: Path,
 ) -> None:
     first = melodies.make_context(folder, melodies.STAGE, {**melodies.STAGE, "targets": SECOND}, name="two")
     check(first.recipe)
@@ -61,7 +61,7 @@ def test_it_leaves_an_encoder_with_full_context_and_a_second_one_learns_its_hidd
     assert "predictor" in torch.load(checkpoint, weights_only=True)["modules"]
 
 
-def test_it_goes_on_from_an_earlier_one(melodies: ModuleType, folder: Path) -> None:
+def test_it_goes_on_from_an_earlier_one(folder: Path) -> None:
     again = {**melodies.STAGE, "starts_from": "pretrain_encoder"}
     context = melodies.make_context(folder, melodies.STAGE, again, name="again")
     melodies.make_stage(context).run(context)
@@ -78,7 +78,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("step", [1, 3])
 def test_killed_and_started_again_it_ends_alike(
-    melodies: ModuleType, folder: Path, step: int, monkeypatch: pytest.MonkeyPatch
+    folder: Path, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage = {**melodies.STAGE, "checkpoint_every": 2}
     whole, killed = (melodies.make_context(folder, stage, name=name) for name in ("whole", f"killed-{step}"))
@@ -102,7 +102,7 @@ def test_killed_and_started_again_it_ends_alike(
     assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
 
 
-def test_an_encoder_of_its_own_needs_none_in_the_recipe(melodies: ModuleType, folder: Path) -> None:
+def test_an_encoder_of_its_own_needs_none_in_the_recipe(folder: Path) -> None:
     context = melodies.make_context(
         folder, {**melodies.STAGE, "encoder": {**melodies.WAVLM, "num_layers": 1}}, encoder={"name": "mel"}
     )
@@ -112,7 +112,7 @@ def test_an_encoder_of_its_own_needs_none_in_the_recipe(melodies: ModuleType, fo
 
 
 def test_what_cannot_be_trained_is_said_before_anything_runs(
-    melodies: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = melodies.make_context(folder, name="missing")
     said = problems(context, melodies.STAGE, encoder={"name": "mel"})
@@ -132,7 +132,7 @@ def test_what_cannot_be_trained_is_said_before_anything_runs(
         melodies.make_stage(context).run(context)
 
 
-def test_targets_of_another_frame_rate_are_refused(melodies: ModuleType, folder: Path) -> None:
+def test_targets_of_another_frame_rate_are_refused(folder: Path) -> None:
     other = {**melodies.STAGE, "encoder": {**melodies.WAVLM, "strides": [160, 1]}}
     context = melodies.make_context(folder, other, {**melodies.STAGE, "targets": SECOND}, name="rates")
     melodies.make_stage(context).run(context)

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
+import melodies
 import numpy as np
 import pytest
 import torch
@@ -22,7 +22,7 @@ from wavslm_wavlm.pretraining.features import Cepstra
 
 
 @pytest.fixture(scope="module")
-def context(melodies: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> StageContext:
+def context(tmp_path_factory: pytest.TempPathFactory) -> StageContext:
     folder = tmp_path_factory.mktemp("clusters")
     melodies.write_melodies(folder, {"train": [1.0, 0.7, 1.3, 0.4, 0.9], "valid": [0.5]})
     context: StageContext = melodies.make_context(folder)
@@ -40,7 +40,7 @@ class Counted(Cepstra):
 
 
 @pytest.fixture
-def features(melodies: ModuleType) -> Counted:
+def features() -> Counted:
     return Counted(WavLM(WavLMConfig(**melodies.WAVLM)), normalized=False)
 
 

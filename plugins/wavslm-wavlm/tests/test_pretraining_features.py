@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
+import melodies
 import pytest
 import torch
 
@@ -31,7 +31,7 @@ CONVOLUTIONS = {
 
 
 @pytest.fixture
-def wavlm(melodies: ModuleType) -> Callable[..., WavLM]:
+def wavlm() -> Callable[..., WavLM]:
     def make(**options: Any) -> WavLM:
         torch.manual_seed(0)
         return WavLM(WavLMConfig(**{**melodies.WAVLM, **options})).eval()
@@ -59,7 +59,7 @@ def test_a_row_of_cepstra_is_of_what_a_frame_hears(wavlm: Callable[..., WavLM], 
     assert changed[0] + changed[-1] == 40
 
 
-def test_cepstra_of_a_crop_are_those_of_the_whole(wavlm: Callable[..., WavLM], melodies: ModuleType) -> None:
+def test_cepstra_of_a_crop_are_those_of_the_whole(wavlm: Callable[..., WavLM]) -> None:
     encoder = wavlm()
     features = Cepstra(encoder, normalized=False)
     wave_S = melodies.melody(1, 2.0)
@@ -68,9 +68,7 @@ def test_cepstra_of_a_crop_are_those_of_the_whole(wavlm: Callable[..., WavLM], m
     torch.testing.assert_close(crop_TF[inner], whole_TF[30 : 30 + len(crop_TF)][inner])
 
 
-def test_normalized_cepstra_do_not_know_how_a_recording_was_made(
-    wavlm: Callable[..., WavLM], melodies: ModuleType
-) -> None:
+def test_normalized_cepstra_do_not_know_how_a_recording_was_made(wavlm: Callable[..., WavLM]) -> None:
     wave_S = melodies.melody(1, 2.0)
     features = Cepstra(wavlm(), normalized=True)
     (rows_TF,), (louder_TF,) = features([wave_S]), features([3 * wave_S])
@@ -82,9 +80,7 @@ def test_normalized_cepstra_do_not_know_how_a_recording_was_made(
     assert one_TF.isfinite().all()
 
 
-def test_hidden_states_are_those_of_the_layer_whatever_is_in_the_batch(
-    wavlm: Callable[..., WavLM], melodies: ModuleType
-) -> None:
+def test_hidden_states_are_those_of_the_layer_whatever_is_in_the_batch(wavlm: Callable[..., WavLM]) -> None:
     encoder = wavlm()
     waves = [melodies.melody(0, 0.5), melodies.melody(1, 1.0)]
     features = hidden_states(encoder, layer=1)
@@ -97,9 +93,7 @@ def test_hidden_states_are_those_of_the_layer_whatever_is_in_the_batch(
     assert features.fingerprint != hidden_states(wavlm(), layer=1).fingerprint
 
 
-def test_encoders_that_cannot_teach_are_refused_by_name(
-    wavlm: Callable[..., WavLM], melodies: ModuleType
-) -> None:
+def test_encoders_that_cannot_teach_are_refused_by_name(wavlm: Callable[..., WavLM]) -> None:
     with pytest.raises(RecipeError, match=r"a frame every 320 samples at 16000 Hz, but .* every 640"):
         hidden_states(wavlm(), layer=None, hop_samples=640)
     with pytest.raises(RecipeError, match=r"targets.layer is 3, but what 'wavlm' gives has passed 2 layers"):

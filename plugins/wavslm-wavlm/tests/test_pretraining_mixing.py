@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-
+import melodies
 import numpy as np
 import pytest
 import torch
@@ -15,14 +14,14 @@ from wavslm_wavlm.pretraining.mixing import Mixing, coloured_noise, mixed, rando
 
 
 @pytest.fixture(scope="module")
-def speech(melodies: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Split:
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Split:
     folder = tmp_path_factory.mktemp("mixing")
     melodies.write_melodies(folder, {"train": [1.0, 0.3, 2.0], "valid": [0.5]})
     split: Split = melodies.make_context(folder).split("train")
     return split
 
 
-def test_one_part_is_changed_and_the_energies_are_in_the_ratio_that_was_drawn(melodies: ModuleType) -> None:
+def test_one_part_is_changed_and_the_energies_are_in_the_ratio_that_was_drawn() -> None:
     wave_S, other_S = melodies.melody(0, 1.0), 0.01 * torch.randn(12000)
     sizes, ratios_db = [], []
     for seed in range(200):
@@ -38,9 +37,7 @@ def test_one_part_is_changed_and_the_energies_are_in_the_ratio_that_was_drawn(me
     assert 18 < max(ratios_db) < 20.5
 
 
-def test_shares_are_those_that_are_asked_for(
-    melodies: ModuleType, speech: Split, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_shares_are_those_that_are_asked_for(speech: Split, monkeypatch: pytest.MonkeyPatch) -> None:
     wave_S = melodies.melody(0, 0.2)
     loads: list[int] = []
     load = Split.load_crop
@@ -61,7 +58,7 @@ def test_shares_are_those_that_are_asked_for(
     assert nothing(wave_S, np.random.default_rng(0)) is wave_S
 
 
-def test_noise_can_be_recordings(melodies: ModuleType, speech: Split) -> None:
+def test_noise_can_be_recordings(speech: Split) -> None:
     config = MixingConfig(probability=1.0, noise_probability=1.0, noise_ratio_db=(0, 0))
     wave_S = melodies.melody(1, 0.3)
     made, recorded = (
@@ -82,7 +79,7 @@ def test_made_noise_falls_by_up_to_6_db_an_octave() -> None:
     assert 4.5 < max(slopes) < 6.5
 
 
-def test_silence_and_short_recordings_stay_what_they_are(melodies: ModuleType, speech: Split) -> None:
+def test_silence_and_short_recordings_stay_what_they_are(speech: Split) -> None:
     wave_S, generator = melodies.melody(0, 0.1), np.random.default_rng(0)
     assert torch.equal(mixed(wave_S, torch.zeros(500), (0, 0), 0.5, generator), wave_S)
     assert torch.equal(mixed(torch.zeros(500), wave_S, (0, 0), 0.5, generator), torch.zeros(500))

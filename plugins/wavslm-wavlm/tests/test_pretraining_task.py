@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from types import ModuleType
 from typing import Any, cast
 
+import melodies
 import numpy as np
 import pytest
 import torch
@@ -21,7 +21,7 @@ MakeTask = Callable[[StageContext], MaskedPrediction]
 
 
 @pytest.fixture(scope="module")
-def stage_context(melodies: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> MakeContext:
+def stage_context(tmp_path_factory: pytest.TempPathFactory) -> MakeContext:
     folder = tmp_path_factory.mktemp("task")
     seconds = {"train": [2.0, 1.7, 0.4, 2.3, 0.03], "valid": [1.5, 0.9, 0.02, 2.1]}
     melodies.write_melodies(folder, seconds)
@@ -33,7 +33,7 @@ def stage_context(melodies: ModuleType, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture
-def task_of(melodies: ModuleType) -> Iterator[MakeTask]:
+def task_of() -> Iterator[MakeTask]:
     made: list[MaskedPrediction] = []
 
     def make(context: StageContext) -> MaskedPrediction:
@@ -105,7 +105,7 @@ def test_the_loss_weighs_hidden_and_heard_frames(stage_context: MakeContext, tas
     assert losses[1.0] == pytest.approx(mean, rel=1e-5)
 
 
-def test_context_is_learnt(stage_context: MakeContext, melodies: ModuleType) -> None:
+def test_context_is_learnt(stage_context: MakeContext) -> None:
     context = stage_context(
         steps=120, warmup_steps=10, heard_weight=1.0, validate_every=120, mixing={"probability": 0.1}
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import ModuleType
 
+import melodies
 import numpy as np
 import pytest
 import torch
@@ -64,7 +64,7 @@ def test_sounds_are_clusters_of_the_half_that_teaches() -> None:
 
 
 @pytest.fixture
-def context(melodies: ModuleType, tmp_path: Path) -> StageContext:
+def context(tmp_path: Path) -> StageContext:
     melodies.write_melodies(tmp_path, {"train": [1.0], "valid": [1.0, 0.8, 0.9, 0.7, 0.8, 1.1, 0.6, 0.5]})
     stage = {"run": "probe_encoder", "sounds": 4, "frames": 100}
     context: StageContext = melodies.make_context(tmp_path, {**melodies.STAGE}, stage)
@@ -76,7 +76,7 @@ def put(context: StageContext, encoder: Encoder[WavLMConfig]) -> None:
     save_encoder(context.run_dir / "encoder", encoder)
 
 
-def test_it_compares_with_random_weights(melodies: ModuleType, context: StageContext) -> None:
+def test_it_compares_with_random_weights(context: StageContext) -> None:
     torch.manual_seed(0)
     deaf = WavLM(WavLMConfig(**melodies.WAVLM))
     for weight in deaf.feature_proj.parameters():
@@ -108,7 +108,7 @@ def test_each_half_knows_each_speaker(context: StageContext) -> None:
         assert sorted(str(split.utterances[index].speaker) for index in half) == ["a", "a", "b", "b"]
 
 
-def test_other_encoders_are_refused(melodies: ModuleType, context: StageContext) -> None:
+def test_other_encoders_are_refused(context: StageContext) -> None:
     registry = load_registry()
     put(context, registry.build(registry.entry("encoder", "mel").config_class()))
     with pytest.raises(CheckpointError, match="encoder is a 'mel', but a `wavlm` is probed"):

@@ -11,11 +11,11 @@ import subprocess
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 
+from tests.core.training import tiny_job
 from wavslm_core.errors import CheckpointError, WavslmError
 from wavslm_core.training.checkpoint_files import read_checkpoint, write_checkpoint
 from wavslm_core.training.checkpoints import Checkpoints
@@ -164,7 +164,7 @@ def test_a_file_size_limit_loses_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("left", "message"), [(8192, "disk is full"), (0, "metrics .* cannot be written")])
 def test_a_run_on_a_full_disk_can_go_on_later(
-    tiny_job: ModuleType, small_disk: Path, tmp_path: Path, left: int, message: str
+    small_disk: Path, tmp_path: Path, left: int, message: str
 ) -> None:
     run_dir = small_disk / "run"
     tiny_job.train(run_dir, steps=8)

@@ -6,13 +6,13 @@ import logging
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.core.training import tiny_job
 from wavslm_core.training import device as training_device
 from wavslm_core.training.device import ChosenPrecision, choose_precision, multiplies_bf16
 from wavslm_core.training.guards import TrainingError
@@ -227,7 +227,7 @@ def test_autocast_is_for_bf16_alone() -> None:
     assert multiplies_bf16(torch.device("meta")) is False
 
 
-def test_only_training_steps_are_computed_in_bf16(tiny_job: ModuleType, tmp_path: Path) -> None:
+def test_only_training_steps_are_computed_in_bf16(tmp_path: Path) -> None:
     seen: dict[str, set[bool]] = {"validate": set(), "show": set(), "loss": set()}
 
     class Watched(tiny_job.TinyTask):  # type: ignore[name-defined, misc]
@@ -252,7 +252,7 @@ def test_only_training_steps_are_computed_in_bf16(tiny_job: ModuleType, tmp_path
 
 
 def test_a_part_with_a_wrong_kernel_trains_in_fp32_as_if_it_had_been_asked_to(
-    tiny_job: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(training_device, "multiplies_bf16", lambda device: True)
 

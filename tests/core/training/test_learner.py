@@ -6,12 +6,12 @@ import json
 from functools import partial
 from itertools import count
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 
+from tests.core.training import tiny_job
 from wavslm_core.errors import CheckpointError
 from wavslm_core.machine.processes import Interrupted
 from wavslm_core.training.config import OptimizerConfig
@@ -36,7 +36,7 @@ def lines(run_dir: Path, split: str = "train") -> list[dict[str, Any]]:
     ]
 
 
-def test_both_learn_by_turns_each_by_its_own_options(tiny_job: ModuleType, tmp_path: Path) -> None:
+def test_both_learn_by_turns_each_by_its_own_options(tmp_path: Path) -> None:
     options = {"steps": 60, "lr": 0.02, "schedule": "cosine", "log_every": 1, "select": "last"}
     before = weights(tiny_job.TinyGan(tiny_job.TinyGanConfig(**options)))
     task, state = tiny_job.train_gan(tmp_path, **options)
@@ -55,9 +55,7 @@ def test_both_learn_by_turns_each_by_its_own_options(tiny_job: ModuleType, tmp_p
     assert all(parameter.requires_grad for parameter in task.critic.parameters())
 
 
-def test_what_forward_passes_move_moves_in_the_turns_of_its_own_player(
-    tiny_job: ModuleType, tmp_path: Path
-) -> None:
+def test_what_forward_passes_move_moves_in_the_turns_of_its_own_player(tmp_path: Path) -> None:
     config = tiny_job.TinyGanConfig(steps=5)
     task = tiny_job.TinyGan(config)
 
@@ -79,7 +77,7 @@ def test_what_forward_passes_move_moves_in_the_turns_of_its_own_player(
 
 @pytest.mark.parametrize("limit", [1e-3, None])
 def test_each_is_clipped_at_its_own_limit_if_any_and_may_bring_its_optimizer(
-    tiny_job: ModuleType, tmp_path: Path, limit: float | None
+    tmp_path: Path, limit: float | None
 ) -> None:
     options = {"steps": 1, "warmup_steps": 0, "clip_norm": limit, "lr": 0.5, "select": "last"}
     sgd = partial(torch.optim.SGD, lr=0.5)
@@ -97,9 +95,7 @@ def test_each_is_clipped_at_its_own_limit_if_any_and_may_bring_its_optimizer(
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_resumes_bit_equal_after_a_stop_at_any_step(
-    tiny_job: ModuleType, tmp_path: Path, precision: str
-) -> None:
+def test_resumes_bit_equal_after_a_stop_at_any_step(tmp_path: Path, precision: str) -> None:
     train = partial(tiny_job.train_gan, precision=precision, lr=0.1, starts_at_step=5)
     whole, whole_state = train(tmp_path / "whole")
     assert [turn for turn in whole.turns if turn[0] == "critic" and turn[1] < 5] == []
@@ -126,9 +122,7 @@ def test_resumes_bit_equal_after_a_stop_at_any_step(
         }
 
 
-def test_the_guard_names_who_is_not_finite_and_lets_the_other_go_on(
-    tiny_job: ModuleType, tmp_path: Path
-) -> None:
+def test_the_guard_names_who_is_not_finite_and_lets_the_other_go_on(tmp_path: Path) -> None:
     bad = {"not_finite": tuple(range(5, 20))}
     once, state = tiny_job.train_gan(tmp_path / "once", steps=8, task_options=bad, select="last")
     assert state.skipped == 3
@@ -139,7 +133,7 @@ def test_the_guard_names_who_is_not_finite_and_lets_the_other_go_on(
         tiny_job.train_gan(tmp_path / "stuck", task_options=bad)
 
 
-def test_a_checkpoint_of_other_players_is_refused(tiny_job: ModuleType, tmp_path: Path) -> None:
+def test_a_checkpoint_of_other_players_is_refused(tmp_path: Path) -> None:
     tiny_job.train_gan(tmp_path, steps=4)
     path = tmp_path / "checkpoints/tiny/step-00000004.pt"
     content = torch.load(path, weights_only=True)
@@ -168,7 +162,7 @@ def test_a_checkpoint_of_other_players_is_refused(tiny_job: ModuleType, tmp_path
         ),
     ],
 )
-def test_players_that_cannot_play(tiny_job: ModuleType, change: Any, said: str) -> None:
+def test_players_that_cannot_play(change: Any, said: str) -> None:
     config = tiny_job.TinyGanConfig()
     task = tiny_job.TinyGan(config)
     net = (task.generator_loss, {"generator": task.generator}, OptimizerConfig())

@@ -7,13 +7,13 @@ import logging
 from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from pydantic import ValidationError
 
+from tests.core.training import tiny_job
 from wavslm_core.errors import CheckpointError
 from wavslm_core.machine.processes import Interrupted, Pruned
 from wavslm_core.run.metrics_file import read_metrics
@@ -43,7 +43,7 @@ def metrics(run_dir: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in line.items() if key not in VOLATILE} for line in lines]
 
 
-def test_learns(tiny_job: ModuleType, tmp_path: Path) -> None:
+def test_learns(tmp_path: Path) -> None:
     _, state = tiny_job.train(tmp_path, steps=150, validate_every=10, task_options={"dropout": 0.0})
     valid = [line["loss"] for line in metrics(tmp_path) if line["split"] == "valid"]
     assert valid[-1] < 0.3 * valid[0]
@@ -52,7 +52,7 @@ def test_learns(tiny_job: ModuleType, tmp_path: Path) -> None:
 
 
 def test_a_picture_that_cannot_be_made_changes_no_weight_and_is_named_once(
-    tiny_job: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole, _ = tiny_job.train(tmp_path / "whole", steps=4, show_every=1)
 
@@ -69,7 +69,7 @@ def test_a_picture_that_cannot_be_made_changes_no_weight_and_is_named_once(
     )
 
 
-def test_accumulation_equals_one_large_batch(tiny_job: ModuleType, tmp_path: Path) -> None:
+def test_accumulation_equals_one_large_batch(tmp_path: Path) -> None:
     options = {"task_options": {"dropout": 0.0}, "precision": "fp32"}
     whole, _ = tiny_job.train(tmp_path / "1", accumulate=1, **options)
     parts, _ = tiny_job.train(tmp_path / "4", accumulate=4, **options)
@@ -77,15 +77,13 @@ def test_accumulation_equals_one_large_batch(tiny_job: ModuleType, tmp_path: Pat
         torch.testing.assert_close(value, weights(parts)[key], rtol=1e-4, atol=1e-5)
 
 
-def test_accumulation_must_divide_the_batch(tiny_job: ModuleType) -> None:
+def test_accumulation_must_divide_the_batch() -> None:
     with pytest.raises(ValidationError, match=r"batch_size is 8, which accumulate .3. does not divide"):
         tiny_job.TinyConfig(batch_size=8, accumulate=3)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_resumes_bit_equal_after_a_stop_at_any_step(
-    tiny_job: ModuleType, tmp_path: Path, precision: str
-) -> None:
+def test_resumes_bit_equal_after_a_stop_at_any_step(tmp_path: Path, precision: str) -> None:
     # A rate this high makes the validation loss rise, so that the plateau has something to remember.
     whole, whole_state = tiny_job.train(tmp_path / "whole", precision=precision, lr=0.3)
     run_dir = tmp_path / "stopped"
@@ -114,14 +112,14 @@ def test_resumes_bit_equal_after_a_stop_at_any_step(
         assert_bit_equal(entry, saved[1]["optimizer"]["state"][index])
 
 
-def test_a_finished_run_trains_no_further(tiny_job: ModuleType, tmp_path: Path) -> None:
+def test_a_finished_run_trains_no_further(tmp_path: Path) -> None:
     first, _ = tiny_job.train(tmp_path)
     again, _ = tiny_job.train(tmp_path)
     assert again.seen_steps == []
     assert_bit_equal(weights(first), weights(again))
 
 
-def test_selects_the_best_or_the_last(tiny_job: ModuleType, tmp_path: Path) -> None:
+def test_selects_the_best_or_the_last(tmp_path: Path) -> None:
     options = {"steps": 24, "lr": 0.5, "schedule": "constant", "warmup_steps": 0, "validate_every": 3}
     best, best_state = tiny_job.train(tmp_path / "best", select="best", **options)
     last, last_state = tiny_job.train(tmp_path / "last", select="last", **options)
@@ -136,7 +134,7 @@ def test_selects_the_best_or_the_last(tiny_job: ModuleType, tmp_path: Path) -> N
 
 
 def test_falls_back_to_the_last_weights_when_the_best_are_damaged(
-    tiny_job: ModuleType, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     options = {"steps": 24, "lr": 0.5, "schedule": "constant", "warmup_steps": 0, "validate_every": 3}
     _, state = tiny_job.train(tmp_path, **options)
@@ -148,7 +146,7 @@ def test_falls_back_to_the_last_weights_when_the_best_are_damaged(
     assert again.selected_step == 24
 
 
-def test_skips_steps_that_are_not_finite(tiny_job: ModuleType, tmp_path: Path) -> None:
+def test_skips_steps_that_are_not_finite(tmp_path: Path) -> None:
     bad = (3, 4, 5, 6, 7, 8, 9, 10, 11, 14)
     task, state = tiny_job.train(tmp_path, task_options={"not_finite": bad}, checkpoint_every=6)
     assert state.skipped == len(bad)
@@ -159,14 +157,14 @@ def test_skips_steps_that_are_not_finite(tiny_job: ModuleType, tmp_path: Path) -
     assert [line["loss"] is None for line in train_lines[:4]] == [False, True, True, True]
 
 
-def test_ten_in_a_row_stop_with_the_batch_named(tiny_job: ModuleType, tmp_path: Path) -> None:
+def test_ten_in_a_row_stop_with_the_batch_named(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"10 steps in a row.*step 15.*examples of 14.*Lower `lr`"):
         tiny_job.train(tmp_path, task_options={"not_finite": tuple(range(5, 20))})
     kept = torch.load(tmp_path / "checkpoints/tiny/step-00000012.pt", weights_only=True)
     assert all(torch.isfinite(value).all() for value in kept["modules"]["net"].values())
 
 
-def test_the_row_of_skipped_steps_outlives_a_restart(tiny_job: ModuleType, tmp_path: Path) -> None:
+def test_the_row_of_skipped_steps_outlives_a_restart(tmp_path: Path) -> None:
     bad = {"not_finite": tuple(range(5, 20))}
     asked = count()
     with pytest.raises(Interrupted):
@@ -175,7 +173,7 @@ def test_the_row_of_skipped_steps_outlives_a_restart(tiny_job: ModuleType, tmp_p
         tiny_job.train(tmp_path, task_options=bad)
 
 
-def test_a_checkpoint_of_another_model_is_refused(tiny_job: ModuleType, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     tiny_job.train(tmp_path, steps=4)
     path = tmp_path / "checkpoints/tiny/step-00000004.pt"
     content = torch.load(path, weights_only=True)
@@ -199,7 +197,7 @@ def test_vectors_are_not_decayed() -> None:
     assert undecayed["weight_decay"] == 0.0
 
 
-def test_micro_batches_count_by_what_their_means_are_over(tiny_job: ModuleType, tmp_path: Path) -> None:
+def test_micro_batches_count_by_what_their_means_are_over(tmp_path: Path) -> None:
     trained = []
     for accumulate in (1, 2):
         config = tiny_job.TinyConfig(steps=20, batch_size=4, accumulate=accumulate)
@@ -210,9 +208,7 @@ def test_micro_batches_count_by_what_their_means_are_over(tiny_job: ModuleType, 
         assert torch.allclose(at_once, in_parts, atol=1e-5)
 
 
-def test_one_that_is_behind_leaves_after_a_validation_and_goes_on_if_asked(
-    tmp_path: Path, tiny_job: ModuleType
-) -> None:
+def test_one_that_is_behind_leaves_after_a_validation_and_goes_on_if_asked(tmp_path: Path) -> None:
     asked: list[tuple[str, int]] = []
 
     def pruned(stage: str, step: int, valid: Mapping[str, float]) -> bool:

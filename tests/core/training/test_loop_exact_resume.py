@@ -9,13 +9,13 @@ import subprocess
 import sys
 from itertools import count
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.core.training import tiny_job
 from tests.support import until
 from wavslm_core.machine.processes import Interrupted
 from wavslm_core.run.metrics_file import read_metrics
@@ -46,7 +46,7 @@ def wait_for_step(run_dir: Path, step: int, process: subprocess.Popen[bytes]) ->
     until(f"step {step}", lambda: max(steps_logged(run_dir), default=0) >= step, process)
 
 
-def test_killed_runs_end_bit_equal(tiny_job: ModuleType, tmp_path: Path) -> None:
+def test_killed_runs_end_bit_equal(tmp_path: Path) -> None:
     whole, _ = tiny_job.train(tmp_path / "whole", steps=STEPS)
     run_dir = tmp_path / "killed"
 
@@ -92,7 +92,7 @@ def test_killed_runs_end_bit_equal(tiny_job: ModuleType, tmp_path: Path) -> None
     ],
 )
 def test_a_stop_at_a_validation_and_a_kill_after_it_leave_each_line_once(
-    tiny_job: ModuleType, tmp_path: Path, die_at_sync: int, knows_validation: bool
+    tmp_path: Path, die_at_sync: int, knows_validation: bool
 ) -> None:
     options = {"steps": 12, "validate_every": 5, "show_every": 5, "checkpoint_every": 4, "log_every": 5}
     tiny_job.train(tmp_path / "whole", **options)

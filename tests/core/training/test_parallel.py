@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from tests.core.training import parallel_job
 from wavslm_core.data.audio import write_audio
 from wavslm_core.errors import CheckpointError, LostProcessError, RecipeError, WavslmError
 from wavslm_core.machine.joining import VARIABLES, join_processes
@@ -78,16 +78,6 @@ PRETRAIN_STAGE = {
 }
 
 
-def load_script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("wavslm_parallel_job", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["wavslm_parallel_job"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 def write_corpus(folder: Path) -> Path:
     random = np.random.default_rng(0)
     for split, sizes in (("train", 9), ("valid", 7)):
@@ -105,7 +95,7 @@ class Runs:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.script = load_script()
+        self.script = parallel_job
         for split, size, seed in (("train", 40, 1), ("valid", 9, 2)):
             self.script.make_store(root / "stores" / split, size, seed=seed)
         self.corpus = write_corpus(root / "corpus")
@@ -183,7 +173,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         "adversarial": runs.stage("adversarial-1", ADVERSARIAL_STAGE),
     }
     pretrained: dict[str, dict[str, Any]] = {}
-    if importlib.util.find_spec("sklearn") is not None:
+    if find_spec("sklearn") is not None:
         stages["pretrain"] = runs.stage("pretrain-1", PRETRAIN_STAGE)
         pretrained["pretrain"] = runs.stage("pretrain-2", PRETRAIN_STAGE)
         pretrained["pretrain_fsdp"] = runs.stage("pretrain-fsdp", PRETRAIN_STAGE, parallel="fsdp")
@@ -547,7 +537,7 @@ def test_a_lost_process_ends_the_others_soon_and_by_name(
 
 def test_a_batch_that_processes_cannot_share_is_told_before_anything_runs(tmp_path: Path) -> None:
     job = {"corpus": str(tmp_path), "stage": CODEC_STAGE}
-    script = load_script()
+    script = parallel_job
     check(script.stage_recipe(job | {"recipe": {"launch": {"on": "local", "processes": 4}}}))
     message = (
         r"train_codec\.batch_size is 4 over all processes, which 3 processes cannot .* choose batch_size 6"
