@@ -90,19 +90,20 @@ class SequenceChecks(PartModuleChecks):
     @torch.no_grad()
     def test_padding_invariance(self) -> None:
         for flow in self.flows(self.part()):
-            x = flow.input(3)
-            size = x.shape[1]
-            odd = [size, size * 2 // 3 + flow.frame_in, size // 3 + 2 * flow.frame_in + flow.frame_in // 3]
-            lengths = torch.tensor([length // flow.frame_in * flow.frame_in for length in odd])
+            x = flow.input(4)
+            size, frame = x.shape[1], flow.frame_in
+            odd = [size, size * 2 // 3 + frame, size // 3 + 2 * frame + frame // 3, frame]
+            lengths = torch.tensor([length // frame * frame for length in odd])
             if flow.places == "samples":
                 lengths = torch.tensor(odd)
             valid = flow.lengths_out(lengths).tolist()
             for seed in (1, 2):
-                padded, rubbish = x.clone(), flow.input(3, seed=seed)
+                rubbish = flow.input(4, seed=seed)
+                if x.is_floating_point():
+                    rubbish *= 5 if seed == 1 else torch.nan
+                padded = x.clone()
                 for row, length in enumerate(lengths.tolist()):
-                    padded[row, length:] = (
-                        5 * rubbish[row, length:] if x.is_floating_point() else rubbish[row, length:]
-                    )
+                    padded[row, length:] = rubbish[row, length:]
                 batch = flow.whole(padded, lengths)
                 for row, length in enumerate(lengths.tolist()):
                     self.require_same(
