@@ -4,11 +4,7 @@ where it was killed, and says what does not fit."""
 from __future__ import annotations
 
 import json
-import os
-import random
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -47,7 +43,6 @@ PARTS = {
     "decoder": {"name": "wavenext", "dim": 16, "ffn_dim": 32, "num_layers": 1},
 }
 SECONDS = {"train": [0.5, 1.37, 2.0, 0.9, 1.1], "valid": [0.61, 1.0, 1.4]}
-PARALLEL_JOB = Path(__file__).parents[3] / "tests/core/training/parallel_job.py"
 STAGES = ("train_decoder", "train_quantizer", "train_codec_joint", "finetune_decoder")
 
 
@@ -187,10 +182,6 @@ def test_what_is_logged_and_shown(done: tuple[StageContext, Any]) -> None:
         assert all(tag in events for tag in wanted), name
 
 
-class Killed(BaseException):
-    """What no handler expects, as a kill."""
-
-
 @pytest.mark.parametrize("name", STAGES)
 def test_killed_at_a_random_step_it_ends_bit_equal(
     folder: Path,
@@ -204,30 +195,14 @@ def test_killed_at_a_random_step_it_ends_bit_equal(
         options["adversarial"] = {"init": str(done[0].run_dir / "train_decoder" / "discriminators")}
     stage = {"run": name, **options}
 
-    def run(where: str) -> Path:
-        context = make_context(folder, stage, name=f"{where}-{name}")
-        taught_run.run_stages(context)
-        return context.run_dir
-
-    whole = run("whole")
+    whole, broken = (make_context(folder, stage, name=f"{where}-{name}") for where in ("whole", "broken"))
+    expected = taught_run.run_stages(whole)[name]
     task = type(task_of(folder, name, **alone(options)))
-    loss = task.loss
-    last = random.Random(os.urandom(4)).randrange(1, 6)
-
-    def dying(task: Any, step: int, micro_batch: int) -> Any:
-        if (step, micro_batch) == (last, 1):
-            raise Killed
-        return loss(task, step, micro_batch)
-
-    monkeypatch.setattr(task, "loss", dying)
-    with pytest.raises(Killed):
-        run("broken")
-    monkeypatch.setattr(task, "loss", loss)
-    broken = run("broken")
-    files = [f"{left}/model.safetensors" for left in ("codec", "discriminators")[: 1 + ("decoder" in name)]]
-    assert all((whole / file).read_bytes() == (broken / file).read_bytes() for file in files)
-    said = [json.loads((run / "results" / f"{name}.json").read_text())["valid"] for run in (whole, broken)]
-    assert said[0] == said[1]
+    found = taught_run.run_stages_once_killed(broken, task, monkeypatch)[name]
+    for left in ("codec", "discriminators")[: 1 + ("decoder" in name)]:
+        weights = [context.run_dir / left / "model.safetensors" for context in (whole, broken)]
+        assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert found["valid"] == expected["valid"]
 
 
 @pytest.mark.slow
@@ -237,16 +212,7 @@ def test_two_processes_with_players_compute_what_one_does(
     stage = {"run": "train_decoder", **stages["train_decoder"], "steps": 4, "validate_every": 2}
     alone = make_context(folder, stage, name="alone")
     expected = taught_run.run_stages(alone)["train_decoder"]["valid"]
-    parts = {"encoder": {**taught_run.WAVLM, "causal": True}, **PARTS}
-    both = tmp_path / "runs" / "both"
-    job = {"do": "run_stage", "run_dir": str(both), "corpus": str(folder / "audio"), "stage": stage}
-    job["recipe"] = {**parts, "data": {"corpus": "folder", "path": str(folder / "audio")}}
-    groups = tmp_path / "groups.json"
-    groups.write_text(json.dumps({"all": [job]}))
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, str(PARALLEL_JOB), str(groups)], env=environment, check=True)
-    ends = json.loads((tmp_path / "ends.json").read_text())
-    assert [ends["all"][rank]["code"] for rank in "01"] == [0, 0], (tmp_path / "all.err.0").read_text()
+    both = taught_run.run_in_two_processes(folder, tmp_path, stage, **PARTS)
     found = json.loads((both / "results/train_decoder.json").read_text())["valid"]
     assert found == pytest.approx(expected, rel=1e-4)
     weights = Codec.load(alone.run_dir / "codec").state_dict()
@@ -263,13 +229,7 @@ def test_padding_is_hardly_counted(
     task = task_of(folder, name, **{**alone(stages[name]), "crop_seconds": 1.2})
     task.codec.eval()
     whole = task.loss(0, 0)
-    batch = task.batch(0, 0)
-    outputs = []
-    for row in range(len(batch.crops)):
-        one = type(batch)(*([items[row]] if items else [] for items in vars(batch).values()))
-        monkeypatch.setattr(task, "batch", lambda *_, one=one: one)
-        task._taught.clear()
-        outputs.append(task.loss(0, 0))
+    outputs = taught_run.losses_of_items(task, monkeypatch)
     assert sum(output.weight for output in outputs) == whole.weight
     total = sum(float(output.metrics[part]) * output.weight for output in outputs)
     assert total / whole.weight == pytest.approx(float(whole.metrics[part]), rel=tolerance)

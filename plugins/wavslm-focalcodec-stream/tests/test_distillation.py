@@ -4,10 +4,6 @@ does not fit."""
 from __future__ import annotations
 
 import json
-import os
-import random
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -32,7 +28,6 @@ from wavslm_focalcodec_stream.distillation_config import DistillEncoderConfig, D
 from wavslm_focalcodec_stream.distillation_task import DistillationTask
 
 SECONDS = {"train": [0.4, 0.77, 1.1, 0.9, 0.6], "valid": [0.51, 0.8, 1.0]}
-PARALLEL_JOB = Path(__file__).parents[3] / "tests/core/training/parallel_job.py"
 
 
 @pytest.fixture(autouse=True)
@@ -162,25 +157,17 @@ def task_of(context: StageContext, **options: Any) -> DistillationTask[Any]:
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_padding_is_never_counted(folder: Path, stages: list[dict[str, Any]], which: int) -> None:
+def test_padding_is_never_counted(
+    folder: Path, stages: list[dict[str, Any]], which: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     task = task_of(taught_run.make_context(folder, stages[which]))
     whole = task.loss(0, 0)
-    batch = task.batch(0, 0)
-    outputs = []
-    for row in range(len(batch.crops)):
-        alone = type(batch)(*(values[row : row + 1] for values in vars(batch).values()))
-        task.batch = lambda *_, alone=alone: alone  # type: ignore[method-assign]
-        task._taught.clear()
-        outputs.append(task.loss(0, 0))
+    outputs = taught_run.losses_of_items(task, monkeypatch)
     task.close()
     weight = sum(output.weight for output in outputs)
     assert weight == whole.weight == whole.tokens == sum(output.tokens for output in outputs)
     total = sum(float(output.loss.detach()) * output.weight for output in outputs)
     assert total / weight == pytest.approx(float(whole.loss.detach()), rel=1e-5)
-
-
-class Killed(BaseException):
-    """What no handler expects, as a kill."""
 
 
 @pytest.mark.parametrize("which", [0, 1])
@@ -191,19 +178,7 @@ def test_killed_at_a_random_step_it_ends_bit_equal(
     whole = taught_run.make_context(folder, stage, name=f"whole-{which}")
     expected = taught_run.run_stages(whole)
     broken = taught_run.make_context(folder, stage, name=f"broken-{which}")
-    loss = DistillationTask.loss
-    last = random.Random(os.urandom(4)).randrange(1, 6)
-
-    def dying(task: Any, step: int, micro_batch: int) -> Any:
-        if (step, micro_batch) == (last, 1):
-            raise Killed
-        return loss(task, step, micro_batch)
-
-    monkeypatch.setattr(DistillationTask, "loss", dying)
-    with pytest.raises(Killed):
-        taught_run.run_stages(broken)
-    monkeypatch.setattr(DistillationTask, "loss", loss)
-    found = taught_run.run_stages(broken)
+    found = taught_run.run_stages_once_killed(broken, DistillationTask, monkeypatch)
     name = stage["run"]
     assert found[name]["mse"] == expected[name]["mse"]
     weights = Codec.load(whole.run_dir / "codec").state_dict()
@@ -218,30 +193,12 @@ def test_two_processes_compute_what_one_does(
     stage = {**stages[1], "steps": 4, "validate_every": 2, "select": "last", "lr": 1e-4}
     alone = taught_run.make_context(folder, stage, name="alone")
     expected = taught_run.run_stages(alone)["distill_encoder"]
-    job = {
-        "do": "run_stage",
-        "run_dir": str(tmp_path / "runs" / "both"),
-        "corpus": str(folder / "audio"),
-        "stage": stage,
-        "recipe": {
-            "encoder": {**taught_run.WAVLM, "causal": True},
-            "data": {"corpus": "folder", "path": str(folder / "audio")},
-        },
-    }
-    groups = tmp_path / "groups.json"
-    groups.write_text(json.dumps({"all": [job]}))
-    subprocess.run(
-        [sys.executable, str(PARALLEL_JOB), str(groups)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        check=True,
-    )
-    ends = json.loads((tmp_path / "ends.json").read_text())
-    assert [ends["all"][rank]["code"] for rank in "01"] == [0, 0], (tmp_path / "all.err.0").read_text()
-    found = json.loads((tmp_path / "runs/both/results/distill_encoder.json").read_text())
+    both = taught_run.run_in_two_processes(folder, tmp_path, stage)
+    found = json.loads((both / "results/distill_encoder.json").read_text())
     for layer, mse in expected["mse"].items():
         assert found["mse"][layer] == pytest.approx(mse, rel=1e-5)
     weights = Codec.load(alone.run_dir / "codec").state_dict()
-    for key, value in Codec.load(tmp_path / "runs/both/codec").state_dict().items():
+    for key, value in Codec.load(both / "codec").state_dict().items():
         if "qkv_proj.bias" in key:
             # What is added to all keys changes no attention: of its gradient, noise, Adam makes steps.
             value, weights[key] = (torch.cat([bias[:16], bias[32:]]) for bias in (value, weights[key]))
