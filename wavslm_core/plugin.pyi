@@ -184,6 +184,7 @@ from wavslm_core.parts.streaming import (
     FrameRing as FrameRing,
     Padding as Padding,
     StateReader as StateReader,
+    check_whole_chunks as check_whole_chunks,
     join_states as join_states,
     new_position as new_position,
 )

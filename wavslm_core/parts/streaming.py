@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wavslm_core.errors import StreamingError
 from wavslm_core.parts.interfaces import State
 from wavslm_core.parts.packing import PackLinear
 
@@ -71,6 +72,18 @@ class StateReader:
 def new_position() -> Tensor:
     """Return a stream position of zero."""
     return torch.zeros((), dtype=torch.int64, device="cpu")
+
+
+def check_whole_chunks(x: Tensor, chunk: int, places: str) -> None:
+    """Raise StreamingError unless the step of a stream is given one or more whole chunks, along dimension 1.
+
+    `chunk` counts `places`: samples, frames or tokens.
+    """
+    given = x.shape[1]
+    if given == 0 or given % chunk:
+        raise StreamingError(
+            f"a step takes whole chunks of {chunk} {places}, got {given}; collect more before the next step"
+        )
 
 
 @dataclass(frozen=True)

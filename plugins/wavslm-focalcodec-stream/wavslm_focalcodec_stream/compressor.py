@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wavslm_core.plugin import LinearGelu, State, StateReader, StreamingError, join_states, zero_padding
+from wavslm_core.plugin import LinearGelu, State, StateReader, check_whole_chunks, join_states, zero_padding
 from wavslm_focalcodec_stream.config import CompressorOptions, DecompressorOptions
 from wavslm_focalcodec_stream.focal import FocalBlock
 from wavslm_focalcodec_stream.scaling import DownScale, UpScale
@@ -167,11 +167,6 @@ class Decompressor(nn.Module):
             x_BTD = layer.upscale(x_BTD)
             states.append(block_state)
         if self.refiner is not None:
-            if x_BTD.shape[1] % self.refiner.chunk_frames:
-                raise StreamingError(
-                    f"{codes_BTK.shape[1]} tokens make {x_BTD.shape[1]} frames, but a streaming step of "
-                    f"a focal decompressor takes whole chunks of {self.refiner.chunk_frames} frames: collect "
-                    "tokens until a chunk is full"
-                )
+            check_whole_chunks(x_BTD, self.refiner.chunk_frames, "frames")
             x_BTD = self.refiner(x_BTD)
         return x_BTD, join_states(*states)

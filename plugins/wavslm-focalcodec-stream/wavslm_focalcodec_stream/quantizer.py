@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from wavslm_core.plugin import Quantizer, QuantizerOutput, State, StreamingError, valid_mask
+from wavslm_core.plugin import Quantizer, QuantizerOutput, State, check_whole_chunks, valid_mask
 from wavslm_focalcodec_stream.bsq import (
     codes_from_tokens,
     commitment_loss,
@@ -79,11 +79,7 @@ class FocalCodecStream(Quantizer[FocalCodecStreamConfig]):
         """Return tokens (B, n) of n·frames_per_token frames. Raises: StreamingError on a part of a token."""
         if not self.config.causal:
             raise self.no_streaming()
-        if features_BTD.shape[1] % self.frames_per_token:
-            raise StreamingError(
-                f"{features_BTD.shape[1]} frames are no whole number of tokens: a streaming step of "
-                f"'focalcodec_stream' takes a multiple of {self.frames_per_token} frames"
-            )
+        check_whole_chunks(features_BTD, self.frames_per_token, "frames")
         latents_BTK, state = self.compressor.step(features_BTD, state)
         return tokens_from_latents(latents_BTK), state
 

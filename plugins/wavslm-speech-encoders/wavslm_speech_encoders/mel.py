@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wavslm_core.plugin import Encoder, FrameRing, State, StreamingError, load_torchaudio, zero_padding
+from wavslm_core.plugin import Encoder, FrameRing, State, check_whole_chunks, load_torchaudio, zero_padding
 from wavslm_speech_encoders.config import MelConfig
 
 
@@ -49,11 +49,8 @@ class Mel(Encoder[MelConfig]):
     @torch.no_grad()
     def step(self, waveform_BS: Tensor, state: State) -> tuple[Tensor, State]:
         """Return the frames (B, S / hop, bands) of whole hops. Raises: StreamingError for anything else."""
-        hop, samples = self.config.hop_samples, waveform_BS.shape[1]
-        if samples == 0 or samples % hop:
-            raise StreamingError(
-                f"a step takes whole hops of {hop} samples, got {samples}; collect more before the next step"
-            )
+        hop = self.config.hop_samples
+        check_whole_chunks(waveform_BS, hop, "samples")
         return self.ring.step(waveform_BS.unflatten(1, (-1, hop)), state, self._frames)
 
     def _frames(self, hops_BTH: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from vector_quantize_pytorch.vector_quantize_pytorch import rotate_to
 
-from wavslm_core.plugin import Quantizer, QuantizerOutput, State, StreamingError, valid_mask
+from wavslm_core.plugin import Quantizer, QuantizerOutput, State, check_whole_chunks, valid_mask
 from wavslm_vector_quantize.codebook_configs import Gradient
 from wavslm_vector_quantize.config import MappedQuantizerConfig
 from wavslm_vector_quantize.maps import build_map
@@ -83,11 +83,7 @@ class MappedQuantizer(Quantizer[ConfigT]):
 
     def encode_step(self, features_BTD: Tensor, state: State) -> tuple[Tensor, State]:
         """Return the tokens of whole latents. Raises: StreamingError on a part of one."""
-        if features_BTD.shape[1] % self.frames_per_latent:
-            raise StreamingError(
-                f"{features_BTD.shape[1]} frames are no whole latents of {self.frames_per_latent} frames: "
-                "collect frames until one is full"
-            )
+        check_whole_chunks(features_BTD, self.frames_per_latent, "frames")
         latents_BTK, state = self.compressor.step(features_BTD, state)
         return self._tokens_of(latents_BTK), state
 
@@ -96,11 +92,7 @@ class MappedQuantizer(Quantizer[ConfigT]):
 
     def decode_step(self, tokens_BT: Tensor, state: State) -> tuple[Tensor, State]:
         """Return the features of whole frames of tokens. Raises: StreamingError on a part of a frame."""
-        if tokens_BT.shape[1] % self.tokens_per_frame:
-            raise StreamingError(
-                f"{tokens_BT.shape[1]} tokens are no whole frames of {self.tokens_per_frame} tokens: collect "
-                "tokens until a frame is full"
-            )
+        check_whole_chunks(tokens_BT, self.tokens_per_frame, "tokens")
         return self.decompressor.step(self._codes_of(tokens_BT), state)
 
     def _tokens_of(self, latents_BTK: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from wavslm_core.plugin import (
     SkipInitialisation,
     State,
     StateReader,
-    StreamingError,
+    check_whole_chunks,
     join_states,
     load_part,
     valid_mask,
@@ -166,13 +166,7 @@ class WavLM(LayeredEncoder[WavLMConfig]):
         Raises: StreamingError when not causal, or for anything but whole chunks.
         """
         self._check_streams()
-        chunk_samples = self.config.chunk_frames * self.config.hop_samples
-        samples = waveform_BS.shape[1]
-        if samples == 0 or samples % chunk_samples:
-            raise StreamingError(
-                f"a step takes whole chunks of {chunk_samples} samples, got {samples}; "
-                "collect more before the next step"
-            )
+        check_whole_chunks(waveform_BS, self.config.chunk_frames * self.config.hop_samples, "samples")
         reader = StateReader(state)
         front_count = self.feature_extractor.state_tensors
         frames_BND, front_state = self.feature_extractor.step(waveform_BS, reader.take(front_count))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wavslm_core.plugin import LinearGelu, State, StateReader, StreamingError, join_states, new_position
+from wavslm_core.plugin import LinearGelu, State, StateReader, check_whole_chunks, join_states, new_position
 from wavslm_wavlm.attention import GatedAttention, Ring
 from wavslm_wavlm.blocks import Plan, Reach, Whole, make_plan, whole_mask
 from wavslm_wavlm.config import WavLMConfig, WavLMUpperConfig
@@ -164,11 +164,7 @@ class Stack:
         """
         frames, chunk, window = x_BND.shape[1], self.reach.chunk, self.reach.window
         assert window is not None
-        if frames == 0 or frames % chunk:
-            raise StreamingError(
-                f"a step takes whole chunks of {chunk} frames, got {frames}; "
-                "collect more before the next step"
-            )
+        check_whole_chunks(x_BND, chunk, "frames")
         *_, bias_HCN, position = state
         ring = Ring(int(position), chunk, window, bias_HCN)
         reader = StateReader(state)

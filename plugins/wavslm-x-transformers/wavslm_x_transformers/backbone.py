@@ -20,7 +20,7 @@ from wavslm_core.plugin import (
     Backbone,
     State,
     StateReader,
-    StreamingError,
+    check_whole_chunks,
     join_states,
     new_position,
     valid_mask,
@@ -98,19 +98,14 @@ class XTransformer(Backbone[XTransformerConfig]):
     @torch.no_grad()
     def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
         """Map the next whole chunks to hidden states. Raises: StreamingError for anything else."""
-        tokens, chunk = inputs.shape[1], self.config.chunk_tokens
-        if tokens == 0 or tokens % chunk:
-            raise StreamingError(
-                f"a step takes whole chunks of {chunk} tokens, got {tokens}; "
-                "collect more before the next step"
-            )
+        check_whole_chunks(inputs, self.config.chunk_tokens, "tokens")
         *_, position = state
         ring = Ring(int(position), self.band)
         reader = StateReader(state)
         rings = [reader.take(STATE_TENSORS) for _ in range(self.config.num_layers)]
         attends = [partial(ring.attend, state=ring_state) for ring_state in rings]
         hidden_BND = self._run(self._read(inputs, None), ring.position, attends)
-        return hidden_BND, join_states(*rings, (position + tokens,))
+        return hidden_BND, join_states(*rings, (position + inputs.shape[1],))
 
     def _read(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
         """Return (B,T,D); whatever stood in padded places is gone, and no gradient comes from there."""
