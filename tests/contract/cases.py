@@ -25,6 +25,7 @@ class Case:
 
 
 WAVLM = {
+    "name": "wavlm",
     "hidden_dims": (8,) * 7,
     "dim": 16,
     "ffn_dim": 24,
@@ -49,6 +50,9 @@ WAVLM_UPPER = {
     "input_dim": 12,
     "vocab_size": 32,
 }
+ODD = {"lookahead_size": 4, "window_size": 13}
+WIDE = {"conv_pos_groups": 1}
+"""Groups of so many channels that their convolution is packed."""
 FOCAL_BLOCKS = {"hidden_dims": (16, 16), "focal_window": 3, "focal_factor": 2, "window_size": 8}
 FOCAL = {
     "name": "focalcodec_stream",
@@ -61,22 +65,46 @@ HALVING = {
     "compressor": FOCAL_BLOCKS | {"downscale_factors": (2, 1)},
     "decompressor": FOCAL_BLOCKS | {"upscale_factors": (1, 2), "last_window_size": 8},
 }
+QUARTER = {
+    "compressor": FOCAL_BLOCKS | {"downscale_factors": (1, 4), "focal_window": 6},
+    "decompressor": FOCAL_BLOCKS | {"upscale_factors": (4, 1), "focal_window": 6},
+}
+FOCAL_LONG = FOCAL_BLOCKS | {"window_size": 70, "use_layerscale": True}
+LONG = {
+    "compressor": FOCAL_LONG | {"downscale_factors": (1, 1)},
+    "decompressor": FOCAL_LONG | {"upscale_factors": (1, 1), "last_window_size": 70},
+}
+"""Windows that are convolved by FFT."""
 DECODER = {"input_dim": 12, "hop_samples": 40, "dim": 16, "ffn_dim": 24, "num_layers": 2}
 STFT = {"name": "multi_resolution_stft", "window_samples": (512, 64), "channels": 4}
 
 CASES: dict[str, Case] = {
-    "WavlmCausal": Case("encoder", {"name": "wavlm", "causal": True} | WAVLM),
-    "WavlmStride": Case("encoder", {"name": "wavlm", "causal": True, "front_end_padding": "stride"} | WAVLM),
-    "WavlmFull": Case("encoder", {"name": "wavlm", "causal": False} | WAVLM),
+    "WavlmCausal": Case("encoder", WAVLM | {"causal": True}),
+    "WavlmStride": Case("encoder", WAVLM | {"causal": True, "front_end_padding": "stride"}),
+    "WavlmOdd": Case("encoder", WAVLM | {"causal": True, "layer_norm_first": False, "dropout": 0.3} | ODD),
+    "WavlmNorm": Case("encoder", WAVLM | {"causal": True, "final_norm": True, "conv_pos": 9} | WIDE),
+    "WavlmInner": Case(
+        "encoder",
+        WAVLM | {"causal": True, "final_norm": True, "output_layer": 1},
+        {"no_gradient": {"encoder.layers.1.*": "above the output layer", "encoder.norm.*": "of the last"}},
+    ),
+    "WavlmFull": Case("encoder", WAVLM),
+    "WavlmBase": Case("encoder", WAVLM | {"layer_norm_first": False, "front_end_norm": "group"}),
+    "WavlmLarge": Case("encoder", WAVLM | {"normalize_waveform": True, "conv_bias": True} | WIDE),
     "WavlmUpper": Case("backbone", WAVLM_UPPER),
     "WavlmUpperTokens": Case("backbone", WAVLM_UPPER | {"input": "embedding"}),
+    "WavlmUpperOdd": Case("backbone", WAVLM_UPPER | {"input_dim": 16, "dropout": 0.3} | ODD),
     "Focal": Case("quantizer", FOCAL),
     "FocalHalving": Case("quantizer", FOCAL | HALVING),
     "FocalFull": Case("quantizer", FOCAL | {"causal": False}),
+    "FocalLong": Case("quantizer", FOCAL | LONG),
+    "FocalQuarterFull": Case("quantizer", FOCAL | QUARTER | {"causal": False}),
     "Istft": Case("decoder", {"name": "istft", "n_fft": 160} | DECODER),
+    "IstftHalf": Case("decoder", {"name": "istft", "n_fft": 80} | DECODER),
     "VocosCausal": Case("decoder", {"name": "vocos", "causal": True, "n_fft": 80} | DECODER),
-    "VocosFull": Case("decoder", {"name": "vocos", "causal": False, "n_fft": 160} | DECODER),
+    "VocosFull": Case("decoder", {"name": "vocos", "causal": False, "n_fft": 130} | DECODER),
     "Wavenext": Case("decoder", {"name": "wavenext"} | DECODER),
+    "WavenextFull": Case("decoder", {"name": "wavenext", "causal": False} | DECODER),
     "NextChunk": Case("head", {"name": "next_chunk", "input_dim": 12, "vocab_size": 8, "chunk_tokens": 4}),
     "Greedy": Case("sampler", {"name": "greedy"}),
     "TopP": Case("sampler", {"name": "top_p", "p": 0.7, "temperature": 0.8}),

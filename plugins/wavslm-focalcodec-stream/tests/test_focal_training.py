@@ -23,19 +23,6 @@ def make_quantizer() -> FocalCodecStream:
     )
 
 
-def test_gradients_reach_every_parameter() -> None:
-    quantizer = make_quantizer()
-    decoder = Istft(IstftConfig(input_dim=16, hop_samples=16, n_fft=64, dim=16, ffn_dim=16, num_layers=1))
-    with torch.enable_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
-        output = quantizer(torch.randn(2, 24, 16), lengths=torch.tensor([24, 13]))
-        waveform = decoder(output.features_BTD)
-        (waveform.square().mean() + output.losses["entropy"] + output.losses["commitment"]).backward()
-    for module in (quantizer, decoder):
-        for name, parameter in module.named_parameters():
-            assert parameter.grad is not None, name
-            assert torch.isfinite(parameter.grad).all(), name
-
-
 def test_bypassed_codes_are_the_latents() -> None:
     quantizer = make_quantizer().eval()
     features = torch.randn(1, 16, 16)

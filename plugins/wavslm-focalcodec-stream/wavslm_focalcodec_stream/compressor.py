@@ -41,6 +41,8 @@ class Compressor(nn.Module):
         self.out_proj = nn.Linear(options.hidden_dims[-1], output_dim)
 
     def forward(self, x_BTD: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        # An FFT spreads what is in one frame over all: rubbish in the padding must not come so far.
+        x_BTD = zero_padding(x_BTD, lengths)
         for layer in self.blocks:
             x_BTD = layer.downscale(x_BTD, lengths=lengths)
             if lengths is not None:

@@ -62,27 +62,6 @@ def test_features_are_the_library_s_hidden_states(
     torch.testing.assert_close(raw(waveform), expected, atol=1e-4, rtol=0.0)
 
 
-@pytest.mark.parametrize("style", STYLES)
-@pytest.mark.parametrize("kind", KINDS)
-@torch.no_grad()
-def test_items_equal_items_alone(kind: str, style: str) -> None:
-    torch.manual_seed(0)
-    encoder = make(kind, style)
-    lengths = [16000, 9777, 400, 130, 9777, 16000 - 321]
-    waveform = torch.randn(len(lengths), 16000)
-    for item, length in enumerate(lengths):
-        waveform[item, length:] = torch.nan
-    batch = encoder(waveform, lengths=torch.tensor(lengths))
-    frames = encoder.frame_lengths(torch.tensor(lengths)).tolist()
-    assert batch.shape[1] == frames[0]
-    assert frames[2:4] == [1, 1]
-    for item, (length, count) in enumerate(zip(lengths, frames, strict=True)):
-        alone = encoder(waveform[item : item + 1, :length])
-        assert alone.shape[1] == count
-        torch.testing.assert_close(batch[item : item + 1, :count], alone, atol=1e-4, rtol=0.0)
-    assert bool(batch.isfinite().all())
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_sees_what_inference_sees(kind: str) -> None:
     encoder = make(kind, "base")
@@ -92,10 +71,6 @@ def test_training_sees_what_inference_sees(kind: str) -> None:
     encoder.train()
     features = encoder(waveform, lengths=torch.tensor([8000, 8000]))
     torch.testing.assert_close(features, expected)
-    (features * torch.randn_like(features)).sum().backward()
-    for name, parameter in encoder.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.any(), name
 
 
 def old_names(folder: Path) -> None:

@@ -9,7 +9,6 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from wavslm_core.data.audio import load_torchaudio
-from wavslm_core.errors import StreamingError
 from wavslm_speech_encoders.config import MelConfig
 from wavslm_speech_encoders.mel import Mel
 
@@ -61,18 +60,6 @@ def test_a_sinusoid_is_heard_in_its_band() -> None:
     assert abs(int(encoder(waveform)[0, 25].argmax()) - (round(1000 / 2840 * 81) - 1)) <= 1
 
 
-def test_padding_is_not_heard() -> None:
-    encoder = make()
-    lengths = [16000, 8001, 320, 1]
-    waveform = torch.randn(4, 16000)
-    for item, length in enumerate(lengths):
-        waveform[item, length:] = torch.nan
-    batch = encoder(waveform, lengths=torch.tensor(lengths))
-    for item, length in enumerate(lengths):
-        alone = encoder(waveform[item : item + 1, :length])
-        torch.testing.assert_close(batch[item : item + 1, : alone.shape[1]], alone, atol=1e-5, rtol=0.0)
-
-
 def test_a_change_reaches_its_hop_and_its_window() -> None:
     encoder = make()
     waveform = torch.randn(1, 32000)
@@ -91,13 +78,6 @@ def test_no_autocast_and_no_weights() -> None:
     assert torch.equal(features, encoder(waveform))
     assert not list(encoder.parameters())
     assert not encoder.state_dict()
-
-
-def test_partial_hops_are_refused() -> None:
-    encoder = make()
-    for samples in (0, 100):
-        with pytest.raises(StreamingError, match=f"whole hops of 320 samples, got {samples}"):
-            encoder.step(torch.zeros(1, samples), encoder.init_state(1))
 
 
 @pytest.mark.parametrize(

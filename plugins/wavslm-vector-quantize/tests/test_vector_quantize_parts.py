@@ -7,7 +7,6 @@ import pytest
 import torch
 from vector_quantize_pytorch import FSQ, LFQ
 
-from wavslm_core.errors import StreamingError
 from wavslm_core.parts.packing import packed_copy
 from wavslm_vector_quantize.codebook_configs import KMeansConfig, ResidualConfig, SimVqConfig
 from wavslm_vector_quantize.k_means import KMeans
@@ -136,26 +135,6 @@ def test_residual_frames_are_whole() -> None:
     tokens = quantizer.encode(torch.randn(1, 5, 8))
     assert tokens.shape == (1, 10)
     assert torch.equal(quantizer.decode(tokens[:, :9]), quantizer.decode(tokens[:, :8]))
-    with pytest.raises(StreamingError, match="3 tokens are no whole frames of 2 tokens"):
-        quantizer.decode_step(tokens[:, :3], quantizer.init_decode_state(1))
-
-
-def test_merged_frames_come_whole() -> None:
-    blocks = {"name": "focal", "hidden_dims": (8,), "window_size": 4}
-    quantizer = Fsq(
-        FsqConfig.model_validate(
-            {
-                "input_dim": 8,
-                "compressor": {**blocks, "downscale_factors": (2,)},
-                "decompressor": {**blocks, "upscale_factors": (2,), "last_window_size": 4},
-            }
-        )
-    ).eval()
-    features = torch.randn(1, 7, 8)
-    assert quantizer.encode(features).shape == (1, 4)
-    assert quantizer(features).features_BTD.shape == (1, 7, 8)
-    with pytest.raises(StreamingError, match="7 frames are no whole latents of 2 frames"):
-        quantizer.encode_step(features, quantizer.init_encode_state(1))
 
 
 def test_merged_units_tell_how_long_they_last() -> None:

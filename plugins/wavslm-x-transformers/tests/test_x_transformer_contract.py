@@ -16,7 +16,7 @@ TestEmbedding = contract_tests(
 )  # fmt: skip
 TestOneHead = contract_tests(
     XTransformerConfig(
-        num_layers=1, dim=16, num_heads=1, kv_heads=1, window_tokens=8, chunk_tokens=8, input_dim=10,
-        vocab_size=50,
+        num_layers=1, dim=16, num_heads=1, kv_heads=1, dropout=0.3, window_tokens=8, chunk_tokens=8,
+        input_dim=10, vocab_size=50,
     )
 )  # fmt: skip

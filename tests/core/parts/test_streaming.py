@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wavslm_core.parts.streaming import FEW_ROWS, CausalConv1d
+from wavslm_core.errors import StreamingError
+from wavslm_core.parts.streaming import FEW_ROWS, CausalConv1d, check_whole_chunks
 
 GROUPS = 2
 LIMITS = {"fp32": 1e-5, "bf16": 0.02}
@@ -69,3 +70,9 @@ def test_a_convolution_turned_into_bf16_is_right_too(width: int) -> None:
     given_BTD = conv(x_BTD)
     assert given_BTD.dtype == torch.bfloat16
     assert relative_error(given_BTD, exact(conv, x_BTD)) < LIMITS["bf16"]
+
+
+@pytest.mark.parametrize("given", [0, 3, 9])
+def test_a_step_takes_whole_chunks(given: int) -> None:
+    with pytest.raises(StreamingError, match=f"whole chunks of 4 frames, got {given}; collect more before"):
+        check_whole_chunks(torch.zeros(1, given), 4, "frames")

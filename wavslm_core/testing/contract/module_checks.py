@@ -64,6 +64,14 @@ class ModuleChecks(ConfigChecks):
         self.require(
             not changed, f"inference changed {', '.join(changed)}", "only training changes what is saved"
         )
+        if getattr(self.subject.config, "dropout", 0.0):
+            first, second = (self.outputs(part.train()) for _ in range(2))
+            same = [
+                key
+                for key, value in first.items()
+                if torch.equal(value.nan_to_num(), second[key].nan_to_num())
+            ]
+            self.require(not same, f"{', '.join(same)} drop nothing in training", "`dropout` is for training")
 
     def test_gradients_reach_every_parameter(self) -> None:
         part = self.part().train()

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from wavslm_core.testing.contract.flow import Flow
-from wavslm_core.testing.contract.module_checks import PartModuleChecks
+from wavslm_core.testing.contract.module_checks import PartModuleChecks, projected
 
 MOST_LAYERS = 8
 """Windows after which nothing is left of a change, as each layer passes it on by one."""
@@ -89,7 +90,8 @@ class SequenceChecks(PartModuleChecks):
 
     @torch.no_grad()
     def test_padding_invariance(self) -> None:
-        for flow in self.flows(self.part()):
+        part = self.part()
+        for flow in self.flows(part):
             x = flow.input(4)
             size, frame = x.shape[1], flow.frame_in
             odd = [size, size * 2 // 3 + frame, size // 3 + 2 * frame + frame // 3, frame]
@@ -112,3 +114,25 @@ class SequenceChecks(PartModuleChecks):
                         f"{flow.name} of an item of {length} {flow.places} differs when padded to {size}",
                         "with `lengths`, padding never changes a valid result",
                     )
+            self._require_gradients_without_padding(part, flow)
+
+    @torch.enable_grad()
+    def _require_gradients_without_padding(self, part: nn.Module, flow: Flow) -> None:
+        trained = [value for value in part.parameters() if value.requires_grad]
+        x, length = flow.input(1), torch.tensor([flow.chunks * 2 // 3 * flow.chunk_in])
+        padded = x.clone()
+        padded[:, length:] = flow.input(1, seed=1)[:, length:]
+        valid = int(flow.lengths_out(length))
+        outputs = flow.whole(x[:, :length], None)[:, :valid], flow.whole(padded, length)[:, :valid]
+        if not outputs[0].requires_grad:
+            return
+        alone, given = (
+            torch.autograd.grad(projected(output), trained, materialize_grads=True) for output in outputs
+        )
+        self.require_same(
+            torch.cat([gradient.flatten() for gradient in given]),
+            torch.cat([gradient.flatten() for gradient in alone]),
+            f"the gradients of {flow.name} differ when {flow.places} are padded",
+            "padding teaches nothing",
+            tolerance=1e-3,
+        )
