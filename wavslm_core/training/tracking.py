@@ -67,7 +67,7 @@ class Tracker:
 
     def _open(self, run_dir: Path, *, start_step: int, evaluated: bool) -> None:
         _leave_errors_of_the_writer_to_us()
-        with self._writing():
+        with _writing(self.metrics_path.parent):
             run_dir.mkdir(parents=True, exist_ok=True)
             kept = cut_metrics(self.metrics_path, stage=self.stage, step=start_step, evaluated=evaluated)
             descriptor = open_in_place(self.metrics_path, os.O_WRONLY | os.O_APPEND)
@@ -114,7 +114,7 @@ class Tracker:
             "split": split,
         }
         line |= {name: number if math.isfinite(number) else None for name, number in numbers.items()}
-        with self._writing():
+        with _writing(self.metrics_path.parent):
             self._metrics.write(json.dumps(line) + "\n")
             self._metrics.flush()
         self._write_events(line)
@@ -168,7 +168,7 @@ class Tracker:
     def close(self) -> None:
         if not self.writes:
             return
-        with self._writing():
+        with _writing(self.metrics_path.parent):
             self._metrics.close()
         with self.showing("numbers in TensorBoard"):
             if self._writer is not None:
@@ -189,9 +189,6 @@ class Tracker:
             # What made the block fail says more than what followed from it.
             if error is None:
                 raise
-
-    def _writing(self) -> _Writing:
-        return _Writing(self.metrics_path.parent)
 
 
 def _wait_for_a_later_name(folder: Path) -> None:
@@ -224,26 +221,18 @@ def _leave_errors_of_the_writer_to_us() -> None:
     threading.excepthook = hook
 
 
-class _Writing:
-    """Turns the system's errors while writing logs into one clear line."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Turn the system's errors while writing logs into one clear line."""
+    try:
+        yield
+    except (OSError, DataError) as error:
         # Where a whole file is replaced, the system's error comes wrapped.
         cause = error.__cause__ if isinstance(error, DataError) else error
-        if isinstance(cause, OSError):
-            raise WavslmError(
-                f"the metrics of this run cannot be written to {self.folder}: "
-                f"{refusal(Path(cause.filename or self.folder), cause)}; checkpoints are kept, and the same "
-                "command goes on from there"
-            ) from error
+        if not isinstance(cause, OSError):
+            raise
+        raise WavslmError(
+            f"the metrics of this run cannot be written to {folder}: "
+            f"{refusal(Path(cause.filename or folder), cause)}; checkpoints are kept, and the same "
+            "command goes on from there"
+        ) from error

@@ -29,6 +29,16 @@ class ConvNeXtDecoderConfig(DecoderConfig):
     layerscale_init: float | None = None
     """Initial scale of each block's branch; None: 1 / num_layers."""
 
+    def _facts(self, *, causal: bool, delay_samples: int = 0) -> DecoderFacts:
+        return DecoderFacts(
+            input_dim=self.input_dim,
+            sample_rate_hz=self.sample_rate_hz,
+            hop_samples=self.hop_samples,
+            delay_samples=delay_samples,
+            causal=causal,
+            streams=causal,
+        )
+
 
 class WaveNeXtConfig(ConvNeXtDecoderConfig):
     """Each frame's samples straight from a linear layer."""
@@ -38,13 +48,7 @@ class WaveNeXtConfig(ConvNeXtDecoderConfig):
     """Convolutions that never see the future, which stream."""
 
     def facts(self) -> DecoderFacts:
-        return DecoderFacts(
-            input_dim=self.input_dim,
-            sample_rate_hz=self.sample_rate_hz,
-            hop_samples=self.hop_samples,
-            causal=self.causal,
-            streams=self.causal,
-        )
+        return self._facts(causal=self.causal)
 
 
 class SpectralDecoderConfig(ConvNeXtDecoderConfig):
@@ -81,13 +85,7 @@ class VocosConfig(SpectralDecoderConfig):
         return self
 
     def facts(self) -> DecoderFacts:
-        return DecoderFacts(
-            input_dim=self.input_dim,
-            sample_rate_hz=self.sample_rate_hz,
-            hop_samples=self.hop_samples,
-            causal=self.causal,
-            streams=self.causal,
-        )
+        return self._facts(causal=self.causal)
 
 
 class IstftConfig(SpectralDecoderConfig):
@@ -116,11 +114,4 @@ class IstftConfig(SpectralDecoderConfig):
         return self
 
     def facts(self) -> DecoderFacts:
-        return DecoderFacts(
-            input_dim=self.input_dim,
-            sample_rate_hz=self.sample_rate_hz,
-            hop_samples=self.hop_samples,
-            delay_samples=self.n_fft - self.hop_samples,
-            causal=True,
-            streams=True,
-        )
+        return self._facts(causal=True, delay_samples=self.n_fft - self.hop_samples)
