@@ -74,7 +74,7 @@ class LogMelDistance(nn.Module):
 def _distance(config: DecoderStageConfig, sample_rate_hz: int) -> nn.Module:
     if config.spectral_windows is None:
         return LogMelDistance(sample_rate_hz)
-    floor = {} if config.spectral_floor is None else {"floor": config.spectral_floor}
+    floor: dict[str, Any] = {} if config.spectral_floor is None else {"floor": config.spectral_floor}
     return MelLoss(sample_rate_hz, window_samples=config.spectral_windows, **floor)
 
 
