@@ -52,7 +52,7 @@ SMALL = {
         wavslm_discriminators/multi_scale.py wavslm_suites/prosaudit.py
     """,
     "configs live without torch, apart from what they configure": """
-        wavslm_core/model/chain.py wavslm_next_chunk/config.py wavslm_tiny_speech/config.py
+        wavslm_core/model/chain.py wavslm_next_chunk/config.py
         wavslm_discriminators/config.py
         wavslm_vector_quantize/focal_options.py wavslm_focalcodec_stream/maps.py
     """,
@@ -60,7 +60,7 @@ SMALL = {
         wavslm_core/launch/launchers.py wavslm_core/recipe/places.py wavslm_core/parts/promises.py
         wavslm_core/data/containers/tags.py wavslm_core/data/containers/layout.py
         wavslm_core/testing/contract/chi_square.py wavslm_corpora/extras.py wavslm_corpora/unpack.py
-        wavslm_tiny_speech/recording.py wavslm_tiny_speech/voices.py wavslm_discriminators/layers.py
+        wavslm_tiny_speech/cache.py wavslm_tiny_speech/voices.py wavslm_discriminators/layers.py
         wavslm_judges/words.py wavslm_serve/server.py
     """,
     "an algorithm with its source or its reason": """

@@ -62,12 +62,26 @@ def test_every_suite_in_one_command(small_run: Path, data: Path, tmp_path: Path,
     assert "WavSLM-4k, published: first chunk unscored" in compared.stdout
 
 
+def test_suites_that_are_made_on_the_spot_need_no_path(small_run: Path, tmp_path: Path, run: Command) -> None:
+    names = ("tiny_swuggy", "tiny_sblimp", "tiny_salmon", "tiny_storycloze")
+    suites = [text for name in names for text in ("--suite", f"{{name: {name}, pairs: 2}}")]
+    run("wavslm", "evaluate", small_run, *suites, "--out", "out", cwd=tmp_path)
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [found["pairs"] for found in results["suites"].values()] == [4, 12, 12, 4]
+    for found in results["suites"].values():
+        assert found["numbers"][found["headline"]]["localised"]["pairs"] == found["pairs"]
+        assert "Without a model, the likelier recording is told by duration 50.0%" in found["caption"]
+    made = {path.name.partition("-")[0] for path in (tmp_path / ".cache").glob("tiny_*-*")}
+    assert made == {*names}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--suite", "salmn=x"], "Did you mean 'salmon'?"),
         (["--suite", "salmon"], "--suite.salmon.path: is missing"),
         (["--suite", "salmon=nowhere"], "nowhere does not exist; `wavslm suites` says where"),
+        (["--suite", "tiny_swuggy=nowhere"], "--suite.tiny_swuggy.path"),
         (["--suite", "salmon=a", "--suite", "salmon=b"], "suite 'salmon' is given twice"),
         (["--suite", "{name: salmon, path: a, tasks: [speech]}"], "--suite.salmon.tasks"),
     ],
@@ -85,6 +99,7 @@ def test_suites_tell_where_their_data_is_and_what_a_folder_holds(
 ) -> None:
     done = run("wavslm", "suites", data / "zerospeech", data / "own", cwd=tmp_path)
     assert "licence: CC-BY-NC-4.0" in done.stdout
+    assert "size: 6 tasks × 200 pairs = 2,400 files" in done.stdout
     found = done.stdout.partition(f"{data / 'zerospeech'}:\n")[2]
     assert found.startswith("  sblimp              96 pairs")
     assert "  swuggy              96 pairs" in found

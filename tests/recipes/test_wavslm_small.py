@@ -53,6 +53,7 @@ def overrides() -> list[str]:
         "stages.pretrain_encoder.encoder": ENCODER,
         "quantizer.compressor": FOCAL,
         "quantizer.decompressor": FOCAL,
+        "stages.score_suites.suites": "[{name: tiny_sblimp, pairs: 2}, {name: tiny_salmon, pairs: 2}]",
     }
     found |= {f"stages.{name}": STAGES | options for name, options in CHAIN.items()}
     lines = []
@@ -85,4 +86,5 @@ def test_every_stage_goes_on_with_what_those_before_left(run: Command, tmp_path:
     assert changed("train_codec_joint", codec) == {"decoder"}
     assert load_encoder(folder / "encoder").config.facts().layers == 5
     assert SpeechLM.load(folder).codec.fingerprint() == codec.fingerprint()
+    assert {*results["score_suites"]["suites"]} == {"tiny_sblimp", "tiny_salmon"}
     assert (folder / "report.html").exists()

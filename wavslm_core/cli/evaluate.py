@@ -22,8 +22,8 @@ def evaluate(
         list[str],
         typer.Option(
             "--suite",
-            metavar="NAME=PATH",
-            help="A suite and where its data is, as often as you like; or a block such as "
+            metavar="NAME[=PATH]",
+            help="A suite and where its data is, if it needs any, as often as you like; or a block such as "
             "'{name: pairs, path: own.jsonl, groups: [voice]}'. `wavslm suites` lists them.",
         ),
     ],
@@ -52,14 +52,15 @@ def evaluate(
     from wavslm_core.evaluation.suite_evaluation import TABLE_FILE, built_suites, evaluate_suites
     from wavslm_core.evaluation.suite_tables import number_text
 
-    built = built_suites([suite_config(text) for text in suites])
+    cache_dir = out.absolute().parent / ".cache"
+    built = built_suites([suite_config(text) for text in suites], cache_dir=cache_dir)
     speech_lm = load_speech_lm(model, codec, device=usable_device(device))
     results = evaluate_suites(
         speech_lm,
         built,
         out,
         reference=model,
-        cache_dir=out.absolute().parent / ".cache",
+        cache_dir=cache_dir,
         rules=LikelihoodRules(ties=ties, submit=submit, local_seconds=local_seconds),
         allow_partial=allow_partial,
         batch_seconds=batch_seconds,

@@ -8,6 +8,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar, Generic, Literal, TypeVar
 
 from wavslm_core.data.audio_source import AudioSource
@@ -88,7 +89,10 @@ ALL_PAIRS = Average("all", "all pairs")
 
 
 class Suite(ABC, Generic[SuiteConfigT]):
-    """Pairs of recordings. Built as `Class(config)`, which looks at no file."""
+    """Pairs of recordings. Built as `Class(config, cache_dir=…)`, which looks at no file.
+
+    Nothing is downloaded; a suite that is made on the spot keeps what it makes in `cache_dir`.
+    """
 
     title: ClassVar[str]
     """What tables call it."""
@@ -99,8 +103,9 @@ class Suite(ABC, Generic[SuiteConfigT]):
     chance: ClassVar[float] = 0.5
     """What guessing scores."""
 
-    def __init__(self, config: SuiteConfigT) -> None:
+    def __init__(self, config: SuiteConfigT, *, cache_dir: Path = Path(".cache")) -> None:
         self.config = config
+        self.cache_dir = cache_dir
 
     @abstractmethod
     def read(self) -> PairList:

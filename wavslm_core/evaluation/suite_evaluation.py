@@ -60,8 +60,11 @@ class EvaluationHeader:
     """Labels, sorted."""
 
 
-def built_suites(configs: Iterable[SuiteConfig]) -> dict[str, Suite[Any]]:
-    """Return label → suite. Raises: DataError for a label that is there twice; PluginError."""
+def built_suites(configs: Iterable[SuiteConfig], *, cache_dir: Path) -> dict[str, Suite[Any]]:
+    """Return label → suite; what a suite makes is kept in `cache_dir`.
+
+    Raises: DataError for a label that is there twice; PluginError.
+    """
     suites: dict[str, Suite[Any]] = {}
     for config in configs:
         label = config.shown_name
@@ -70,7 +73,7 @@ def built_suites(configs: Iterable[SuiteConfig]) -> dict[str, Suite[Any]]:
                 f"suite '{label}' is given twice; give one of them another `label`, such as "
                 f"{{name: {config.registered_name()}, label: {label}_2, …}}"
             )
-        suites[label] = load_registry().build(config)
+        suites[label] = load_registry().build(config, cache_dir=cache_dir)
     return suites
 
 

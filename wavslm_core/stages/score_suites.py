@@ -62,7 +62,7 @@ class ScoreSuites(Stage[ScoreSuitesConfig]):
         config = self.config
         results = evaluate_suites(
             stage_speech_lm(context, config.speech_lm),
-            built_suites(config.suites),
+            built_suites(config.suites, cache_dir=context.cache_dir),
             self.folder(context),
             reference=config.speech_lm or context.recipe.name,
             cache_dir=context.cache_dir,

@@ -43,8 +43,8 @@ class SuiteCopy:
 class CopiedSuite(Suite[ConfigT], Generic[ConfigT]):
     """A suite of which there is a copy at `config.path`."""
 
-    def __init__(self, config: ConfigT) -> None:
-        super().__init__(config)
+    def __init__(self, config: ConfigT, *, cache_dir: Path = Path(".cache")) -> None:
+        super().__init__(config, cache_dir=cache_dir)
         self.copy = SuiteCopy()
 
     @property

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 from wavslm_core.plugin import DataError, Finding, Group, Pair, parse_object, read_regular
@@ -15,8 +16,8 @@ class PairTable(CopiedSuite[PairsConfig]):
 
     title: ClassVar[str] = "Pairs"
 
-    def __init__(self, config: PairsConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: PairsConfig, *, cache_dir: Path = Path(".cache")) -> None:
+        super().__init__(config, cache_dir=cache_dir)
         self.groups = tuple(Group(name, name) for name in config.groups)  # type: ignore[misc]
 
     def look(self) -> SuiteCopy:

@@ -15,6 +15,7 @@ import shutil
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -32,6 +33,8 @@ _AUDIO_OUTPUT_SYNCHRONOUS = 2
 _INITIALIZE_DONT_EXIT = 0x8000
 _POSITION_CHARACTER = 1
 _CHARS_UTF8 = 1
+_PHONEMES = 0x100
+"""Text may hold sounds in double brackets, `[[k|'aI|t]]`."""
 _RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
 _OK = 0
 _QUIET_ENOUGH_PERCENT = 45
@@ -94,6 +97,27 @@ class Espeak:
                 self._unload(library)
         return np.frombuffer(b"".join(pieces), np.int16)
 
+    def sounds(self, words: Sequence[str], voice: Voice) -> list[tuple[str, ...]]:
+        """Return the sounds of words as a voice says each by itself, by espeak-ng's names.
+
+        A vowel that is stressed has `'` in front, or `,` where another one is stressed more.
+        """
+        with _LOCK:
+            library = self._load()
+            try:
+                self._check(library.espeak_SetVoiceByName(voice.espeak_name.encode()), "the voice")
+                library.espeak_TextToPhonemes.restype = ctypes.c_char_p
+                return [self._sounds_of(library, word) for word in words]
+            finally:
+                self._unload(library)
+
+    @staticmethod
+    def _sounds_of(library: ctypes.CDLL, word: str) -> tuple[str, ...]:
+        text = ctypes.create_string_buffer(word.encode())
+        place = ctypes.c_void_p(ctypes.addressof(text))
+        named = library.espeak_TextToPhonemes(ctypes.byref(place), _CHARS_UTF8, ord("|") << 8)
+        return tuple(named.decode().strip().replace(" ", "|").split("|"))
+
     def _synthesise(self, library: ctypes.CDLL, text: str, voice: Voice) -> None:
         self._check(library.espeak_SetVoiceByName(voice.espeak_name.encode()), f"voice '{voice.espeak_name}'")
         parameters = {
@@ -105,8 +129,9 @@ class Espeak:
         for parameter, value in parameters.items():
             self._check(library.espeak_SetParameter(parameter, value, 0), f"parameter {parameter}")
         encoded = text.encode("utf-8") + b"\0"
+        flags = _CHARS_UTF8 | _PHONEMES
         status = library.espeak_Synth(
-            encoded, ctypes.c_size_t(len(encoded)), 0, _POSITION_CHARACTER, 0, _CHARS_UTF8, None, None
+            encoded, ctypes.c_size_t(len(encoded)), 0, _POSITION_CHARACTER, 0, flags, None, None
         )
         self._check(status, f"'{text}'")
         self._check(library.espeak_Synchronize(), f"'{text}'")

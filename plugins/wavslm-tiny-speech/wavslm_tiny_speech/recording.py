@@ -17,31 +17,57 @@ SILENCE_DB = -50.0
 """Below the peak; espeak-ng is digitally silent between words."""
 
 
+Floats = npt.NDArray[np.float32]
+
+
 def record(espeak: Espeak, text: str, voice: Voice, *, sample_rate_hz: int) -> npt.NDArray[np.int16]:
     """Return an utterance (S,) of about `LEVEL_DBFS` at `sample_rate_hz`. Deterministic."""
+    return sixteen_bits(level(at_rate(trim(speak(espeak, text, voice)), sample_rate_hz)))
+
+
+def speak(espeak: Espeak, text: str, voice: Voice) -> Floats:
+    """Return what the synthesiser gives, within ±1."""
+    return espeak.speak(text, voice).astype(np.float32) / np.float32(32768)
+
+
+def at_rate(waveform: Floats, sample_rate_hz: int) -> Floats:
+    """Return a waveform at `SAMPLE_RATE_HZ` at another rate."""
     import torch
 
     from wavslm_core.plugin import resample
 
-    spoken = trim(espeak.speak(text, voice).astype(np.float32) / np.float32(32768))
-    waveform = resample(torch.from_numpy(spoken), SAMPLE_RATE_HZ, sample_rate_hz).numpy()
-    return np.round(level(waveform) * 32767).astype(np.int16)
+    found: Floats = resample(torch.from_numpy(waveform), SAMPLE_RATE_HZ, sample_rate_hz).numpy()
+    return found
 
 
-def trim(waveform: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def sixteen_bits(waveform: Floats) -> npt.NDArray[np.int16]:
+    return np.round(waveform * 32767).astype(np.int16)
+
+
+def trim(waveform: Floats) -> Floats:
     """Return a waveform at `SAMPLE_RATE_HZ` without silence at its ends, but for a margin."""
+    first, end = sounding(waveform)
+    return waveform[first:end]
+
+
+def sounding(waveform: Floats) -> tuple[int, int]:
+    """Return where a waveform at `SAMPLE_RATE_HZ` begins and ends to sound, a margin included."""
     magnitude = np.abs(waveform)
     loud = np.flatnonzero(magnitude > magnitude.max(initial=0.0) * 10 ** (SILENCE_DB / 20))
     if len(loud) == 0:
-        return waveform
+        return 0, len(waveform)
     margin = round(MARGIN_SECONDS * SAMPLE_RATE_HZ)
-    return waveform[max(0, loud[0] - margin) : loud[-1] + margin + 1]
+    return max(0, int(loud[0]) - margin), min(int(loud[-1]) + margin + 1, len(waveform))
 
 
-def level(waveform: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def level(waveform: Floats) -> Floats:
     """Return a waveform scaled to `LEVEL_DBFS`, or less where its peak would pass `HIGHEST_PEAK`."""
+    return waveform * np.float32(gain(waveform))
+
+
+def gain(waveform: Floats) -> float:
+    """Return by how much a waveform is scaled to `LEVEL_DBFS`; 1 for silence."""
     rms = float(np.sqrt(np.mean(waveform.astype(np.float64) ** 2))) if len(waveform) else 0.0
     if rms == 0.0:
-        return waveform
-    gain = min(10 ** (LEVEL_DBFS / 20) / rms, HIGHEST_PEAK / float(np.abs(waveform).max()))
-    return waveform * np.float32(gain)
+        return 1.0
+    return min(10 ** (LEVEL_DBFS / 20) / rms, HIGHEST_PEAK / float(np.abs(waveform).max()))

@@ -7,7 +7,9 @@ or a place is decided by a hash of the two, and each side draws from its own com
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from random import Random
 
 from wavslm_tiny_speech import words
@@ -141,6 +143,7 @@ def tell(random: Random, *, held_out: bool) -> str:
             return story
 
 
+@cache
 def is_held_out(who: str, subject: str) -> bool:
     """Return whether this character together with this topic or place belongs to validation."""
     return hashlib.sha256(f"{who} {subject}".encode()).digest()[0] % HELD_OUT_ONE_IN == 0
@@ -149,14 +152,25 @@ def is_held_out(who: str, subject: str) -> bool:
 def _draw(random: Random, *, held_out: bool) -> str | None:
     """Return a story of any length, or None when the character has no such combination with this plot."""
     plot = random.choice(PLOTS)
+    fields = draw_fields(random, plot, held_out=held_out)
+    if fields is None:
+        return None
+    sentences = [random.choice(ways) for ways in plot.sentences]
+    if random.random() < 0.6:
+        sentences.append(random.choice(plot.endings))
+    return written(sentences, fields)
+
+
+def draw_fields(random: Random, plot: Plot, *, held_out: bool) -> dict[str, str] | None:
+    """Return what fills the places of a plot's sentences; None when its character has no such combination."""
     girl = random.random() < 0.5
     who = random.choice(words.GIRLS if girl else words.BOYS)
     friend = random.choice([name for name in words.GIRLS + words.BOYS if name != who])
-    topics = [topic for topic in plot.topics if is_held_out(who, _key(topic)) == held_out]
+    topics = [topic for topic in plot.topics if is_held_out(who, subject(topic)) == held_out]
     places = [place for place in words.PLACES if is_held_out(who, place) == held_out]
     if not topics or not places:
         return None
-    fields = {
+    return {
         "who": who,
         "friend": friend,
         "he": "she" if girl else "he",
@@ -167,14 +181,15 @@ def _draw(random: Random, *, held_out: bool) -> str | None:
         "glad": random.choice(words.GLAD),
         **random.choice(topics),
     }
-    sentences = [random.choice(ways) for ways in plot.sentences]
-    if random.random() < 0.6:
-        sentences.append(random.choice(plot.endings))
+
+
+def written(sentences: Iterable[str], fields: Mapping[str, str]) -> str:
+    """Return sentences with their places filled, capitals and articles as they should be."""
     story = " ".join(sentences).format_map(fields)
     return _with_articles(". ".join(part[:1].upper() + part[1:] for part in story.split(". ")))
 
 
-def _key(topic: Topic) -> str:
+def subject(topic: Topic) -> str:
     """Return the word that a topic is known by: the first of its fields."""
     return next(iter(topic.values()))
 

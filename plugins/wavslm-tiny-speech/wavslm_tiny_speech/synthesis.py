@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any, Literal
@@ -20,13 +19,12 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from wavslm_core.plugin import (
     json_digest,
-    one_at_a_time,
     parse_json,
     progress_bar,
     read_regular,
-    replacing_folder,
     size_of_regular,
 )
+from wavslm_tiny_speech.cache import generator_digest, kept
 from wavslm_tiny_speech.config import TinySpeechConfig
 from wavslm_tiny_speech.espeak import Espeak
 from wavslm_tiny_speech.recording import record
@@ -39,7 +37,7 @@ AUDIO_FILE = "audio.i16"
 INDEX_FILE = "index.json"
 MOST_BYTES = 1 << 30
 """Of the index: about 150 an utterance."""
-_SOURCES = ("words.py", "stories.py", "voices.py", "espeak.py", "recording.py", "synthesis.py")
+SOURCES = ("words.py", "stories.py", "voices.py", "espeak.py", "recording.py", "synthesis.py")
 
 
 @dataclass(frozen=True)
@@ -79,17 +77,6 @@ def script(config: TinySpeechConfig, split: SplitName, number: int) -> tuple[str
     return tell(random, held_out=held_out), voice(random.randrange(count), held_out=held_out)
 
 
-@cache
-def generator_digest() -> str:
-    """Return 12 hex digits that change with the code that makes the speech and the synthesiser's version."""
-    digest = hashlib.sha256()
-    for name in _SOURCES:
-        digest.update((Path(__file__).parent / name).read_bytes())
-    with Espeak() as espeak:
-        digest.update(espeak.version().encode())
-    return digest.hexdigest()[:12]
-
-
 def request(config: TinySpeechConfig, split: SplitName) -> dict[str, Any]:
     """Return everything that decides how a split sounds, as JSON values."""
     return {
@@ -98,7 +85,7 @@ def request(config: TinySpeechConfig, split: SplitName) -> dict[str, Any]:
         "voices": config.valid_voices if split == "valid" else config.voices,
         "sample_rate_hz": config.sample_rate_hz,
         "seed": config.seed,
-        "generator": generator_digest(),
+        "generator": generator_digest(SOURCES),
     }
 
 
@@ -106,15 +93,7 @@ def synthesised(config: TinySpeechConfig, split: SplitName, *, cache_dir: Path) 
     """Open a split, making it first where the cache does not hold it. Raises: DataError."""
     wanted = request(config, split)
     folder = cache_dir / f"tiny_speech-{split}-{json_digest(wanted)}"
-    found = _open(folder)
-    if found is None:
-        with one_at_a_time(folder.with_name(f".{folder.name}.lock")):
-            # Another process may have made it while this one waited.
-            if _open(folder) is None:
-                _make(config, split, folder)
-            found = _open(folder)
-        assert found is not None
-    return found
+    return kept(folder, _open, lambda beside: _make(config, split, beside))
 
 
 def _open(folder: Path) -> Synthesised | None:
@@ -132,10 +111,9 @@ def _open(folder: Path) -> Synthesised | None:
 
 
 def _make(config: TinySpeechConfig, split: SplitName, folder: Path) -> None:
-    with replacing_folder(folder) as beside:
-        lines, digest = _speak(config, split, beside / AUDIO_FILE)
-        index = {"digest": digest, "lines": [asdict(line) for line in lines]}
-        (beside / INDEX_FILE).write_text(json.dumps(index, ensure_ascii=False), encoding="utf-8")
+    lines, digest = _speak(config, split, folder / AUDIO_FILE)
+    index = {"digest": digest, "lines": [asdict(line) for line in lines]}
+    (folder / INDEX_FILE).write_text(json.dumps(index, ensure_ascii=False), encoding="utf-8")
 
 
 def _speak(config: TinySpeechConfig, split: SplitName, file: Path) -> tuple[list[Line], str]:

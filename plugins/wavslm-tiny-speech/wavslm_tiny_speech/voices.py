@@ -17,6 +17,7 @@ TRAIN_TIMBRES = (
     "m8",
 )  # fmt: skip
 VALID_TIMBRES = ("m5", "f4", "m7", "Alicia", "rob", "Lee", "benjamin", "grandpa")
+FEMALE_VALID_TIMBRES = ("f4", "Alicia")
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
 """The contract of suites, held over a copy of the data where the config says it is."""
 
 from collections import Counter
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
+
+import pytest
 
 from wavslm_core.data.audio import read_audio
 from wavslm_core.data.audio_files import audio_info
@@ -12,9 +14,17 @@ from wavslm_core.testing.contract.config_checks import ConfigChecks
 
 
 class SuiteContract(ConfigChecks):
+    @pytest.fixture(autouse=True)
+    def _own_cache(self, tmp_path: Path) -> None:
+        self.cache_dir = tmp_path
+
+    def built(self) -> Suite[Any]:
+        suite: Suite[Any] = self.subject.registry.build(self.subject.config, cache_dir=self.cache_dir)
+        return suite
+
     def opened(self) -> tuple[Suite[Any], PairList]:
         """Return the suite and what it reads, which must be all well."""
-        suite: Suite[Any] = self.built()
+        suite = self.built()
         found = suite.read()
         self.require(
             bool(found.pairs) and not found.findings,
@@ -24,7 +34,7 @@ class SuiteContract(ConfigChecks):
         return suite, found
 
     def test_what_tables_call_it(self) -> None:
-        suite: Suite[Any] = self.built()
+        suite = self.built()
         names = [group.name for group in suite.groups]
         averages = [average.name for average in suite.averages]
         titles = [
