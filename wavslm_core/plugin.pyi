@@ -1,10 +1,5 @@
 """The names of `wavslm_core.plugin` and where each is imported from: the one list of them."""
 
-from wavslm_core.cli.inputs import (
-    DeviceOption as DeviceOption,
-    load_speech_lm as load_speech_lm,
-    usable_device as usable_device,
-)
 from wavslm_core.data.audio import (
     load_torchaudio as load_torchaudio,
     read_audio as read_audio,
@@ -56,6 +51,7 @@ from wavslm_core.errors import (
     AudioError as AudioError,
     CheckpointError as CheckpointError,
     DataError as DataError,
+    NoCodecError as NoCodecError,
     PluginError as PluginError,
     RecipeError as RecipeError,
     StreamingError as StreamingError,
@@ -63,6 +59,7 @@ from wavslm_core.errors import (
     did_you_mean as did_you_mean,
     summary as summary,
 )
+from wavslm_core.machine.devices import choose_device as choose_device
 from wavslm_core.machine.files import (
     open_in_place as open_in_place,
     replacing as replacing,

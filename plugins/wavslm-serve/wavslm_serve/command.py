@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from wavslm_core.plugin import DeviceOption, WavslmError, echo, load_speech_lm, usable_device
+from wavslm_core.plugin import CheckpointError, NoCodecError, WavslmError, choose_device, echo
 from wavslm_serve.gate import LOOPBACK
 
 
@@ -35,7 +35,9 @@ def serve(
     weights: Annotated[
         str | None, typer.Option(help="Packed weights for speed on CPUs: fp32, bf16 or int8.")
     ] = None,
-    device: DeviceOption = "auto",
+    device: Annotated[
+        str, typer.Option(help="auto (the first CUDA GPU, else the CPU), cpu, cuda, cuda:1, … or mps.")
+    ] = "auto",
 ) -> None:
     """Let people talk with a language model: a page for browsers, and an interface over WebSockets.
 
@@ -43,12 +45,18 @@ def serve(
     """
     # The address first: it is known at once whether it is free.
     sockets = _listening(host, port)
+    from wavslm_core.plugin import Codec, SpeechLM
     from wavslm_serve.conversation import Limits
     from wavslm_serve.scheduler import Scheduler
     from wavslm_serve.server import make_server
 
-    target = usable_device(device, cpu_only=None if weights is None else f"--weights {weights}")
-    speech_lm = load_speech_lm(model, codec, device=target)
+    packed = None if weights is None else f"--weights {weights}"
+    target = choose_device(device, option="--device", cpu_only=packed)
+    given = None if codec is None else Codec.load(codec, device=target)
+    try:
+        speech_lm = SpeechLM.load(model, codec=given, device=target)
+    except NoCodecError as error:
+        raise CheckpointError(f"{error.what}; give another one with --codec") from error
     if weights is not None:
         speech_lm = speech_lm.for_inference(weights=weights)
     scheduler = Scheduler(speech_lm, Limits(max_sessions=max_sessions))
