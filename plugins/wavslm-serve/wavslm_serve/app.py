@@ -7,6 +7,7 @@ import struct
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.applications import Starlette
@@ -14,7 +15,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket
 
 from wavslm_core.plugin import AudioBytes, AudioError, WavslmError, audio_info, read_audio
@@ -34,6 +36,7 @@ from wavslm_serve.protocol import (
 )
 from wavslm_serve.scheduler import Scheduler
 
+PAGE = Path(__file__).parent / "page"
 _STATUS = {"busy": 503, "too_much": 413, "too_slow": 408}
 """HTTP's words for errors that are not just 422."""
 
@@ -60,6 +63,7 @@ def make_app(scheduler: Scheduler, *, host: str = "localhost", names: Iterable[s
             Route("/v1/continue", partial(_continue, scheduler=scheduler), methods=["POST"]),
             Route("/health", partial(_health, scheduler=scheduler)),
             Route("/metrics", partial(_metrics, scheduler=scheduler)),
+            Mount("/", StaticFiles(directory=PAGE, html=True)),
         ],
         middleware=[Middleware(Gate, host=host, names=tuple(names))],
         lifespan=lifespan,

@@ -1,0 +1,483 @@
+// The page: a microphone or a recording, a session with the server, and what both sound like.
+
+const $ = (id) => document.getElementById(id);
+const AUDIO = 1; // the kind of a binary message
+const PROMPTS = [
+  ["prompts/question.flac", "a question"],
+  ["prompts/story.flac", "the beginning of a story"],
+  ["prompts/numbers.flac", "counting"],
+];
+const SILENCE_MS = 700; // after which a turn is over, hands-free
+const SPEECH_DB = 12; // above the room's noise
+
+function say(text) {
+  $("status").textContent = text;
+}
+
+function complain(text) {
+  $("problem").textContent = text;
+  $("problem").hidden = !text;
+}
+
+// One session with the server: what was heard and said, in the order in which the model knows it.
+class Session {
+  constructor(options, told) {
+    this.told = told;
+    this.turns = []; // { who: "you" | "model", samples: Int16Array }
+    this.later = []; // what is heard while it speaks; null where it is to speak again
+    this.waiting = 0; // speakings that were asked for and are not over
+    this.hushed = 0; // those of them that nobody wants to hear any more
+    this.open = false;
+    this.askedAt = 0;
+    const address = new URL("v1/speech", location.href);
+    address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+    this.socket = new WebSocket(address);
+    this.socket.binaryType = "arraybuffer";
+    this.ready = new Promise((resolve, reject) => {
+      this.socket.onopen = () => this.send({ type: "start", ...options });
+      this.socket.onclose = () => {
+        this.closed = true;
+        this.open = false;
+        reject(new Error(this.reason || "the server cannot be reached"));
+        told.ended(this.reason);
+      };
+      this.started = resolve;
+    });
+    this.ready.catch(() => {});
+    this.socket.onmessage = ({ data }) => this.take(data);
+  }
+
+  get speaking() {
+    return this.waiting > 0;
+  }
+
+  send(message) {
+    if (this.socket.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(message));
+  }
+
+  // Samples in [-1, 1], at the rate that the model hears.
+  hear(samples) {
+    if (!this.open) return;
+    const message = new Uint8Array(1 + 2 * samples.length);
+    const view = new DataView(message.buffer);
+    const kept = new Int16Array(samples.length);
+    message[0] = AUDIO;
+    for (let i = 0; i < samples.length; i++) {
+      kept[i] = Math.max(-32768, Math.min(32767, Math.round(samples[i] * 32768)));
+      view.setInt16(1 + 2 * i, kept[i], true);
+    }
+    this.socket.send(message);
+    (this.speaking ? this.later : this.turns).push({ who: "you", samples: kept });
+  }
+
+  speak(seconds) {
+    this.askedAt = performance.now();
+    if (this.waiting) this.later.push(null);
+    this.waiting++;
+    this.send({ type: "speak", seconds });
+    this.told.begins();
+  }
+
+  take(data) {
+    if (typeof data !== "string") {
+      const view = new DataView(data, 1);
+      const samples = new Int16Array(view.byteLength / 2);
+      for (let i = 0; i < samples.length; i++) samples[i] = view.getInt16(2 * i, true);
+      this.turns.push({ who: "model", samples });
+      if (this.hushed) return;
+      this.told.said(Float32Array.from(samples, (value) => value / 32768));
+      return;
+    }
+    const message = JSON.parse(data);
+    if (message.type === "started") {
+      this.open = true;
+      this.started(message);
+    } else if (message.type === "spoke") {
+      this.waiting--;
+      for (let turn; (turn = this.later.shift()); ) this.turns.push(turn);
+      if (this.hushed) this.hushed--;
+      else this.told.spoke(message.samples);
+    } else if (message.type === "error") {
+      this.reason = message.message;
+      this.told.failed(message);
+    } else if (message.type === "ended") this.reason ||= message.reason;
+  }
+
+  // What is still on its way belongs to the conversation, but is not to be heard.
+  hush() {
+    this.hushed = this.waiting;
+    this.send({ type: "stop" });
+  }
+
+  end() {
+    this.send({ type: "end" });
+    this.socket.close();
+  }
+
+  // Both voices as a stereo WAV file.
+  wav(rate) {
+    const size = this.turns.reduce((sum, { samples }) => sum + samples.length, 0);
+    const view = new DataView(new ArrayBuffer(44 + 4 * size));
+    const text = (at, letters) => [...letters].forEach((c, i) => view.setUint8(at + i, c.charCodeAt(0)));
+    text(0, "RIFF");
+    view.setUint32(4, 36 + 4 * size, true);
+    text(8, "WAVEfmt ");
+    view.setUint32(16, 16, true);
+    view.setUint16(20, 1, true);
+    view.setUint16(22, 2, true);
+    view.setUint32(24, rate, true);
+    view.setUint32(28, 4 * rate, true);
+    view.setUint16(32, 4, true);
+    view.setUint16(34, 16, true);
+    text(36, "data");
+    view.setUint32(40, 4 * size, true);
+    let at = 44;
+    for (const { who, samples } of this.turns) {
+      for (const sample of samples) {
+        view.setInt16(at + (who === "you" ? 0 : 2), sample, true);
+        at += 4;
+      }
+    }
+    return new Blob([view.buffer], { type: "audio/wav" });
+  }
+}
+
+// Both directions of sound, at the browser's own rate. Made in a user's gesture, or browsers keep it silent.
+class Sound {
+  static async open(rates, told) {
+    const sound = new Sound();
+    sound.rates = rates;
+    sound.context = new AudioContext({ latencyHint: "interactive" });
+    await sound.context.audioWorklet.addModule("worklet.js");
+    const analyser = () => new AnalyserNode(sound.context, { fftSize: 2048, smoothingTimeConstant: 0 });
+    sound.analysers = { you: analyser(), model: analyser() };
+    sound.playback = new AudioWorkletNode(sound.context, "playback", {
+      numberOfInputs: 0,
+      outputChannelCount: [1],
+      processorOptions: { rate: rates.sample_rate },
+    });
+    sound.playback.port.onmessage = ({ data }) => told.played(data);
+    sound.playback.connect(sound.analysers.model).connect(sound.context.destination);
+    await sound.context.resume();
+    return sound;
+  }
+
+  get listening() {
+    return Boolean(this.stream);
+  }
+
+  // Raises: Error that says why there is no microphone.
+  async listen(heard) {
+    if (this.stream) return;
+    const why = whyNoMicrophone();
+    if (why) throw new Error(why);
+    try {
+      this.stream = await navigator.mediaDevices.getUserMedia({
+        // Made for telephones, these change a voice; with headphones there is no echo.
+        audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false, channelCount: 1 },
+      });
+    } catch (error) {
+      const said = {
+        NotAllowedError: "The microphone was refused. Allow it for this page in the address bar, and press again.",
+        NotFoundError: "There is no microphone. Plug one in, or use a recording below.",
+        NotReadableError: "Another program has the microphone. Close it, and press again.",
+      };
+      throw new Error(said[error.name] || `The microphone cannot be used: ${error.message}`);
+    }
+    const source = this.context.createMediaStreamSource(this.stream);
+    this.capture = new AudioWorkletNode(this.context, "capture", {
+      numberOfOutputs: 0,
+      processorOptions: { rate: this.rates.sample_rate_in },
+    });
+    this.capture.port.onmessage = ({ data }) => heard(data);
+    source.connect(this.analysers.you);
+    source.connect(this.capture);
+  }
+
+  // Samples of a recording, mono, at the rate that the model hears.
+  async decoded(bytes) {
+    const rate = this.rates.sample_rate_in;
+    const buffer = await new OfflineAudioContext(1, 1, rate).decodeAudioData(bytes);
+    const mono = new Float32Array(buffer.length);
+    for (let c = 0; c < buffer.numberOfChannels; c++) {
+      const channel = buffer.getChannelData(c);
+      for (let i = 0; i < mono.length; i++) mono[i] += channel[i] / buffer.numberOfChannels;
+    }
+    return mono;
+  }
+}
+
+function whyNoMicrophone() {
+  if (!window.isSecureContext) {
+    return (
+      `Browsers give no microphone to ${location.origin}, since it is not secure: open the page at ` +
+      "http://localhost on the machine that serves it, or at an https:// address. Recordings work here, too."
+    );
+  }
+  if (!navigator.mediaDevices?.getUserMedia) return "This browser has no access to a microphone. Use a recording below.";
+  return "";
+}
+
+// Tells when somebody begins and ends to speak, by how much louder than the room it is.
+class Turns {
+  constructor() {
+    this.floor = -60;
+    this.loud = 0;
+    this.quiet = 0;
+    this.speaking = false;
+  }
+
+  // Returns "begin" or "end" when a piece of so many milliseconds makes it so.
+  hear(level, ms) {
+    this.floor = level < this.floor ? level : Math.min(this.floor + 0.003 * ms, -30);
+    const loud = level > Math.max(this.floor + SPEECH_DB, -50);
+    this.loud = loud ? this.loud + ms : 0;
+    this.quiet = loud ? 0 : this.quiet + ms;
+    if (!this.speaking && this.loud >= 60) {
+      this.speaking = true;
+      return "begin";
+    }
+    if (this.speaking && this.quiet >= SILENCE_MS) {
+      this.speaking = false;
+      return "end";
+    }
+    return "";
+  }
+}
+
+function decibels(samples) {
+  let sum = 0;
+  for (const sample of samples) sum += sample * sample;
+  return 10 * Math.log10(sum / samples.length + 1e-9);
+}
+
+// Both voices as they are heard, a column a frame, newest at the right.
+class Spectrogram {
+  constructor(canvas, analysers, context) {
+    this.canvas = canvas;
+    this.paint = canvas.getContext("2d", { willReadFrequently: false });
+    this.analysers = analysers;
+    this.bins = Math.min(analysers.you.frequencyBinCount, Math.round((8000 / context.sampleRate) * 2048));
+    this.bytes = new Uint8Array(analysers.you.frequencyBinCount);
+    this.waves = new Float32Array(2048);
+    this.column = new ImageData(1, canvas.height);
+    this.last = 0;
+    requestAnimationFrame((now) => this.draw(now));
+  }
+
+  draw(now) {
+    requestAnimationFrame((next) => this.draw(next));
+    const { width, height } = this.canvas;
+    const moved = Math.floor(((now - this.last) / 12000) * width);
+    if (moved < 1) return;
+    this.last = now;
+    this.paint.drawImage(this.canvas, -moved, 0);
+    this.column.data.fill(0);
+    for (const [who, colour] of [["you", [42, 157, 143]], ["model", [231, 111, 81]]]) {
+      this.analysers[who].getByteFrequencyData(this.bytes);
+      for (let y = 0; y < height; y++) {
+        const value = this.bytes[Math.floor(((height - 1 - y) / height) * this.bins)] / 255;
+        for (let c = 0; c < 3; c++) this.column.data[4 * y + c] += 1.6 * value * value * colour[c];
+        this.column.data[4 * y + 3] = 255;
+      }
+      this.analysers[who].getFloatTimeDomainData(this.waves);
+      $(who === "you" ? "level-in" : "level-out").value = decibels(this.waves);
+    }
+    for (let x = width - moved; x < width; x++) this.paint.putImageData(this.column, x, 0);
+  }
+}
+
+// The page itself.
+const state = { sound: null, session: null, rates: null, held: false, latencies: [], firstAt: 0, turns: new Turns() };
+window.wavslm = state; // for whoever looks at it with the browser's tools
+
+function options() {
+  const chosen = { seed: Math.max(0, Math.round(Number($("seed").value) || 0)) };
+  const name = $("sampler").value;
+  if (name) {
+    chosen.sampler = { name };
+    for (const input of document.querySelectorAll("[data-of] input")) {
+      if (input.parentElement.dataset.of.split(" ").includes(name)) chosen.sampler[input.id] = Number(input.value);
+    }
+  }
+  return chosen;
+}
+
+// Opens sound and session if they are not; in a gesture of the user's.
+async function begin() {
+  complain("");
+  if (!state.sound) {
+    state.rates = await (await fetch("health")).json();
+    state.sound = await Sound.open(state.rates, { played });
+    new Spectrogram($("spectrogram"), state.sound.analysers, state.sound.context);
+  }
+  await state.sound.context.resume();
+  if (!state.session || state.session.closed) {
+    const session = new Session(options(), {
+      begins: () => {
+        state.sound.playback.port.postMessage({ begin: true });
+        $("stop").disabled = false;
+      },
+      said: (samples) => state.sound.playback.port.postMessage({ samples }),
+      spoke: () => {
+        state.sound.playback.port.postMessage({ whole: true });
+        $("stop").disabled = session.speaking;
+        $("save").disabled = false;
+        if (!session.speaking) say($("hands-free").checked ? "It is your turn." : "Hold the button to go on.");
+      },
+      failed: ({ message }) => complain(message),
+      ended: (reason) => {
+        $("stop").disabled = true;
+        if (state.session === session) say(`The conversation is over${reason ? `: ${reason}` : ""}.`);
+      },
+    });
+    state.session = session;
+    $("reset").disabled = false;
+    await session.ready;
+  }
+  return state.session;
+}
+
+function played({ first, underruns, target }) {
+  if (first !== undefined) {
+    state.latencies.push(performance.now() - state.session.askedAt);
+    const sorted = [...state.latencies].sort((a, b) => a - b);
+    const share = (part) => `${Math.round(sorted[Math.min(sorted.length - 1, Math.floor(part * sorted.length))])} ms`;
+    $("latency-50").textContent = share(0.5);
+    $("latency-99").textContent = share(0.99);
+  }
+  if (underruns !== undefined) $("underruns").textContent = underruns;
+  if (target !== undefined) $("buffer").textContent = `${Math.round(1000 * target)} ms`;
+}
+
+function speak() {
+  say("The model speaks.");
+  state.session.speak(Math.max(0.5, Math.min(Number($("seconds").value) || 4, state.rates.speak_s)));
+}
+
+function hush() {
+  if (state.session?.speaking) state.session.hush();
+  state.sound?.playback.port.postMessage({ clear: true });
+  $("stop").disabled = true;
+}
+
+function heard(samples) {
+  const handsFree = $("hands-free").checked;
+  if (!state.session?.open || !(state.held || handsFree)) return;
+  if (handsFree) {
+    const turn = state.turns.hear(decibels(samples), (1000 * samples.length) / state.rates.sample_rate_in);
+    if (turn === "begin") {
+      hush();
+      say("It listens.");
+    }
+    state.session.hear(samples);
+    if (turn === "end") speak();
+  } else state.session.hear(samples);
+}
+
+async function press() {
+  if (state.held || $("hands-free").checked) return;
+  state.held = true;
+  $("talk").classList.add("listening");
+  try {
+    hush();
+    await begin();
+    await state.sound.listen(heard);
+    if (state.held) say("It listens. Let go to hear it.");
+  } catch (error) {
+    state.held = false;
+    $("talk").classList.remove("listening");
+    complain(error.message);
+  }
+}
+
+function release() {
+  if (!state.held) return;
+  state.held = false;
+  $("talk").classList.remove("listening");
+  if (state.sound?.listening && state.session?.open) speak();
+}
+
+async function continueRecording(bytes) {
+  try {
+    hush();
+    const session = await begin();
+    const samples = await state.sound.decoded(await bytes());
+    const size = Math.floor((state.rates.message_bytes - 1) / 2);
+    for (let at = 0; at < samples.length; at += size) session.hear(samples.subarray(at, at + size));
+    speak();
+  } catch (error) {
+    complain(error.name === "EncodingError" ? "That file is no audio that this browser reads." : error.message);
+  }
+}
+
+function showOptions() {
+  for (const label of document.querySelectorAll("[data-of]")) {
+    label.hidden = !label.dataset.of.split(" ").includes($("sampler").value);
+  }
+}
+
+function startAnew() {
+  hush();
+  state.session?.end();
+  state.session = null;
+  $("reset").disabled = true;
+  say("The next conversation begins with what you say next.");
+}
+
+$("talk").addEventListener("pointerdown", (event) => {
+  $("talk").setPointerCapture(event.pointerId);
+  press();
+});
+$("talk").addEventListener("pointerup", release);
+$("talk").addEventListener("pointercancel", release);
+const ours = ({ code, target }) => code === "Space" && (target === document.body || target === $("talk"));
+document.addEventListener("keydown", (event) => {
+  if (!ours(event)) return;
+  event.preventDefault();
+  if (!event.repeat) press();
+});
+document.addEventListener("keyup", (event) => {
+  if (!ours(event)) return;
+  event.preventDefault();
+  release();
+});
+$("hands-free").addEventListener("change", async () => {
+  $("talk").disabled = $("hands-free").checked;
+  if (!$("hands-free").checked) return;
+  try {
+    await begin();
+    await state.sound.listen(heard);
+    state.turns = new Turns();
+    say("It is your turn.");
+  } catch (error) {
+    $("hands-free").checked = $("talk").disabled = false;
+    complain(error.message);
+  }
+});
+$("stop").addEventListener("click", hush);
+$("reset").addEventListener("click", startAnew);
+$("seed").addEventListener("change", startAnew);
+$("sampler").addEventListener("change", () => (showOptions(), startAnew()));
+for (const input of document.querySelectorAll("[data-of] input")) input.addEventListener("change", startAnew);
+$("file").addEventListener("change", () => {
+  const [file] = $("file").files;
+  if (file) continueRecording(() => file.arrayBuffer());
+});
+for (const [address, about] of PROMPTS) {
+  const button = document.createElement("button");
+  button.textContent = about;
+  button.addEventListener("click", () =>
+    continueRecording(async () => (await fetch(address)).arrayBuffer()),
+  );
+  $("prompts").append(" ", button);
+}
+$("save").addEventListener("click", () => {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(state.session.wav(state.rates.sample_rate));
+  link.download = "conversation.wav";
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+});
+showOptions();
+complain(whyNoMicrophone());
