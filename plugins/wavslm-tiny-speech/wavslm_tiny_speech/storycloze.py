@@ -6,13 +6,14 @@ Two stories that differ in their topic alone exchange endings, so that each is r
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 from random import Random
 from typing import ClassVar
 
 from wavslm_core.plugin import Group
 from wavslm_tiny_speech.config import TinyStoryclozeConfig
 from wavslm_tiny_speech.sentences import Scene, fields_in, scenes
-from wavslm_tiny_speech.stories import is_held_out, subject, written
+from wavslm_tiny_speech.stories import MOST_WORDS, is_held_out, subject, written
 from wavslm_tiny_speech.takes import Studio, Take, crossed
 from wavslm_tiny_speech.tiny_suite import TinySuite, group_of_voice, random_voice
 
@@ -37,11 +38,14 @@ class TinyStorycloze(TinySuite[TinyStoryclozeConfig]):
             story, ending = told
             fields = [{**scene.fields, **topic} for topic in (scene.topic, random.choice(others))]
             endings = [written([ending], each) for each in fields]
-            if endings[0] == endings[1]:
+            stories = [written(story, each) for each in fields]
+            # The corpus has no longer ones, and not the words that only they would have.
+            most = max(len(f"{one} {end}".split()) for one, end in product(stories, endings))
+            if endings[0] == endings[1] or most > MOST_WORDS:
                 continue
             voice = random_voice(random)
             groups = {"type": kind, **group_of_voice(voice)}
-            one, other = (studio.piece(written(story, each), voice, more=True) for each in fields)
+            one, other = (studio.piece(text, voice, more=True) for text in stories)
             of_one, of_other = (studio.piece(text, voice) for text in endings)
             yield crossed((one, other), (of_one, of_other), (groups, groups))
 
