@@ -56,7 +56,10 @@ BROKEN = [
     Broken(parts.LeavesWeightAlone, ENCODER, "gradients_reach_every_parameter", "no gradient reaches unused"),
     Broken(parts.CannotBePacked, ENCODER, "packed_copy", "'weight'", also=("packed_steps",)),
     Broken(parts.CancelsInBf16, ENCODER, "bf16_autocast", "is off by"),
-    Broken(parts.CannotBeExported, ENCODER, "export", "torch.export of forward() fails"),
+    Broken(
+        parts.CannotBeExported, ENCODER, "export", "torch.export of forward() fails", also=("exported_steps",)
+    ),
+    Broken(parts.ReadsItsState, ENCODER, "exported_steps", "torch.export of a step of forward fails"),
     Broken(parts.TakesMemoryOnMeta, ENCODER, "meta_device", "table take memory"),
     Broken(parts.KeepsSecret, ENCODER, "weights_survive_saving", "a part with loaded weights differs"),
     Broken(fakes.FakeEncoder, OFFLINE, "step_equals_forward", "say streams=False, but forward gives a state"),

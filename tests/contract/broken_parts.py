@@ -66,6 +66,17 @@ class CannotBeExported(FakeEncoder):
         return features_BTD if float(features_BTD.detach().sum()) < 1e9 else -features_BTD
 
 
+class ReadsItsState(FakeEncoder):
+    """Counts its steps, and branches on the count."""
+
+    def init_state(self, batch_size: int) -> State:
+        return (torch.zeros((), dtype=torch.int64),)
+
+    def step(self, waveform_BS: Tensor, state: State) -> tuple[Tensor, State]:
+        features_BTD = self(waveform_BS)
+        return features_BTD if int(state[0]) >= 0 else -features_BTD, (state[0] + 1,)
+
+
 class TakesMemoryOnMeta(FakeEncoder):
     def __init__(self, config: Any) -> None:
         super().__init__(config)

@@ -31,15 +31,16 @@ def failures(broken: Broken, folder: Path) -> dict[str, str]:
     tests = contract_tests(config, registry=registry)()
     found = {}
     for name in dir(tests):
-        # Exporting takes seconds, and only one of them is about it.
-        if not name.startswith("test_") or (name == "test_export" and broken.check != "export"):
+        # Exporting takes seconds, and few of them are about it.
+        check = name.removeprefix("test_")
+        if not name.startswith("test_") or ("export" in check and check not in (broken.check, *broken.also)):
             continue
         try:
             getattr(tests, name)(*([folder] if name == "test_weights_survive_saving" else []))
         except pytest.skip.Exception:
             continue
         except Exception as error:
-            found[name.removeprefix("test_")] = str(error)
+            found[check] = str(error)
     return found
 
 

@@ -10,7 +10,8 @@ how many tensors its state holds, so that a parent can keep one flat tuple for a
     return x, join_states(*states)
 
 Positions are 0-d int64 tensors on the CPU, whatever the device of the caches: reading one never waits
-for a GPU.
+for a GPU. Under `torch.export` and `torch.compile` nothing reads them: a step is one graph for all positions,
+which returns new states instead of writing into those it is given.
 """
 
 from collections.abc import Callable, Iterator
@@ -112,6 +113,8 @@ class FrameRing:
 
         `convolve` maps a view (B, context + m, D) of the ring to (B,m,…), for m frames at a time.
         """
+        if torch.compiler.is_compiling():
+            return self._traced_step(x_BTD, state, convolve)
         ring, position = state
         frames_before = int(position)
         if frames_before == 0 and self.left_padding == "replicate":
@@ -122,6 +125,24 @@ class FrameRing:
             frames_before += piece_BTD.shape[1]
         y_BTD = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
         return y_BTD, (ring, position + x_BTD.shape[1])
+
+    def _traced_step(
+        self, x_BTD: Tensor, state: State, convolve: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, State]:
+        """Return what `step` does, as a graph that is one for all positions and writes into nothing given.
+
+        Raises: ValueError for more frames than the ring takes at once.
+        """
+        ring, position = state
+        frames = x_BTD.shape[1]
+        if frames > PIECE_FRAMES:
+            raise ValueError(f"a traced step takes at most {PIECE_FRAMES} frames, got {frames}")
+        if self.left_padding == "replicate":
+            ring = torch.where(position == 0, x_BTD[:, :1].expand_as(ring), ring)
+        places_N = position + torch.arange(-self.context, frames, device=ring.device)
+        written_T = places_N[self.context :] % self.size
+        ring = ring.index_copy(1, written_T, x_BTD).index_copy(1, written_T + self.size, x_BTD)
+        return convolve(ring.index_select(1, places_N % self.size)), (ring, position + frames)
 
     def _push(self, ring: Tensor, x_BTD: Tensor, start: int) -> Tensor:
         """Write frames at `start` and at their mirrored places; return a view of context and frames."""

@@ -18,18 +18,19 @@ def code_scale(bits: int) -> float:
 
 
 def _bit_weights(bits: int, device: torch.device) -> Tensor:
-    return torch.arange(bits - 1, -1, -1, device=device)
+    """Return what each bit of a token is worth, (K,) int64: ONNX has products, but no shifts."""
+    return torch.pow(2, torch.arange(bits - 1, -1, -1, device=device))
 
 
 def tokens_from_latents(latents_BTK: Tensor) -> Tensor:
     """Return token ids (B,T) int64 of latents (B,T,K bits)."""
-    shifts_K = _bit_weights(latents_BTK.shape[-1], latents_BTK.device)
-    return ((latents_BTK > 0).long() << shifts_K).sum(dim=-1)
+    weights_K = _bit_weights(latents_BTK.shape[-1], latents_BTK.device)
+    return ((latents_BTK > 0) * weights_K).sum(dim=-1)
 
 
 def codes_from_tokens(tokens_BT: Tensor, *, bits: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """Return codes (B,T,K bits) with entries ±1/√K."""
-    signs_BTK = (tokens_BT[..., None] >> _bit_weights(bits, tokens_BT.device)) & 1
+    signs_BTK = tokens_BT[..., None] // _bit_weights(bits, tokens_BT.device) % 2
     # The scale is rounded to the dtype once and multiplied: dividing by √K differs by an ulp.
     return (2 * signs_BTK - 1).to(dtype) * code_scale(bits)
 

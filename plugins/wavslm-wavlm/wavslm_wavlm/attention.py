@@ -16,13 +16,25 @@ from wavslm_wavlm.scores import attend
 class Ring:
     """Where a step stands in the ring caches; computed once per step and shared by all layers."""
 
-    position: int
-    """Frames that came before this step."""
+    position: int | Tensor
+    """Frames that came before this step; a tensor where steps are traced."""
     chunk: int
     window: int
     bias_HCN: Tensor
     """Bias of a chunk against its window in order of time, the window twice in a row: (H, C, 2W). A ring is a
     rotation of its window, so the bias in ring order is a slice of this and never computed."""
+
+    def traced(self, offset: int) -> tuple[Tensor, Tensor]:
+        """Return where the chunk at `offset` in this step is written, (C,), and its bias (H, C, W).
+
+        In ring order, −inf in slots that are not filled yet.
+        """
+        position, device = torch.as_tensor(self.position + offset), self.bias_HCN.device
+        end = position + self.chunk
+        slots_W = torch.arange(self.window, device=device)
+        bias_HCW = self.bias_HCN.index_select(2, self.window - end % self.window + slots_W)
+        written_C = (position + torch.arange(self.chunk, device=device)) % self.window
+        return written_C, bias_HCW.masked_fill(slots_W >= end, -torch.inf)
 
     def slots(self, position: int) -> tuple[int, int]:
         """Return where the chunk at `position` is written, and how many slots are filled afterwards."""
@@ -92,6 +104,13 @@ class GatedAttention(nn.Module):
         outputs = []
         for offset in range(0, x_BND.shape[1], ring.chunk):
             chunk = slice(offset, offset + ring.chunk)
+            if isinstance(ring.position, Tensor):
+                written_C, bias_HCW = ring.traced(offset)
+                keys_BHdW = keys_BHdW.index_copy(3, written_C, keys[:, :, chunk].mT)
+                values_BHWd = values_BHWd.index_copy(2, written_C, values[:, :, chunk])
+                bias = gate_BHN1[:, :, chunk] * bias_HCW
+                outputs.append(_attend_ring(queries[:, :, chunk], keys_BHdW, values_BHWd, bias))
+                continue
             position = ring.position + offset
             slot, filled = ring.slots(position)
             head = min(ring.chunk, ring.window - slot)
@@ -110,7 +129,7 @@ class GatedAttention(nn.Module):
             )
         gathered_BHNd = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
         output: Tensor = self.out_proj(gathered_BHNd.transpose(1, 2).flatten(2))
-        return output, state
+        return output, (keys_BHdW, values_BHWd)
 
     def _heads(self, x_BTD: Tensor) -> tuple[Tensor, ...]:
         """Return queries, keys and values, each (B,H,T,d)."""

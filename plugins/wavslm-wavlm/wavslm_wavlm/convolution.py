@@ -140,10 +140,15 @@ class ConvBlock(nn.Module):
     def step(self, x_BTD: Tensor, state: State) -> tuple[Tensor, State]:
         """Map the next (B, n·stride, D_in) inputs to (B, n, D_out)."""
         cache, position = state
-        first = position.item() == 0
-        before = x_BTD[:, :1].expand(-1, self.context, -1) if first else cache
+        traced = torch.compiler.is_compiling()
+        start = x_BTD[:, :1].expand(-1, self.context, -1)
+        if traced:
+            before = torch.where(position == 0, start, cache)
+        else:
+            before = start if position.item() == 0 else cache
         joined = torch.cat([before, x_BTD], dim=1)
-        cache.copy_(joined[:, joined.shape[1] - self.context :])
+        kept = joined[:, joined.shape[1] - self.context :]
+        cache = kept.clone() if traced else cache.copy_(kept)
         return self._finish(self.conv(joined), None), (cache, position + x_BTD.shape[1])
 
     def _finish(self, x_BTD: Tensor, lengths: Tensor | None) -> Tensor:

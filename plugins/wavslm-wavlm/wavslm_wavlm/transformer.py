@@ -166,7 +166,8 @@ class Stack:
         assert window is not None
         check_whole_chunks(x_BND, chunk, "frames")
         *_, bias_HCN, position = state
-        ring = Ring(int(position), chunk, window, bias_HCN)
+        traced = torch.compiler.is_compiling()
+        ring = Ring(position if traced else int(position), chunk, window, bias_HCN)
         reader = StateReader(state)
         caches = []
         for layer in self.layers:

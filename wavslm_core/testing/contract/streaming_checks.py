@@ -1,17 +1,30 @@
 """What holds for every flow in steps: they equal the whole, states keep their size, streams do not meet."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from wavslm_core.errors import StreamingError
+from wavslm_core.parts.interfaces import State
 from wavslm_core.parts.packing import packed_copy
 from wavslm_core.testing.contract.flow import Flow, state_bytes
 from wavslm_core.testing.contract.sequence_checks import SequenceChecks
 
 CHUNKINGS = {"1": (1,), "2": (2,), "5": (5,), "1, 3, 2 and 5": (1, 3, 2, 5)}
+
+
+class Step(nn.Module):
+    """A step of a flow as a module."""
+
+    def __init__(self, part: nn.Module, flow: Flow) -> None:
+        super().__init__()
+        self.part, self.step = part, flow.step
+
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        return self.step(x, state)
 
 
 class FlowChecks(SequenceChecks):
@@ -49,6 +62,24 @@ class FlowChecks(SequenceChecks):
                     f"{flow.name} of a packed copy, in steps, is not that of the original",
                     rule,
                 )
+
+    @torch.no_grad()
+    def test_exported_steps(self) -> None:
+        if not self.facts.streams:
+            pytest.skip("its facts say streams=False")
+        if self.subject.no_export is not None:
+            pytest.skip(f"torch.export: {self.subject.no_export}")
+        rule = "a step can be exported: one graph for all positions, state in and state out"
+        part = self.part()
+        for flow in self.flows(part):
+            x = flow.input(2)
+            arguments = (x[:, : flow.chunk_in], flow.init_state(2))
+            with self.attempt(f"torch.export of a step of {flow.name}", rule):
+                step = torch.export.export(Step(part, flow).eval(), arguments).module()
+                given = replace(flow, step=step).streamed(x, (1,))
+            self.require_same(
+                given, flow.streamed(x, (1,)), f"an exported step of {flow.name} is not that step", rule
+            )
 
     def _aligned(self, flow: Flow) -> str:
         return f", with flush() and without the first {flow.delay} samples" if flow.flush else ""
