@@ -31,6 +31,7 @@ CHAIN = {
     "train_quantizer": {},
     "train_codec_joint": {},
     "finetune_decoder": {**SOUND, "adversarial.starts_at_step": 1},
+    "train_codec": SOUND,
     "train_lm": {"crop_tokens": 16},
 }
 
@@ -70,7 +71,7 @@ def test_every_stage_goes_on_with_what_those_before_left(run: Command, tmp_path:
     (folder,) = (tmp_path / "runs").glob("wavslm_small-*")
     results = {path.stem: json.loads(path.read_text()) for path in (folder / "results").glob("*.json")}
     assert set(CHAIN) <= set(results)
-    left = {name: Codec.load(folder / name / "codec") for name in list(CHAIN)[1:6]}
+    left = {name: Codec.load(folder / name / "codec") for name in list(CHAIN)[1:7]}
     codec = Codec.load(folder)
 
     def changed(before: str, after: Codec) -> set[str]:
@@ -83,7 +84,8 @@ def test_every_stage_goes_on_with_what_those_before_left(run: Command, tmp_path:
     assert changed("distill_positional", left["distill_encoder"]) == {"encoder"}
     assert changed("distill_encoder", left["train_quantizer"]) == {"quantizer"}
     assert changed("train_quantizer", left["train_codec_joint"]) == {"encoder", "quantizer"}
-    assert changed("train_codec_joint", codec) == {"decoder"}
+    assert changed("train_codec_joint", left["finetune_decoder"]) == {"decoder"}
+    assert changed("finetune_decoder", codec) == {"encoder", "quantizer", "decoder"}
     assert load_encoder(folder / "encoder").config.facts().layers == 5
     assert SpeechLM.load(folder).codec.fingerprint() == codec.fingerprint()
     assert {*results["score_suites"]["suites"]} == {"tiny_sblimp", "tiny_salmon"}

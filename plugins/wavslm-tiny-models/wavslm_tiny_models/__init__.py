@@ -1,0 +1,1 @@
+"""Trained models that fit in a wheel."""
