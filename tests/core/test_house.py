@@ -48,7 +48,7 @@ SMALL = {
         wavslm_core/cli/compare.py wavslm_core/cli/stop.py wavslm_core/stages/report.py
         wavslm_core/stages/train_codec.py wavslm_core/builtin.py
         wavslm_core/testing/contract/decoder.py wavslm_next_chunk/head.py
-        wavslm_judges/vocabulary.py wavslm_discriminators/multi_period.py
+        wavslm_judges/vocabulary.py wavslm_onnx/command.py wavslm_discriminators/multi_period.py
         wavslm_discriminators/multi_scale.py wavslm_suites/prosaudit.py
     """,
     "configs live without torch, apart from what they configure": """

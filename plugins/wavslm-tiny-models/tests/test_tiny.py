@@ -20,7 +20,7 @@ from wavslm_tiny_speech.config import TinySpeechConfig
 FOLDER = Path(wavslm_tiny_models.__file__).parent
 CHUNK = 1280
 """80 ms in samples."""
-STOI = 0.0
+STOI = 0.755
 """Of a minute of unseen voices, as measured when the weights were packed."""
 
 
