@@ -247,6 +247,7 @@ def test_a_flood_ends_whoever_sends_it() -> None:
         *_, spoke, end = client.ending()
         assert (spoke["type"], end["reason"]) == ("spoke", "error")
         wishing = served.client()
+        wishing.hear(recorded(CHUNK))
         for _ in range(18):
             wishing.send(type="speak", seconds=60.0)
         assert "too_much" in [message.get("code") for message in wishing.ending()]
