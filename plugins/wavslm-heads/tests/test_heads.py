@@ -99,5 +99,4 @@ def test_packed_heads_give_the_same(head: Head[Any]) -> None:
         ]
         coarse = packed_copy(head, weights="int8").log_probs(hidden, tokens)
     assert torch.equal(*proposals)
-    # Activations take 7 bits on CPUs without VNNI.
-    assert (coarse - plain)[:, chunk:].abs().max() < 1.0
+    assert (coarse - plain)[:, chunk:].abs().max() < 0.5

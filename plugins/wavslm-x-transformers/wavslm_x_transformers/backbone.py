@@ -100,10 +100,17 @@ class XTransformer(Backbone[XTransformerConfig]):
         """Map the next whole chunks to hidden states. Raises: StreamingError for anything else."""
         check_whole_chunks(inputs, self.config.chunk_tokens, "tokens")
         *_, position = state
-        ring = Ring(int(position), self.band)
+        traced = torch.compiler.is_compiling()
+        ring = Ring(position if traced else int(position), self.band)
         reader = StateReader(state)
-        rings = [reader.take(STATE_TENSORS) for _ in range(self.config.num_layers)]
-        attends = [partial(ring.attend, state=ring_state) for ring_state in rings]
+        rings: list[State] = []
+
+        def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+            gathered, kept = ring.attend(queries, keys, values, reader.take(STATE_TENSORS))
+            rings.append(kept)
+            return gathered
+
+        attends = [attend] * self.config.num_layers
         hidden_BND = self._run(self._read(inputs, None), ring.position, attends)
         return hidden_BND, join_states(*rings, (position + inputs.shape[1],))
 
@@ -116,7 +123,7 @@ class XTransformer(Backbone[XTransformerConfig]):
         inputs = zero_padding(inputs, lengths)
         return inputs if self.input_proj is None else self.input_proj(inputs)
 
-    def _run(self, x_BTD: Tensor, position: int, attends: Sequence[Attend]) -> Tensor:
+    def _run(self, x_BTD: Tensor, position: int | Tensor, attends: Sequence[Attend]) -> Tensor:
         """Run all layers; `attends` is the attention of each, the first place has that position."""
         config = self.config
         rotation_TP = rotation(

@@ -31,12 +31,17 @@ def init_ring(batch_size: int, *, window: int, kv_heads: int, head_dim: int, lik
 class Ring:
     """Where a step stands in the rings; the same for all layers."""
 
-    position: int
-    """Tokens that came before this step."""
+    position: int | Tensor
+    """Tokens that came before this step; a tensor where steps are traced."""
     band: Band
 
-    def attend(self, queries_BNGKd: Tensor, keys_BNKd: Tensor, values_BNKd: Tensor, state: State) -> Tensor:
-        """Write whole chunks of keys and values into the rings; return what queries gather (B,N,G,K,d)."""
+    def attend(
+        self, queries_BNGKd: Tensor, keys_BNKd: Tensor, values_BNKd: Tensor, state: State
+    ) -> tuple[Tensor, State]:
+        """Write whole chunks of keys and values into the rings; return what queries gather, (B,N,G,K,d).
+
+        And the rings: those given, unless the step is traced.
+        """
         keys_BKdW, values_BKWd = state
         groups, head_dim = queries_BNGKd.shape[2], queries_BNGKd.shape[4]
         queries_BKGNd = queries_BNGKd.permute(0, 3, 2, 1, 4) * head_dim**-0.5
@@ -44,19 +49,28 @@ class Ring:
         outputs = []
         for start in range(0, queries_BNGKd.shape[1], self.band.chunk):
             stop = start + self.band.chunk
-            self._write(keys_BKdW, keys_BKdN[..., start:stop], start)
-            self._write(values_BKWd.mT, values_BKNd[:, :, start:stop].mT, start)
-            filled = min(self.position + stop, self.band.window)
             rows = queries_BKGNd[:, :, :, start:stop].flatten(2, 3).flatten(0, 1)
+            if isinstance(self.position, Tensor):
+                slots = torch.arange(self.band.window, device=rows.device)
+                written = (self.position + start + slots[: self.band.chunk]) % self.band.window
+                keys_BKdW = keys_BKdW.index_copy(3, written, keys_BKdN[..., start:stop])
+                values_BKWd = values_BKWd.index_copy(2, written, values_BKNd[:, :, start:stop])
+                empty_W, filled = slots >= self.position + stop, self.band.window
+            else:
+                self._write(keys_BKdW, keys_BKdN[..., start:stop], self.position + start)
+                self._write(values_BKWd.mT, values_BKNd[:, :, start:stop].mT, self.position + start)
+                empty_W, filled = None, min(self.position + stop, self.band.window)
             scores = torch.bmm(rows, keys_BKdW[..., :filled].flatten(0, 1))
+            if empty_W is not None:
+                scores = scores.masked_fill(empty_W, -torch.inf)
             gathered = torch.bmm(scores.softmax(-1), values_BKWd[:, :, :filled].flatten(0, 1))
             outputs.append(gathered.view(*keys_BNKd.shape[0:1], -1, groups, self.band.chunk, head_dim))
         gathered_BKGNd = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=3)
-        return gathered_BKGNd.permute(0, 3, 2, 1, 4)
+        return gathered_BKGNd.permute(0, 3, 2, 1, 4), (keys_BKdW, values_BKWd)
 
-    def _write(self, ring_BKdW: Tensor, chunk_BKdC: Tensor, offset: int) -> None:
+    def _write(self, ring_BKdW: Tensor, chunk_BKdC: Tensor, position: int) -> None:
         """Write a chunk over the oldest places, round the ring's end where need be."""
-        slot = (self.position + offset) % self.band.window
+        slot = position % self.band.window
         before_end = min(self.band.chunk, self.band.window - slot)
         ring_BKdW[..., slot : slot + before_end] = chunk_BKdC[..., :before_end]
         if before_end < self.band.chunk:

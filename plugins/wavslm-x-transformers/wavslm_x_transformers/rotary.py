@@ -9,11 +9,14 @@ import torch
 from torch import Tensor
 
 
-def rotation(start: int, count: int, *, width: int, base: float, device: torch.device) -> Tensor:
-    """Return the factors (count, width / 2) complex64 of positions `start`, `start` + 1, …"""
+def rotation(start: int | Tensor, count: int, *, width: int, base: float, device: torch.device) -> Tensor:
+    """Return the factors (count, width / 2) complex64 of positions `start`, `start` + 1, …
+
+    `start` is a number, or a tensor () of one on the CPU where steps are traced.
+    """
     # On the CPU, since some devices have no fp64: these are a few thousand numbers for all layers.
     place_P = torch.arange(0, width, 2, dtype=torch.float64, device="cpu")
-    position_T = torch.arange(start, start + count, dtype=torch.float64, device="cpu")
+    position_T = start + torch.arange(count, dtype=torch.float64, device="cpu")
     angle_TP = position_T[:, None] * base ** (-place_P / width)
     return torch.polar(torch.ones_like(angle_TP), angle_TP).to(torch.complex64).to(device)
 

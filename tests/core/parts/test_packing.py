@@ -30,6 +30,22 @@ def test_a_packed_linear_is_the_linear(weights: str, rows: int) -> None:
     assert ((given - expected).norm() / expected.norm()).item() < RELATIVE_ERROR[weights]
 
 
+@pytest.mark.parametrize("activations", ["of_one_sign", "with_outliers"])
+def test_int8_products_do_not_overflow_and_outliers_do_not_drown_the_rest(activations: str) -> None:
+    linear = nn.Linear(1024, 64)
+    x = torch.randn(4, 1024)
+    if activations == "of_one_sign":
+        nn.init.ones_(linear.weight)
+        x = torch.full((4, 1024), 5.0)
+        x[:, 0] = -0.001
+    else:
+        x[:, ::97] *= 8
+    with torch.inference_mode():
+        given = packed_copy(nn.Sequential(linear), weights="int8")(x)
+        expected = linear.double()(x.double())
+    assert ((given - expected).norm() / expected.norm()).item() < RELATIVE_ERROR["int8"]
+
+
 @pytest.mark.parametrize("weights", PACKERS)
 def test_a_packed_model_scores_alike_and_the_original_is_untouched(weights: str) -> None:
     model = fake_speech_lm(fake_codec())
