@@ -29,12 +29,12 @@ class TinySpeechConfig(CorpusConfig):
     seed: int = Field(default=0, ge=0)
     """Another seed tells other stories."""
 
-    def minutes_of(self, split: Literal["train", "valid"]) -> float:
+    def minutes_of(self, split: str) -> float:
         return self.minutes if split == "train" else self.valid_minutes
 
     def expected_seconds(self, split: str) -> float:
         """Return about how long a split will be, for plans."""
-        return 60 * (self.minutes if split == "train" else self.valid_minutes)
+        return 60 * self.minutes_of(split)
 
 
 class TinySuiteConfig(SuiteConfig):

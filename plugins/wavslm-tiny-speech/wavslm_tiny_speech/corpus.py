@@ -68,7 +68,7 @@ class TinySpeech(Corpus):
         return {
             "corpus": "tiny_speech",
             "split": split,
-            "minutes": self.config.expected_seconds(split) / 60,
+            "minutes": self.config.minutes_of(split),
             "seed": self.config.seed,
             "sample_rate_hz": self.config.sample_rate_hz,
             "audio": self._split(split).digest,
