@@ -70,7 +70,7 @@ def test_suites_that_are_made_on_the_spot_need_no_path(small_run: Path, tmp_path
     assert [found["pairs"] for found in results["suites"].values()] == [4, 12, 12, 4]
     for found in results["suites"].values():
         assert found["numbers"][found["headline"]]["localised"]["pairs"] == found["pairs"]
-        assert "Without a model, the likelier recording is told by duration " in found["caption"]
+        assert "Without a model, the likelier recording is told by duration 50.0%" in found["caption"]
     made = {path.name.partition("-")[0] for path in (tmp_path / ".cache").glob("tiny_*-*")}
     assert made == {*names}
 

@@ -24,11 +24,12 @@ from wavslm_core.plugin import (
     size_of_regular,
     write_json,
 )
-from wavslm_tiny_speech.balance import CLUES, balanced
+from wavslm_tiny_speech.balance import balanced, clues_with
 from wavslm_tiny_speech.cache import generator_digest, kept
 from wavslm_tiny_speech.config import TinySuiteConfig
 from wavslm_tiny_speech.espeak import Espeak
 from wavslm_tiny_speech.takes import Samples, Studio, Take
+from wavslm_tiny_speech.unigrams import Unigrams
 from wavslm_tiny_speech.voices import Voice, voice
 
 VOICES = tuple(voice(number, held_out=True) for number in range(8, 24))
@@ -89,10 +90,12 @@ class TinySuite(Suite[ConfigT], Generic[ConfigT]):
             ) as advance,
         ):
             studio = Studio(espeak, self.config.sample_rate_hz)
+            clues = clues_with(Unigrams.of_corpus(espeak, self.config.sample_rate_hz))
             for kind in self.kinds:
-                clues = [clue for clue in CLUES if clue != "spectra" or kind not in self.about_spectra]
+                only_said = ("spectra",) if kind in self.about_spectra else ()
+                to_balance = {clue: tells for clue, tells in clues.items() if clue not in only_said}
                 sets = self.sets(kind, studio, Random(f"{self.config.seed}/{name}/{kind}"))
-                for number, (chosen, take) in enumerate(balanced(sets, self.config.pairs, clues)):
+                for number, (chosen, take) in enumerate(balanced(sets, self.config.pairs, to_balance)):
                     line = _Line(
                         f"{kind}-{number:04d}",
                         f"{kind}-{chosen}",
@@ -103,8 +106,8 @@ class TinySuite(Suite[ConfigT], Generic[ConfigT]):
                     )
                     for file, samples in zip(_files(line.id), (take.right, take.wrong), strict=True):
                         _write(folder / file, samples, self.config.sample_rate_hz)
-                    for clue, tells in CLUES.items():
-                        told = clue if clue in clues else f"{clue}, {kind}"
+                    for clue, tells in clues.items():
+                        told = f"{clue}, {kind}" if clue in only_said else clue
                         scores.setdefault(told, []).append((1 + tells(take)) / 2)
                     lines.append(line)
                     advance(1)
