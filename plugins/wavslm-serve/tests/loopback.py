@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -31,6 +35,14 @@ RATE = 16000
 PATIENCE_S = 300.0
 """Longer than anything takes on a machine that does five things at once."""
 Samples = npt.NDArray[np.int16]
+PROGRAM = """
+import sys
+from wavslm_core.testing.fakes import register_fakes
+from wavslm_core.cli.main import main
+register_fakes()
+sys.argv = ["wavslm", *sys.argv[1:]]
+main()
+"""
 
 
 def model_of(*, chunk_tokens: int = 4, **options: Any) -> SpeechLM:
@@ -184,3 +196,37 @@ def serving(model: SpeechLM, **limits: Any) -> Iterator[Served]:
         server.should_exit = True
         thread.join(PATIENCE_S)
         assert not thread.is_alive()
+
+
+@contextmanager
+def command(folder: Path, model: SpeechLM, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run `wavslm serve` with a model, which is saved in the folder; yield the process and its address."""
+    if not folder.exists():
+        model.codec.save(folder / "codec")
+        model.save(folder / "lm")
+    typed = [
+        sys.executable,
+        "-c",
+        PROGRAM,
+        "serve",
+        folder / "lm",
+        "--codec",
+        folder / "codec",
+        "--port",
+        "0",
+    ]
+    process = subprocess.Popen(
+        [*map(str, typed), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        assert line.startswith("http://localhost:"), process.communicate()
+        yield process, line.split()[0]
+    finally:
+        process.kill()
+        process.wait(PATIENCE_S)

@@ -3,55 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
 import urllib.request
 from pathlib import Path
 
 import pytest
-from loopback import PATIENCE_S
+from loopback import PATIENCE_S, command, model_of
 
 from wavslm_core.errors import WavslmError
-from wavslm_core.testing.fakes import fake_codec, fake_speech_lm
 from wavslm_serve.command import serve
-
-PROGRAM = """
-import sys
-from wavslm_core.testing.fakes import register_fakes
-from wavslm_core.cli.main import main
-register_fakes()
-sys.argv = ["wavslm", *sys.argv[1:]]
-main()
-"""
 
 
 @pytest.mark.slow
 def test_it_says_where_it_is_and_stops_with_ctrl_c(tmp_path: Path) -> None:
-    codec = fake_codec()
-    codec.save(tmp_path / "codec")
-    fake_speech_lm(codec).save(tmp_path / "lm")
-    command = [sys.executable, "-c", PROGRAM, "serve", tmp_path / "lm", "--codec", tmp_path / "codec"]
-    process = subprocess.Popen(
-        [*map(str, command), "--port", "0"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )
-    assert process.stdout is not None
-    try:
-        line = process.stdout.readline()
-        assert line.startswith("http://localhost:"), process.communicate()
+    with command(tmp_path / "model", model_of()) as (process, address):
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(f"{line.split()[0]}/health", timeout=PATIENCE_S) as answer:
+        with opener.open(f"{address}/health", timeout=PATIENCE_S) as answer:
             assert json.load(answer)["status"] == "ok"
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=PATIENCE_S)
-    finally:
-        process.kill()
     assert (process.returncode, out) == (0, "stopped\n"), err
     assert "Traceback" not in err
 

@@ -1,6 +1,6 @@
 """The page: it is served whole, speaks the protocol, and its audio thread resamples and bridges gaps.
 
-What needs a browser is not tested here; the audio thread's code runs in Node, where there is one.
+What needs a browser is in `test_browser.py`; the audio thread's code runs in Node, where there is one.
 """
 
 from __future__ import annotations

@@ -9,6 +9,12 @@ const PROMPTS = [
 ];
 const SILENCE_MS = 700; // after which a turn is over, hands-free
 const SPEECH_DB = 12; // above the room's noise
+const ENDINGS = {
+  idle: "Nothing was said for long, so the conversation is over.",
+  limit: "The conversation is over: its time is up.",
+  shutdown: "The server was stopped, and the conversation is over.",
+};
+const GONE = "The server is gone: it was ended, or the connection is lost. Start it again, and begin anew.";
 
 function say(text) {
   $("status").textContent = text;
@@ -38,7 +44,7 @@ class Session {
       this.socket.onclose = () => {
         this.closed = true;
         this.open = false;
-        reject(new Error(this.reason || "the server cannot be reached"));
+        reject(new Error(this.reason || GONE));
         told.ended(this.reason);
       };
       this.started = resolve;
@@ -98,9 +104,10 @@ class Session {
       if (this.hushed) this.hushed--;
       else this.told.spoke(message.samples);
     } else if (message.type === "error") {
-      this.reason = message.message;
-      this.told.failed(message);
-    } else if (message.type === "ended") this.reason ||= message.reason;
+      // The one error after which a session goes on.
+      if (message.code === "nothing_heard") this.told.failed("Nothing was heard yet: hold the button while you talk.");
+      else this.told.failed((this.reason = message.message));
+    } else if (message.type === "ended") this.reason ||= ENDINGS[message.reason] || "The conversation is over.";
   }
 
   // What is still on its way belongs to the conversation, but is not to be heard.
@@ -114,9 +121,13 @@ class Session {
     this.socket.close();
   }
 
-  // Both voices as a stereo WAV file.
-  wav(rate) {
-    const size = this.turns.reduce((sum, { samples }) => sum + samples.length, 0);
+  // Both voices as a stereo WAV file, at the rate of the model's.
+  async wav({ sample_rate_in: from, sample_rate: rate }) {
+    const turns = [];
+    for (const { who, samples } of this.turns) {
+      turns.push({ who, samples: who === "you" && from !== rate ? await resampled(samples, from, rate) : samples });
+    }
+    const size = turns.reduce((sum, { samples }) => sum + samples.length, 0);
     const view = new DataView(new ArrayBuffer(44 + 4 * size));
     const text = (at, letters) => [...letters].forEach((c, i) => view.setUint8(at + i, c.charCodeAt(0)));
     text(0, "RIFF");
@@ -132,7 +143,7 @@ class Session {
     text(36, "data");
     view.setUint32(40, 4 * size, true);
     let at = 44;
-    for (const { who, samples } of this.turns) {
+    for (const { who, samples } of turns) {
       for (const sample of samples) {
         view.setInt16(at + (who === "you" ? 0 : 2), sample, true);
         at += 4;
@@ -140,6 +151,18 @@ class Session {
     }
     return new Blob([view.buffer], { type: "audio/wav" });
   }
+}
+
+// 16-bit samples at another rate.
+async function resampled(samples, from, to) {
+  const offline = new OfflineAudioContext(1, Math.max(1, Math.round((samples.length * to) / from)), to);
+  const buffer = new AudioBuffer({ length: Math.max(1, samples.length), sampleRate: from });
+  buffer.copyToChannel(Float32Array.from(samples, (value) => value / 32768), 0);
+  const source = new AudioBufferSourceNode(offline, { buffer });
+  source.connect(offline.destination);
+  source.start();
+  const made = (await offline.startRendering()).getChannelData(0);
+  return Int16Array.from(made, (value) => Math.max(-32768, Math.min(32767, Math.round(value * 32768))));
 }
 
 // Both directions of sound, at the browser's own rate. Made in a user's gesture, or browsers keep it silent.
@@ -167,10 +190,8 @@ class Sound {
   }
 
   // Raises: Error that says why there is no microphone.
-  async listen(heard) {
+  async listen(heard, lost) {
     if (this.stream) return;
-    const why = whyNoMicrophone();
-    if (why) throw new Error(why);
     try {
       this.stream = await navigator.mediaDevices.getUserMedia({
         // Made for telephones, these change a voice; with headphones there is no echo.
@@ -184,6 +205,11 @@ class Sound {
       };
       throw new Error(said[error.name] || `The microphone cannot be used: ${error.message}`);
     }
+    const [track] = this.stream.getAudioTracks();
+    track.addEventListener("ended", () => {
+      this.stream = null;
+      lost();
+    });
     const source = this.context.createMediaStreamSource(this.stream);
     this.capture = new AudioWorkletNode(this.context, "capture", {
       numberOfOutputs: 0,
@@ -192,6 +218,37 @@ class Sound {
     this.capture.port.onmessage = ({ data }) => heard(data);
     source.connect(this.analysers.you);
     source.connect(this.capture);
+  }
+
+  // Nothing of the microphone is heard, shown or sent while it is mute.
+  mute(muted) {
+    for (const track of this.stream?.getAudioTracks() || []) track.enabled = !muted;
+  }
+
+  // Play samples at the rate that the model hears; returns whether they were played to their end.
+  async play(samples) {
+    this.quiet();
+    const buffer = new AudioBuffer({ length: samples.length, sampleRate: this.rates.sample_rate_in });
+    buffer.copyToChannel(samples, 0);
+    const source = (this.recording = new AudioBufferSourceNode(this.context, { buffer }));
+    source.connect(this.analysers.you);
+    source.connect(this.context.destination);
+    source.start();
+    await new Promise((ended) => (source.onended = ended));
+    source.disconnect();
+    return this.recording === source;
+  }
+
+  // Play no more of a recording.
+  quiet() {
+    const playing = this.recording;
+    this.recording = null;
+    playing?.stop();
+  }
+
+  // Seconds from what the audio thread gives out to what is heard.
+  get delay() {
+    return this.context.baseLatency + (this.context.outputLatency || 0);
   }
 
   // Samples of a recording, mono, at the rate that the model hears.
@@ -207,15 +264,16 @@ class Sound {
   }
 }
 
-function whyNoMicrophone() {
+// What keeps the page from working at all, if anything does.
+function whyNot() {
   if (!window.isSecureContext) {
     return (
-      `Browsers give no microphone to ${location.origin}, since it is not secure: open the page at ` +
-      "http://localhost on the machine that serves it, or at an https:// address. Recordings work here, too."
+      `Browsers give neither microphone nor live sound to ${location.origin}, since it is not a secure context. Open ` +
+      "the page at http://localhost on the machine that serves it, put a proxy with HTTPS in front, or bring the " +
+      `server to your machine: ssh -L ${location.port || 80}:localhost:${location.port || 80} ${location.hostname}`
     );
   }
-  if (!navigator.mediaDevices?.getUserMedia) return "This browser has no access to a microphone. Use a recording below.";
-  return "";
+  return window.AudioWorkletNode && navigator.mediaDevices ? "" : "This browser is too old: it has no AudioWorklet.";
 }
 
 // Tells when somebody begins and ends to speak, by how much louder than the room it is.
@@ -251,6 +309,8 @@ function decibels(samples) {
   return 10 * Math.log10(sum / samples.length + 1e-9);
 }
 
+const DARK = [11, 16, 32, 255]; // as in page.css
+
 // Both voices as they are heard, a column a frame, newest at the right.
 class Spectrogram {
   constructor(canvas, analysers, context) {
@@ -261,7 +321,7 @@ class Spectrogram {
     this.bytes = new Uint8Array(analysers.you.frequencyBinCount);
     this.waves = new Float32Array(2048);
     this.column = new ImageData(1, canvas.height);
-    this.last = 0;
+    this.last = performance.now();
     requestAnimationFrame((now) => this.draw(now));
   }
 
@@ -270,26 +330,25 @@ class Spectrogram {
     const { width, height } = this.canvas;
     const moved = Math.floor(((now - this.last) / 12000) * width);
     if (moved < 1) return;
-    this.last = now;
+    this.last += (moved * 12000) / width;
     this.paint.drawImage(this.canvas, -moved, 0);
-    this.column.data.fill(0);
+    for (let i = 0; i < this.column.data.length; i++) this.column.data[i] = DARK[i % 4];
     for (const [who, colour] of [["you", [42, 157, 143]], ["model", [231, 111, 81]]]) {
       this.analysers[who].getByteFrequencyData(this.bytes);
       for (let y = 0; y < height; y++) {
         const value = this.bytes[Math.floor(((height - 1 - y) / height) * this.bins)] / 255;
         for (let c = 0; c < 3; c++) this.column.data[4 * y + c] += 1.6 * value * value * colour[c];
-        this.column.data[4 * y + 3] = 255;
       }
       this.analysers[who].getFloatTimeDomainData(this.waves);
       $(who === "you" ? "level-in" : "level-out").value = decibels(this.waves);
     }
-    for (let x = width - moved; x < width; x++) this.paint.putImageData(this.column, x, 0);
+    for (let x = Math.max(0, width - moved); x < width; x++) this.paint.putImageData(this.column, x, 0);
   }
 }
 
 // The page itself.
-const state = { sound: null, session: null, rates: null, held: false, latencies: [], firstAt: 0, turns: new Turns() };
-window.wavslm = state; // for whoever looks at it with the browser's tools
+const state = { opening: null, sound: null, session: null, rates: null, held: false, latencies: [], turns: new Turns() };
+window.wavslm = state; // for whoever looks at it with the browser's tools, and for the tests
 
 function options() {
   const chosen = { seed: Math.max(0, Math.round(Number($("seed").value) || 0)) };
@@ -303,14 +362,21 @@ function options() {
   return chosen;
 }
 
+async function openSound() {
+  const answer = await fetch("health").catch(() => Promise.reject(new Error(GONE)));
+  state.rates = await answer.json();
+  state.sound = await Sound.open(state.rates, { played });
+  new Spectrogram($("spectrogram"), state.sound.analysers, state.sound.context);
+}
+
 // Opens sound and session if they are not; in a gesture of the user's.
 async function begin() {
   complain("");
-  if (!state.sound) {
-    state.rates = await (await fetch("health")).json();
-    state.sound = await Sound.open(state.rates, { played });
-    new Spectrogram($("spectrogram"), state.sound.analysers, state.sound.context);
-  }
+  state.opening ||= openSound();
+  await state.opening.catch((error) => {
+    state.opening = null;
+    throw error;
+  });
   await state.sound.context.resume();
   if (!state.session || state.session.closed) {
     const session = new Session(options(), {
@@ -321,26 +387,31 @@ async function begin() {
       said: (samples) => state.sound.playback.port.postMessage({ samples }),
       spoke: () => {
         state.sound.playback.port.postMessage({ whole: true });
-        $("stop").disabled = session.speaking;
+        $("stop").disabled = !session.speaking;
         $("save").disabled = false;
         if (!session.speaking) say($("hands-free").checked ? "It is your turn." : "Hold the button to go on.");
       },
-      failed: ({ message }) => complain(message),
+      failed: complain,
       ended: (reason) => {
+        if (state.session !== session) return;
         $("stop").disabled = true;
-        if (state.session === session) say(`The conversation is over${reason ? `: ${reason}` : ""}.`);
+        letGo();
+        state.sound.quiet();
+        say("The conversation is over. Press the button for another one.");
+        complain(reason || GONE);
       },
     });
     state.session = session;
     $("reset").disabled = false;
-    await session.ready;
   }
+  await state.session.ready;
   return state.session;
 }
 
+// To the first audio that is heard, from the end of what it speaks on after.
 function played({ first, underruns, target }) {
-  if (first !== undefined) {
-    state.latencies.push(performance.now() - state.session.askedAt);
+  if (first !== undefined && state.session) {
+    state.latencies.push(performance.now() - state.session.askedAt + 1000 * state.sound.delay);
     const sorted = [...state.latencies].sort((a, b) => a - b);
     const share = (part) => `${Math.round(sorted[Math.min(sorted.length - 1, Math.floor(part * sorted.length))])} ms`;
     $("latency-50").textContent = share(0.5);
@@ -357,8 +428,23 @@ function speak() {
 
 function hush() {
   if (state.session?.speaking) state.session.hush();
+  state.sound?.quiet();
   state.sound?.playback.port.postMessage({ clear: true });
   $("stop").disabled = true;
+}
+
+async function listen() {
+  await state.sound.listen(heard, () => {
+    letGo();
+    complain("The microphone is gone. Plug it in, and press again.");
+  });
+  state.sound.mute(!(state.held || $("hands-free").checked));
+}
+
+function letGo() {
+  state.held = false;
+  $("talk").classList.remove("listening");
+  state.sound?.mute(!$("hands-free").checked);
 }
 
 function heard(samples) {
@@ -382,19 +468,17 @@ async function press() {
   try {
     hush();
     await begin();
-    await state.sound.listen(heard);
-    if (state.held) say("It listens. Let go to hear it.");
+    await listen();
+    say(state.held ? "It listens. Let go to hear it." : "The microphone is ready. Hold the button while you talk.");
   } catch (error) {
-    state.held = false;
-    $("talk").classList.remove("listening");
+    letGo();
     complain(error.message);
   }
 }
 
 function release() {
   if (!state.held) return;
-  state.held = false;
-  $("talk").classList.remove("listening");
+  letGo();
   if (state.sound?.listening && state.session?.open) speak();
 }
 
@@ -405,7 +489,10 @@ async function continueRecording(bytes) {
     const samples = await state.sound.decoded(await bytes());
     const size = Math.floor((state.rates.message_bytes - 1) / 2);
     for (let at = 0; at < samples.length; at += size) session.hear(samples.subarray(at, at + size));
-    speak();
+    say("The recording plays, and the model goes on after it.");
+    $("stop").disabled = false;
+    if ((await state.sound.play(samples)) && session === state.session) speak();
+    else if (session.open && !state.held) say("Hold the button to go on.");
   } catch (error) {
     complain(error.name === "EncodingError" ? "That file is no audio that this browser reads." : error.message);
   }
@@ -421,16 +508,19 @@ function startAnew() {
   hush();
   state.session?.end();
   state.session = null;
-  $("reset").disabled = true;
+  $("reset").disabled = $("save").disabled = true;
   say("The next conversation begins with what you say next.");
 }
 
 $("talk").addEventListener("pointerdown", (event) => {
+  if (event.button) return;
   $("talk").setPointerCapture(event.pointerId);
   press();
 });
 $("talk").addEventListener("pointerup", release);
 $("talk").addEventListener("pointercancel", release);
+$("talk").addEventListener("contextmenu", (event) => event.preventDefault());
+window.addEventListener("blur", release);
 const ours = ({ code, target }) => code === "Space" && (target === document.body || target === $("talk"));
 document.addEventListener("keydown", (event) => {
   if (!ours(event)) return;
@@ -442,12 +532,17 @@ document.addEventListener("keyup", (event) => {
   event.preventDefault();
   release();
 });
+// What a mouse has clicked would take the space bar from then on.
+document.addEventListener("click", (event) => {
+  if (event.detail) event.target.closest("button, [type=checkbox]")?.blur();
+});
 $("hands-free").addEventListener("change", async () => {
   $("talk").disabled = $("hands-free").checked;
-  if (!$("hands-free").checked) return;
+  state.sound?.mute(!$("hands-free").checked);
+  if (!$("hands-free").checked) return say("Hold the button to talk.");
   try {
     await begin();
-    await state.sound.listen(heard);
+    await listen();
     state.turns = new Turns();
     say("It is your turn.");
   } catch (error) {
@@ -458,11 +553,17 @@ $("hands-free").addEventListener("change", async () => {
 $("stop").addEventListener("click", hush);
 $("reset").addEventListener("click", startAnew);
 $("seed").addEventListener("change", startAnew);
-$("sampler").addEventListener("change", () => (showOptions(), startAnew()));
+$("sampler").addEventListener("change", () => {
+  $("p").value = $("sampler").value === "min_p" ? 0.1 : 0.8;
+  showOptions();
+  startAnew();
+});
 for (const input of document.querySelectorAll("[data-of] input")) input.addEventListener("change", startAnew);
 $("file").addEventListener("change", () => {
   const [file] = $("file").files;
   if (file) continueRecording(() => file.arrayBuffer());
+  $("file").value = ""; // so that the same one can be chosen again
+  $("file").blur();
 });
 for (const [address, about] of PROMPTS) {
   const button = document.createElement("button");
@@ -470,14 +571,18 @@ for (const [address, about] of PROMPTS) {
   button.addEventListener("click", () =>
     continueRecording(async () => (await fetch(address)).arrayBuffer()),
   );
-  $("prompts").append(" ", button);
+  $("prompts").append(button);
 }
-$("save").addEventListener("click", () => {
+$("save").addEventListener("click", async () => {
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(state.session.wav(state.rates.sample_rate));
+  link.href = URL.createObjectURL(await state.session.wav(state.rates));
   link.download = "conversation.wav";
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 });
 showOptions();
-complain(whyNoMicrophone());
+if (whyNot()) {
+  say("It cannot work at this address.");
+  complain(whyNot());
+  for (const part of document.querySelectorAll("button, input, select")) part.disabled = true;
+}

@@ -94,6 +94,7 @@ class Playback extends AudioWorkletProcessor {
     super();
     this.resampler = new Resampler(processorOptions.rate, sampleRate);
     this.target = 2 * LEAST_S;
+    this.held = this.resampler.step === 1 ? 0 : this.resampler.taps / this.resampler.step; // back by the filter
     this.underruns = 0;
     this.calm = 0; // samples played since the last gap
     this.clear();
@@ -130,9 +131,9 @@ class Playback extends AudioWorkletProcessor {
 
   process(_inputs, [output]) {
     const out = output[0];
-    if (!this.playing && this.waiting && (this.whole || this.waiting >= this.target * sampleRate)) {
+    if (!this.playing && this.waiting && (this.whole || this.waiting + this.held >= this.target * sampleRate)) {
       this.playing = true;
-      if (!this.begun) this.port.postMessage({ first: currentTime });
+      if (!this.begun) this.port.postMessage({ first: currentTime, target: this.target });
       this.begun = true;
     }
     if (!this.playing) return true;
@@ -163,6 +164,7 @@ class Playback extends AudioWorkletProcessor {
     } else if (this.calm > 30 * sampleRate) {
       this.calm = 0;
       this.target = Math.max(0.8 * this.target, LEAST_S);
+      this.port.postMessage({ target: this.target });
     }
     return true;
   }
