@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import struct
+import io
+import wave
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -207,13 +208,9 @@ def _decoded(body: bytes, scheduler: Scheduler) -> Floats:
 
 def _wav_header(samples: int, rate_hz: int) -> bytes:
     """Return what stands before the samples of a mono 16-bit WAV file."""
-    size = 2 * samples
-    about = struct.pack("<HHIIHH", 1, 1, rate_hz, 2 * rate_hz, 2, 16)
-    return (
-        b"RIFF"
-        + struct.pack("<I", 36 + size)
-        + b"WAVEfmt \x10\x00\x00\x00"
-        + about
-        + b"data"
-        + struct.pack("<I", size)
-    )
+    header = io.BytesIO()
+    with wave.open(header, "wb") as file:
+        file.setparams((1, 2, rate_hz, samples, "NONE", ""))
+        file.writeframesraw(b"")
+        # Before it is closed, which would write that there are no samples.
+        return header.getvalue()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -79,30 +79,30 @@ class End(_Message):
     type: Literal["end"]
 
 
+_Samplers = RootModel[dict[str, Any] | list[dict[str, Any]]]
+_Shape = TypeVar("_Shape", bound=BaseModel)
+
+
 class _AnyMessage(RootModel[Annotated[Start | Speak | Stop | Reset | End, Field(discriminator="type")]]):
     pass
 
 
 def read_message(text: str) -> Start | Speak | Stop | Reset | End:
     """Return what a text message says. Raises: ClientError."""
-    try:
-        return parse_json(text, _AnyMessage).root
-    except ValueError as error:
-        raise ClientError(
-            "bad_message",
-            f"that text message cannot be read: {error}. It is a JSON object with a type of start, speak, "
-            "stop, reset or end",
-        ) from None
+    form = "a JSON object with a type of start, speak, stop, reset or end"
+    return _read("that text message", text, _AnyMessage, form=form).root
 
 
 def read_sampler(text: str) -> dict[str, Any] | list[dict[str, Any]]:
     """Return the options of samplers that a JSON text holds. Raises: ClientError."""
+    return _read("sampler", text, _Samplers, form='JSON such as {"name": "greedy"}').root
+
+
+def _read(what: str, text: str, shape: type[_Shape], *, form: str) -> _Shape:
     try:
-        return parse_json(text, RootModel[dict[str, Any] | list[dict[str, Any]]]).root
+        return parse_json(text, shape)
     except ValueError as error:
-        raise ClientError(
-            "bad_message", f'sampler cannot be read: {error}. It is JSON such as {{"name": "greedy"}}'
-        ) from None
+        raise ClientError("bad_message", f"{what} cannot be read: {error}. It is {form}") from None
 
 
 def read_audio_message(message: bytes) -> Floats:
