@@ -42,8 +42,10 @@ class Page:
         self.downloads = folder / "downloads"
         self.errors: list[str] = []
         """What its scripts threw and nobody caught."""
+        self.sent, self.received = bytearray(), bytearray()
+        """16-bit samples that went over its WebSockets, as the browser's network saw them."""
         self._chooser: int | None = None
-        for domain in ("Page", "Runtime", "DOM"):
+        for domain in ("Page", "Runtime", "DOM", "Network"):
             self.send(f"{domain}.enable")
         self.send("Page.setInterceptFileChooserDialog", enabled=True)
         self.send("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(self.downloads))
@@ -56,6 +58,11 @@ class Page:
             message = json.loads(self._connection.recv(timeout=PATIENCE_S))
             if message.get("method") == "Runtime.exceptionThrown":
                 self.errors.append(json.dumps(message["params"]["exceptionDetails"]))
+            for name, samples in (("Sent", self.sent), ("Received", self.received)):
+                if message.get("method") == f"Network.webSocketFrame{name}":
+                    frame = message["params"]["response"]
+                    if frame["opcode"] == 2:
+                        samples += base64.b64decode(frame["payloadData"])[1:]
             if message.get("method") == "Page.fileChooserOpened":
                 self._chooser = message["params"]["backendNodeId"]
             if message.get("id") == number:
@@ -63,6 +70,8 @@ class Page:
                 return message["result"]
 
     def open(self, address: str) -> None:
+        self.sent.clear()
+        self.received.clear()
         self.send("Page.navigate", url=address)
         self.until("document.readyState === 'complete'")
 

@@ -126,6 +126,7 @@ def test_what_is_said_into_the_microphone_is_continued_and_played(page: Page, mo
     page.until(f"wavslm.played.filter((value) => value).length > {1.4 * RATE}")
     heard, said = saved(page, 1.5)
     assert len(heard) > 2 * RATE
+    assert (bytes(page.sent), bytes(page.received)) == (heard.tobytes(), said.tobytes())
     # The microphone may lose what a busy machine does not fetch in time, but not the most.
     assert likeness(heard, prompt("question")) > 0.9
     sampler = {"name": "top_p", "p": 0.6, "temperature": 1.0}
