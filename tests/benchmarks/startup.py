@@ -17,7 +17,7 @@ WAVSLM = str(Path(sys.executable).with_name("wavslm"))
 COMMANDS = {
     "wavslm plugins": (WAVSLM, "plugins"),
     "wavslm --help": (WAVSLM, "--help"),
-    "wavslm recipe check": (WAVSLM, "recipe", "check", "recipes/wavslm_tiny.yaml"),
+    "wavslm recipe check": (WAVSLM, "recipe", "check", "recipes/wavslm_scratch.yaml"),
 }
 
 

@@ -29,26 +29,31 @@ from wavslm_core.parts.roles import ROLES
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("README.md", "CONTRIBUTING.md")
-SMALL = [
-    "stages.train_codec.batch_size=2",
-    "stages.train_codec.crop_seconds=0.5",
-    "stages.train_codec.valid_utterances=2",
+SMALL_LM = [
+    "backbone.num_layers=1",
     "stages.train_lm.batch_size=2",
     "stages.train_lm.crop_tokens=64",
     "stages.train_lm.valid_utterances=2",
-    "backbone.num_layers=1",
 ]
-QUICK_FOLDER = [
-    *SMALL,
-    "stages.train_codec.steps=3",
-    "stages.train_codec.continuous_steps=1",
+SMALL = [
+    *SMALL_LM,
+    "stages.train_codec.batch_size=2",
+    "stages.train_codec.crop_seconds=0.5",
+    "stages.train_codec.valid_utterances=2",
+]
+SHORT_LM = [
     "stages.train_lm.steps=3",
     "stages.evaluate.utterances=2",
     "stages.generate.prompts=1",
     "stages.generate.new_seconds=0.5",
 ]
+SHORT = ["stages.train_codec.steps=3", "stages.train_codec.continuous_steps=1", *SHORT_LM]
+UNJUDGED = ["stages.evaluate.continuations=null", "stages.generate.metrics=[]"]
+QUICK = {
+    "recipes/wavslm_tiny.yaml": [*SMALL_LM, *SHORT_LM, *UNJUDGED],
+    "recipes/wavslm_scratch.yaml": [*SMALL, *SHORT],
+}
 CORPUS = ["data.minutes=1", "data.valid_minutes=0.3"]
-QUICK = [*CORPUS, *QUICK_FOLDER]
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +66,13 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def shortened(command: str) -> str:
     """Return the command with its run cut down."""
-    if command == "wavslm doctor recipes/wavslm_tiny.yaml":
+    program, *words = shlex.split(command)
+    if words[:2] == ["doctor", "recipes/wavslm_scratch.yaml"]:
         return f"{command} {' '.join([*CORPUS, *SMALL])} --steps 25"
-    if not command.startswith("wavslm-run recipes/wavslm_tiny"):
+    if program != "wavslm-run" or words[0] not in QUICK:
         return command
-    quick = QUICK_FOLDER if "data.corpus=folder" in command else QUICK
-    return f"{command} {' '.join(quick)}"
+    corpus = [] if "data.corpus=folder" in words else CORPUS
+    return f"{command} {shlex.join([*corpus, *QUICK[words[0]]])}"
 
 
 @pytest.fixture(scope="module")

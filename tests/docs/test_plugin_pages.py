@@ -17,7 +17,7 @@ from wavslm_core.recipe.loading import read_extended, recipe_from_dict
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "plugins").glob("*/README.md"))
-TINY = ROOT / "recipes" / "wavslm_tiny.yaml"
+SCRATCH = ROOT / "recipes" / "wavslm_scratch.yaml"
 KEYS = {*get_args(Role), "data"}
 EXAMPLES = [
     pytest.param(example, id=f"{page.parent.name}-{number}")
@@ -44,7 +44,7 @@ COMMANDS = [
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_blocks_take_the_place_of_those_of_a_recipe(example: dict[str, Any]) -> None:
     shown = {key: value for key, value in example.items() if key in KEYS}
-    check(recipe_from_dict({**read_extended(TINY), **shown}, source="README"))
+    check(recipe_from_dict({**read_extended(SCRATCH), **shown}, source="README"))
 
 
 @pytest.mark.parametrize("block", RECIPES)

@@ -17,7 +17,7 @@ from wavslm_core.model.speech_lm import SpeechLM
 from wavslm_core.recipe.checks import check
 from wavslm_core.recipe.loading import load_recipe
 
-RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "wavslm_tiny.yaml"
+RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "wavslm_scratch.yaml"
 UNITS, MAX_RUN = 16, 8
 PARTS = [
     "encoder={name: mel}",
@@ -41,7 +41,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("units")
     stages = f"stages=[{TRAIN_CODEC}, {{run: tokenize}}, {TRAIN_LM}, {REST}]"
     run_command("wavslm-run", RECIPE, *PARTS, "data.minutes=2", "data.valid_minutes=0.3", stages, cwd=place)
-    (folder,) = (place / "runs").glob("wavslm_tiny-*")
+    (folder,) = (place / "runs").glob("wavslm_scratch-*")
     return folder
 
 

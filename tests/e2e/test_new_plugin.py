@@ -73,7 +73,7 @@ def test_it_is_listed_and_fits_into_a_recipe(call: Command) -> None:
         assert plugin["roles"] == {role: [f"my_{role}"]}
         assert plugin["error"] is None
         override = SKETCHES[PluginRole(role)].override.format(role=role, name=f"my_{role}")
-        checked = call("wavslm", "recipe", "check", ROOT / "recipes" / "wavslm_tiny.yaml", override)
+        checked = call("wavslm", "recipe", "check", ROOT / "recipes" / "wavslm_scratch.yaml", override)
         assert f"{role} my_{role}" in checked.stdout or role not in PART_ROLES
 
 

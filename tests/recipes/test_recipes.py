@@ -17,7 +17,7 @@ RECIPES = sorted(FOLDER.glob("*.yaml"))
 
 
 def test_there_are_recipes() -> None:
-    assert {"wavslm_tiny", "wavslm_base"} <= {path.stem for path in RECIPES}
+    assert {"wavslm_scratch", "wavslm_tiny", "wavslm_base"} <= {path.stem for path in RECIPES}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -59,5 +59,5 @@ def test_the_plan_shows_every_stage_or_trial(path: Path, run: Command, tmp_path:
 def test_a_backbone_that_reads_features_needs_one_per_token() -> None:
     halved = ["quantizer.compressor.downscale_factors=[2,1]", "quantizer.decompressor.upscale_factors=[1,2]"]
     with pytest.raises(RecipeError, match=r"gives 2 for 1 token\. Use a backbone with `input: embedding`"):
-        check(load_recipe(FOLDER / "wavslm_tiny.yaml", halved))
-    check(load_recipe(FOLDER / "wavslm_tiny.yaml", [*halved, "backbone.input=embedding"]))
+        check(load_recipe(FOLDER / "wavslm_scratch.yaml", halved))
+    check(load_recipe(FOLDER / "wavslm_scratch.yaml", [*halved, "backbone.input=embedding"]))

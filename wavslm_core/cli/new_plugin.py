@@ -20,7 +20,7 @@ from wavslm_core.errors import WavslmError
 from wavslm_core.machine.terminal import echo
 from wavslm_core.parts.roles import ROLES
 
-RECIPE = "recipes/wavslm_tiny.yaml"
+RECIPE = "recipes/wavslm_scratch.yaml"
 LONGEST_NAME = 28
 """So that lines with the names of package and class in them stay within what the formatter allows."""
 

@@ -56,7 +56,7 @@ def test_it_says_what_to_do_next(command: Command, tmp_path: Path) -> None:
     for said in [
         "pip install -e './some where/wavslm-my-codes[test]'",
         "pytest 'some where/wavslm-my-codes'",
-        "wavslm recipe check recipes/wavslm_tiny.yaml 'quantizer={name: my_codes}'",
+        "wavslm recipe check recipes/wavslm_scratch.yaml 'quantizer={name: my_codes}'",
         "`quantizer: {name: my_codes}`",
     ]:
         assert said in done.stdout
@@ -78,7 +78,7 @@ def test_it_says_how_a_recipe_names_it(
 ) -> None:
     done = command("main", "new-plugin", "mine", "--role", role)
     assert f"In a recipe: {shown}" in done.stdout
-    assert f"wavslm recipe check recipes/wavslm_tiny.yaml {override}" in done.stdout
+    assert f"wavslm recipe check recipes/wavslm_scratch.yaml {override}" in done.stdout
     assert shown.strip("`") in (tmp_path / "wavslm-mine" / "README.md").read_text()
 
 
