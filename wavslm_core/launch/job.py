@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,6 +28,7 @@ from wavslm_core.run.folder import saved_recipe
 from wavslm_core.run.progress import count_start
 from wavslm_core.run.stop import IN_A_JOB, StopRequest
 
+FIRST_PORT, PORTS = 12_000, 20_000
 LOOK_FOR_OTHERS_S = 2.0
 VISIBLE_GPUS = "WAVSLM_VISIBLE_GPUS"
 """Hands CUDA_VISIBLE_DEVICES on to the job: submitit's local executor hides every GPU."""
@@ -61,7 +63,7 @@ class RunJob:
                     # A sweep's jobs have one folder for all trials.
                     _clear_half_pickles(job.paths.folder, job.job_id)
                     self._count_start(run_dir, job.job_id, on_slurm=on_slurm)
-                _export_addresses(several)
+                _export_addresses(several, port=port_of(run_dir, job.job_id))
                 outcome = self._run(run_dir, stop)
             except Exception as error:
                 _fail(error, run_dir, job.job_id, rank, several=several)
@@ -123,7 +125,16 @@ def _prepare_environment() -> None:
         os.environ.setdefault("OMP_NUM_THREADS", os.environ["SLURM_CPUS_PER_TASK"])
 
 
-def _export_addresses(several: bool) -> None:
+def port_of(run_dir: Path, job_id: str) -> int:
+    """Return where rank 0 listens: the same for all ranks, another one for another run or job.
+
+    submitit goes by the number of the job alone, so that jobs of two clusters meet on one machine, and takes
+    ports that systems give to connections as they come, from 32768 on.
+    """
+    return FIRST_PORT + zlib.crc32(f"{run_dir}/{job_id}".encode()) % PORTS
+
+
+def _export_addresses(several: bool, *, port: int) -> None:
     """Tell torch.distributed who is who. Every process sees all GPUs of its node and takes one of them."""
     if not several:
         # What the submitting shell may have had.
@@ -132,8 +143,9 @@ def _export_addresses(several: bool) -> None:
     from submitit.helpers import TorchDistributedEnvironment
 
     environment = TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+    os.environ["MASTER_PORT"] = str(port)
     try:
-        socket.getaddrinfo(environment.master_addr, environment.master_port)
+        socket.getaddrinfo(environment.master_addr, port)
     except OSError:
         # Node names that no name server knows; srun ran on the first node, where rank 0 is.
         address = os.environ.get("SLURM_LAUNCH_NODE_IPADDR")

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support import fake_programs
 from wavslm_core.errors import WavslmError
-from wavslm_core.launch.job import RunJob
+from wavslm_core.launch.job import RunJob, port_of
 from wavslm_core.launch.launchers import launcher_for
 from wavslm_core.launch.slurm import script_text, submit
 from wavslm_core.parts import plugins
@@ -106,3 +106,12 @@ def test_a_cluster_without_sbatch_here_is_told(tmp_path: Path, monkeypatch: pyte
     programs(tmp_path, monkeypatch)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     assert "sbatch cannot be run: No such file or directory" in refused(tmp_path)
+
+
+def test_jobs_of_two_runs_do_not_meet_and_ports_are_nobody_s() -> None:
+    one, other = Path("/runs/one"), Path("/runs/other")
+    ports = {port_of(run, str(job)) for run in (one, other) for job in range(1, 101)}
+    assert len(ports) >= 195
+    assert min(ports) >= 1024
+    assert max(ports) < 32768
+    assert port_of(one, "7") == port_of(one, "7") != port_of(other, "7")

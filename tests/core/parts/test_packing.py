@@ -30,8 +30,12 @@ def test_a_packed_linear_is_the_linear(weights: str, rows: int) -> None:
     assert ((given - expected).norm() / expected.norm()).item() < RELATIVE_ERROR[weights]
 
 
-@pytest.mark.parametrize("activations", ["of_one_sign", "with_outliers"])
-def test_int8_products_do_not_overflow_and_outliers_do_not_drown_the_rest(activations: str) -> None:
+@pytest.mark.parametrize(("activations", "limit"), [("of_one_sign", 3e-2), ("with_outliers", 4e-2)])
+def test_int8_products_do_not_overflow_and_outliers_do_not_drown_the_rest(
+    activations: str, limit: float
+) -> None:
+    """Of one sign, full products in 16 bits would give half of the sum; 7-bit activations err by 5e-2."""
+    torch.manual_seed(0)
     linear = nn.Linear(1024, 64)
     x = torch.randn(4, 1024)
     if activations == "of_one_sign":
@@ -43,7 +47,7 @@ def test_int8_products_do_not_overflow_and_outliers_do_not_drown_the_rest(activa
     with torch.inference_mode():
         given = packed_copy(nn.Sequential(linear), weights="int8")(x)
         expected = linear.double()(x.double())
-    assert ((given - expected).norm() / expected.norm()).item() < RELATIVE_ERROR["int8"]
+    assert ((given - expected).norm() / expected.norm()).item() < limit
 
 
 @pytest.mark.parametrize("weights", PACKERS)
