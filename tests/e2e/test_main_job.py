@@ -23,6 +23,15 @@ SHORT = [
     "stages.generate.new_seconds=1",
 ]
 
+SHORT_CODEC = [
+    "quantizer.codebook_size=256",
+    "quantizer.entropy_group_bits=8",
+    "stages.train_codec.steps=60",
+    "stages.train_codec.continuous_steps=20",
+    "stages.train_codec.validate_every=60",
+    "stages.train_codec.valid_utterances=4",
+]
+
 
 def results(folder: Path, stage: str) -> Any:
     return json.loads((folder / "results" / f"{stage}.json").read_text())
@@ -107,20 +116,32 @@ def test_everything_is_there_to_hear_and_see(finished: Path) -> None:
     assert list((finished / "tensorboard").rglob("events.*"))
 
 
-def test_a_codec_is_learnt_from_nothing_and_a_language_model_over_it(tmp_path: Path) -> None:
-    codec = [
-        "quantizer.codebook_size=256",
-        "quantizer.entropy_group_bits=8",
-        "stages.train_codec.steps=60",
-        "stages.train_codec.continuous_steps=20",
-        "stages.train_codec.validate_every=60",
-        "stages.train_codec.valid_utterances=4",
-    ]
-    run_command("wavslm-run", SCRATCH, *SHORT, *codec, cwd=tmp_path)
-    (folder,) = (tmp_path / "runs").glob("wavslm_scratch-*")
-    bits = marks(folder)
+@pytest.fixture(scope="module")
+def from_nothing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("scratch")
+    run_command("wavslm-run", SCRATCH, *SHORT, *SHORT_CODEC, cwd=place)
+    (folder,) = (place / "runs").glob("wavslm_scratch-*")
+    return folder
+
+
+def test_a_codec_is_learnt_from_nothing_and_a_language_model_over_it(from_nothing: Path) -> None:
+    bits = marks(from_nothing)
     assert bits["model"] < bits["unigram"] - 0.1
     assert bits["trigram"] < bits["unigram"]
-    scored = results(folder, "evaluate")["codec"]
+    scored = results(from_nothing, "evaluate")["codec"]
     assert scored["metrics"]["stoi"]["mean"] > 0.5
     assert scored["codebook"]["train"]["used"] > 64
+
+
+def test_another_head_takes_over_the_codec_and_knows_more(from_nothing: Path) -> None:
+    head = "head={name: chunk_autoregressive, embedding: bits, output: linear}"
+    done = run_command(
+        "wavslm-run", SCRATCH, *SHORT, *SHORT_CODEC, head, "name=other_head", "--reuse",
+        cwd=from_nothing.parents[1],
+    )  # fmt: skip
+    assert f"train_codec, tokenize: taken over from {from_nothing.name}" in done.stdout
+    assert "stage train_codec: running" not in done.stdout
+    (other,) = from_nothing.parent.glob("other_head-*")
+    weights = "codec/model.safetensors"
+    assert (other / weights).read_bytes() == (from_nothing / weights).read_bytes()
+    assert marks(other)["model"] < marks(from_nothing)["model"]

@@ -105,12 +105,12 @@ class XTransformer(Backbone[XTransformerConfig]):
         reader = StateReader(state)
         rings: list[State] = []
 
-        def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        def attend_ring(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
             gathered, kept = ring.attend(queries, keys, values, reader.take(STATE_TENSORS))
             rings.append(kept)
             return gathered
 
-        attends = [attend] * self.config.num_layers
+        attends = [attend_ring] * self.config.num_layers
         hidden_BND = self._run(self._read(inputs, None), ring.position, attends)
         return hidden_BND, join_states(*rings, (position + inputs.shape[1],))
 
