@@ -236,6 +236,28 @@ def test_padding_is_hardly_counted(
     task.close()
 
 
+@pytest.mark.parametrize("name", ["train_quantizer", "train_codec_joint"])
+def test_relative_errors_leave_the_weights_of_other_losses_as_they_are(
+    folder: Path, stages: dict[str, dict[str, Any]], name: str
+) -> None:
+    plain, relative = (task_of(folder, name, **stages[name], relative_error=flag) for flag in (False, True))
+    wanted, valid = [], relative.valid
+    with torch.no_grad():
+        for index in range(len(valid.utterances)):
+            wanted.append(relative.teacher(valid.load(index, sample_rate_hz=16000)[None])[0])
+    variance = torch.cat(wanted).var(dim=0, correction=0).mean()
+    losses = {}
+    for task in (plain, relative):
+        output = task.loss(0, 0)
+        losses[task] = output.loss.detach() - 0.1 * output.metrics["entropy"]
+        torch.testing.assert_close(losses[task] * task.scale, output.metrics["mse"], rtol=1e-4, atol=1e-6)
+        with torch.no_grad():
+            found = task.validate()
+        assert found["loss"] * task.scale == pytest.approx(found["relative_mse"] * float(variance), rel=1e-3)
+        task.close()
+    torch.testing.assert_close(losses[relative] * variance, losses[plain], rtol=1e-3, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["train_quantizer", "finetune_decoder"])
 def test_what_the_codec_itself_gives_can_be_kept(
     folder: Path, stages: dict[str, dict[str, Any]], name: str

@@ -25,7 +25,7 @@ from wavslm_core.stages.train_codec import TrainCodecConfig
 from wavslm_core.testing import contract_tests
 from wavslm_focalcodec_stream.distillation import DistillEncoder
 from wavslm_focalcodec_stream.distillation_config import DistillEncoderConfig, DistillPositionalConfig
-from wavslm_focalcodec_stream.distillation_task import DistillationTask
+from wavslm_focalcodec_stream.distillation_task import DistillationTask, layered
 
 SECONDS = {"train": [0.4, 0.77, 1.1, 0.9, 0.6], "valid": [0.51, 0.8, 1.0]}
 
@@ -168,6 +168,33 @@ def test_padding_is_never_counted(
     assert weight == whole.weight == whole.tokens == sum(output.tokens for output in outputs)
     total = sum(float(output.loss.detach()) * output.weight for output in outputs)
     assert total / weight == pytest.approx(float(whole.loss.detach()), rel=1e-5)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_relative_errors_are_divided_by_the_variance_of_what_is_taught(
+    folder: Path, stages: list[dict[str, Any]], which: int
+) -> None:
+    context = taught_run.make_context(folder, stages[which])
+    plain, relative = (task_of(context, relative_error=flag) for flag in (False, True))
+    teacher, valid = layered(plain.teacher), context.split("valid")
+    with torch.no_grad():
+        heard = [valid.load(index, sample_rate_hz=16000)[None] for index in range(len(valid.utterances))]
+        if which == 0:
+            taught = [[teacher.positional(teacher.positional_input(wave_1S))[0]] for wave_1S in heard]
+        else:
+            taught = [[state[0] for state in teacher.hidden_states(wave_1S)[1:]] for wave_1S in heard]
+    variances = [torch.cat(layer).var(dim=0, correction=0).mean() for layer in zip(*taught, strict=True)]
+    for task, scales in ((plain, torch.ones(len(variances))), (relative, torch.stack(variances))):
+        output = task.loss(0, 0)
+        mse_L = torch.stack([output.metrics[f"mse_{name}"] for name in task.weights])
+        expected = (mse_L * torch.tensor(list(task.weights.values())) / scales).mean()
+        torch.testing.assert_close(output.loss.detach(), expected, rtol=1e-4, atol=0)
+        with torch.no_grad():
+            found = task.validate()
+        valid_L = torch.tensor([found[f"mse_{name}"] for name in task.weights])
+        expected = (valid_L * torch.tensor(list(task.weights.values())) / scales).mean()
+        assert found["loss"] == pytest.approx(float(expected), rel=1e-4)
+        task.close()
 
 
 @pytest.mark.parametrize("which", [0, 1])

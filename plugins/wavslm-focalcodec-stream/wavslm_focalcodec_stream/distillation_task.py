@@ -70,6 +70,8 @@ class DistillationTask(FeatureTask[DistillationConfigT]):
         """
         super().__init__(codec, teacher, **options)
         self.weights = weights
+        self.scales = self.variances() if self.config.relative_error else [1.0] * len(weights)
+        """What squared errors are divided by."""
         with SkipInitialisation():
             copy = layered(load_registry().build(self.student.config))
         copy.adopt(teacher)
@@ -81,10 +83,6 @@ class DistillationTask(FeatureTask[DistillationConfigT]):
     @abstractmethod
     def learnt(self, encoder: LayeredEncoder[Any], batch: TaughtBatch) -> list[Tensor]:
         """Return what an encoder gives, (B,T,D) of each output."""
-
-    def expected(self, batch: TaughtBatch) -> list[Tensor]:
-        """Return what it should give."""
-        return batch.features
 
     @property
     def student(self) -> LayeredEncoder[Any]:
@@ -108,7 +106,8 @@ class DistillationTask(FeatureTask[DistillationConfigT]):
         )
 
     def _weighted(self, mse_L: Tensor) -> Tensor:
-        return (mse_L * mse_L.new_tensor(list(self.weights.values()))).mean()
+        weights = [weight / scale for weight, scale in zip(self.weights.values(), self.scales, strict=True)]
+        return (mse_L * mse_L.new_tensor(weights)).mean()
 
     def _errors(self, encoder: LayeredEncoder[Any], batch: TaughtBatch) -> list[Tensor]:
         """Return the sum over valid frames of each output's squared error, a mean over dimensions."""

@@ -63,6 +63,10 @@ class FeatureTrainingConfig(FeatureConfig):
     select: Literal["last", "best"] = "best"
     """Weights that the stage leaves behind: those with the lowest validation loss (as published), or those
     after the last step."""
+    relative_error: bool = False
+    """Divide squared errors by the variance of what is wanted, measured on validation utterances. Then layers
+    of large features count no more than those of small ones, and the weights of other losses and the gain
+    that ends a plateau mean the same for any encoder. Published is the plain error, of WavLM's features."""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     """Arithmetic of training steps (fp32 as published); a teacher is in fp32 in any case."""
     crop_seconds: float = Field(default=320.0, gt=0)

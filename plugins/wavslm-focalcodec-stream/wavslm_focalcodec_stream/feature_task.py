@@ -25,6 +25,9 @@ from wavslm_core.plugin import (
 from wavslm_focalcodec_stream.feature_stage import FeatureConfigT
 from wavslm_focalcodec_stream.feature_store import FeatureStore, feature_store
 
+VARIANCE_UTTERANCES = 64
+"""Validation utterances that tell how large features are, at most."""
+
 
 @dataclass(frozen=True)
 class HeardAudio(AudioBatch):
@@ -151,6 +154,22 @@ class FeatureTask(AudioTask[FeatureConfigT], ABC):
             return [self.teacher(waveform_BS, lengths=lengths_B)]
         states = cast("LayeredEncoder[Any]", self.teacher).hidden_states(waveform_BS, lengths=lengths_B)
         return [states[layer] for layer in self.layers]
+
+    def expected(self, batch: TaughtBatch) -> list[Tensor]:
+        """Return what is learnt to be given, (B,T,D) each."""
+        return batch.features
+
+    def variances(self) -> list[float]:
+        """Return the variance of each of what is expected, a mean over dimensions, over validation speech.
+
+        Every process hears the same: what is divided by it is the same in all of them.
+        """
+        frames, found = 0, []
+        for index in self.valid_indices[:VARIANCE_UTTERANCES]:
+            batch = self.taught_valid([index])
+            frames += batch.frames
+            found.append([moments(batch.valid(features_BTD)) for features_BTD in self.expected(batch)])
+        return [max(mean_variance(parts, frames), 1e-12) for parts in zip(*found, strict=True)]
 
     @property
     def outputs(self) -> tuple[str, ...]:

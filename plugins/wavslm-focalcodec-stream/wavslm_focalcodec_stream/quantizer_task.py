@@ -58,6 +58,8 @@ class QuantizerTask(FeatureTask[QuantizerStageConfigT]):
         for role in config.trains:
             getattr(codec, role).requires_grad_(True)
         super().__init__(codec, teacher, config=config, **options)
+        self.scale = self.variances()[0] if config.relative_error else 1.0
+        """What the squared error is divided by."""
         self.prepare()
 
     def prepare(self) -> None:
@@ -81,7 +83,11 @@ class QuantizerTask(FeatureTask[QuantizerStageConfigT]):
         # A batch may be crops of the very ends of utterances.
         count = max(1, batch.frames)
         parts = {"mse": squared_error(output.features_BTD, batch.features[0], batch) / count, **output.losses}
-        weights = {"mse": 1.0, **self.codec.facts.quantizer.losses, **self.config.quantizer_weights}
+        weights = {
+            "mse": 1.0 / self.scale,
+            **self.codec.facts.quantizer.losses,
+            **self.config.quantizer_weights,
+        }
         return LossOutput(
             torch.stack([weight * parts[name] for name, weight in weights.items() if weight]).sum(),
             metrics={name: value.detach() for name, value in parts.items()},
@@ -101,7 +107,7 @@ class QuantizerTask(FeatureTask[QuantizerStageConfigT]):
                 use.collapse,
             )
         mse = errors.pop("mse")
-        return {"loss": mse, "relative_mse": mse / max(variance, 1e-12), **errors, **use.scores}
+        return {"loss": mse / self.scale, "relative_mse": mse / max(variance, 1e-12), **errors, **use.scores}
 
     def measured(self, codec: Codec) -> tuple[dict[str, float], float, list[npt.NDArray[np.int64]]]:
         """Return a codec's MSEs by name, the variance of what should be given, and the tokens (T,)."""
