@@ -100,7 +100,7 @@ def _explain(error: Exception, shown: bool) -> int:
 
 
 def _culprit(error: Exception) -> object | None:
-    # Imported when something broke only: `--help` needs no plugins.
+    # Imported when something broke only: a verb of ours needs no plugins for its help.
     from wavslm_core.parts import plugins
 
     try:
