@@ -156,8 +156,12 @@ def test_interrupted_and_continued_it_ends_alike(recipe: ResolvedRecipe, tmp_pat
 def test_the_reader_ends_with_training_however_that_ends(
     context: StageContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Tasks of other tests may still have theirs.
+    others = set(threading.enumerate())
+
     def readers() -> list[str]:
-        return [thread.name for thread in threading.enumerate() if thread.name.startswith("read-ahead")]
+        ours = set(threading.enumerate()) - others
+        return [thread.name for thread in ours if thread.name.startswith("read-ahead")]
 
     seen: list[list[str]] = []
     load = Split.load_crop
