@@ -74,7 +74,7 @@ class ReadsItsState(FakeEncoder):
 
     def step(self, waveform_BS: Tensor, state: State) -> tuple[Tensor, State]:
         features_BTD = self(waveform_BS)
-        return features_BTD if int(state[0]) >= 0 else -features_BTD, (state[0] + 1,)
+        return features_BTD if int(state[0].max()) >= 0 else -features_BTD, (state[0] + 1,)
 
 
 class TakesMemoryOnMeta(FakeEncoder):
@@ -198,6 +198,27 @@ class RemembersInModule(FakeBackbone):
             self.memory = torch.zeros_like(state[0])
         hidden_BTD, (self.memory,) = super().step(inputs, (self.memory,))
         return hidden_BTD, (self.memory,)
+
+
+class CountsForAll(FakeBackbone):
+    """Adds the time, and takes that of the first row for the time of all."""
+
+    def forward(self, inputs: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        return super().step(inputs, super().init_state(len(inputs)))[0] + self._time(inputs)
+
+    def init_state(self, batch_size: int) -> State:
+        return (*super().init_state(batch_size), torch.zeros((), dtype=torch.int64))
+
+    def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        last, position = state
+        hidden_BTD, (last,) = super().step(inputs, (last,))
+        return hidden_BTD + 0.01 * position.view(-1)[0] + self._time(inputs), (
+            last,
+            position + inputs.shape[1],
+        )
+
+    def _time(self, inputs: Tensor) -> Tensor:
+        return 0.01 * torch.arange(inputs.shape[1], device=inputs.device)[:, None]
 
 
 class RemembersEverything(FakeBackbone):

@@ -1,13 +1,11 @@
 """Sequences of tokens that are read, and drawn further chunk by chunk; whole continuations of prompts."""
 
-import copy
 from collections.abc import Callable, Sequence
-from typing import Self
 
 import torch
 from torch import Tensor
 
-from wavslm_core.errors import ArgumentError
+from wavslm_core.model.prompts import check_whole_prompt
 from wavslm_core.model.sampling import TokenDraw, candidate_seeds
 from wavslm_core.model.token_lm import TokenLM
 from wavslm_core.parts.interfaces import Sampler, State
@@ -37,13 +35,7 @@ class Continuation:
 
         Raises: ArgumentError unless they are whole chunks of the head, at least one.
         """
-        size, chunk = tokens_BT.shape[1], self.model.chunk_tokens
-        if size == 0 or size % chunk:
-            whole = size // chunk * chunk
-            remedy = f"Cut it to {whole}" if whole else f"Give at least {chunk}"
-            raise ArgumentError(
-                f"a prompt must be whole chunks of {chunk} tokens, at least one; got {size} tokens. {remedy}"
-            )
+        check_whole_prompt(tokens_BT.shape[1], self.model.chunk_tokens)
         unread = [self.drawn_inputs()] if self._drawn_BC.shape[1] else []
         inputs = self._inputs(tokens_BT)
         self._read(torch.cat([*unread, inputs], dim=1))
@@ -68,20 +60,6 @@ class Continuation:
             self._drawn_inputs = self._inputs(self._drawn_BC)
         return self._drawn_inputs
 
-    @stream_mode()
-    def take(self, rows: Sequence[int]) -> Self:
-        """Return those rows alone, which go on as they would have here; this one keeps its own states."""
-        index_N = torch.tensor(rows)
-        taken = copy.copy(self)
-        for name, value in vars(self).items():
-            if isinstance(value, Tensor):
-                setattr(taken, name, value[index_N.to(value.device)])
-        taken._draw = self._draw.take(rows)
-        taken._states = {
-            name: _rows(state, self._start(name)(1), index_N) for name, state in self._states.items()
-        }
-        return taken
-
     def _inputs(self, tokens_BT: Tensor) -> Tensor:
         if not self.model.reads_features:
             return tokens_BT
@@ -104,17 +82,6 @@ class Continuation:
             "features": self.model.codec.quantizer.init_decode_state,
         }
         return starts[name]
-
-
-def _rows(state: State, single: State, index_N: Tensor) -> State:
-    """Return a state of those rows of a batch; `single`, a state of one row, tells which dimension is it."""
-    taken = []
-    for tensor, one in zip(state, single, strict=True):
-        sizes = zip(tensor.shape, one.shape, strict=True)
-        batch = [dim for dim, (size, alone) in enumerate(sizes) if size != alone]
-        # Steps write into their states: what rows have in common is copied, too.
-        taken.append(tensor.index_select(batch[0], index_N.to(tensor.device)) if batch else tensor.clone())
-    return tuple(taken)
 
 
 class Generation:

@@ -57,6 +57,16 @@ def prompt_unit(codec: Codec, chunk_tokens: int) -> int:
     return math.lcm(chunk_tokens, codec.facts.quantizer.tokens_per_frame)
 
 
+def check_whole_prompt(tokens: int, chunk: int) -> None:
+    """Raises: ArgumentError unless a prompt's tokens are whole chunks of the head, at least one."""
+    if tokens == 0 or tokens % chunk:
+        whole = tokens // chunk * chunk
+        remedy = f"Cut it to {whole}" if whole else f"Give at least {chunk}"
+        raise ArgumentError(
+            f"a prompt must be whole chunks of {chunk} tokens, at least one; got {tokens} tokens. {remedy}"
+        )
+
+
 def chunk_in_words(codec: Codec, tokens: int) -> str:
     """Return how long that many tokens last; where runs are merged, how many there must be."""
     if codec.facts.quantizer.variable_rate:

@@ -6,7 +6,6 @@ history and one uniform number.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import torch
@@ -40,12 +39,6 @@ class RowRandom:
         """Return the next `count` numbers of each row, (B, count) float32 in [0, 1)."""
         rows = [torch.rand(count, generator=generator) for generator in self._generators]
         return torch.stack(rows).to(self._device)
-
-    def take(self, rows: Sequence[int]) -> RowRandom:
-        """Return the numbers of those rows, which go on where they are; nobody else may use them."""
-        taken = copy.copy(self)
-        taken._generators = [self._generators[row] for row in rows]
-        return taken
 
 
 def draw_ids(logits_NV: Tensor, uniform_N: Tensor) -> Tensor:
@@ -83,7 +76,7 @@ class TokenDraw(Draw):
     """Draws for a batch of continuations: knows each row's last tokens and how many it has generated."""
 
     def __init__(self, sampler: Sampler, prompt_BT: Tensor, *, seeds: Sequence[int]) -> None:
-        self._sampler = sampler
+        self.sampler = sampler
         self._random = RowRandom(seeds, device=prompt_BT.device)
         self._size = sampler.config.facts().history_tokens
         empty_BH = prompt_BT.new_full((prompt_BT.shape[0], self._size), NO_TOKEN)
@@ -97,23 +90,37 @@ class TokenDraw(Draw):
         return self._before_BT
 
     def tokens(self, logits_BKV: Tensor) -> Tensor:
-        batch, count, _ = logits_BKV.shape
-        positions_K = torch.arange(self._position, self._position + count, device=logits_BKV.device)
-        context = SamplingContext(
-            positions_N=positions_K.repeat(batch), history_NH=self._history_BH.repeat_interleave(count, dim=0)
-        )
-        tokens_BK = self._draw(logits_BKV, context)
-        self._history_BH = self._recent(self._history_BH, tokens_BK)
-        self._position += count
+        tokens_BK = self._draw(logits_BKV, self.token_context(logits_BKV.shape[1]))
+        self.take_note(tokens_BK)
         return tokens_BK
 
     def symbols(self, logits_BKV: Tensor) -> Tensor:
-        rows = logits_BKV.shape[0] * logits_BKV.shape[1]
-        context = SamplingContext(
-            positions_N=torch.full((rows,), self._position, device=logits_BKV.device),
+        return self._draw(logits_BKV, self.symbol_context(logits_BKV.shape[1]))
+
+    def token_context(self, count: int) -> SamplingContext:
+        """Return what a sampler is told of the next `count` tokens of each row."""
+        positions_K = torch.arange(self._position, self._position + count, device=self._history_BH.device)
+        return SamplingContext(
+            positions_N=positions_K.repeat(len(self._history_BH)),
+            history_NH=self._history_BH.repeat_interleave(count, dim=0),
+        )
+
+    def symbol_context(self, count: int) -> SamplingContext:
+        """Return what a sampler is told of the next `count` symbols of each row."""
+        rows = count * len(self._history_BH)
+        return SamplingContext(
+            positions_N=torch.full((rows,), self._position, device=self._history_BH.device),
             history_NH=self._history_BH.new_zeros(rows, 0),
         )
-        return self._draw(logits_BKV, context)
+
+    def uniform(self, count: int) -> Tensor:
+        """Return the numbers that the next `count` draws of each row are made with, (B, count)."""
+        return self._random.uniform(count)
+
+    def take_note(self, tokens_BK: Tensor) -> None:
+        """Take note of tokens of a chunk that is not whole yet."""
+        self._history_BH = self._recent(self._history_BH, tokens_BK)
+        self._position += tokens_BK.shape[1]
 
     def end_chunk(self, tokens_BC: Tensor) -> None:
         """Take note of the chunk that the head proposed in the end, however it was drawn."""
@@ -126,34 +133,82 @@ class TokenDraw(Draw):
         self._chunk_history_BH = self._history_BH = self._recent(self._chunk_history_BH, tokens_BT)
         self._before_BT = tokens_BT
 
-    def take(self, rows: Sequence[int]) -> TokenDraw:
-        """Return the draws of those rows, between chunks; they go on where they are."""
-        taken = copy.copy(self)
-        taken._random = self._random.take(rows)
-        taken._chunk_history_BH = taken._history_BH = self._chunk_history_BH[list(rows)]
-        taken._before_BT = self._before_BT[list(rows)]
-        return taken
-
     def _draw(self, logits_BKV: Tensor, context: SamplingContext) -> Tensor:
-        uniform_BK = self._random.uniform(logits_BKV.shape[1])
+        uniform_BK = self.uniform(logits_BKV.shape[1])
         logits_NV = logits_BKV.flatten(0, 1).float()
-        ids_N = draw_ids(self._sampler.adjust(logits_NV, context), uniform_BK.flatten())
+        ids_N = draw_ids(self.sampler.adjust(logits_NV, context), uniform_BK.flatten())
         if int(ids_N.max()) >= logits_NV.shape[1]:
-            raise self._nothing_to_draw(logits_NV)
+            raise nothing_to_draw(self.sampler, logits_NV)
         return ids_N.view_as(uniform_BK)
-
-    def _nothing_to_draw(self, logits_NV: Tensor) -> CheckpointError | PluginError:
-        if bool((logits_NV.isnan() | logits_NV.isposinf()).any()):
-            return CheckpointError(f"the language model gives no number for what comes next: {DAMAGED}")
-        return PluginError(
-            f"{load_registry().described(self._sampler.config)} left no token to draw: at least one must "
-            "keep a finite logit. Change its options, or use another sampler"
-        )
 
     def _recent(self, history_BH: Tensor, tokens_BT: Tensor) -> Tensor:
         if self._size == 0:
             return history_BH
         return torch.cat([history_BH, tokens_BT], dim=1)[:, -self._size :]
+
+
+class JoinedDraw(Draw):
+    """Draws of several rows, each of which has its own sampler, history and numbers, at once.
+
+    What goes wrong with one row goes wrong with that one alone, or with those of its very sampler.
+    """
+
+    def __init__(self, draws: Sequence[TokenDraw]) -> None:
+        self._draws = draws
+        self._of_sampler: dict[int, list[int]] = {}
+        for row, draw in enumerate(draws):
+            self._of_sampler.setdefault(id(draw.sampler), []).append(row)
+        self.failed: dict[int, Exception] = {}
+        """Rows for which nothing could be drawn, and why; their tokens mean nothing."""
+
+    @property
+    def before_BT(self) -> Tensor:
+        least = min(draw.before_BT.shape[1] for draw in self._draws)
+        return torch.cat([draw.before_BT[:, -least:] for draw in self._draws])
+
+    def tokens(self, logits_BKV: Tensor) -> Tensor:
+        count = logits_BKV.shape[1]
+        tokens_BK = self._draw(logits_BKV, [draw.token_context(count) for draw in self._draws])
+        for draw, tokens_1K in zip(self._draws, tokens_BK.split(1), strict=True):
+            draw.take_note(tokens_1K)
+        return tokens_BK
+
+    def symbols(self, logits_BKV: Tensor) -> Tensor:
+        count = logits_BKV.shape[1]
+        return self._draw(logits_BKV, [draw.symbol_context(count) for draw in self._draws])
+
+    def _draw(self, logits_BKV: Tensor, contexts: Sequence[SamplingContext]) -> Tensor:
+        _, count, size = logits_BKV.shape
+        uniform_BK = torch.cat([draw.uniform(count) for draw in self._draws])
+        logits_BKV = logits_BKV.float()
+        adjusted_BKV = logits_BKV.clone()
+        for rows in self._of_sampler.values():
+            context = SamplingContext(
+                positions_N=torch.cat([contexts[row].positions_N for row in rows]),
+                history_NH=torch.cat([contexts[row].history_NH for row in rows]),
+            )
+            try:
+                adjusted_NV = self._draws[rows[0]].sampler.adjust(logits_BKV[rows].flatten(0, 1), context)
+            except Exception as error:
+                self.failed |= {row: error for row in rows if row not in self.failed}
+            else:
+                adjusted_BKV[rows] = adjusted_NV.unflatten(0, (len(rows), count))
+        ids_BK = draw_ids(adjusted_BKV.flatten(0, 1), uniform_BK.flatten()).view_as(uniform_BK)
+        if int(ids_BK.max()) >= size:
+            for row in (ids_BK >= size).any(dim=1).nonzero().flatten().tolist():
+                self.failed.setdefault(row, nothing_to_draw(self._draws[row].sampler, logits_BKV[row]))
+            ids_BK = ids_BK.clamp(max=size - 1)
+        return ids_BK
+
+
+def nothing_to_draw(sampler: Sampler, logits_NV: Tensor) -> CheckpointError | PluginError:
+    """Return why no token could be drawn from logits, as what a sampler left of them is no distribution."""
+    if bool((logits_NV.isnan() | logits_NV.isposinf()).any()):
+        return CheckpointError(f"the language model gives no number for what comes next: {DAMAGED}")
+    return PluginError(
+        f"{load_registry().described(sampler.config)} left no token to draw: at least one must "
+        "keep a finite logit. Change its options, or use another sampler"
+    )
 
 
 def candidate_seeds(seeds: Sequence[int], candidates: int) -> list[int]:

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Sequence
-from typing import Self
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from wavslm_core.data.arguments import Given, Seeds, checked_seeds, checked_waveform, first_floats
 from wavslm_core.errors import ArgumentError, StreamingError
-from wavslm_core.model.continuation import Continuation
-from wavslm_core.model.prompts import chunk_in_words, prompt_unit
+from wavslm_core.model.prompts import check_whole_prompt, chunk_in_words, prompt_unit
+from wavslm_core.model.sampling import JoinedDraw, TokenDraw
 from wavslm_core.model.token_lm import SamplerLike, TokenLM
-from wavslm_core.parts.interfaces import Sampler, State
+from wavslm_core.parts.interfaces import Sampler
+from wavslm_core.parts.slots import Slots
 from wavslm_core.parts.streaming import stream_mode
+
+
+class Advance(NamedTuple):
+    """What an advance of a session gave."""
+
+    audio: dict[int, Tensor]
+    """What each row said, (S,), also none."""
+    failed: dict[int, Exception]
+    """Rows that could not speak, and why: StreamingError for one that has heard nothing yet, which may go on;
+    one with any other error can only leave."""
 
 
 class Session:
@@ -23,31 +35,46 @@ class Session:
 
     A row is one conversation: it joins with a seed, hears recorded speech, speaks on after what was heard and
     spoken so far, hears more, and leaves. What it says depends on that and its seed alone, not on what other
-    rows are there or do. Hearing a prompt, in pieces of any number of chunks, and speaking gives what
-    `generate` and `decode_continuation` give of the whole prompt.
+    rows are there or do. Hearing a prompt, in pieces of any size, and speaking gives what `generate` and
+    `decode_continuation` give of the whole prompt.
 
-    A step costs the same after ten minutes as after one second, and so does what is kept of a row. Rows that
-    joined before either did anything, and are always named together, advance as one batch; a row that parts
-    from the others is advanced by itself from then on, which costs more (four rows apart: about twice a batch
-    of four), and where the quantizer merges runs, all are. One thread at a time.
+    What a row hears and says is its context in the order of the calls; within one `advance`, it hears first.
+    What was heard and fills no chunk yet waits until more is heard, and is context then, also if the row
+    speaks before.
+
+    Whatever rows do at the same time is computed as one batch, wherever in their streams they are: they may
+    join, rest and leave at any time. Rows that hear and rows that speak share the steps of backbone and
+    decoder if both do in one `advance`. A step costs the same after ten minutes as after one second, and so
+    does what is kept of a row. One thread at a time.
     """
 
     def __init__(self, model: TokenLM, sampler: SamplerLike = None) -> None:
-        for part in (model.backbone, model.codec.quantizer, model.codec.decoder):
+        codec = model.codec
+        for part in (model.backbone, codec.quantizer, codec.decoder):
             if not part.config.facts().streams:
                 raise part.no_streaming()
-        self._model = model
+        self._model, self._facts = model, codec.facts
         self._sampler = self._checked_sampler(sampler)
         self._joined = 0
-        self._fresh: dict[int, tuple[Sampler, int]] = {}
-        """Rows that have done nothing yet: their samplers and seeds."""
-        self._batches: list[tuple[list[int], _Speech]] = []
-        """Rows that are at one place of their streams, and what they are there."""
+        self._rows: dict[int, _Row] = {}
+        self._merges = self._facts.quantizer.variable_rate
+        whole = model.chunk_tokens % self._facts.chunk_tokens == 0
+        # A chunk is turned into features once, and decoder and backbone both read those, unless tokens are
+        # merged (then the decoder reads a frame for each that they stand for) or the head's chunks are not
+        # whole ones of the codec.
+        self._shares_features = model.reads_features and not self._merges and whole
+        quantizer = codec.quantizer
+        self._encoder = Slots(codec.encoder.init_state, codec.encoder.step)
+        self._encode = Slots(quantizer.init_encode_state, quantizer.encode_step)
+        self._features = Slots(quantizer.init_decode_state, quantizer.decode_step)
+        self._spoken = Slots(quantizer.init_decode_state, quantizer.decode_step)
+        self._backbone = Slots(model.backbone.init_state, model.backbone.step)
+        self._decoder = Slots(codec.decoder.init_state, codec.decoder.step)
 
     @property
     def rows(self) -> list[int]:
         """The rows that are here, in the order in which they joined."""
-        return sorted([*self._fresh, *(row for rows, _ in self._batches for row in rows)])
+        return [*self._rows]
 
     def join(self, *, seed: Seeds = 0, sampler: SamplerLike = None) -> int:
         """Let a row join; return its number, which is never used again.
@@ -55,110 +82,241 @@ class Session:
         `seed` is what it draws with, `sampler` its own instead of the session's. Raises: ArgumentError,
         RecipeError; StreamingError for a sampler that ranks whole continuations.
         """
-        (seed,) = checked_seeds(seed, 1)
+        seeds = checked_seeds(seed, 1)
         chosen = self._sampler if sampler is None else self._checked_sampler(sampler)
-        row = self._joined
-        self._fresh[row] = chosen, seed
-        self._joined += 1
+        nothing_1T = torch.zeros(1, 0, dtype=torch.int64, device=self._model.token_device)
+        draw = TokenDraw(chosen, nothing_1T, seeds=seeds)
+        row, self._joined = self._joined, self._joined + 1
+        self._rows[row] = _Row(draw, nothing_1T[0], samples=-self._facts.decoder.delay_samples)
         return row
 
+    @stream_mode()
     def leave(self, row: int) -> Tensor:
         """Let a row leave; return the last samples (S,) of what it said, if they were still held back."""
         (row,) = self._checked_rows([row])
-        (_, speech), *_ = self._together([row])
-        self._batches = [batch for batch in self._batches if batch[1] is not speech]
-        return speech.flush()[0]
+        left = self._rows.pop(row)
+        audio_S = left.silence()
+        if row in self._decoder.rows:
+            audio_S = left.cut(self._model.codec.decoder.flush(self._decoder.state(row))[0])
+        for slots in (
+            self._encoder, self._encode, self._features, self._spoken, self._backbone, self._decoder
+        ):  # fmt: skip
+            slots.end(row)
+        return audio_S
 
     def hear(self, waveform_BS: Given, rows: Sequence[int] | None = None) -> list[Tensor]:
-        """Hear the next n chunks of recorded speech (B, n·`codec.facts.chunk_samples_in`), one for each row.
+        """Hear the next samples of recorded speech (B,S), any number of them, one row for each row.
 
         At `codec.sample_rate_in`, for all rows by default. To the encoder, what a row hears is one recording,
-        whatever it says in between. A head whose chunk is longer than what was heard waits for the rest of
-        it. Returns for each row the samples (S,) of what it had said that were still held back: at most
-        `codec.facts.decoder.delay_samples`. Raises: AudioError; ArgumentError for rows that are not here;
-        StreamingError for a part of a chunk, or when the encoder does not stream.
+        whatever it says in between. What fills no chunk (`codec.facts.chunk_samples_in`, and a chunk of the
+        head) waits for the rest of it. Returns for each row the samples (S,) of what it had said that were
+        still held back: at most `codec.facts.decoder.delay_samples`. Raises: AudioError; ArgumentError for
+        rows that are not here; StreamingError for waveforms of other rows, or when the encoder does not
+        stream.
         """
-        codec, rows = self._model.codec, self._checked_rows(rows)
-        for part in (codec.encoder, codec.quantizer):
-            if not part.config.facts().streams:
-                raise part.no_streaming()
-        waveform_BS = checked_waveform(waveform_BS, like=first_floats(codec.encoder, codec), wait=False)
-        batch, size = waveform_BS.shape
-        chunk = codec.facts.chunk_samples_in
-        if batch != len(rows) or size % chunk:
+        rows = self._checked_rows(rows)
+        waveform_BS = self._checked_waveform(waveform_BS)
+        if len(waveform_BS) != len(rows):
             raise StreamingError(
-                f"rows {rows} hear ({len(rows)}, n·{chunk}) samples, got {[batch, size]}; collect samples "
-                "until a chunk is whole"
+                f"rows {rows} hear ({len(rows)}, S) samples, got {[*waveform_BS.shape]}; give each its own"
             )
-        return self._each(rows, lambda speech, places: speech.hear(waveform_BS[places]))
+        return self._audio(rows, self._heard(dict(zip(rows, waveform_BS, strict=True))), ())
 
     def read(self, tokens_BT: Given, rows: Sequence[int] | None = None) -> list[Tensor]:
         """Hear speech that is encoded already: tokens (B,T), whole chunks of the head, one row for each row.
 
-        Returns and raises as `hear`; ArgumentError for what are no such tokens.
+        What was heard before and fills no chunk is forgotten. Returns as `hear`. Raises: ArgumentError for
+        rows that are not here, and for what are no such tokens.
         """
         rows = self._checked_rows(rows)
         tokens_BT, _ = self._model.checked_tokens(tokens_BT)
         if len(tokens_BT) != len(rows):
             raise ArgumentError(f"{len(rows)} rows read ({len(rows)}, T) tokens, got {[*tokens_BT.shape]}")
-        return self._each(rows, lambda speech, places: speech.read_on(tokens_BT[places]))
+        check_whole_prompt(tokens_BT.shape[1], self._model.chunk_tokens)
+        for row in rows:
+            self._rows[row].forget_unread()
+        return self._audio(rows, dict(zip(rows, tokens_BT, strict=True)), ())
 
     def speak(self, rows: Sequence[int] | None = None) -> list[Tensor]:
         """Say what comes next: the next chunk of audio (S,) of each row, at `codec.sample_rate_out`.
 
         A chunk of the head or of the codec, whichever is longer, but as a decoder that lags holds the last
         `codec.facts.decoder.delay_samples` back, a row's first audio is shorter by those; `hear` and `leave`
-        give them. Where the quantizer merges runs, lengths vary. What was heard and does not fill a chunk of
-        the head is forgotten. Raises: ArgumentError for rows that are not here; StreamingError for rows that
-        have heard nothing yet; CheckpointError when the model gives NaN.
+        give them. Where the quantizer merges runs, lengths vary. Raises: ArgumentError for rows that are not
+        here; StreamingError for rows that have heard nothing yet; CheckpointError when the model gives NaN.
         """
         rows = self._checked_rows(rows)
-        heard = {row for members, speech in self._batches for row in members if speech.has_past}
-        silent = [row for row in rows if row not in heard]
+        silent = [row for row in rows if not self._rows[row].has_past]
         if silent:
-            model = self._model
-            least = chunk_in_words(model.codec, prompt_unit(model.codec, model.chunk_tokens))
-            raise StreamingError(
-                f"rows {silent} have not heard a whole chunk yet ({least}), and a model speaks on after what "
-                "it heard: let them hear first"
-            )
-        return self._each(rows, lambda speech, _: speech.speak())
+            raise self._nothing_heard(silent)
+        return self._audio(rows, {}, rows)
 
-    def _each(self, rows: list[int], step: Callable[[_Speech, list[int]], Tensor]) -> list[Tensor]:
-        """Advance rows, those at one place together; `step` is given their places in `rows`."""
-        found: dict[int, Tensor] = {}
-        for members, speech in self._together(rows):
-            found |= zip(members, step(speech, [rows.index(row) for row in members]), strict=True)
-        return [found[row] for row in rows]
+    def advance(self, heard: Mapping[int, Given] | None = None, *, speaking: Sequence[int] = ()) -> Advance:
+        """Let rows hear, each its own samples (S,) of any number, and rows speak a chunk, all at once.
 
-    def _together(self, rows: list[int]) -> list[tuple[list[int], _Speech]]:
-        """Return the batches that hold these rows and no others, begun or split off as needed."""
-        self._begin(rows)
-        wanted: list[tuple[list[int], _Speech]] = []
-        others: list[tuple[list[int], _Speech]] = []
-        for members, speech in self._batches:
-            inside = [place for place, row in enumerate(members) if row in rows]
-            outside = [place for place, row in enumerate(members) if row not in rows]
-            if inside and outside:
-                wanted.append(([members[place] for place in inside], speech.take(inside)))
-                others.append(([members[place] for place in outside], speech.take(outside)))
-            else:
-                (wanted if inside else others).append((members, speech))
-        self._batches = wanted + others
-        return wanted
+        A row that does both hears first. Rows that do neither rest. Returns what every one of them said, as
+        `hear` and `speak` do, and which of them failed, of which no other hears. Raises: as `hear`, before
+        anything is done.
+        """
+        given = {} if heard is None else heard
+        waveforms = {}
+        for row, waveform_S in zip(self._checked_rows([*given], least=0), given.values(), strict=True):
+            waveform_1S = self._checked_waveform(waveform_S)
+            if len(waveform_1S) != 1:
+                raise StreamingError(f"row {row} hears (S,) samples, got {[*waveform_1S.shape]}")
+            waveforms[row] = waveform_1S[0]
+        speaking = self._checked_rows(speaking, least=0)
+        return self._advance([*{**waveforms, **dict.fromkeys(speaking)}], self._heard(waveforms), speaking)
 
-    def _begin(self, rows: list[int]) -> None:
-        """Put rows that have done nothing yet into batches."""
-        groups: dict[object, list[int]] = {}
-        for row in rows:
-            if row in self._fresh:
-                # Rows of one length of audio may be of different numbers of merged tokens.
-                alone = self._model.codec.facts.quantizer.variable_rate
-                groups.setdefault(row if alone else id(self._fresh[row][0]), []).append(row)
-        for members in groups.values():
-            (sampler, _), *_ = (self._fresh[row] for row in members)
-            seeds = [self._fresh.pop(row)[1] for row in members]
-            self._batches.append((members, _Speech(self._model, sampler, seeds)))
+    def _audio(
+        self, rows: Sequence[int], read: Mapping[int, Tensor], speaking: Sequence[int]
+    ) -> list[Tensor]:
+        audio, failed = self._advance(rows, read, speaking)
+        for error in failed.values():
+            raise error
+        return [audio[row] for row in rows]
+
+    @stream_mode()
+    def _heard(self, waveforms: Mapping[int, Tensor]) -> dict[int, Tensor]:
+        """Encode what rows hear; return the tokens (T,) of each that are whole chunks of the head, if any."""
+        codec, chunk = self._model.codec, self._facts.chunk_samples_in
+        whole = {}
+        for row, waveform_S in waveforms.items():
+            pieces = self._rows[row].whole_unheard(waveform_S, chunk)
+            if len(pieces):
+                whole[row] = pieces
+        if not whole:
+            return {}
+        encoded = self._encode.advance(self._encoder.advance(whole))
+        unit, found = prompt_unit(codec, self._model.chunk_tokens), {}
+        for row, new_T in encoded.items():
+            tokens_T = torch.cat([self._rows[row].unread_T, new_T])
+            known = len(tokens_T)
+            if self._merges:
+                merged_1T, (count,) = codec.quantizer.compact(tokens_T[None])
+                # The last run may go on.
+                tokens_T, known = merged_1T[0], int(count) - 1
+            ready = known // unit * unit
+            self._rows[row].unread_T = tokens_T[ready:]
+            if ready:
+                found[row] = tokens_T[:ready]
+        return found
+
+    @stream_mode()
+    def _advance(self, rows: Sequence[int], read: Mapping[int, Tensor], speaking: Sequence[int]) -> Advance:
+        """Let rows read whole chunks of tokens (T,), and others speak, or the same ones then."""
+        audio: dict[int, list[Tensor]] = {row: [] for row in rows}
+        failed: dict[int, Exception] = {}
+        ready = self._read(read, speaking)
+        silent = [row for row in speaking if not self._rows[row].has_past]
+        failed |= {row: self._nothing_heard([row]) for row in silent}
+        left = [row for row in speaking if row not in failed]
+        while left or ready:
+            if left:
+                drawn, errors = self._draw(left)
+                failed |= errors
+                for row, features in self._say(drawn).items():
+                    ready.setdefault(row, []).extend(features)
+            decoded = self._decode(ready)
+            for row, audio_S in decoded.items():
+                audio[row].append(audio_S)
+            # A chunk of the codec may be several of the head.
+            left, ready = [row for row in left if row not in decoded and row not in failed], {}
+            if left:
+                self._read({}, left)
+        return Advance(
+            {
+                row: self._rows[row].silence() if not found else torch.cat(found)
+                for row, found in audio.items()
+            },
+            failed,
+        )
+
+    def _read(self, read: Mapping[int, Tensor], speaking: Sequence[int]) -> dict[int, list[Tensor]]:
+        """Let the backbone read these tokens, and what rows that will speak said last.
+
+        Returns what the decoder is to read of the tokens.
+        """
+        waiting = [row for row in speaking if row not in read and self._rows[row].hidden_CD is None]
+        acting = [*read, *(row for row in waiting if self._rows[row].has_past)]
+        tokens = {}
+        for row in acting:
+            state = self._rows[row]
+            unread_T = state.drawn_T if state.drawn_input is None else state.nothing_T
+            tokens_T = torch.cat([unread_T, read[row]]) if row in read else unread_T
+            if len(tokens_T):
+                tokens[row] = tokens_T
+        inputs = self._features.advance(tokens) if self._model.reads_features else tokens
+        unread_inputs = {}
+        for row in acting:
+            drawn, new = self._rows[row].drawn_input, inputs.get(row)
+            unread_inputs[row] = torch.cat([piece for piece in (drawn, new) if piece is not None])
+        hidden = self._backbone.advance(unread_inputs) if acting else {}
+        for row, hidden_TD in hidden.items():
+            self._rows[row].have_read(hidden_TD[-self._model.chunk_tokens :])
+        for row, tokens_T in read.items():
+            self._rows[row].draw.read(tokens_T[None])
+            self._rows[row].has_past = True
+            self._note(row, tokens_T, spoken=False)
+        return {row: [inputs[row]] for row in read} if self._shares_features else {row: [] for row in read}
+
+    def _draw(self, rows: Sequence[int]) -> tuple[dict[int, Tensor], dict[int, Exception]]:
+        """Draw the next chunk of tokens (C,) of rows; return those, and why others have none."""
+        states = [self._rows[row] for row in rows]
+        hidden = [state.hidden_CD for state in states if state.hidden_CD is not None]
+        joined = JoinedDraw([state.draw for state in states])
+        tokens_NC = self._model.head.propose(torch.stack(hidden), joined)
+        drawn = {}
+        for place, (row, state) in enumerate(zip(rows, states, strict=True)):
+            if place not in joined.failed:
+                drawn[row] = tokens_NC[place]
+                state.have_drawn(tokens_NC[place])
+        return drawn, {rows[place]: error for place, error in joined.failed.items()}
+
+    def _say(self, drawn: Mapping[int, Tensor]) -> dict[int, list[Tensor]]:
+        """Take note of what rows said; return what the decoder is to read of it, if that is features."""
+        for row, tokens_C in drawn.items():
+            self._note(row, tokens_C, spoken=True)
+        if not self._shares_features:
+            return {row: [] for row in drawn}
+        features = self._features.advance(drawn)
+        for row, features_CD in features.items():
+            self._rows[row].drawn_input = features_CD
+        return {row: [features_CD] for row, features_CD in features.items()}
+
+    def _note(self, row: int, tokens_T: Tensor, *, spoken: bool) -> None:
+        """Count tokens that the decoder is to read, and keep them where it reads others than the backbone."""
+        state = self._rows[row]
+        if self._merges:
+            tokens_T = self._model.codec.quantizer.expand(tokens_T[None])[0][0]
+        first, state.tokens = state.tokens, state.tokens + len(tokens_T)
+        if spoken:
+            state.spoken.append((self._facts.samples_out(first), self._facts.samples_out(state.tokens)))
+        if not self._shares_features:
+            state.undecoded_T = torch.cat([state.undecoded_T, tokens_T])
+
+    def _decode(self, ready: Mapping[int, Sequence[Tensor]]) -> dict[int, Tensor]:
+        """Return what was spoken of the audio (S,) that rows' features, or tokens that wait, decode to."""
+        features = {row: torch.cat([*pieces]) for row, pieces in ready.items() if pieces}
+        if not self._shares_features:
+            whole, chunk = {}, self._facts.chunk_tokens
+            for row in ready:
+                state = self._rows[row]
+                size = len(state.undecoded_T) // chunk * chunk
+                if size:
+                    whole[row], state.undecoded_T = state.undecoded_T[:size], state.undecoded_T[size:]
+            features = self._spoken.advance(whole) if whole else {}
+        if not features:
+            return {}
+        return {row: self._rows[row].cut(audio_S) for row, audio_S in self._decoder.advance(features).items()}
+
+    def _nothing_heard(self, rows: Sequence[int]) -> StreamingError:
+        model = self._model
+        least = chunk_in_words(model.codec, prompt_unit(model.codec, model.chunk_tokens))
+        return StreamingError(
+            f"rows {[*rows]} have not heard a whole chunk yet ({least}), and a model speaks on after what it "
+            "heard: let them hear first"
+        )
 
     def _checked_sampler(self, sampler: SamplerLike) -> Sampler:
         chosen = self._model.make_sampler(sampler)
@@ -169,14 +327,21 @@ class Session:
             )
         return chosen
 
-    def _checked_rows(self, rows: Sequence[int] | None) -> list[int]:
+    def _checked_waveform(self, waveform_BS: Given) -> Tensor:
+        codec = self._model.codec
+        for part in (codec.encoder, codec.quantizer):
+            if not part.config.facts().streams:
+                raise part.no_streaming()
+        return checked_waveform(waveform_BS, like=first_floats(codec.encoder, codec), wait=False)
+
+    def _checked_rows(self, rows: Sequence[int] | None, *, least: int = 1) -> list[int]:
         """Return the given rows, or all. Raises: ArgumentError unless they are here, each of them once."""
         here = self.rows
         try:
             given = here if rows is None else [operator.index(row) for row in rows]
         except TypeError:
-            given = []
-        if not given or len({*given}) < len(given) or not {*given} <= {*here}:
+            given = [-1]
+        if len(given) < least or len({*given}) < len(given) or not {*given} <= {*here}:
             raise ArgumentError(
                 f"rows must be a list of some that are here, each once; got {rows}, but {here or 'none'} are "
                 "here (`join` gives the number of one)"
@@ -184,123 +349,64 @@ class Session:
         return given
 
 
-class _Speech(Continuation):
-    """A continuation with ears and a mouth: rows that encode what they hear and decode what they say.
+@dataclass
+class _Row:
+    """What is kept of a row besides the states of parts."""
 
-    The decoder reads what is heard, too, so that what is said has no seam. A proposed chunk is turned into
-    features once, and decoder and backbone both read those, unless tokens are merged (then the decoder reads
-    a frame for each that they stand for) or the head's chunks are not whole ones of the codec.
-    """
+    draw: TokenDraw
+    nothing_T: Tensor
+    samples: int
+    """Samples that are decoded so far."""
+    tokens: int = 0
+    """Tokens, not merged, that the decoder was to read so far."""
+    has_past: bool = False
+    unheard_S: Tensor | None = None
+    """Heard, but not encoded: less than a chunk of the codec."""
+    unread_T: Tensor = field(init=False)
+    """Encoded, but not read: less than a chunk of the head."""
+    drawn_T: Tensor = field(init=False)
+    """Drawn, but not read by the backbone yet."""
+    drawn_input: Tensor | None = None
+    """What the backbone is to read of it, if that is known already."""
+    hidden_CD: Tensor | None = None
+    """What the next chunk is drawn from, if the backbone has read all."""
+    undecoded_T: Tensor = field(init=False)
+    spoken: list[tuple[int, int]] = field(default_factory=list)
+    """Which of the samples that are not decoded yet were spoken: from, to."""
 
-    def __init__(self, model: TokenLM, sampler: Sampler, seeds: Sequence[int]) -> None:
-        super().__init__(model, sampler, seeds)
-        self._facts = model.codec.facts
-        self._merges = self._facts.quantizer.variable_rate
-        whole = model.chunk_tokens % self._facts.chunk_tokens == 0
-        self._shares_features = model.reads_features and not self._merges and whole
-        self.has_past = False
-        self._unread_BT = self._undecoded_BT = self._nothing_BT
-        self._tokens = 0
-        """Tokens, not merged, that the decoder was to read so far."""
-        self._samples = -self._facts.decoder.delay_samples
-        """Samples that are decoded so far."""
-        self._spoken: list[tuple[int, int]] = []
-        """Which of the samples that are not decoded yet were spoken: from, to."""
+    def __post_init__(self) -> None:
+        self.unread_T = self.drawn_T = self.undecoded_T = self.nothing_T
 
-    @stream_mode()
-    def hear(self, waveform_BS: Tensor) -> Tensor:
-        codec = self.model.codec
-        features_BTD = self._step("encoder", codec.encoder.step, waveform_BS)
-        tokens_BT = self._step("encode", codec.quantizer.encode_step, features_BTD)
-        tokens_BT = torch.cat([self._unread_BT, tokens_BT], dim=1)
-        known = tokens_BT.shape[1]
-        if self._merges:
-            tokens_BT, (count,) = codec.quantizer.compact(tokens_BT)
-            # The last run may go on.
-            known = int(count) - 1
-        unit = prompt_unit(codec, self.model.chunk_tokens)
-        whole = known // unit * unit
-        self._unread_BT = tokens_BT[:, whole:]
-        return self._read_on(tokens_BT[:, :whole]) if whole else self._silence()
+    def whole_unheard(self, waveform_S: Tensor, chunk: int) -> Tensor:
+        """Return the samples that fill whole chunks, with those that waited; keep the rest."""
+        if self.unheard_S is not None:
+            waveform_S = torch.cat([self.unheard_S, waveform_S])
+        whole = len(waveform_S) // chunk * chunk
+        # A copy, so that a long recording is not kept for its end.
+        self.unheard_S = waveform_S[whole:].clone() if whole < len(waveform_S) else None
+        return waveform_S[:whole]
 
-    @stream_mode()
-    def read_on(self, tokens_BT: Tensor) -> Tensor:
-        """Read tokens as if they were heard; what was heard and is not read yet is forgotten."""
-        audio_BS = self._read_on(tokens_BT)
-        self._unread_BT = self._nothing_BT
-        return audio_BS
+    def forget_unread(self) -> None:
+        self.unread_T, self.unheard_S = self.nothing_T, None
 
-    @stream_mode()
-    def speak(self) -> Tensor:
-        self._unread_BT = self._nothing_BT
-        while True:
-            tokens_BC = self.next_tokens()
-            audio_BS = self._decode(tokens_BC, self.drawn_inputs, spoken=True)
-            if audio_BS is not None:
-                return audio_BS
+    def have_read(self, hidden_CD: Tensor) -> None:
+        self.hidden_CD, self.drawn_T, self.drawn_input = hidden_CD, self.nothing_T, None
 
-    @stream_mode()
-    def flush(self) -> Tensor:
-        if "decoder" not in self._states:
-            return self._silence()
-        return self._cut(self.model.codec.decoder.flush(self._states["decoder"]))
+    def have_drawn(self, tokens_C: Tensor) -> None:
+        self.hidden_CD, self.drawn_T, self.drawn_input = None, tokens_C, None
+        self.draw.end_chunk(tokens_C[None])
 
-    def take(self, rows: Sequence[int]) -> Self:
-        taken = super().take(rows)
-        taken._spoken = [*self._spoken]
-        return taken
-
-    def _read_on(self, tokens_BT: Tensor) -> Tensor:
-        inputs = self.read(tokens_BT)
-        self.has_past = True
-        audio_BS = self._decode(tokens_BT, lambda: inputs, spoken=False)
-        return self._silence() if audio_BS is None else audio_BS
-
-    def _decode(self, tokens_BT: Tensor, inputs: Callable[[], Tensor], *, spoken: bool) -> Tensor | None:
-        """Return what was spoken of the audio that is known with these tokens; None without a whole chunk.
-
-        `inputs` gives what the backbone reads of them.
-        """
-        quantizer = self.model.codec.quantizer
-        plain_BT = quantizer.expand(tokens_BT)[0] if self._merges else tokens_BT
-        start = self._facts.samples_out(self._tokens)
-        self._tokens += plain_BT.shape[1]
-        if spoken:
-            self._spoken.append((start, self._facts.samples_out(self._tokens)))
-        if self._shares_features:
-            features_BFD = inputs()
-        else:
-            self._undecoded_BT = torch.cat([self._undecoded_BT, plain_BT], dim=1)
-            whole = self._undecoded_BT.shape[1] // self._facts.chunk_tokens * self._facts.chunk_tokens
-            if whole == 0:
-                return None
-            ready_BT, self._undecoded_BT = self._undecoded_BT.split(
-                [whole, self._undecoded_BT.shape[1] - whole], dim=1
-            )
-            features_BFD = self._step("spoken", quantizer.decode_step, ready_BT)
-        return self._cut(self._step("decoder", self.model.codec.decoder.step, features_BFD))
-
-    def _cut(self, audio_BS: Tensor) -> Tensor:
+    def cut(self, audio_S: Tensor) -> Tensor:
         """Return what was spoken of the next decoded samples."""
-        start = self._samples
-        self._samples += audio_BS.shape[1]
-        spans = [(max(0, first - start), max(0, last - start)) for first, last in self._spoken]
-        self._spoken = [(first, last) for first, last in self._spoken if last > self._samples]
-        pieces = [audio_BS[:, first:last] for first, last in spans]
-        return pieces[0] if len(pieces) == 1 else torch.cat([audio_BS[:, :0], *pieces], dim=1)
+        start = self.samples
+        self.samples += len(audio_S)
+        spans = [(max(0, first - start), max(0, last - start)) for first, last in self.spoken]
+        self.spoken = [(first, last) for first, last in self.spoken if last > self.samples]
+        pieces = [audio_S[first:last] for first, last in spans]
+        return pieces[0] if len(pieces) == 1 else torch.cat([audio_S[:0], *pieces])
 
-    def _silence(self) -> Tensor:
-        return torch.zeros(self._nothing_BT.shape, device=self._nothing_BT.device)
-
-    def _start(self, name: str) -> Callable[[int], State]:
-        codec = self.model.codec
-        starts: dict[str, Callable[[int], State]] = {
-            "encoder": codec.encoder.init_state,
-            "encode": codec.quantizer.init_encode_state,
-            "spoken": codec.quantizer.init_decode_state,
-            "decoder": codec.decoder.init_state,
-        }
-        return starts[name] if name in starts else super()._start(name)
+    def silence(self) -> Tensor:
+        return torch.zeros(0, device=self.nothing_T.device)
 
 
 def side_by_side(session: Session) -> Iterator[Tensor]:

@@ -14,8 +14,10 @@ Padding never changes a valid result; what stands in padded places of an output 
 **Streaming.** `init_state(batch_size)` and `step(x, state) → (y, state)`. `x` is any number of whole
 chunks (`facts.chunk_frames`, `chunk_tokens` or the samples thereof). A state is a flat tuple of tensors
 whose shapes never change: ring caches with a write position, so memory and time per step are constant.
-A step may write into the state it was given: that state may not be used again. Steps over chunks,
-concatenated, equal `forward`. A part that cannot stream says `streams=False` in its facts.
+A step may write into the state it was given: that state may not be used again. A tensor without a dimension
+of rows holds for all of them: it never changes, or it is one number, such as a position, which is given as
+(B,) where rows are at different places of their streams. Steps over chunks, concatenated, equal `forward`.
+A part that cannot stream says `streams=False` in its facts.
 
 **Building.** A part is built as `Class(config)`, in fp32, on the device of `torch.device(...)` contexts
 (the meta device included), with random weights.

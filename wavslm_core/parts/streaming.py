@@ -10,13 +10,15 @@ how many tensors its state holds, so that a parent can keep one flat tuple for a
     return x, join_states(*states)
 
 Positions are 0-d int64 tensors on the CPU, whatever the device of the caches: reading one never waits
-for a GPU. Under `torch.export` and `torch.compile` nothing reads them: a step is one graph for all positions,
-which returns new states instead of writing into those it is given.
+for a GPU. Where rows are at different places of their streams (`wavslm_core.parts.slots`), a step is given
+positions (B,) instead, and returns such. Under `torch.export` and `torch.compile` nothing reads them: a step
+is one graph for all positions, which returns new states instead of writing into those it is given.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from typing import Literal
 
@@ -113,9 +115,11 @@ class FrameRing:
 
         `convolve` maps a view (B, context + m, D) of the ring to (B,m,…), for m frames at a time.
         """
+        ring, position = state
         if torch.compiler.is_compiling():
             return self._traced_step(x_BTD, state, convolve)
-        ring, position = state
+        if position.dim():
+            return self._rows_step(x_BTD, state, convolve)
         frames_before = int(position)
         if frames_before == 0 and self.left_padding == "replicate":
             ring.copy_(x_BTD[:, :1].expand_as(ring))
@@ -126,17 +130,40 @@ class FrameRing:
         y_BTD = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
         return y_BTD, (ring, position + x_BTD.shape[1])
 
+    def _rows_step(
+        self, x_BTD: Tensor, state: State, convolve: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, State]:
+        """Return what `step` does for rows at different positions (B,): their windows are gathered."""
+        ring, position_B = state
+        if self.left_padding == "replicate":
+            for row in (position_B == 0).nonzero().flatten().tolist():
+                ring[row] = x_BTD[row, 0]
+        frames_ND = ring.view(-1, ring.shape[2])
+        before_B, outputs = position_B, []
+        for piece_BTD in x_BTD.split(PIECE_FRAMES, dim=1):
+            frames = piece_BTD.shape[1]
+            written_N, seen_N = _places(
+                tuple(before_B.tolist()), self.size, self.context, frames, ring.device
+            )
+            frames_ND.index_copy_(0, written_N, torch.cat([piece_BTD, piece_BTD], dim=1).flatten(0, 1))
+            window_BTD = frames_ND.index_select(0, seen_N).view(len(ring), -1, ring.shape[2])
+            outputs.append(convolve(window_BTD))
+            before_B = before_B + frames
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1), (ring, before_B)
+
     def _traced_step(
         self, x_BTD: Tensor, state: State, convolve: Callable[[Tensor], Tensor]
     ) -> tuple[Tensor, State]:
         """Return what `step` does, as a graph that is one for all positions and writes into nothing given.
 
-        Raises: ValueError for more frames than the ring takes at once.
+        Raises: ValueError for more frames than the ring takes at once, and for rows at different positions.
         """
         ring, position = state
         frames = x_BTD.shape[1]
         if frames > PIECE_FRAMES:
             raise ValueError(f"a traced step takes at most {PIECE_FRAMES} frames, got {frames}")
+        if position.dim():
+            raise ValueError("a traced step takes one position for all rows")
         if self.left_padding == "replicate":
             ring = torch.where(position == 0, x_BTD[:, :1].expand_as(ring), ring)
         places_N = position + torch.arange(-self.context, frames, device=ring.device)
@@ -155,6 +182,23 @@ class FrameRing:
         if end <= size:
             end += size
         return ring[:, end - self.context - frames : end]
+
+
+@lru_cache(maxsize=256)
+def _places(
+    positions: tuple[int, ...], size: int, context: int, frames: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return where rows at these positions write frames in their rings of 2·size, and what they then see.
+
+    As places in all rings one after the other: both times that a frame is kept, (B·2·frames,), and the window
+    (B·(context + frames),). Kept, since the rings of all layers ask for the same.
+    """
+    first_B1 = torch.tensor(positions)[:, None]
+    rings_B1 = 2 * size * torch.arange(len(positions))[:, None]
+    written_BT = rings_B1 + (first_B1 + torch.arange(frames)) % size
+    seen_BT = rings_B1 + (first_B1 + torch.arange(-context, frames)) % size
+    written_N = torch.cat([written_BT, written_BT + size], dim=1).flatten()
+    return written_N.to(device), seen_BT.flatten().to(device)
 
 
 class CausalConv1d(nn.Conv1d):

@@ -49,6 +49,58 @@ class Ring:
         return self.bias_HCN[..., start : start + self.window]
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where the next chunk of each row is written in its ring, and what it sees there."""
+
+    written_BC: Tensor
+    bias_BHCF: Tensor
+    """In ring order, of the F slots that a row has filled at most."""
+    missing_B11F: Tensor | None
+    """−inf where a row has not filled a slot yet; None where all have."""
+
+    def write(self, keys_BHdW: Tensor, values_BHWd: Tensor, keys: Tensor, values: Tensor) -> None:
+        """Write a chunk (B,H,C,d) of each into the rings."""
+        places = self.written_BC[:, None, None]
+        keys_BHdW.scatter_(3, places.expand(-1, *keys_BHdW.shape[1:3], -1), keys.mT)
+        values_BHWd.scatter_(2, places.mT.expand(-1, *values.shape[1:2], -1, values.shape[3]), values)
+
+    def bias(self, gate_BHC1: Tensor) -> Tensor:
+        """Return the bias (B,H,C,F) of queries with that gate."""
+        if self.missing_B11F is None:
+            return gate_BHC1 * self.bias_BHCF
+        return torch.addcmul(self.missing_B11F, gate_BHC1, self.bias_BHCF)
+
+
+@dataclass(frozen=True)
+class RowRing:
+    """Where a step of rows at different positions stands; computed once per step and shared by all layers."""
+
+    places: list[Place]
+    """Of each chunk of the step."""
+    chunk: int
+
+    @classmethod
+    def at(cls, positions: list[int], chunks: int, chunk: int, window: int, bias_HCN: Tensor) -> RowRing:
+        """`bias_HCN`: as in `Ring`."""
+        device, places = bias_HCN.device, []
+        for number in range(chunks):
+            start_B1 = torch.tensor(positions)[:, None] + number * chunk
+            end_B1 = start_B1 + chunk
+            written_BC = (start_B1 + torch.arange(chunk)) % window
+            slots_F = torch.arange(min(window, int(end_B1.max())))
+            missing_BF = slots_F >= end_B1
+            first_B1 = window - end_B1 % window
+            bias_HCBF = bias_HCN[:, :, (first_B1 + slots_F).to(device)]
+            missing_B11F = None
+            if bool(missing_BF.any()):
+                missing_B11F = bias_HCN.new_zeros(missing_BF.shape)
+                missing_B11F = missing_B11F.masked_fill(missing_BF.to(device), -torch.inf)[:, None, None]
+            bias_BHCF = bias_HCBF.permute(2, 0, 1, 3).contiguous()
+            places.append(Place(written_BC.to(device), bias_BHCF, missing_B11F))
+        return cls(places, chunk)
+
+
 class GatedAttention(nn.Module):
     """Multi-head attention whose relative position bias is scaled by a gate that each query computes."""
 
@@ -96,7 +148,7 @@ class GatedAttention(nn.Module):
             like.new_zeros(batch_size, self.num_heads, window, width),
         )
 
-    def step(self, x_BND: Tensor, state: State, ring: Ring) -> tuple[Tensor, State]:
+    def step(self, x_BND: Tensor, state: State, ring: Ring | RowRing) -> tuple[Tensor, State]:
         """Map the next whole chunks (B, n·C, D) to (B, n·C, D), writing into the caches."""
         keys_BHdW, values_BHWd = state
         queries, keys, values = self._heads(x_BND)
@@ -104,6 +156,19 @@ class GatedAttention(nn.Module):
         outputs = []
         for offset in range(0, x_BND.shape[1], ring.chunk):
             chunk = slice(offset, offset + ring.chunk)
+            if isinstance(ring, RowRing):
+                place = ring.places[offset // ring.chunk]
+                place.write(keys_BHdW, values_BHWd, keys[:, :, chunk], values[:, :, chunk])
+                filled = place.bias_BHCF.shape[3]
+                outputs.append(
+                    _attend_ring(
+                        queries[:, :, chunk],
+                        keys_BHdW[..., :filled],
+                        values_BHWd[:, :, :filled],
+                        place.bias(gate_BHN1[:, :, chunk]),
+                    )
+                )
+                continue
             if isinstance(ring.position, Tensor):
                 written_C, bias_HCW = ring.traced(offset)
                 keys_BHdW = keys_BHdW.index_copy(3, written_C, keys[:, :, chunk].mT)

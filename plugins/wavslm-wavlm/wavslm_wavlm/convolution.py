@@ -144,6 +144,8 @@ class ConvBlock(nn.Module):
         start = x_BTD[:, :1].expand(-1, self.context, -1)
         if traced:
             before = torch.where(position == 0, start, cache)
+        elif position.dim():
+            before = torch.where((position == 0)[:, None, None].to(cache.device), start, cache)
         else:
             before = start if position.item() == 0 else cache
         joined = torch.cat([before, x_BTD], dim=1)

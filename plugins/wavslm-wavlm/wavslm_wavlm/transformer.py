@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wavslm_core.plugin import LinearGelu, State, StateReader, check_whole_chunks, join_states, new_position
-from wavslm_wavlm.attention import GatedAttention, Ring
+from wavslm_wavlm.attention import GatedAttention, Ring, RowRing
 from wavslm_wavlm.blocks import Plan, Reach, Whole, make_plan, whole_mask
 from wavslm_wavlm.config import WavLMConfig, WavLMUpperConfig
 from wavslm_wavlm.positions import bias_by_offset, bias_table, whole_bias
@@ -48,7 +48,7 @@ class PreNormLayer(nn.Module):
         normed = self.attention_norm(x_BTD)
         return self._finish(x_BTD, self.attention(normed, table_HQN=table_HQN, plan=plan))
 
-    def step(self, x_BND: Tensor, state: State, ring: Ring) -> tuple[Tensor, State]:
+    def step(self, x_BND: Tensor, state: State, ring: Ring | RowRing) -> tuple[Tensor, State]:
         """Map the next whole chunks (B, n·C, D) to (B, n·C, D)."""
         attended, state = self.attention.step(self.attention_norm(x_BND), state, ring)
         return self._finish(x_BND, attended), state
@@ -65,7 +65,7 @@ class PostNormLayer(PreNormLayer):
     def forward(self, x_BTD: Tensor, *, table_HQN: Tensor, plan: Plan | Whole) -> Tensor:
         return self._finish(x_BTD, self.attention(x_BTD, table_HQN=table_HQN, plan=plan))
 
-    def step(self, x_BND: Tensor, state: State, ring: Ring) -> tuple[Tensor, State]:
+    def step(self, x_BND: Tensor, state: State, ring: Ring | RowRing) -> tuple[Tensor, State]:
         attended, state = self.attention.step(x_BND, state, ring)
         return self._finish(x_BND, attended), state
 
@@ -166,8 +166,12 @@ class Stack:
         assert window is not None
         check_whole_chunks(x_BND, chunk, "frames")
         *_, bias_HCN, position = state
-        traced = torch.compiler.is_compiling()
-        ring = Ring(position if traced else int(position), chunk, window, bias_HCN)
+        ring: Ring | RowRing
+        if position.dim():
+            ring = RowRing.at(position.tolist(), frames // chunk, chunk, window, bias_HCN)
+        else:
+            traced = torch.compiler.is_compiling()
+            ring = Ring(position if traced else int(position), chunk, window, bias_HCN)
         reader = StateReader(state)
         caches = []
         for layer in self.layers:

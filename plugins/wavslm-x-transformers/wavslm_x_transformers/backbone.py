@@ -100,8 +100,8 @@ class XTransformer(Backbone[XTransformerConfig]):
         """Map the next whole chunks to hidden states. Raises: StreamingError for anything else."""
         check_whole_chunks(inputs, self.config.chunk_tokens, "tokens")
         *_, position = state
-        traced = torch.compiler.is_compiling()
-        ring = Ring(position if traced else int(position), self.band)
+        as_tensor = torch.compiler.is_compiling() or position.dim() > 0
+        ring = Ring(position if as_tensor else int(position), self.band)
         reader = StateReader(state)
         rings: list[State] = []
 

@@ -32,7 +32,7 @@ class Ring:
     """Where a step stands in the rings; the same for all layers."""
 
     position: int | Tensor
-    """Tokens that came before this step; a tensor where steps are traced."""
+    """Tokens that came before this step; a tensor where steps are traced, or (B,) of rows that differ."""
     band: Band
 
     def attend(
@@ -50,7 +50,23 @@ class Ring:
         for start in range(0, queries_BNGKd.shape[1], self.band.chunk):
             stop = start + self.band.chunk
             rows = queries_BKGNd[:, :, :, start:stop].flatten(2, 3).flatten(0, 1)
-            if isinstance(self.position, Tensor):
+            if isinstance(self.position, Tensor) and self.position.dim():
+                before_B1 = self.position[:, None] + start
+                written_BC = ((before_B1 + torch.arange(self.band.chunk)) % self.band.window).to(rows.device)
+                places = written_BC[:, None, None]
+                keys_BKdW.scatter_(
+                    3, places.expand(-1, *keys_BKdW.shape[1:3], -1), keys_BKdN[..., start:stop]
+                )
+                values_BKWd.scatter_(
+                    2,
+                    places.mT.expand(-1, values_BKWd.shape[1], -1, head_dim),
+                    values_BKNd[:, :, start:stop],
+                )
+                filled = min(int(self.position.max()) + stop, self.band.window)
+                empty_BW = torch.arange(filled) >= self.position[:, None] + stop
+                # All heads of a row lie side by side.
+                empty_W = empty_BW.to(rows.device).repeat_interleave(keys_BKdW.shape[1], dim=0)[:, None]
+            elif isinstance(self.position, Tensor):
                 slots = torch.arange(self.band.window, device=rows.device)
                 written = (self.position + start + slots[: self.band.chunk]) % self.band.window
                 keys_BKdW = keys_BKdW.index_copy(3, written, keys_BKdN[..., start:stop])

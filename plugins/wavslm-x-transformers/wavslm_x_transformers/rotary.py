@@ -12,17 +12,20 @@ from torch import Tensor
 def rotation(start: int | Tensor, count: int, *, width: int, base: float, device: torch.device) -> Tensor:
     """Return the factors (count, width / 2) complex64 of positions `start`, `start` + 1, …
 
-    `start` is a number, or a tensor () of one on the CPU where steps are traced.
+    `start` is a number, or a tensor () of one on the CPU where steps are traced. Of those of rows, (B,), the
+    factors are (B, count, width / 2).
     """
     # On the CPU, since some devices have no fp64: these are a few thousand numbers for all layers.
     place_P = torch.arange(0, width, 2, dtype=torch.float64, device="cpu")
+    if isinstance(start, Tensor) and start.dim():
+        start = start[:, None]
     position_T = start + torch.arange(count, dtype=torch.float64, device="cpu")
-    angle_TP = position_T[:, None] * base ** (-place_P / width)
+    angle_TP = position_T[..., None] * base ** (-place_P / width)
     return torch.polar(torch.ones_like(angle_TP), angle_TP).to(torch.complex64).to(device)
 
 
 def rotate(x_BTHd: Tensor, rotation_TP: Tensor) -> Tensor:
-    """Turn neighbouring pairs of (B,T,H,d) by their positions; computed in fp32, same dtype back."""
+    """Turn neighbouring pairs of (B,T,H,d) by factors (T,P) or (B,T,P); in fp32, same dtype back."""
     pairs_BTHP = torch.view_as_complex(x_BTHd.float().unflatten(-1, (-1, 2)))
-    turned = torch.view_as_real(pairs_BTHP * rotation_TP[:, None]).flatten(-2)
+    turned = torch.view_as_real(pairs_BTHP * rotation_TP[..., None, :]).flatten(-2)
     return turned.to(x_BTHd.dtype)

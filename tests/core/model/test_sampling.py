@@ -6,7 +6,7 @@ from torch import Tensor
 
 from wavslm_core.data.arguments import checked_seeds
 from wavslm_core.errors import CheckpointError, PluginError
-from wavslm_core.model.sampling import NO_TOKEN, TokenDraw, candidate_seeds, draw_ids
+from wavslm_core.model.sampling import NO_TOKEN, JoinedDraw, TokenDraw, candidate_seeds, draw_ids
 from wavslm_core.parts.facts import SamplerFacts
 from wavslm_core.parts.interfaces import Sampler, SamplingContext
 from wavslm_core.testing.fake_configs import FakeSamplerConfig
@@ -113,3 +113,63 @@ def test_a_sampler_that_drops_every_token_is_named() -> None:
     draw = TokenDraw(sampler, torch.zeros(1, 4, dtype=torch.int64), seeds=[0])
     with pytest.raises(PluginError, match=r"sampler 'fake' .*left no token to draw: .*use another sampler"):
         draw.symbols(torch.randn(1, 3, 9))
+
+
+class Keeps(Sampler):
+    """Leaves the tokens that it was shown last, and fails in the end."""
+
+    def __init__(self, history: int, *, fails_at: int = 10**6) -> None:
+        class Config(FakeSamplerConfig):
+            def facts(self) -> SamplerFacts:
+                return SamplerFacts(history_tokens=history)
+
+        super().__init__(Config())
+        self.fails_at = fails_at
+
+    def adjust(self, logits_NV: Tensor, context: SamplingContext) -> Tensor:
+        if int(context.positions_N.max()) >= self.fails_at:
+            raise ZeroDivisionError("no more")
+        weight = context.history_NH.clamp(min=0).sum(1, keepdim=True) + context.positions_N[:, None]
+        return logits_NV + 0.1 * weight * torch.arange(logits_NV.shape[1])
+
+
+def test_rows_with_their_own_samplers_draw_together_what_they_draw_alone() -> None:
+    shared = Keeps(2)
+
+    def draws() -> list[TokenDraw]:
+        prompts = [torch.tensor([list(range(size))]) for size in (3, 5, 8, 4)]
+        samplers = (shared, Keeps(3), shared, Watcher())
+        return [
+            TokenDraw(sampler, prompt, seeds=[seed])
+            for seed, (sampler, prompt) in enumerate(zip(samplers, prompts, strict=True))
+        ]
+
+    together, alone = draws(), draws()
+    for chunk in range(4):
+        joined = JoinedDraw(together)
+        if chunk == 0:
+            assert joined.before_BT.tolist() == [[0, 1, 2], [2, 3, 4], [5, 6, 7], [1, 2, 3]]
+        logits = torch.randn(4, 2, 9)
+        for call in (joined.symbols, joined.tokens, joined.tokens):
+            expected = [getattr(draw, call.__name__)(logits[row : row + 1]) for row, draw in enumerate(alone)]
+            tokens = call(logits)
+            assert torch.equal(tokens, torch.cat(expected))
+        for row, draw in enumerate(together):
+            draw.end_chunk(tokens[row : row + 1])
+            alone[row].end_chunk(tokens[row : row + 1])
+        assert joined.failed == {}
+
+
+def test_what_goes_wrong_with_a_row_goes_wrong_with_that_one_alone() -> None:
+    prompt = torch.zeros(1, 4, dtype=torch.int64)
+    samplers = (Watcher(), Keeps(0, fails_at=2), DropsAll(FakeSamplerConfig()), Watcher())
+    draws = [TokenDraw(sampler, prompt, seeds=[row]) for row, sampler in enumerate(samplers)]
+    logits = torch.randn(4, 3, 9)
+    logits[3, 1, 1] = torch.nan
+    joined = JoinedDraw(draws)
+    tokens = joined.tokens(logits)
+    alone = TokenDraw(Watcher(), prompt, seeds=[0]).tokens(logits[:1])
+    assert torch.equal(tokens[:1], alone)
+    assert int(tokens.max()) < 9
+    kinds = {row: type(error) for row, error in joined.failed.items()}
+    assert kinds == {1: ZeroDivisionError, 2: PluginError, 3: CheckpointError}

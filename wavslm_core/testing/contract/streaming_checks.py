@@ -1,6 +1,7 @@
 """What holds for every flow in steps: they equal the whole, states keep their size, streams do not meet."""
 
 from dataclasses import replace
+from itertools import cycle
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from wavslm_core.errors import StreamingError
 from wavslm_core.parts.interfaces import State
 from wavslm_core.parts.packing import packed_copy
+from wavslm_core.parts.slots import Slots
 from wavslm_core.testing.contract.flow import Flow, state_bytes
 from wavslm_core.testing.contract.sequence_checks import SequenceChecks
 
@@ -144,6 +146,37 @@ class FlowChecks(SequenceChecks):
                     index < 2 or state_bytes(state) <= size,
                     f"the state of {flow.name} grew from {size} to {state_bytes(state)} bytes",
                     "the memory of a state is constant",
+                )
+
+    @torch.no_grad()
+    def test_rows_come_and_go(self) -> None:
+        if not self.facts.streams:
+            pytest.skip("its facts say streams=False")
+        rule = (
+            "a step advances rows that are at different places of their streams, whose positions it is given "
+            "as (B,), as each by itself; see `wavslm_core.parts.slots`"
+        )
+        for flow in self.flows(self.part()):
+            # Which rows act, and how many chunks they take: some begin late, rest, or take more at once.
+            acts = cycle([{0: 1}, {1: 2, 0: 1}, {1: 1, 2: 1}, {0: 1, 1: 1, 2: 1}, {2: 3, 0: 1}, {1: 1}])
+            inputs = {row: flow.input(1, seed=row)[0] for row in range(3)}
+            given, places = {row: list[Tensor]() for row in inputs}, dict.fromkeys(inputs, 0)
+            slots = Slots(flow.init_state, flow.step)
+            with self.attempt(f"{flow.name} of rows at different places", rule):
+                while min(places.values()) + 3 * flow.chunk_in <= len(inputs[0]):
+                    pieces = {}
+                    for row, chunks in next(acts).items():
+                        start, places[row] = places[row], places[row] + chunks * flow.chunk_in
+                        pieces[row] = inputs[row][start : places[row]].clone()
+                    for row, output in slots.advance({row: x for row, x in pieces.items() if len(x)}).items():
+                        given[row].append(output.clone())
+            for row, outputs in given.items():
+                found = torch.cat(outputs)[None, flow.delay :]
+                self.require_same(
+                    found,
+                    flow.streamed(inputs[row][None], (1,))[:, : found.shape[1]],
+                    f"{flow.name} of a row among others that are elsewhere differs from that row by itself",
+                    rule,
                 )
 
     @torch.no_grad()
