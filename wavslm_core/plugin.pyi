@@ -201,6 +201,7 @@ from wavslm_core.training.config import (
     AdversarialConfig as AdversarialConfig,
     AudioTrainingConfig as AudioTrainingConfig,
     CodecStageConfig as CodecStageConfig,
+    CodecTrainingConfig as CodecTrainingConfig,
     OptimizerConfig as OptimizerConfig,
     QuantizerLossConfig as QuantizerLossConfig,
     ScheduleName as ScheduleName,

@@ -80,6 +80,11 @@ def _add_of_plugins(app: typer.Typer, named: str | None) -> None:
         raise PluginError(
             f"wavslm {named} comes with {provider}, which is not installed{how_to_install(provider)}"
         )
+    if named is not None and registry.load_errors:
+        raise PluginError(
+            f"there is no command '{named}', unless a plugin that failed to load has it: correct it, "
+            f"or mend the plugin{registry.failures()}"
+        )
 
 
 def _version(wanted: bool) -> None:

@@ -30,7 +30,7 @@ def plugins(
         ]
         lines += [f"command: wavslm {held['name']}: {held['about']}" for held in plugin["commands"]]
         if plugin["error"]:
-            lines = [f"failed to load: {plugin['error']}"]
+            lines = ["failed to load: see below"]
         rows.append(
             [plugin["name"], plugin["distribution"], plugin["version"], "\n".join(lines) or "nothing"]
         )
@@ -43,6 +43,9 @@ def plugins(
                 named = [name.ljust(width) for name, width in zip(names, widths, strict=True)]
                 echo("  ".join([*named, piece]))
                 names = ["", "", ""]
+    for plugin in listed:
+        if plugin["error"]:
+            echo(f"\n{plugin['name']} of {plugin['distribution']} failed to load: {plugin['error']}")
 
 
 def _listed() -> list[dict[str, Any]]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
+    from wavslm_core.parts.registry import Registry
+
 
 MOST_LISTED = 5
 
@@ -157,8 +159,8 @@ def outside_in_words(corpus: Corpus) -> str:
     )
 
 
-def open_split(data: DataConfig, name: str, *, cache_dir: Path) -> Split:
-    """Open a split of a recipe's `data:` block.
+def open_split(data: DataConfig, name: str, *, cache_dir: Path, registry: Registry | None = None) -> Split:
+    """Open a split of a recipe's `data:` block. `registry`: has its corpora; default: what is installed.
 
     Raises: DataError when the recipe or the corpus has no such split, or it is empty.
     """
@@ -166,7 +168,7 @@ def open_split(data: DataConfig, name: str, *, cache_dir: Path) -> Split:
     from wavslm_core.parts.plugins import load_registry
 
     config = data.corpus_for(name)
-    corpus: Corpus = load_registry().build(config, cache_dir=cache_dir)
+    corpus: Corpus = (registry or load_registry()).build(config, cache_dir=cache_dir)
     utterances = corpus.utterances(name)
     if not utterances:
         rejected = corpus.rejected(name)

@@ -19,7 +19,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from wavslm_core.errors import RecipeError, did_you_mean, summary
+from wavslm_core.errors import PluginError, RecipeError, did_you_mean, summary
 from wavslm_core.parts.configs import Config, Role
 from wavslm_core.parts.plugins import load_registry
 from wavslm_core.parts.registry import Registry
@@ -115,6 +115,12 @@ class Block:
     role: Role
     or_stage: bool = False
     """A text is taken too: the name of an earlier stage that left such a part."""
+
+    def __post_init__(self) -> None:
+        if self.role not in ROLES:
+            raise PluginError(
+                f"Block({self.role!r}): there is no such role. The roles are: {', '.join(ROLES)}"
+            )
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.with_info_plain_validator_function(

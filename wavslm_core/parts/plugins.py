@@ -180,7 +180,8 @@ def _wrong_hook(plugin: Plugin, problem: str) -> str:
     return (
         f"plugin '{plugin.name}' of {plugin.distribution} has a wrong hook: {problem}. "
         f"The hooks are: {_hook_names()}, each with the one argument `register`. "
-        f"Report it to its authors, or uninstall it"
+        f"A new role is a change to wavslm itself, which CONTRIBUTING describes. Report this to the plugin's "
+        f"authors, or uninstall it"
     )
 
 

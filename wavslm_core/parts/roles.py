@@ -1,4 +1,6 @@
-"""The roles, and the table of contents of every extension point: a role is added by adding a row.
+"""The roles, and the table of contents of every extension point: a row for each.
+
+A new role is a change to wavslm itself, which CONTRIBUTING describes; plugins bring implementations.
 
 A plugin is a module (or object) named by an entry point in the group `wavslm` that implements any of the
 hooks, which are all of the same shape:

@@ -147,7 +147,7 @@ class StageContext:
                 "Add one, for instance `data: {corpus: folder, path: …}`"
             )
         with self.processes.rank_0_first(f"split {name}"):
-            split = open_split(data, name, cache_dir=self.cache_dir)
+            split = open_split(data, name, cache_dir=self.cache_dir, registry=self.recipe.registry)
         if self.processes.rank == 0 and (outside := outside_in_words(split.corpus)):
             _warn_once(outside)
         self._splits[key] = split
@@ -158,9 +158,7 @@ class StageContext:
 
         All are built before any learns, so that a missing package shows before a corpus is made.
         """
-        from wavslm_core.parts.plugins import load_registry
-
-        registry = load_registry()
+        registry = self.recipe.registry
         metrics: dict[str, Metric[Any]] = {
             config.registered_name(): registry.build(config) for config in configs
         }

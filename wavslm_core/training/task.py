@@ -138,7 +138,10 @@ def players_of(task: Task, config: TrainingConfig) -> tuple[Player, ...]:
             )
         trained = [p for module in player.modules.values() for p in module.parameters() if p.requires_grad]
         if not trained:
-            raise TrainingError(f"player '{player.name}' has no weights that train: leave it out")
+            raise TrainingError(
+                f"player '{player.name}' has no weights that train: unfreeze some of its "
+                f"modules ({', '.join(player.modules)}), or let it be no player"
+            )
         if player.starts_at_step >= config.steps:
             raise TrainingError(
                 f"player '{player.name}' starts at step {player.starts_at_step}, but there are only "
@@ -148,6 +151,13 @@ def players_of(task: Task, config: TrainingConfig) -> tuple[Player, ...]:
         if shared:
             raise TrainingError(
                 f"players '{shared[0]}' and '{player.name}' train the same weight: give it to one of them"
+            )
+    for name, module in task.modules.items():
+        idle = sum(p.requires_grad and id(p) not in owners for p in module.parameters())
+        if idle:
+            raise TrainingError(
+                f"module '{name}' of the task has {idle} weights that no player trains: give it to a player, "
+                "or freeze it with `requires_grad_(False)`"
             )
     return players
 

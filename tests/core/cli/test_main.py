@@ -129,8 +129,11 @@ def test_a_broken_plugin_is_listed_and_takes_nothing_down(
 
     wavslm = partial(run_program, sys.executable, "-m", "wavslm_core.cli.main", env=environment, cwd=tmp_path)
     table = wavslm("plugins")
-    assert "failed to load: SystemExit: no licence" in table.stdout
+    assert table.stdout.endswith("\nbroken of broken failed to load: SystemExit: no licence\n")
     assert "corpus: shelf, tone" in table.stdout
+    unknown = wavslm("hum", code=2)
+    assert "no command 'hum', unless a plugin that failed to load has it" in unknown.stderr
+    assert "(Plugin broken failed to load: SystemExit: no licence" in unknown.stderr
     wrong = wavslm("recipe", "check", "r.yaml", "sampler.name=nucleus", code=2)
     assert "no sampler is called 'nucleus'" in wrong.stderr
     assert "(Plugin broken failed to load: SystemExit: no licence; update, reinstall" in wrong.stderr

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from wavslm_core.errors import RecipeError
+from wavslm_core.errors import PluginError, RecipeError
 from wavslm_core.parts import plugins
 from wavslm_core.parts.blocks import Block, config_from_dict, config_problems
 from wavslm_core.parts.configs import SamplerConfig, StageConfig
@@ -248,6 +248,11 @@ class DuelConfig(StageConfig):
     run: Literal["duel"] = "duel"
     sampler: Annotated[SamplerConfig, Block("sampler")] | None = None
     others: tuple[Annotated[SamplerConfig, Block("sampler")], ...] = ()
+
+
+def test_a_block_is_of_a_role_that_there_is() -> None:
+    with pytest.raises(PluginError, match=r"'normalizer'.* no such role. The roles are: encoder, quantizer"):
+        Block("normalizer")
 
 
 def test_an_option_holds_a_block_of_a_role(

@@ -160,6 +160,10 @@ def test_a_checkpoint_of_other_players_is_refused(tmp_path: Path) -> None:
             lambda net, critic: [Player("a", net[0], {"other": torch.nn.Linear(1, 1)}, net[2])],
             "'a' trains other, but the task's modules are generator, critic",
         ),
+        (
+            lambda net, critic: [Player("a", *net)],
+            r"module 'critic' .* has \d+ weights that no player",
+        ),
     ],
 )
 def test_players_that_cannot_play(change: Any, said: str) -> None:

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
+import pytest
 import torch
 
 from wavslm_core.data.audio import write_audio
@@ -20,7 +21,7 @@ from wavslm_core.recipe.loading import recipe_from_dict
 from wavslm_core.recipe.model import Recipe, ResolvedRecipe
 from wavslm_core.recipe.resolving import resolve
 from wavslm_core.run.context import StageContext
-from wavslm_core.stages.base import Stage
+from wavslm_core.stages.base import Stage, TrainingStage
 from wavslm_core.stages.tokenize import Tokenize, TokenizeConfig
 from wavslm_core.testing.contract.config_checks import ConfigChecks, imports_torch
 from wavslm_core.testing.contract.subject import generator
@@ -151,6 +152,43 @@ class StageContract(ConfigChecks):
         context.stop_requested = lambda: False
         with self.attempt("going on after a stop", rule):
             stage.run(context)
+
+    def test_stopped_half_way_it_ends_in_the_same_weights(self, tmp_path: Path) -> None:
+        """Every draw of the second half is that of a run that was never stopped."""
+        if not isinstance(self.part(), TrainingStage):
+            pytest.skip("it trains nothing")
+        asked = 0
+
+        def counting() -> bool:
+            nonlocal asked
+            asked += 1
+            return False
+
+        whole, stopped = self.context(tmp_path / "whole"), self.context(tmp_path / "stopped")
+        whole.stop_requested = counting
+        self.part().run(whole)
+        answers = iter([False] * (asked // 2) + [True])
+        stopped.stop_requested = lambda: next(answers, False)
+        rule = "a stage that trains asks `stop_requested` after every step; `fit` does so"
+        with self.attempt("stopping half way", rule):
+            try:
+                self.part().run(stopped)
+            except Interrupted:
+                self.part().run(stopped)
+            else:
+                self.require(
+                    False, f"it was asked to stop, but ended ({asked} questions in a whole run)", rule
+                )
+        for path in self.config.leaves() or ():
+            for file in sorted(whole.place(path).rglob("*.safetensors")):
+                other = stopped.place(path) / file.relative_to(whole.place(path))
+                self.require(
+                    other.is_file() and other.read_bytes() == file.read_bytes(),
+                    f"stopped and continued, it left another {path}/{file.name}",
+                    "what a step does depends on its number and the weights alone. The loop seeds torch's "
+                    "generator before each loss; draw from that one, not from Python's or NumPy's, and keep "
+                    "nothing from step to step outside of `modules`",
+                )
 
 
 def outside(folder: Path, run_dir: Path) -> set[str]:
