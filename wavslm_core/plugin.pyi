@@ -96,6 +96,7 @@ from wavslm_core.model.folders import (
     save_encoder as save_encoder,
 )
 from wavslm_core.model.references import find_folder as find_folder
+from wavslm_core.model.session import Session as Session
 from wavslm_core.model.speech_lm import SpeechLM as SpeechLM
 from wavslm_core.model.token_lm import SamplerLike as SamplerLike
 from wavslm_core.model.weight_files import (

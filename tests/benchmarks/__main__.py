@@ -10,6 +10,7 @@ from tests.benchmarks import (
     corpora,
     endurance,
     generation,
+    serving,
     startup,
     token_store,
     training,
@@ -23,6 +24,7 @@ BENCHMARKS = {
     "training": training.run,
     "codec_stages": codec_stages.run,
     "endurance": endurance.run,
+    "serving": serving.run,
     "token_store": token_store.run,
     "corpora": corpora.run,
 }

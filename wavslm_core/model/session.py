@@ -54,7 +54,7 @@ class Session:
             if not part.config.facts().streams:
                 raise part.no_streaming()
         self._model, self._facts = model, codec.facts
-        self._sampler = self._checked_sampler(sampler)
+        self._sampler = self.make_sampler(sampler)
         self._joined = 0
         self._rows: dict[int, _Row] = {}
         self._merges = self._facts.quantizer.variable_rate
@@ -76,6 +76,19 @@ class Session:
         """The rows that are here, in the order in which they joined."""
         return [*self._rows]
 
+    def make_sampler(self, sampler: SamplerLike) -> Sampler:
+        """Return the given sampler, or the model's own, for rows of sessions.
+
+        Raises: RecipeError; StreamingError for one that ranks whole continuations.
+        """
+        chosen = self._model.make_sampler(sampler)
+        if chosen.config.facts().candidates > 1:
+            raise StreamingError(
+                "the sampler picks the likeliest of several whole continuations, so nothing can be heard "
+                "before the last is drawn: use generate(), or a sampler with one candidate"
+            )
+        return chosen
+
     def join(self, *, seed: Seeds = 0, sampler: SamplerLike = None) -> int:
         """Let a row join; return its number, which is never used again.
 
@@ -83,7 +96,7 @@ class Session:
         RecipeError; StreamingError for a sampler that ranks whole continuations.
         """
         seeds = checked_seeds(seed, 1)
-        chosen = self._sampler if sampler is None else self._checked_sampler(sampler)
+        chosen = self._sampler if sampler is None else self.make_sampler(sampler)
         nothing_1T = torch.zeros(1, 0, dtype=torch.int64, device=self._model.token_device)
         draw = TokenDraw(chosen, nothing_1T, seeds=seeds)
         row, self._joined = self._joined, self._joined + 1
@@ -317,15 +330,6 @@ class Session:
             f"rows {[*rows]} have not heard a whole chunk yet ({least}), and a model speaks on after what it "
             "heard: let them hear first"
         )
-
-    def _checked_sampler(self, sampler: SamplerLike) -> Sampler:
-        chosen = self._model.make_sampler(sampler)
-        if chosen.config.facts().candidates > 1:
-            raise StreamingError(
-                "the sampler picks the likeliest of several whole continuations, so nothing can be heard "
-                "before the last is drawn: use generate(), or a sampler with one candidate"
-            )
-        return chosen
 
     def _checked_waveform(self, waveform_BS: Given) -> Tensor:
         codec = self._model.codec

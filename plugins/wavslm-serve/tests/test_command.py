@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
+import subprocess
+import sys
+import time
 import urllib.request
 from pathlib import Path
 
 import pytest
+import torch
 from loopback import PATIENCE_S, command, model_of
 
 from wavslm_core.errors import WavslmError
 from wavslm_serve.command import serve
+from wavslm_serve.trial import fastest_threads
 
 
 @pytest.mark.slow
@@ -25,6 +31,41 @@ def test_it_says_where_it_is_and_stops_with_ctrl_c(tmp_path: Path) -> None:
         out, err = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, out) == (0, "stopped\n"), err
     assert "Traceback" not in err
+
+
+def test_threads_of_torch_do_not_wait_in_a_loop() -> None:
+    """They would take the core from what they wait for; torch tells what it was told as it is imported."""
+    program = "import sys; sys.argv = ['wavslm', 'serve', 'no-such-model', '--port', '0']\n"
+    program += "from wavslm_core.cli.main import main\nmain()"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    for own, policy in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env={**kept, **own, "OMP_DISPLAY_ENV": "TRUE"},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+        )
+        assert "no-such-model" in done.stderr
+        if "OMP_WAIT_POLICY" not in done.stderr:
+            pytest.skip("this torch has another OpenMP, which does not tell")
+        assert f"OMP_WAIT_POLICY = '{policy}'" in done.stderr
+
+
+def test_one_thread_computes_unless_several_are_faster() -> None:
+    """Operators of a model that is this small are over before a second thread has begun."""
+    model, slow = model_of(), [0.0]
+    model.backbone.gru.register_forward_hook(
+        lambda *_: time.sleep(slow[0] if torch.get_num_threads() == 1 else 0.005)
+    )
+    before = torch.get_num_threads()
+    try:
+        for seconds, threads in ((0.0, 1), (0.005, 1), (0.02, 2)):
+            torch.set_num_threads(2)
+            slow[0] = seconds
+            assert fastest_threads(model) == threads == torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_port_that_is_taken_is_said_before_anything_is_loaded() -> None:

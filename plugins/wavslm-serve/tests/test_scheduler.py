@@ -46,11 +46,12 @@ def by_hand(count: int) -> tuple[Scheduler, list[Conversation], list[Log]]:
     return scheduler, [scheduler.join(log) for log in logs], logs
 
 
-def step(scheduler: Scheduler) -> Conversation:
-    chosen = scheduler._chosen()
-    assert chosen is not None
-    chosen.step()
-    return chosen
+def step(scheduler: Scheduler) -> list[Conversation]:
+    """Make the next step; return who took part, whoever was furthest behind first."""
+    ready = scheduler._ready()
+    assert ready is not None
+    scheduler._step(ready)
+    return ready
 
 
 def pcm(samples: np.ndarray) -> np.ndarray:
@@ -60,12 +61,47 @@ def pcm(samples: np.ndarray) -> np.ndarray:
 def test_who_sends_much_at_once_takes_no_turn_of_those_who_are_on_time() -> None:
     scheduler, (flood, live), _ = by_hand(2)
     flood.hear(floats(recorded(100 * CHUNK)).numpy())
-    assert step(scheduler) is flood
-    for _ in range(3):
+    assert step(scheduler) == [flood]
+    for number in range(3):
         live.hear(floats(recorded(CHUNK)).numpy())
-        assert step(scheduler) is live
-        assert step(scheduler) is flood
-    assert 25 * HEARD_AT_ONCE == 100
+        assert step(scheduler) == [live, flood]
+        assert live.next_step() is None
+        left = flood._inbox[0]
+        assert isinstance(left, bytearray)
+        assert len(left) == 4 * CHUNK * (100 - (number + 2) * HEARD_AT_ONCE)
+
+
+def test_one_that_is_about_to_falter_does_not_wait_for_much_that_is_heard() -> None:
+    scheduler, (flood, live), (_, log) = by_hand(2)
+    live.hear(floats(recorded(CHUNK)).numpy())
+    live.speak(60.0)
+    while not log.of(Spoken):
+        step(scheduler)
+    flood.hear(floats(recorded(100 * CHUNK)).numpy())
+    before = len(log.of(Spoken))
+    while (due := live.next_step()) is not None and due.by - time.monotonic() > 0.01:
+        time.sleep(0.005)
+    assert {*step(scheduler)} == {flood, live}
+    assert len(log.of(Spoken)) == before + 1
+    left = flood._inbox[0]
+    assert isinstance(left, bytearray)
+    assert len(left) == 4 * CHUNK * 99
+
+
+def test_those_who_speak_at_the_same_time_share_their_steps() -> None:
+    scheduler, logs = Scheduler(model_of(), Limits(lead_s=0.3)), [Log() for _ in range(3)]
+    scheduler.start()
+    for seed, log in enumerate(logs):
+        conversation = scheduler.join(log, seed=seed)
+        conversation.hear(floats(recorded(2 * CHUNK)).numpy())
+        conversation.speak(2.4)
+        time.sleep(0.05)
+    until(lambda: all(log.of(Spoke) for log in logs))
+    scheduler.close()
+    # Of 90 chunks, the first four of each are said at once.
+    assert scheduler.metrics.counted("step_sessions") < 0.6 * 90
+    for seed, log in enumerate(logs):
+        assert same(pcm(log.said), offline(scheduler.model, recorded(2 * CHUNK), 2.4, seed=seed))
 
 
 def test_it_is_ahead_of_what_can_have_been_heard_by_the_lead_and_a_chunk_at_most() -> None:
@@ -133,10 +169,15 @@ def test_one_that_was_dropped_says_nothing_more_and_frees_its_place() -> None:
     assert scheduler.sessions == 0
 
 
-def slowed(seconds: float) -> Scheduler:
+def slowed(seconds: float, *, each: bool = True, **limits: int) -> Scheduler:
+    """Return a scheduler on a machine whose steps take that long, for each that takes part or for all."""
     model = model_of()
-    model.backbone.gru.register_forward_hook(lambda *_: time.sleep(seconds))
-    return Scheduler(model)
+
+    def wait(_module: object, inputs: tuple[Tensor, ...], _output: object) -> None:
+        time.sleep(seconds * (len(inputs[0]) if each else 1))
+
+    model.backbone.gru.register_forward_hook(wait)
+    return Scheduler(model, Limits(**limits))
 
 
 def test_a_slow_machine_has_room_for_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,8 +202,41 @@ def test_a_slow_machine_has_room_for_fewer(monkeypatch: pytest.MonkeyPatch) -> N
     scheduler.close()
 
 
+def test_a_machine_that_does_many_at_once_has_room_for_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hearing and saying a chunk of 80 ms takes 50 ms and more: one by one, there would be room for two."""
+    monkeypatch.setattr(scheduling, "BUSY_SHARE", 1.5)
+    scheduler = slowed(0.025, each=False)
+    scheduler.start()
+    assert scheduler.max_sessions == scheduler.limits.max_sessions == 4
+    for _ in range(4):
+        scheduler.join(Log())
+    with pytest.raises(ClientError, match="4 of 4 sessions are taken"):
+        scheduler.join(Log())
+    scheduler.close()
+
+
+def test_a_machine_that_became_slow_has_room_for_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduling, "BUSY_SHARE", 1.5)
+    waits = [0.01]
+    model = model_of()
+    model.backbone.gru.register_forward_hook(lambda *_: time.sleep(waits[0]))
+    scheduler, log = Scheduler(model), Log()
+    scheduler.start()
+    assert scheduler.max_sessions == 4
+    waits[0] = 0.07
+    conversation = scheduler.join(log)
+    conversation.hear(floats(recorded(CHUNK)).numpy())
+    conversation.speak(1.6)
+    until(lambda: bool(log.of(Spoke)))
+    assert scheduler.max_sessions == 1
+    assert scheduler.load > 0.75
+    with pytest.raises(ClientError, match="1 of 1 sessions are taken"):
+        scheduler.join(Log())
+    scheduler.close()
+
+
 def test_chunks_that_come_too_late_are_counted() -> None:
-    scheduler, log = slowed(0.1), Log()
+    scheduler, log = slowed(0.1, max_sessions=1), Log()
     scheduler.start()
     conversation = scheduler.join(log)
     conversation.hear(floats(recorded(CHUNK)).numpy())
@@ -173,22 +247,22 @@ def test_chunks_that_come_too_late_are_counted() -> None:
     assert scheduler.metrics.quantiles("speak_step_seconds")[0.5] >= 0.1
 
 
-def events(conversation: Conversation, log: Log) -> Sequence[Event]:
+def events(scheduler: Scheduler, conversation: Conversation, log: Log) -> Sequence[Event]:
     while conversation.next_step() is not None and not conversation.over:
-        conversation.step()
+        scheduler._step([conversation])
     return [event for _, event in log.events]
 
 
 def test_wishes_are_stopped_together_and_each_is_told() -> None:
-    _, (conversation,), (log,) = by_hand(1)
+    scheduler, (conversation,), (log,) = by_hand(1)
     conversation.hear(floats(recorded(CHUNK)).numpy())
     for _ in range(3):
         conversation.speak(1.0)
-    conversation.step()
-    conversation.step()
+    for _ in range(2):
+        scheduler._step([conversation])
     conversation.stop()
-    told = events(conversation, log)
+    told = events(scheduler, conversation, log)
     assert isinstance(told[0], Spoken)
     assert told[1:] == [Spoke(len(told[0].samples)), Spoke(0), Spoke(0)]
     conversation.end("idle")
-    assert events(conversation, log)[-1] == Ended("idle")
+    assert events(scheduler, conversation, log)[-1] == Ended("idle")

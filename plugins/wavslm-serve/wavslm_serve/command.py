@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from contextlib import suppress
 from typing import Annotated, Any
@@ -35,6 +36,10 @@ def serve(
     weights: Annotated[
         str | None, typer.Option(help="Packed weights for speed on CPUs: fp32, bf16 or int8.")
     ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Threads that compute; by default one, or all if those are faster."),
+    ] = None,
     device: Annotated[
         str, typer.Option(help="auto (the first CUDA GPU, else the CPU), cpu, cuda, cuda:1, … or mps.")
     ] = "auto",
@@ -45,10 +50,16 @@ def serve(
     """
     # The address first: it is known at once whether it is free.
     sockets = _listening(host, port)
+    # Threads that wait for work in a loop take the core from the one that has it if anything else runs, and
+    # steps take a hundred times as long. This is read when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    import torch
+
     from wavslm_core.plugin import Codec, SpeechLM
     from wavslm_serve.conversation import Limits
     from wavslm_serve.scheduler import Scheduler
     from wavslm_serve.server import make_server
+    from wavslm_serve.trial import fastest_threads
 
     packed = None if weights is None else f"--weights {weights}"
     target = choose_device(device, option="--device", cpu_only=packed)
@@ -59,6 +70,10 @@ def serve(
         raise CheckpointError(f"{error.what}; give another one with --codec") from error
     if weights is not None:
         speech_lm = speech_lm.for_inference(weights=weights)
+    if threads is None:
+        fastest_threads(speech_lm)
+    else:
+        torch.set_num_threads(threads)
     scheduler = Scheduler(speech_lm, Limits(max_sessions=max_sessions))
     scheduler.start()
     if scheduler.load > 1:

@@ -7,16 +7,20 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Condition
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from wavslm_core.plugin import SamplerLike, SpeechLM, StreamingError
+from wavslm_core.plugin import SamplerLike, Session, SpeechLM, StreamingError
 from wavslm_serve.metrics import Metrics
 from wavslm_serve.protocol import ClientError, Ended, Event, Failed, Floats, Reason, Spoke, Spoken
 
 HEARD_AT_ONCE = 4
 """Chunks that a step hears at most: what waits is heard faster so, and nobody waits long for a step."""
+PATIENCE = 0.25
+"""The part of its lead for which one that speaks waits for others, so that they share a step."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +60,30 @@ class _Speaking:
     said: int = 0
 
 
+class Due(NamedTuple):
+    """When a step of a conversation is made, as `time.monotonic` counts."""
+
+    may: float
+    """When it may begin."""
+    by: float
+    """When its audio is due."""
+    patience_s: float = 0.0
+    """How long it may wait for others that speak, so that they share a step."""
+
+
+class Turn(NamedTuple):
+    """What the model is to do next for a conversation."""
+
+    row: int
+    heard_S: Tensor | None
+    """What is heard, whole chunks; None: it speaks a chunk."""
+
+
 class Conversation:
-    """A session of the model and what is to be done in it. Made by `Scheduler.join`.
+    """A row of the model's session and what is to be done in it. Made by `Scheduler.join`.
 
     Clients call `hear`, `speak`, `stop`, `reset`, `end` and `drop` from any thread; all of them return at
-    once. The scheduler's thread calls `next_step` and `step`, and `tell` is called there with what happens.
+    once. The scheduler's thread calls the rest, and `tell` is called there with what happens.
     What is heard is read in whole chunks, in the order in which it and wishes to speak came: what comes
     while the model speaks is read after it has spoken. Samples before a speaking that fill no chunk are
     forgotten. Speaking on without hearing in between goes on where it stopped, to the sample.
@@ -69,6 +92,7 @@ class Conversation:
     def __init__(
         self,
         model: SpeechLM,
+        session: Session,
         limits: Limits,
         metrics: Metrics,
         changed: Condition,
@@ -78,10 +102,11 @@ class Conversation:
         sampler: SamplerLike,
         lead_s: float,
     ) -> None:
-        self._model, self._limits, self._metrics, self._changed = model, limits, metrics, changed
+        self._model, self._session = model, session
+        self._limits, self._metrics, self._changed = limits, metrics, changed
         self.tell, self._seed, self._lead_s = tell, seed, lead_s
         # Made once, so that what is wrong with it is told before anything starts.
-        self._sampler = model.make_sampler(sampler)
+        self._sampler = session.make_sampler(sampler)
         facts = model.codec.facts
         self._chunk_bytes = 4 * facts.chunk_samples_in
         self._unheard_bytes = round(4 * limits.unheard_s * model.codec.sample_rate_in)
@@ -95,7 +120,10 @@ class Conversation:
         self.over = False
         self._clock_s = 0.0
         """When the audio that was worked on so far would be over if it had been played as it came."""
-        self._begin()
+        self._row: int | None = None
+        """Its row of the session, from its first turn on."""
+        self._left = np.zeros(0, np.float32)
+        """What was said already and is beyond the end of the last speaking."""
 
     def hear(self, samples: Floats) -> None:
         """Hear any number of samples (S,) in [-1, 1], at the codec's rate.
@@ -172,23 +200,26 @@ class Conversation:
         with self._changed:
             return self._speaking is not None or self._waits()
 
-    def next_step(self) -> tuple[float, float] | None:
-        """Return when the next step may begin, and when its audio is due; None when there is nothing to do.
+    def next_step(self) -> Due | None:
+        """Return when the next step is made; None when there is nothing to do.
 
-        Both as `time.monotonic` counts. Whoever is furthest behind comes first: a client that sends hours of
-        audio at once is heard as fast as there is time, but takes none from those that are on time.
+        Whoever is furthest behind comes first: a client that sends hours of audio at once is heard as fast as
+        there is time, but takes none from those that are on time.
         """
         if self._stop or self._forget or self._ending or self.over:
-            return 0.0, 0.0
+            return Due(0.0, 0.0)
         if self._speaking is not None:
-            return self._clock_s - self._lead_s, self._clock_s
-        return (0.0, self._clock_s) if self._waits() else None
+            return Due(self._clock_s - self._lead_s, self._clock_s, PATIENCE * self._lead_s)
+        return Due(0.0, self._clock_s) if self._waits() else None
 
-    def step(self) -> None:
-        """Hear a few chunks, say one, or do what was ordered meanwhile. Tells of whatever goes wrong."""
+    def begin_turn(self, chunks: int) -> Turn | None:
+        """Do what was ordered meanwhile; otherwise return what is next, at most so many chunks if heard.
+
+        None when the model has nothing to do. Tells of what is over.
+        """
         with self._changed:
             if self.over:
-                return
+                return None
             stop, forget, ending, stopped = self._stop, self._forget, self._ending, self._stopped
             self._stop = self._forget = False
             self._stopped = 0
@@ -198,36 +229,71 @@ class Conversation:
             for _ in range(stopped):
                 self.tell(Spoke(0))
         if forget:
-            self._begin()
+            self.leave()
         if ending is not None:
             self.over = True
             self.tell(Ended(ending))
         if stop or forget or ending is not None:
+            return None
+        if self._speaking is None:
+            piece = self._next(chunks)
+            if isinstance(piece, bytes):
+                return Turn(self._joined(), torch.frombuffer(bytearray(piece), dtype=torch.float32))
+            if piece is None:
+                return None
+            self._clock_s = time.monotonic()
+            self._speaking = piece
+        if self._left.size:
+            self._say(self._left)
+            return None
+        return Turn(self._joined(), None)
+
+    def end_turn(self, turn: Turn, audio_S: Tensor, began: float) -> None:
+        """Tell what the model said in a turn, of which the step began then and ends now."""
+        now = time.monotonic()
+        if turn.heard_S is None:
+            self._metrics.observe("speak_step_seconds", now - began)
+            self._say(audio_S.float().cpu().numpy())
             return
-        if self._speaking is not None:
-            self._say(self._speaking)
-        else:
-            piece = self._next()
-            if isinstance(piece, _Speaking):
-                self._clock_s = time.monotonic()
-                self._speaking = piece
-                self._say(piece)
-            elif piece is not None:
-                self._hear(piece)
+        self._left = self._left[:0]
+        chunks = 4 * turn.heard_S.numel() // self._chunk_bytes
+        for _ in range(chunks):
+            self._metrics.observe("hear_step_seconds", (now - began) / chunks)
+        duration_s = turn.heard_S.numel() / self._model.codec.sample_rate_in
+        self._clock_s = max(self._clock_s, began) + duration_s
+
+    def fail_turn(self, error: Exception) -> None:
+        """Tell that there is nothing to speak on after. Raises: any other error."""
+        if not isinstance(error, StreamingError):
+            raise error
+        self.tell(Failed(ClientError("nothing_heard", _NOTHING_HEARD)))
+        self._finish()
+
+    def leave(self) -> None:
+        """Give up its row, with all that was heard and said; the next turn begins another."""
+        row, self._row = self._row, None
+        self._left = self._left[:0]
+        if row is not None:
+            self._session.leave(row)
+
+    def _joined(self) -> int:
+        if self._row is None:
+            self._row = self._session.join(seed=self._seed, sampler=self._sampler)
+        return self._row
 
     def _waits(self) -> bool:
         first = self._inbox[0] if self._inbox else b""
         return isinstance(first, _Speaking) or len(self._inbox) > 1 or len(first) >= self._chunk_bytes
 
-    def _next(self) -> bytes | _Speaking | None:
-        """Take the next whole chunks from the inbox, or the next wish."""
+    def _next(self, chunks: int) -> bytes | _Speaking | None:
+        """Take the next whole chunks from the inbox, so many at most, or the next wish."""
         with self._changed:
             while self._inbox:
                 first = self._inbox[0]
                 if isinstance(first, _Speaking):
                     self._inbox.popleft()
                     return first
-                size = min(len(first) // self._chunk_bytes, HEARD_AT_ONCE) * self._chunk_bytes
+                size = min(len(first) // self._chunk_bytes, chunks) * self._chunk_bytes
                 piece = bytes(first[:size])
                 del first[:size]
                 if piece:
@@ -238,35 +304,9 @@ class Conversation:
                 self._inbox.popleft()
         return None
 
-    def _begin(self) -> None:
-        self._session = self._model.session(sampler=self._sampler)
-        self._row = self._session.join(seed=self._seed)
-        self._left = np.zeros(0, np.float32)
-        """What was said already and is beyond the end of the last speaking."""
-
-    def _hear(self, piece: bytes) -> None:
-        began = time.monotonic()
-        chunks = len(piece) // self._chunk_bytes
-        waveform_1S = torch.frombuffer(bytearray(piece), dtype=torch.float32)[None]
-        self._session.hear(waveform_1S, [self._row])
-        self._left = self._left[:0]
-        now = time.monotonic()
-        for _ in range(chunks):
-            self._metrics.observe("hear_step_seconds", (now - began) / chunks)
-        duration_s = waveform_1S.shape[1] / self._model.codec.sample_rate_in
-        self._clock_s = max(self._clock_s, began) + duration_s
-
-    def _say(self, speaking: _Speaking) -> None:
-        samples = self._left
-        if not samples.size:
-            began = time.monotonic()
-            try:
-                samples = self._session.speak([self._row])[0].float().cpu().numpy()
-            except StreamingError:
-                self.tell(Failed(ClientError("nothing_heard", _NOTHING_HEARD)))
-                self._finish()
-                return
-            self._metrics.observe("speak_step_seconds", time.monotonic() - began)
+    def _say(self, samples: Floats) -> None:
+        speaking = self._speaking
+        assert speaking is not None
         wanted = speaking.samples - speaking.said
         samples, self._left = samples[:wanted], samples[wanted:]
         if samples.size:

@@ -10,8 +10,9 @@ import numpy as np
 RECENT = 500
 """Of so many last values are quantiles."""
 _SUMMARIES = {
-    "hear_step_seconds": "Computing time of a chunk that is heard.",
-    "speak_step_seconds": "Computing time of a chunk that is said.",
+    "hear_step_seconds": "Computing time of a chunk that is heard, with all that shares its step.",
+    "speak_step_seconds": "Computing time of a chunk that is said, with all that shares its step.",
+    "step_sessions": "Sessions that share a step.",
     "first_audio_seconds": "From the wish that the model speaks to its first audio.",
 }
 _COUNTERS = {
@@ -40,21 +41,21 @@ class Metrics:
         with self._lock:
             self._counts[name] += 1
 
-    def observe(self, name: str, seconds: float) -> None:
-        """Add a time to the summary `name`."""
+    def observe(self, name: str, value: float) -> None:
+        """Add a value to the summary `name`."""
         with self._lock:
             self._counts[name] += 1
-            self._sums[name] += seconds
-            self._recent[name].append(seconds)
+            self._sums[name] += value
+            self._recent[name].append(value)
 
     def quantiles(self, name: str) -> dict[float, float]:
-        """Return median and 99th percentile of recent times, empty when there is none."""
+        """Return median and 99th percentile of recent values, empty when there is none."""
         with self._lock:
             recent = [*self._recent[name]]
         return {share: float(np.quantile(recent, share)) for share in (0.5, 0.99)} if recent else {}
 
     def counted(self, name: str) -> int:
-        """Return a counter, or how many times a summary holds."""
+        """Return a counter, or how many values a summary holds."""
         with self._lock:
             return self._counts[name]
 

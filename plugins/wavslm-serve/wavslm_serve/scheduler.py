@@ -1,50 +1,54 @@
-"""The one thread in which the model computes: chunk by chunk, for whoever is furthest behind."""
+"""The one thread in which the model computes: step by step, in each of which all take part that can."""
 
 from __future__ import annotations
 
 import logging
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import Condition, RLock, Thread
 
 import torch
 
 from wavslm_core.plugin import SamplerLike, SpeechLM, WavslmError, summary
-from wavslm_serve.conversation import Conversation, Limits
+from wavslm_serve.conversation import HEARD_AT_ONCE, Conversation, Limits, Turn
 from wavslm_serve.metrics import Metrics
+from wavslm_serve.pace import Pace, StepTimes
 from wavslm_serve.protocol import ClientError, Ended, Event, Failed
+from wavslm_serve.trial import step_times
 
 logger = logging.getLogger(__name__)
 
-TRIED_CHUNKS = 6
-"""Chunks that are heard and said at least to see how fast the machine is."""
 BUSY_SHARE = 0.9
 """The share of the time in which it computes at most, so that the rest is not late."""
 
 
 class Scheduler:
-    """All conversations with a model, a step at a time.
+    """All conversations with a model, as rows of one session of it.
 
-    A step is a few chunks that are heard or one that is said, for the conversation whose audio is due first.
-    What one of them says does not depend on the others, and what goes wrong in one ends that one alone.
+    In a step, every conversation hears a few chunks or says one, if it is its time: what many do at once
+    costs little more than what one does. What one of them says does not depend on the others, and what goes
+    wrong in one ends that one alone.
     """
 
     def __init__(self, model: SpeechLM, limits: Limits | None = None) -> None:
         self.model = model
         self.limits = limits or Limits()
         self.metrics = Metrics()
+        self._session = model.session()
+        self._pace = Pace(StepTimes({}, {}), heard_chunk_s=self._heard_chunk_s, chunk_s=self.chunk_s)
         self._changed = Condition(RLock())
         self._conversations: list[Conversation] = []
         self._closing = False
         self._thread = Thread(target=self._run, name="wavslm-serve", daemon=True)
 
     def start(self) -> None:
-        """See how fast the machine is, and let conversations join.
-
-        Raises: StreamingError when a part of the model does not stream.
-        """
-        self._try()
+        """See how fast the machine is, and let conversations join."""
+        times = step_times(self.model, self._pace, most=self.limits.max_sessions, share=BUSY_SHARE)
+        self._pace = self._pace.of(times)
+        for name, found in (("hear_step_seconds", times.hear), ("speak_step_seconds", times.speak)):
+            # Until somebody comes.
+            self.metrics.observe(name, found[1])
         self._thread.start()
 
     def close(self) -> None:
@@ -75,19 +79,17 @@ class Scheduler:
 
     @property
     def max_sessions(self) -> int:
-        """How many there may be: what the machine serves in real time by its last steps, or the limit.
+        """How many there may be: what the machine serves in real time, or the limit.
 
-        At least one: a machine too slow for that shows it by its underruns.
+        That is judged by steps of so many at once that were tried at the start, and by how much slower or
+        faster the last ones were. At least one: a machine too slow for that shows it by its underruns.
         """
-        return min(self.limits.max_sessions, max(1, int(BUSY_SHARE / self.load)))
+        return self._pace.room(most=self.limits.max_sessions, share=BUSY_SHARE)
 
     @property
     def load(self) -> float:
         """The share of the time that one conversation takes which hears and speaks all the time."""
-        hear, speak = (
-            self.metrics.quantiles(f"{step}_step_seconds").get(0.5, 0.0) for step in ("hear", "speak")
-        )
-        return max(hear / self._heard_chunk_s + speak / self.chunk_s, 1e-9)
+        return self._pace.load(1)
 
     def join(
         self,
@@ -114,6 +116,7 @@ class Scheduler:
                 )
             conversation = Conversation(
                 self.model,
+                self._session,
                 self.limits,
                 self.metrics,
                 self._changed,
@@ -126,48 +129,83 @@ class Scheduler:
             self.metrics.count("sessions_total")
             return conversation
 
-    def _try(self) -> None:
-        """Hear and say for a while, and keep how long that took."""
-        session = self.model.session()
-        row = session.join()
-        chunk = self.model.codec.facts.chunk_samples_in
-        noise_1S = 0.1 * torch.randn(1, chunk, generator=torch.Generator().manual_seed(0))
-        heard = max(TRIED_CHUNKS, math.ceil(1.0 / self._heard_chunk_s))
-        for number in range(heard + TRIED_CHUNKS):
-            began = time.monotonic()
-            if number < heard:
-                name = "hear_step_seconds"
-                session.hear(noise_1S, [row])
-            else:
-                name = "speak_step_seconds"
-                session.speak([row])
-            if number not in (0, heard):
-                # The first of a kind makes what the others find.
-                self.metrics.observe(name, time.monotonic() - began)
-
     def _run(self) -> None:
-        while (conversation := self._chosen()) is not None:
-            try:
-                conversation.step()
-            except Exception as error:
-                self._give_up(conversation, error)
-            if conversation.over:
-                with self._changed:
-                    self._conversations.remove(conversation)
+        # A thread takes the number over when it first asks for it.
+        torch.get_num_threads()
+        while (ready := self._ready()) is not None:
+            self._step(ready)
 
-    def _chosen(self) -> Conversation | None:
-        """Wait for the next step and return whose it is; None when all is over."""
+    def _ready(self) -> list[Conversation] | None:
+        """Wait for the next step and return who takes part, the one first that is furthest behind.
+
+        None when all is over.
+        """
         with self._changed:
             while True:
                 now = time.monotonic()
-                steps = [(each.next_step(), each) for each in self._conversations]
-                timed = [(step, each) for step, each in steps if step is not None]
-                ready = [(due, each) for (may, due), each in timed if may <= now]
-                if ready:
-                    return min(ready, key=lambda found: found[0])[1]
+                steps = [(due, each) for each in self._conversations if (due := each.next_step()) is not None]
+                company = sum(due.patience_s > 0 for due, _ in steps) > 1
+                latest = [due.may + (due.patience_s if company else 0.0) for due, _ in steps]
+                if latest and min(latest) <= now:
+                    ready = [(due, each) for due, each in steps if due.may <= now]
+                    return [each for _, each in sorted(ready, key=lambda found: found[0].by)]
                 if self._closing and not self._conversations:
                     return None
-                self._changed.wait(min((may - now for (may, _), _ in timed), default=None))
+                self._changed.wait(min(latest) - now if latest else None)
+
+    def _step(self, ready: list[Conversation]) -> None:
+        """Let conversations take their turn, all at once."""
+        chunks = HEARD_AT_ONCE
+        for conversation in ready:
+            due = conversation.next_step()
+            # One that is about to falter is not kept waiting by others that hear much at once.
+            if due is not None and due.patience_s and due.by - time.monotonic() < due.patience_s:
+                chunks = 1
+        turns: dict[Conversation, Turn] = {}
+        for conversation in ready:
+            with self._guarded(conversation):
+                turn = conversation.begin_turn(chunks)
+                if turn is not None:
+                    turns[conversation] = turn
+        if turns:
+            self._advance(turns)
+        for conversation in ready:
+            if conversation.over:
+                with self._changed:
+                    self._conversations.remove(conversation)
+                try:
+                    conversation.leave()
+                except Exception:
+                    logger.exception("what a session held could not be given back")
+
+    def _advance(self, turns: dict[Conversation, Turn]) -> None:
+        heard = {turn.row: turn.heard_S for turn in turns.values() if turn.heard_S is not None}
+        speaking = [turn.row for turn in turns.values() if turn.heard_S is None]
+        began = time.monotonic()
+        try:
+            audio, failed = self._session.advance(heard, speaking=speaking)
+        except Exception as error:
+            # Whatever went wrong, it did for all that took part.
+            audio, failed = {}, {turn.row: error for turn in turns.values()}
+        seconds = time.monotonic() - began
+        self.metrics.observe("step_sessions", len(turns))
+        most = max((len(heard_S) for heard_S in heard.values()), default=0)
+        chunks = most // self.model.codec.facts.chunk_samples_in
+        self._pace.took(seconds, hearing=len(heard), speaking=len(speaking), chunks=chunks)
+        for conversation, turn in turns.items():
+            with self._guarded(conversation):
+                if turn.row in failed:
+                    conversation.fail_turn(failed[turn.row])
+                else:
+                    conversation.end_turn(turn, audio[turn.row], began)
+
+    @contextmanager
+    def _guarded(self, conversation: Conversation) -> Iterator[None]:
+        """End a conversation in which anything goes wrong."""
+        try:
+            yield
+        except Exception as error:
+            self._give_up(conversation, error)
 
     def _give_up(self, conversation: Conversation, error: Exception) -> None:
         """End a conversation in which a step failed, telling it so, without harm to the others."""
