@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from websockets.asyncio.client import ClientConnection, connect
@@ -25,7 +26,6 @@ from websockets.asyncio.client import ClientConnection, connect
 from tests.benchmarks.models import build_codec, build_speech_lm
 from tests.benchmarks.tables import print_table
 
-RATE = 16000
 TURN_S = 2.0
 """How long a client talks, and is spoken to."""
 TALK_S = 30.0
@@ -134,7 +134,7 @@ async def _crowd(address: str) -> tuple[list[Heard], str, float]:
             await connection.close()
             break
         heard.append(Heard())
-        clients.append(asyncio.create_task(_talk(connection, heard[-1], over, seed=len(clients))))
+        clients.append(asyncio.create_task(_talk(connection, answer, heard[-1], over)))
         # At no whole number of chunks, so that no two are in step by chance.
         await asyncio.sleep(0.77)
     await asyncio.sleep(TALK_S)
@@ -143,15 +143,18 @@ async def _crowd(address: str) -> tuple[list[Heard], str, float]:
     return heard, refusal, time.monotonic() - began
 
 
-async def _talk(connection: ClientConnection, heard: Heard, over: asyncio.Event, *, seed: int) -> None:
-    noise = np.random.default_rng(seed).normal(0, 0.05, round(RATE * TURN_S))
+async def _talk(
+    connection: ClientConnection, started: dict[str, Any], heard: Heard, over: asyncio.Event
+) -> None:
+    rate_in, rate = started["sample_rate_in"], started["sample_rate"]
+    noise = np.random.default_rng(started["session"]).normal(0, 0.05, round(rate_in * TURN_S))
     speech = (noise * 32767).astype("<i2")
-    size = round(RATE * MESSAGE_S)
+    size = round(rate_in * MESSAGE_S)
     async with _closing(connection):
         while not over.is_set():
             began = time.monotonic()
             for start in range(0, len(speech), size):
-                await asyncio.sleep(max(0.0, began + (start + size) / RATE - time.monotonic()))
+                await asyncio.sleep(max(0.0, began + (start + size) / rate_in - time.monotonic()))
                 await connection.send(b"\x01" + speech[start : start + size].tobytes())
             wished = time.monotonic()
             await connection.send(json.dumps({"type": "speak", "seconds": TURN_S}))
@@ -164,14 +167,14 @@ async def _talk(connection: ClientConnection, heard: Heard, over: asyncio.Event,
                 elif now > played_until:
                     heard.late_s.append(now - played_until)
                     played_until = now
-                played_until += (len(message) - 1) / 2 / RATE
+                played_until += (len(message) - 1) / 2 / rate
                 got += (len(message) - 1) // 2
                 heard.pieces += 1
             told = json.loads(message)
             if told["type"] != "spoke":
                 heard.ended = str(told)
                 return
-            heard.asked += round(RATE * TURN_S)
+            heard.asked += round(rate * TURN_S)
             heard.got += got
             # It is played to the end before the other answers.
             await asyncio.sleep(max(0.0, (played_until or 0.0) - time.monotonic()))

@@ -253,6 +253,31 @@ def events(scheduler: Scheduler, conversation: Conversation, log: Log) -> Sequen
     return [event for _, event in log.events]
 
 
+@pytest.mark.parametrize("delay", [0, 960, 3000])
+def test_the_first_audio_lasts_until_there_is_more(delay: int) -> None:
+    """A decoder that lags by 60 of 80 ms gives 20 ms first, and one that lags by more gives nothing."""
+    model, log = model_of(delay_samples=delay), Log()
+    scheduler = Scheduler(model)
+    conversation = scheduler.join(log, seed=4)
+    heard = recorded(3 * CHUNK)
+    conversation.hear(floats(heard).numpy())
+    # Stopped when some was said, but none told, it goes on with that.
+    conversation.speak(1.0)
+    for _ in range(2):
+        scheduler._step([conversation])
+    conversation.stop()
+    told = events(scheduler, conversation, log)
+    assert [type(event) for event in told] == ([Spoken, Spoke] if delay == 0 else [Spoke])
+    conversation.speak(0.5)
+    conversation.speak(0.01)
+    told = events(scheduler, conversation, log)
+    sizes = [len(event.samples) for event in told if isinstance(event, Spoken)]
+    assert sizes[0] >= CHUNK / 2
+    assert sizes[-1] == 160
+    said = pcm(log.said)
+    assert same(said, offline(model, heard, len(said) / RATE, seed=4))
+
+
 def test_wishes_are_stopped_together_and_each_is_told() -> None:
     scheduler, (conversation,), (log,) = by_hand(1)
     conversation.hear(floats(recorded(CHUNK)).numpy())

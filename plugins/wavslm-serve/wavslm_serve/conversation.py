@@ -109,6 +109,7 @@ class Conversation:
         self._sampler = session.make_sampler(sampler)
         facts = model.codec.facts
         self._chunk_bytes = 4 * facts.chunk_samples_in
+        self._opening = facts.chunk_samples_out // 2
         self._unheard_bytes = round(4 * limits.unheard_s * model.codec.sample_rate_in)
         self._inbox: deque[bytearray | _Speaking] = deque()
         """What waits: float32 samples, and wishes to speak."""
@@ -123,7 +124,7 @@ class Conversation:
         self._row: int | None = None
         """Its row of the session, from its first turn on."""
         self._left = np.zeros(0, np.float32)
-        """What was said already and is beyond the end of the last speaking."""
+        """What was said already, and not told: it was too little, or beyond the end of the last speaking."""
 
     def hear(self, samples: Floats) -> None:
         """Hear any number of samples (S,) in [-1, 1], at the codec's rate.
@@ -243,8 +244,8 @@ class Conversation:
                 return None
             self._clock_s = time.monotonic()
             self._speaking = piece
-        if self._left.size:
-            self._say(self._left)
+        if self._may_say():
+            self._say()
             return None
         return Turn(self._joined(), None)
 
@@ -253,7 +254,9 @@ class Conversation:
         now = time.monotonic()
         if turn.heard_S is None:
             self._metrics.observe("speak_step_seconds", now - began)
-            self._say(audio_S.float().cpu().numpy())
+            self._left = np.concatenate([self._left, audio_S.float().cpu().numpy()])
+            if self._may_say():
+                self._say()
             return
         self._left = self._left[:0]
         chunks = 4 * turn.heard_S.numel() // self._chunk_bytes
@@ -304,22 +307,31 @@ class Conversation:
                 self._inbox.popleft()
         return None
 
-    def _say(self, samples: Floats) -> None:
+    def _may_say(self) -> bool:
+        """Tell whether there is something to say, at the beginning enough to last until there is more.
+
+        The first audio of a decoder that lags is a part of a chunk, after which all others would be late.
+        """
+        speaking = self._speaking
+        assert speaking is not None
+        least = 1 if speaking.said else min(self._opening, speaking.samples)
+        return self._left.size >= least
+
+    def _say(self) -> None:
         speaking = self._speaking
         assert speaking is not None
         wanted = speaking.samples - speaking.said
-        samples, self._left = samples[:wanted], samples[wanted:]
-        if samples.size:
-            now = time.monotonic()
-            if not speaking.said:
-                self._metrics.observe("first_audio_seconds", now - speaking.asked_at)
-                self._clock_s = now
-            elif now > self._clock_s:
-                self._metrics.count("underruns_total")
-                self._clock_s = now
-            self._clock_s += samples.size / self._model.codec.sample_rate_out
-            speaking.said += samples.size
-            self.tell(Spoken(samples))
+        samples, self._left = self._left[:wanted], self._left[wanted:]
+        now = time.monotonic()
+        if not speaking.said:
+            self._metrics.observe("first_audio_seconds", now - speaking.asked_at)
+            self._clock_s = now
+        elif now > self._clock_s:
+            self._metrics.count("underruns_total")
+            self._clock_s = now
+        self._clock_s += samples.size / self._model.codec.sample_rate_out
+        speaking.said += samples.size
+        self.tell(Spoken(samples))
         if speaking.said == speaking.samples:
             self._finish()
 
