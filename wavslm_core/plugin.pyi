@@ -140,6 +140,7 @@ from wavslm_core.parts.configs import (
     SuiteConfig as SuiteConfig,
     linked as linked,
 )
+from wavslm_core.parts.engines import RegisterEngine as RegisterEngine
 from wavslm_core.parts.estimates import Estimate as Estimate, ratio_estimate as ratio_estimate
 from wavslm_core.parts.facts import (
     BackboneFacts as BackboneFacts,

@@ -10,6 +10,8 @@ from tests.benchmarks import (
     corpora,
     endurance,
     generation,
+    quality,
+    realtime,
     serving,
     startup,
     token_store,
@@ -18,6 +20,8 @@ from tests.benchmarks import (
 from tests.benchmarks.machine import measure_machine
 
 BENCHMARKS = {
+    "realtime": realtime.run,
+    "quality": quality.run,
     "startup": startup.run,
     "codec": codec.run,
     "generation": generation.run,

@@ -4,7 +4,7 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,6 +26,20 @@ def time_calls(call: Callable[[], object], *, repeats: int, warm_up: int = 1) ->
         call()
         durations.append(time.perf_counter() - start)
     return torch.tensor(durations).sort().values
+
+
+def in_turns_ms(calls: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[str, torch.Tensor]:
+    """Return the durations (rounds,) of each call in ms; all take turns, so that other load falls on all."""
+    durations: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(2):
+        for call in calls.values():
+            call()
+    for _ in range(rounds):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            durations[name].append(1000 * (time.perf_counter() - start))
+    return {name: torch.tensor(taken) for name, taken in durations.items()}
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,11 @@ def generate(
         list[str] | None, typer.Option("--set", help="Option of that sampler: --set p=0.9")
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="Packed weights for speed on CPUs: fp32, bf16 or int8.")
+        str | None, typer.Option(help="Packed weights for speed on CPUs: fp32, bf16, int8, or auto.")
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="What makes the steps: torch, onnxruntime, or auto, the fastest here."),
     ] = None,
     device: DeviceOption = AUTO,
 ) -> None:
@@ -62,12 +66,14 @@ def generate(
     from wavslm_core.machine.progress import progress_bar
 
     chosen = sampler_options(sampler, options or [])
-    target = usable_device(device, cpu_only=None if weights is None else f"--weights {weights}")
+    given = {"--weights": weights, "--engine": engine}
+    fast = next((f"{name} {value}" for name, value in given.items() if value is not None), None)
+    target = usable_device(device, cpu_only=fast)
     files = find_files(prompts, AUDIO_SUFFIXES)
     speech_lm = load_speech_lm(model, codec, device=target)
     speech_lm.make_sampler(chosen)
-    if weights is not None:
-        speech_lm = speech_lm.for_inference(weights=weights)
+    if fast is not None:
+        speech_lm = speech_lm.for_inference(weights=weights or "fp32", engine=engine or "torch")
     rate_hz = speech_lm.codec.sample_rate_in
     recordings = Recordings(files, sample_rate_hz=rate_hz)
     used = []

@@ -29,6 +29,7 @@ def plugins(
             for held in plugin["checkpoints"]
         ]
         lines += [f"command: wavslm {held['name']}: {held['about']}" for held in plugin["commands"]]
+        lines += [f"engine: {held['name']}: {held['about']}" for held in plugin["engines"]]
         if plugin["error"]:
             lines = ["failed to load: see below"]
         rows.append(
@@ -81,6 +82,11 @@ def _listed() -> list[dict[str, Any]]:
                 "commands": [
                     {"name": held.name, "about": held.about}
                     for held in loaded.registry.commands()
+                    if (held.plugin, held.distribution) == (plugin.name, plugin.distribution)
+                ],
+                "engines": [
+                    {"name": held.name, "about": held.about, "weights": [*held.weights]}
+                    for held in loaded.registry.engines()
                     if (held.plugin, held.distribution) == (plugin.name, plugin.distribution)
                 ],
                 "error": None if error is None else f"{type(error).__name__}: {error}",

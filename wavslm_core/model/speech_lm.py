@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,11 +24,22 @@ from wavslm_core.errors import CheckpointError, NoCodecError
 from wavslm_core.model.codec import Codec
 from wavslm_core.model.continuation import Generation, by_length
 from wavslm_core.model.folders import load_parts, loaded_parts, save_parts
+from wavslm_core.model.inference import (
+    Way,
+    backbone_flows,
+    codec_flows,
+    fast_copy,
+    sizes,
+    turn,
+    ways,
+    worthwhile,
+)
 from wavslm_core.model.prompts import decode_continuation, encode_prompt
 from wavslm_core.model.session import Session, side_by_side
 from wavslm_core.model.token_lm import SamplerLike, TokenLM
 from wavslm_core.model.weights import load_state
 from wavslm_core.parts.configs import PartConfig, Role
+from wavslm_core.parts.engines import TORCH
 from wavslm_core.parts.facts import BackboneFacts, HeadFacts, codec_problem
 from wavslm_core.parts.interfaces import Backbone, CheckpointParts, Head, Sampler
 from wavslm_core.parts.packing import packed_copy, refuse_packed
@@ -264,18 +275,33 @@ class SpeechLM(TokenLM):
         """
         return decode_continuation(self.codec, prompt_BT, new_BT, lengths=lengths, new_lengths=new_lengths)
 
-    def for_inference(self, *, weights: str = "fp32") -> SpeechLM:
-        """Return a copy with its linears packed for fast steps on this CPU.
+    def for_inference(self, *, weights: str = "fp32", engine: str = TORCH) -> SpeechLM:
+        """Return a copy, its codec's too, for fast steps on this CPU. Not for training; not for saving.
 
-        `weights`: "fp32", "bf16" or "int8". Not for training; not for saving.
+        `weights` and `engine` are those of `Codec.for_inference`, which says more. Raises: WavslmError.
         """
-        codec = packed_copy(self.codec, weights=weights)
-        return SpeechLM(
-            codec,
-            packed_copy(self.backbone, weights=weights),
-            packed_copy(self.head, weights=weights),
-            self.sampler,
-        ).eval()
+        codec, facts, backbone = self.codec, self.codec.facts, self.backbone
+        # What is drawn is decoded and read as it comes, if whole chunks of the codec come.
+        whole = self.chunk_tokens % facts.chunk_tokens == 0 and not facts.quantizer.variable_rate
+        heard = codec_flows(facts, tokens=self.chunk_tokens if whole else None)
+        width = facts.quantizer.output_dim
+        read = backbone_flows(self.backbone_facts, width=width, tokens=self.chunk_tokens)
+
+        def build(way: Way) -> SpeechLM:
+            return SpeechLM(
+                fast_copy(codec, way, heard),
+                fast_copy(backbone, way, read),
+                packed_copy(self.head, weights=way.weights),
+                self.sampler,
+            ).eval()
+
+        def call(model: SpeechLM) -> Callable[[], object]:
+            said = turn(model.codec, [flow for flow in heard if "encode" not in flow.part + flow.step])
+            thought = turn(model.backbone, read)
+            return lambda: (said(), thought())
+
+        parts = (codec.encoder, codec.quantizer, codec.decoder, backbone, self.head)
+        return worthwhile(ways(weights, engine), sizes(*parts), build, call)
 
     def _checked_prompts(self, prompt_BT: Given, lengths: Given | None) -> tuple[Tensor, Tensor | None]:
         """Return prompts and lengths of at least one token. Raises: ArgumentError."""

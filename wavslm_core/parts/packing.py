@@ -7,14 +7,19 @@ without its affine part is no faster, so that part is not folded into the linear
 
 Linears are found by themselves. `LinearGelu` says that a GELU follows, so that packing makes one operation
 of both. A module that keeps weights elsewhere (a convolution) takes part by defining
-`pack_weights(pack: PackLinear) -> None`, which makes `pack(weight, bias)` modules of them.
+`pack_weights(pack: PackLinear) -> None`, which makes `pack(weight, bias)` modules of them. One that can make
+several products in one does so in `join_products() -> None`, which leaves linears, and is called first, for
+engines too.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -22,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wavslm_core.errors import CheckpointError, WavslmError, did_you_mean
+from wavslm_core.machine.timings import in_turns, remembered
 
 Activation = Literal["none", "gelu"]
 
@@ -76,13 +82,23 @@ class Int8Linear(nn.Module):
     """A linear with int8 weights, one scale an output, and activations quantised to 8 bits on the fly.
 
     On CPUs without VNNI weights take 7 bits, since sums of two 8-bit products overflow 16 bits there (errors
-    of 10 to 50 %). Activations could do so instead, but their outliers share one scale.
+    of 10 to 50 %). Activations could do so instead, but their outliers share one scale. The layout belongs to
+    the kernel that was chosen, so a copy takes the weights along and lays them out again.
     """
 
-    def __init__(self, weight_NK: Tensor, bias_N: Tensor | None, *, activation: Activation = "none") -> None:
+    def __init__(
+        self,
+        weight_NK: Tensor,
+        bias_N: Tensor | None,
+        *,
+        activation: Activation = "none",
+        kernel: str | None = None,
+    ) -> None:
+        """`kernel`: one of `int8_kernels()`; the fastest of them unless given."""
         super().__init__()
         self.out_features, self.in_features = weight_NK.shape
         self.activation = activation
+        self.kernel = kernel or fastest_int8_kernel()
         weight = weight_NK.detach().float()
         largest = 127 if torch.cpu._is_vnni_supported() else 63
         scales = weight.abs().amax(dim=1).clamp(min=1e-12) / largest
@@ -91,13 +107,64 @@ class Int8Linear(nn.Module):
             # Announced as deprecated; there is no other public way to int8 products with dynamic activations.
             warnings.simplefilter("ignore")
             quantized = torch.quantize_per_channel(weight, scales.double(), zeros, 0, torch.qint8)
-        self.packed = torch.ops.quantized.linear_prepack(
-            quantized, None if bias_N is None else bias_N.detach().float()
-        )
+        self.packed = self._pack(quantized, None if bias_N is None else bias_N.detach().float())
+
+    def _pack(self, quantized: Tensor, bias: Tensor | None) -> Any:
+        """Lay weights out for the kernel, which torch takes from a setting of the process."""
+        before = torch.backends.quantized.engine
+        torch.backends.quantized.engine = self.kernel
+        try:
+            return torch.ops.quantized.linear_prepack(quantized, bias)
+        finally:
+            torch.backends.quantized.engine = before
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "packed": torch.ops.quantized.linear_unpack(self.packed)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self.packed = self._pack(*state["packed"])
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = torch.ops.quantized.linear_dynamic(x.float(), self.packed)
         return (F.gelu(y) if self.activation == "gelu" else y).to(x.dtype)
+
+
+def int8_kernels() -> list[str]:
+    """Return what torch can multiply int8 weights with on this CPU; where not x86, what it takes itself."""
+    there = torch.backends.quantized.supported_engines
+    known: list[str] = [name for name in ("fbgemm", "onednn") if name in there]
+    return known if "fbgemm" in known else [str(torch.backends.quantized.engine)]
+
+
+@cache
+def fastest_int8_kernel() -> str:
+    """Return which of `int8_kernels()` needs the least time for a stream's few rows on this machine."""
+    kernels = int8_kernels()
+    if len(kernels) == 1:
+        return kernels[0]
+    key = {
+        "what": "int8 linears, four rows",
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "kernels": kernels,
+    }
+    seconds = remembered(key, lambda: _int8_timings(kernels))
+    return min(kernels, key=lambda name: seconds.get(name, math.inf))
+
+
+@torch.no_grad()
+def _int8_timings(kernels: Sequence[str]) -> dict[str, float]:
+    """Time sixteen matrices, more than caches near the processor hold, as the layers of a model are."""
+    weight_NK, x = torch.randn(1024, 1024), torch.randn(ROWS_HINT, 1024)
+    packed = {name: [Int8Linear(weight_NK, None, kernel=name) for _ in range(16)] for name in kernels}
+    calls = {name: partial(_apply_all, linears, x) for name, linears in packed.items()}
+    return in_turns(calls, rounds=9)
+
+
+def _apply_all(linears: Sequence[nn.Module], x: Tensor) -> None:
+    for linear in linears:
+        linear(x)
 
 
 @dataclass(frozen=True)
@@ -131,14 +198,22 @@ def packed_copy(module: ModuleT, *, weights: str) -> ModuleT:
 
     Raises: WavslmError for unknown `weights`, a model that is packed already, or one that is not on the CPU.
     """
-    held = next((part.packed_weights for part in module.modules() if hasattr(part, "packed_weights")), None)
-    if held is not None:
-        raise WavslmError(f"the model is packed as {held} already; pack the one that it was made from")
     if weights not in PACKERS:
         raise WavslmError(
             f"weights='{weights}' is not a kind of packed weights; allowed: {', '.join(PACKERS)}."
             + did_you_mean(weights, PACKERS)
         )
+    packed = inference_copy(module)
+    pack_module(packed, PACKERS[weights])
+    mark_packed(packed, weights)
+    return packed
+
+
+def inference_copy(module: ModuleT) -> ModuleT:
+    """Return a copy in eval mode that shares all weights with the original. Raises: as `packed_copy`."""
+    held = next((part.packed_weights for part in module.modules() if hasattr(part, "packed_weights")), None)
+    if held is not None:
+        raise WavslmError(f"the model is packed as {held} already; pack the one that it was made from")
     tensors = [*module.parameters(), *module.buffers()]
     devices = {tensor.device.type for tensor in tensors}
     if devices - {"cpu"}:
@@ -146,11 +221,13 @@ def packed_copy(module: ModuleT, *, weights: str) -> ModuleT:
             f"packed inference is for the CPU, the model is on {', '.join(sorted(devices))}. "
             "Move it with .to('cpu'), or use it as it is"
         )
-    packed = copy.deepcopy(module, memo={id(tensor): tensor for tensor in tensors}).eval()
-    pack_module(packed, PACKERS[weights])
-    for part in packed.modules():
+    return copy.deepcopy(module, memo={id(tensor): tensor for tensor in tensors}).eval()
+
+
+def mark_packed(module: nn.Module, weights: str) -> None:
+    """Let a model be known as one for inference alone, with weights of that kind."""
+    for part in module.modules():
         part.packed_weights = weights  # type: ignore[assignment]
-    return packed
 
 
 def refuse_packed(*modules: nn.Module) -> None:
@@ -161,8 +238,21 @@ def refuse_packed(*modules: nn.Module) -> None:
         )
 
 
+def join_products(module: nn.Module) -> None:
+    """Let a module and all below it make several products in one where they can, in place."""
+    for part in module.modules():
+        _join(part)
+
+
+def _join(module: nn.Module) -> None:
+    joins = getattr(module, "join_products", None)
+    if joins is not None:
+        joins()
+
+
 def pack_module(module: nn.Module, pack: PackLinear) -> None:
     """Pack every linear below `module`, in place."""
+    _join(module)
     packs_itself = getattr(module, "pack_weights", None)
     if packs_itself is not None:
         packs_itself(pack)

@@ -21,6 +21,7 @@ from wavslm_core.errors import PluginError, did_you_mean
 from wavslm_core.parts.checkpoints import HOOK as CHECKPOINTS, Checkpoint, RegisterCheckpoint
 from wavslm_core.parts.commands import HOOK as COMMANDS, PluginCommand, RegisterCommand
 from wavslm_core.parts.configs import Config, Role
+from wavslm_core.parts.engines import HOOK as ENGINES, Engine, RegisterEngine
 from wavslm_core.parts.registry import Entry, Registry
 from wavslm_core.parts.roles import ROLES
 
@@ -150,12 +151,14 @@ def _register(module: Any, plugin: Plugin, registry: Registry) -> None:
     getattr(manager.hook, CHECKPOINTS)(register=_collector(checkpoints, plugin))
     commands: list[PluginCommand] = []
     getattr(manager.hook, COMMANDS)(register=_command_collector(commands, plugin))
-    registry.add(*entries, checkpoints=checkpoints, commands=commands)
+    engines: list[Engine] = []
+    getattr(manager.hook, ENGINES)(register=_engine_collector(engines, plugin))
+    registry.add(*entries, checkpoints=checkpoints, commands=commands, engines=engines)
 
 
 @cache
 def _hookspecs() -> type:
-    """Return what pluggy reads: a specified hook for each role, one for checkpoints, and one for commands.
+    """Return what pluggy reads: a specified hook for each role, for checkpoints, commands and engines.
 
     All take the one argument `register`.
     """
@@ -169,7 +172,7 @@ def _hookspecs() -> type:
 
 
 def _hooks() -> list[str]:
-    return [*(spec.hook for spec in ROLES.values()), CHECKPOINTS, COMMANDS]
+    return [*(spec.hook for spec in ROLES.values()), CHECKPOINTS, COMMANDS, ENGINES]
 
 
 def _hook_names() -> str:
@@ -237,5 +240,16 @@ def _command_collector(commands: list[PluginCommand], plugin: Plugin) -> Registe
         command = PluginCommand(name, target, about, plugin.distribution, plugin.version, plugin.name)
         command.check()
         commands.append(command)
+
+    return register
+
+
+def _engine_collector(engines: list[Engine], plugin: Plugin) -> RegisterEngine:
+    """Return the `register` callable that the hook of engines is given."""
+
+    def register(name: str, target: str, *, weights: tuple[str, ...], about: str) -> None:
+        engine = Engine(name, target, tuple(weights), about, plugin.distribution, plugin.version, plugin.name)
+        engine.check()
+        engines.append(engine)
 
     return register

@@ -14,6 +14,7 @@ from wavslm_core.errors import PluginError, WavslmError, did_you_mean, nearest, 
 from wavslm_core.parts.checkpoints import Checkpoint, Kind
 from wavslm_core.parts.commands import PluginCommand
 from wavslm_core.parts.configs import Config, Role
+from wavslm_core.parts.engines import Engine
 from wavslm_core.parts.roles import ROLES
 
 MEND = "update, reinstall or uninstall it"
@@ -93,6 +94,7 @@ class Registry:
         self._entries: dict[tuple[Role, str], Entry] = {}
         self._checkpoints: dict[tuple[str, Kind], Checkpoint] = {}
         self._commands: dict[str, PluginCommand] = {}
+        self._engines: dict[str, Engine] = {}
         self.load_errors: dict[str, BaseException] = {}
         """Distribution → exception, for the plugins that failed to load."""
 
@@ -101,8 +103,9 @@ class Registry:
         *entries: Entry,
         checkpoints: Iterable[Checkpoint] = (),
         commands: Iterable[PluginCommand] = (),
+        engines: Iterable[Engine] = (),
     ) -> None:
-        """Register entries, checkpoints and commands, all or none.
+        """Register entries, checkpoints, commands and engines, all or none.
 
         Raises: PluginError when a name is taken by another one.
         """
@@ -138,9 +141,20 @@ class Registry:
                     f"Uninstall one of them or restrict plugins with WAVSLM_PLUGINS."
                 )
             verbs[command.name] = command
+        runs: dict[str, Engine] = {}
+        for engine in engines:
+            known = self._engines.get(engine.name) or runs.get(engine.name)
+            if known is not None and known.target != engine.target:
+                raise PluginError(
+                    f"the engine '{engine.name}' is registered twice: by {known.distribution} "
+                    f"({known.target}) and by {engine.distribution} ({engine.target}). "
+                    f"Uninstall one of them or restrict plugins with WAVSLM_PLUGINS."
+                )
+            runs[engine.name] = engine
         self._entries.update(added)
         self._checkpoints.update(brought)
         self._commands.update(verbs)
+        self._engines.update(runs)
 
     def __iter__(self) -> Iterator[Entry]:
         """Iterate over entries by role, then name."""
@@ -159,6 +173,10 @@ class Registry:
     def commands(self) -> list[PluginCommand]:
         """Return the verbs that plugins bring along, by name."""
         return [command for _, command in sorted(self._commands.items())]
+
+    def engines(self) -> list[Engine]:
+        """Return the engines that plugins bring along, by name."""
+        return [engine for _, engine in sorted(self._engines.items())]
 
     def names(self, role: Role) -> list[str]:
         return [entry.name for entry in self if entry.role == role]
@@ -225,7 +243,7 @@ class Registry:
 def known_providers(role: Role) -> dict[str, str]:
     """Return name → distribution of what the plugins of this repository register for a role.
 
-    Also for "checkpoint" and "command", which are none.
+    Also for "checkpoint", "command" and "engine", which are none.
     """
     text = files("wavslm_core.parts").joinpath("known_plugins.toml").read_text(encoding="utf-8")
     provided = tomllib.loads(text)

@@ -164,11 +164,15 @@ class FrameRing:
             raise ValueError(f"a traced step takes at most {PIECE_FRAMES} frames, got {frames}")
         if position.dim():
             raise ValueError("a traced step takes one position for all rows")
-        if self.left_padding == "replicate":
-            ring = torch.where(position == 0, x_BTD[:, :1].expand_as(ring), ring)
         places_N = position + torch.arange(-self.context, frames, device=ring.device)
         written_T = places_N[self.context :] % self.size
-        ring = ring.index_copy(1, written_T, x_BTD).index_copy(1, written_T + self.size, x_BTD)
+        # One writing operation, so that what runs the graph can write into the ring where it lies.
+        ring = ring.index_copy(
+            1, torch.cat([written_T, written_T + self.size]), torch.cat([x_BTD, x_BTD], dim=1)
+        )
+        if self.left_padding == "replicate":
+            # While a window reaches before the first frame, that one is still in its place, the first.
+            places_N = places_N.clamp(min=0)
         return convolve(ring.index_select(1, places_N % self.size)), (ring, position + frames)
 
     def _push(self, ring: Tensor, x_BTD: Tensor, start: int) -> Tensor:

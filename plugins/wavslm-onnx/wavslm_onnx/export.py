@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import nn
 
 from wavslm_core.plugin import Codec, Sampler, SpeechLM, WavslmError, replacing_folder
 from wavslm_onnx.graphs import Graph, Speak, graphs, unit_problem
@@ -98,22 +101,9 @@ def _write(graph: Graph, path: Path, *, weights: Weights) -> dict[str, Any]:
     arguments = (*graph.example(), *state.values())
     inputs = [*graph.inputs, *state]
     leaves = [f"next_{name}" for name in state] if graph.inputs else []
-    with torch.no_grad(), warnings.catch_warnings():
-        # About opsets and constant folding, nothing that a user could change.
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            graph,
-            arguments,
-            dynamo=True,
-            input_names=inputs,
-            output_names=[*graph.outputs, *leaves],
-            custom_translation_table={torch.ops.aten.sort.stable: _stable_sort},
-            verbose=False,
-        )
-    assert program is not None
-    program.save(str(path))
+    write_graph(graph, arguments, path, inputs=inputs, outputs=[*graph.outputs, *leaves])
     if weights == "int8":
-        _round(path)
+        round_weights(path)
     start = path.with_suffix(".npz")
     tensors: dict[str, Any] = {name: tensor.numpy() for name, tensor in state.items()}
     np.savez(start, **tensors)
@@ -128,6 +118,40 @@ def _write(graph: Graph, path: Path, *, weights: Weights) -> dict[str, Any]:
     }
 
 
+def write_graph(
+    step: nn.Module, arguments: tuple[torch.Tensor, ...], path: Path, *, inputs: list[str], outputs: list[str]
+) -> None:
+    """Write a module as one graph, its weights in fp32."""
+    with torch.no_grad(), _quiet():
+        program = torch.onnx.export(
+            step,
+            arguments,
+            dynamo=True,
+            input_names=inputs,
+            output_names=outputs,
+            custom_translation_table={
+                torch.ops.aten.sort.stable: _stable_sort,
+                torch.ops.aten.index_copy.default: _index_copy,
+            },
+            verbose=False,
+        )
+    assert program is not None
+    program.save(str(path))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back warnings about opsets, constant folding and torchvision: nothing that a user could change."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
 def _stable_sort(x: Any, stable: bool | None = None, dim: int = -1, descending: bool = False) -> Any:
     """Return `torch.sort` in operators of ONNX, whose TopK puts the lower index of equals first."""
     from onnxscript import opset18
@@ -137,8 +161,18 @@ def _stable_sort(x: Any, stable: bool | None = None, dim: int = -1, descending: 
     return op.TopK(x, size_1, axis=dim, largest=int(descending), sorted=1)
 
 
-def _round(path: Path) -> None:
-    """Round the weights of matrix products to 8 bits, one scale for each output."""
+def _index_copy(x: Any, dim: int, index: Any, source: Any) -> Any:
+    """Return `torch.index_copy` as the one operator that can write into `x` where it lies."""
+    from onnxscript import opset18
+
+    op: Any = opset18
+    behind = len(x.shape) - 1 - dim % len(x.shape)
+    places = op.Unsqueeze(index, op.Constant(value_ints=[*range(1, behind + 1)])) if behind else index
+    return op.ScatterElements(x, op.Expand(places, op.Shape(source)), source, axis=dim)
+
+
+def round_weights(path: Path, *, seven_bits: bool = False) -> None:
+    """Round the weights of matrix products to 8 bits, or 7, one scale for each output."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -146,14 +180,16 @@ def _round(path: Path) -> None:
     matrices = {tensor.name for tensor in graph.initializer if len(tensor.dims) == 2}
     # onnxruntime rounds matrices alone: products for each group of a convolution stay as they are.
     others = [node.name for node in graph.node if node.op_type == "MatMul" and not matrices & {*node.input}]
-    quantize_dynamic(
-        path,
-        rounded,
-        weight_type=QuantType.QInt8,
-        per_channel=True,
-        op_types_to_quantize=["MatMul", "Gemm"],
-        nodes_to_exclude=others,
-    )
+    with _quiet():
+        quantize_dynamic(
+            path,
+            rounded,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            reduce_range=seven_bits,
+            op_types_to_quantize=["MatMul", "Gemm"],
+            nodes_to_exclude=others,
+        )
     rounded.replace(path)
 
 

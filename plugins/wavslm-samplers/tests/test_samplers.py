@@ -24,7 +24,17 @@ from wavslm_samplers.reshaping import (
     RepetitionPenaltySampler,
     TemperatureSampler,
 )
-from wavslm_samplers.truncating import GreedySampler, MinPSampler, TopKSampler, TopPSampler, TypicalSampler
+from wavslm_samplers.truncating import (
+    SORTED_WHOLE,
+    GreedySampler,
+    MinPSampler,
+    TopKSampler,
+    TopPSampler,
+    TypicalSampler,
+    _first_until,
+    _kept_among_few,
+    kept_in_nucleus,
+)
 
 
 def adjusted(
@@ -131,3 +141,22 @@ def test_a_repeated_token_gives_its_share_to_the_whole_distribution() -> None:
 def test_candidates_are_in_the_facts() -> None:
     assert BestOfConfig(candidates=7).facts().candidates == 7
     assert RepetitionPenaltyConfig(window_tokens=7).facts().history_tokens == 7
+
+
+@pytest.mark.parametrize("p", [0.0, 0.01, 0.3, 0.8, 0.95])
+@pytest.mark.parametrize("vocab_size", [SORTED_WHOLE + 1, 4096])
+def test_a_nucleus_among_few_tokens_is_the_one_among_all(vocab_size: int, p: float) -> None:
+    """With ties, too, and where few do not suffice."""
+    found_among_few = 0
+    for seed in range(24):
+        generator = torch.Generator().manual_seed(seed)
+        logits_NV = torch.randn(3, vocab_size, generator=generator) * (1, 3, 6, 12)[seed % 4]
+        logits_NV = logits_NV.round() if seed % 3 == 0 else logits_NV
+        probabilities_NV = (logits_NV * (seed % 8 > 0)).softmax(dim=-1)
+        order_NV = probabilities_NV.argsort(dim=-1, descending=True, stable=True)
+        expected = _first_until(probabilities_NV, order_NV, p)
+        assert torch.equal(kept_in_nucleus(probabilities_NV, p), expected)
+        found_among_few += _kept_among_few(probabilities_NV, p) is not None
+    assert found_among_few > 5
+    broken_NV = torch.full((1, vocab_size), torch.nan)
+    assert kept_in_nucleus(broken_NV, p).sum() == 1

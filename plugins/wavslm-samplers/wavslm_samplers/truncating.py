@@ -8,6 +8,11 @@ from torch import Tensor
 from wavslm_core.plugin import Sampler, SamplingContext
 from wavslm_samplers.config import MinPConfig, TopKConfig, TopPConfig, TypicalConfig
 
+FEW_TOKENS = 128
+"""A nucleus is looked for among so many of the likeliest first, which is faster than to sort them all."""
+SORTED_WHOLE = 1024
+"""Vocabularies up to this size are sorted at once."""
+
 
 class GreedySampler(Sampler):
     """The likeliest token."""
@@ -74,8 +79,35 @@ class TypicalSampler(TruncatingSampler):
 
 def kept_in_nucleus(probabilities_NV: Tensor, p: float) -> Tensor:
     """Return which tokens the nucleus of mass p keeps, a bool mask (N,V); p = 0 keeps the likeliest alone."""
+    # Looking at values would make a GPU wait, and cannot be traced.
+    if p < 1 and probabilities_NV.is_cpu and not torch.compiler.is_compiling():
+        mask_NV = _kept_among_few(probabilities_NV, p)
+        if mask_NV is not None:
+            return mask_NV
     order_NV = probabilities_NV.argsort(dim=-1, descending=True, stable=True)
     return _first_until(probabilities_NV, order_NV, p)
+
+
+def _kept_among_few(probabilities_NV: Tensor, p: float) -> Tensor | None:
+    """Return the nucleus, bit for bit that of the whole order, where few tokens hold it; else None."""
+    if probabilities_NV.shape[-1] <= SORTED_WHOLE:
+        return None
+    likeliest_NK = probabilities_NV.topk(FEW_TOKENS, dim=-1).values
+    before_NK = likeliest_NK.cumsum(dim=-1) - likeliest_NK
+    counts_N1 = (before_NK <= p).sum(dim=-1, keepdim=True)
+    # None at all: the row is no distribution.
+    if int(counts_N1.max()) == FEW_TOKENS or int(counts_N1.min()) == 0:
+        return None
+    if p == 0:
+        counts_N1 = torch.ones_like(counts_N1)
+    last_N1 = likeliest_NK.gather(1, counts_N1 - 1)
+    mask_NV = probabilities_NV > last_N1
+    # Of those as likely as the last one, the lower ids come first.
+    tied_NV = probabilities_NV == last_N1
+    room_N1 = counts_N1 - mask_NV.sum(dim=-1, keepdim=True)
+    if bool((tied_NV.sum(dim=-1, keepdim=True) == room_N1).all()):
+        return mask_NV | tied_NV
+    return mask_NV | (tied_NV & (tied_NV.cumsum(dim=-1) <= room_N1))
 
 
 def _first_until(probabilities_NV: Tensor, order_NV: Tensor, p: float) -> Tensor:

@@ -34,7 +34,11 @@ def serve(
     ] = 4,
     codec: Annotated[str | None, typer.Option(help="Another codec than the model names.")] = None,
     weights: Annotated[
-        str | None, typer.Option(help="Packed weights for speed on CPUs: fp32, bf16 or int8.")
+        str | None, typer.Option(help="Packed weights for speed on CPUs: fp32, bf16, int8, or auto.")
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="What makes the steps: torch, onnxruntime, or auto, the fastest here."),
     ] = None,
     threads: Annotated[
         int | None,
@@ -61,15 +65,16 @@ def serve(
     from wavslm_serve.server import make_server
     from wavslm_serve.trial import fastest_threads
 
-    packed = None if weights is None else f"--weights {weights}"
-    target = choose_device(device, option="--device", cpu_only=packed)
+    options = {"--weights": weights, "--engine": engine}
+    fast = next((f"{name} {given}" for name, given in options.items() if given is not None), None)
+    target = choose_device(device, option="--device", cpu_only=fast)
     given = None if codec is None else Codec.load(codec, device=target)
     try:
         speech_lm = SpeechLM.load(model, codec=given, device=target)
     except NoCodecError as error:
         raise CheckpointError(f"{error.what}; give another one with --codec") from error
-    if weights is not None:
-        speech_lm = speech_lm.for_inference(weights=weights)
+    if fast is not None:
+        speech_lm = speech_lm.for_inference(weights=weights or "fp32", engine=engine or "torch")
     if threads is None:
         fastest_threads(speech_lm)
     else:

@@ -23,8 +23,10 @@ class Ring:
     bias_HCN: Tensor
     """Bias of a chunk against its window in order of time, the window twice in a row: (H, C, 2W). A ring is a
     rotation of its window, so the bias in ring order is a slice of this and never computed."""
+    traced: tuple[tuple[Tensor, Tensor], ...] = ()
+    """Of each chunk of a traced step, what `place` gives."""
 
-    def traced(self, offset: int) -> tuple[Tensor, Tensor]:
+    def place(self, offset: int) -> tuple[Tensor, Tensor]:
         """Return where the chunk at `offset` in this step is written, (C,), and its bias (H, C, W).
 
         In ring order, −inf in slots that are not filled yet.
@@ -108,40 +110,51 @@ class GatedAttention(nn.Module):
 
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
+        self.dim = dim
         self.num_heads = num_heads
-        self.qkv_proj = nn.Linear(dim, 3 * dim)
+        self.qkv_proj: nn.Module = nn.Linear(dim, 3 * dim)
         self.out_proj = nn.Linear(dim, dim)
-        self.gru_rel_pos_linear = nn.Linear(dim // num_heads, 8)
+        self.gru_rel_pos_linear: nn.Module = nn.Linear(dim // num_heads, 8)
         self.gru_rel_pos_const = nn.Parameter(torch.ones(1, num_heads, 1, 1))
+        self.joined: nn.Module | None = None
+
+    def join_products(self) -> None:
+        """Make one linear of queries, keys, values and the two numbers of each head that gates come from."""
+        qkv, gates = self.qkv_proj, self.gru_rel_pos_linear
+        if not (isinstance(qkv, nn.Linear) and isinstance(gates, nn.Linear)):
+            return
+        # Each head's gates see its own part of the input: a block of a matrix that is zero elsewhere.
+        block_2d = gates.weight.detach().unflatten(0, (2, 4)).sum(1)
+        bias_2 = gates.bias.detach().unflatten(0, (2, 4)).sum(1)
+        with torch.device("meta"):
+            joined = nn.Linear(self.dim, 3 * self.dim + 2 * self.num_heads)
+        weight_ED = torch.cat([qkv.weight.detach(), torch.block_diag(*[block_2d] * self.num_heads)])
+        joined.weight = nn.Parameter(weight_ED, requires_grad=False)
+        bias_E = torch.cat([qkv.bias.detach(), bias_2.repeat(self.num_heads)])
+        joined.bias = nn.Parameter(bias_E, requires_grad=False)
+        self.joined = joined
+        self.qkv_proj, self.gru_rel_pos_linear = nn.Identity(), nn.Identity()
 
     def forward(self, x_BTD: Tensor, *, table_HQN: Tensor, plan: Plan | Whole) -> Tensor:
         """Map (B,T,D) to (B,T,D)."""
-        queries, keys, values = self._heads(x_BTD)
+        queries, keys, values, gate_BHT1 = self._heads(x_BTD)
         gathered_BHTd = attend(
             queries.contiguous(),
             keys.contiguous(),
             values.contiguous(),
-            gate_BHT1=self.gate(x_BTD),
+            gate_BHT1=gate_BHT1,
             table_HQN=table_HQN,
             plan=plan,
         )
         output: Tensor = self.out_proj(gathered_BHTd.transpose(1, 2).flatten(2))
         return output
 
-    def gate(self, x_BTD: Tensor) -> Tensor:
-        """Return the factor (B,H,T,1) fp32 on each query's position bias."""
-        x_BTHd = x_BTD.unflatten(-1, (self.num_heads, -1))
-        pairs_BTH2 = self.gru_rel_pos_linear(x_BTHd).float().unflatten(-1, (2, 4)).sum(-1).sigmoid()
-        first, second = pairs_BTH2.transpose(1, 2).unbind(-1)
-        gate_BHT = first * (second * self.gru_rel_pos_const[..., 0].float() - 1.0) + 2.0
-        return gate_BHT[..., None]
-
     def init_state(self, batch_size: int, window: int) -> State:
         """Return ring caches of keys (B,H,d,W) and values (B,H,W,d).
 
         Keys lie transposed: a chunk's product with the ring then reads memory in order.
         """
-        width = self.qkv_proj.in_features // self.num_heads
+        width = self.dim // self.num_heads
         like = self.gru_rel_pos_const
         return (
             like.new_zeros(batch_size, self.num_heads, width, window),
@@ -151,8 +164,7 @@ class GatedAttention(nn.Module):
     def step(self, x_BND: Tensor, state: State, ring: Ring | RowRing) -> tuple[Tensor, State]:
         """Map the next whole chunks (B, n·C, D) to (B, n·C, D), writing into the caches."""
         keys_BHdW, values_BHWd = state
-        queries, keys, values = self._heads(x_BND)
-        gate_BHN1 = self.gate(x_BND)
+        queries, keys, values, gate_BHN1 = self._heads(x_BND)
         outputs = []
         for offset in range(0, x_BND.shape[1], ring.chunk):
             chunk = slice(offset, offset + ring.chunk)
@@ -169,14 +181,14 @@ class GatedAttention(nn.Module):
                     )
                 )
                 continue
-            if isinstance(ring.position, Tensor):
-                written_C, bias_HCW = ring.traced(offset)
+            if ring.traced:
+                written_C, bias_HCW = ring.traced[offset // ring.chunk]
                 keys_BHdW = keys_BHdW.index_copy(3, written_C, keys[:, :, chunk].mT)
                 values_BHWd = values_BHWd.index_copy(2, written_C, values[:, :, chunk])
                 bias = gate_BHN1[:, :, chunk] * bias_HCW
                 outputs.append(_attend_ring(queries[:, :, chunk], keys_BHdW, values_BHWd, bias))
                 continue
-            position = ring.position + offset
+            position = int(ring.position) + offset
             slot, filled = ring.slots(position)
             head = min(ring.chunk, ring.window - slot)
             for source, target in ((0, slot), (head, 0))[: 1 if head == ring.chunk else 2]:
@@ -196,10 +208,19 @@ class GatedAttention(nn.Module):
         output: Tensor = self.out_proj(gathered_BHNd.transpose(1, 2).flatten(2))
         return output, (keys_BHdW, values_BHWd)
 
-    def _heads(self, x_BTD: Tensor) -> tuple[Tensor, ...]:
-        """Return queries, keys and values, each (B,H,T,d)."""
-        qkv: Tensor = self.qkv_proj(x_BTD)
-        return qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+    def _heads(self, x_BTD: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return queries, keys and values, each (B,H,T,d), and the factor (B,H,T,1) fp32 on the bias."""
+        if self.joined is None:
+            qkv = self.qkv_proj(x_BTD)
+            pairs_BTH8 = self.gru_rel_pos_linear(x_BTD.unflatten(-1, (self.num_heads, -1)))
+            pairs_BTH2 = pairs_BTH8.float().unflatten(-1, (2, 4)).sum(-1)
+        else:
+            qkv, pairs = self.joined(x_BTD).split([3 * self.dim, 2 * self.num_heads], dim=-1)
+            pairs_BTH2 = pairs.float().unflatten(-1, (self.num_heads, 2))
+        first, second = pairs_BTH2.sigmoid().transpose(1, 2).unbind(-1)
+        gate_BHT = first * (second * self.gru_rel_pos_const[..., 0].float() - 1.0) + 2.0
+        queries, keys, values = qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        return queries, keys, values, gate_BHT[..., None]
 
 
 def _attend_ring(queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -27,7 +27,9 @@ class FeedForward(nn.Module):
         self.dropout = dropout
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        hidden = F.dropout(self.in_proj(x_BTD), self.dropout, self.training)
+        hidden: Tensor = self.in_proj(x_BTD)
+        if self.training:
+            hidden = F.dropout(hidden, self.dropout)
         output: Tensor = self.out_proj(hidden)
         return output
 
@@ -54,9 +56,11 @@ class PreNormLayer(nn.Module):
         return self._finish(x_BND, attended), state
 
     def _finish(self, x_BTD: Tensor, attended_BTD: Tensor) -> Tensor:
-        x_BTD = x_BTD + F.dropout(attended_BTD, self.dropout, self.training)
-        added = self.feed_forward(self.feed_forward_norm(x_BTD))
-        return x_BTD + F.dropout(added, self.dropout, self.training)
+        x_BTD = x_BTD + self._dropped(attended_BTD)
+        return x_BTD + self._dropped(self.feed_forward(self.feed_forward_norm(x_BTD)))
+
+    def _dropped(self, x_BTD: Tensor) -> Tensor:
+        return F.dropout(x_BTD, self.dropout) if self.training else x_BTD
 
 
 class PostNormLayer(PreNormLayer):
@@ -70,9 +74,8 @@ class PostNormLayer(PreNormLayer):
         return self._finish(x_BND, attended), state
 
     def _finish(self, x_BTD: Tensor, attended_BTD: Tensor) -> Tensor:
-        x_BTD = self.attention_norm(x_BTD + F.dropout(attended_BTD, self.dropout, self.training))
-        added = F.dropout(self.feed_forward(x_BTD), self.dropout, self.training)
-        output: Tensor = self.feed_forward_norm(x_BTD + added)
+        x_BTD = self.attention_norm(x_BTD + self._dropped(attended_BTD))
+        output: Tensor = self.feed_forward_norm(x_BTD + self._dropped(self.feed_forward(x_BTD)))
         return output
 
 
@@ -169,9 +172,11 @@ class Stack:
         ring: Ring | RowRing
         if position.dim():
             ring = RowRing.at(position.tolist(), frames // chunk, chunk, window, bias_HCN)
+        elif torch.compiler.is_compiling():
+            at = Ring(position, chunk, window, bias_HCN)
+            ring = replace(at, traced=tuple(at.place(offset) for offset in range(0, frames, chunk)))
         else:
-            traced = torch.compiler.is_compiling()
-            ring = Ring(position if traced else int(position), chunk, window, bias_HCN)
+            ring = Ring(int(position), chunk, window, bias_HCN)
         reader = StateReader(state)
         caches = []
         for layer in self.layers:

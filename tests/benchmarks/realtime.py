@@ -1,0 +1,105 @@
+"""Real time: one 80 ms chunk in every way there is, in turns in one run, beside the floor and the goals.
+
+Other load falls on all ways alike, so what counts are ratios: × floor (the time to read the weights once),
+and × real time. The goals are ratios, too.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from tests.benchmarks.codec import BYTES_LEFT, weight_bytes
+from tests.benchmarks.machine import in_turns_ms, measure_machine
+from tests.benchmarks.models import build_codec, build_speech_lm
+from tests.benchmarks.tables import print_table
+from wavslm_core import Codec, SpeechLM
+from wavslm_core.model.continuation import Continuation
+from wavslm_core.parts.plugins import load_registry
+
+ROUNDS = 100
+PROMPT_TOKENS = 512
+
+
+@dataclass(frozen=True)
+class Goal:
+    """How many times the floor a task may take, by kind of weights."""
+
+    fp32: float
+    int8: float
+
+    def of(self, weights: str) -> float:
+        return {"fp32": self.fp32, "int8": self.int8}.get(weights, float("nan"))
+
+
+SPOKEN, RESYNTHESIS, TOKENS = Goal(1.36, 1.73), Goal(1.44, 2.27), Goal(6.7, 6.7)
+
+
+def run() -> None:
+    for size in ("small", "full"):
+        codec = build_codec(size)
+        model = build_speech_lm(size, codec)
+        _report(size, model, rounds=ROUNDS)
+    _report("tiny", SpeechLM.load("tiny"), rounds=ROUNDS)
+
+
+def _report(name: str, model: SpeechLM, *, rounds: int) -> None:
+    ways = {"fp32, plain": model}
+    engines: dict[str, tuple[str, ...]] = {"torch": ("fp32", "bf16", "int8")}
+    engines |= {engine.name: engine.weights for engine in load_registry().engines()}
+    for engine, kinds in engines.items():
+        for weights in kinds:
+            ways[f"{weights}, {engine}"] = model.for_inference(weights=weights, engine=engine)
+    codec, facts = model.codec, model.codec.facts
+    language = [model.backbone, model.head]
+    if model.reads_features:
+        language.append(
+            codec.quantizer.decompressor if hasattr(codec.quantizer, "decompressor") else codec.quantizer
+        )
+    chunk_ms = 1000 * model.chunk_tokens / facts.token_rate_hz
+    tasks: dict[str, tuple[Callable[[SpeechLM], Callable[[], object]], list[nn.Module], Goal]] = {
+        "tokens": (_draws, language, TOKENS),
+        "tokens and audio": (_speaks, [*language, codec.decoder], SPOKEN),
+        "codec resynthesis": (lambda way: _rebuilds(way.codec), [codec], RESYNTHESIS),
+    }
+    rows: list[list[object]] = []
+    for task, (begin, parts, goal) in tasks.items():
+        taken = in_turns_ms({way: begin(packed) for way, packed in ways.items()}, rounds=rounds)
+        for way, durations in taken.items():
+            weights = way.partition(",")[0]
+            read = sum(weight_bytes(part) for part in parts) * BYTES_LEFT[weights]
+            floor = 1000 * read / measure_machine().bytes_per_s
+            p50, p99 = durations.quantile(0.5).item(), durations.quantile(0.99).item()
+            rows.append([task, way, p50, p99, floor, p50 / floor, goal.of(weights), chunk_ms / p50])
+    print_table(
+        f"real time, {name}: one chunk of {chunk_ms:.0f} ms, window full",
+        ["what", "weights, by", "p50 ms", "p99 ms", "floor ms", "× floor", "goal × floor", "× real time"],
+        rows,
+    )
+
+
+def _prompt(model: SpeechLM) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    size = model.backbone_facts.window_tokens or PROMPT_TOKENS
+    return torch.randint(0, model.codec.facts.quantizer.vocab_size, (1, size), generator=generator)
+
+
+def _draws(model: SpeechLM) -> Callable[[], object]:
+    continuation = Continuation(model, model.sampler, seeds=[0])
+    continuation.read(_prompt(model))
+    return continuation.next_tokens
+
+
+def _speaks(model: SpeechLM) -> Callable[[], object]:
+    session = model.session()
+    session.join()
+    session.read(_prompt(model))
+    return session.speak
+
+
+def _rebuilds(codec: Codec) -> Callable[[], object]:
+    stream, chunk = codec.stream(), codec.facts.chunk_samples_in
+    waveform = 0.1 * torch.randn(1, 128 * chunk, generator=torch.Generator().manual_seed(0))
+    stream.decode(stream.encode(waveform))
+    return lambda: stream.decode(stream.encode(waveform[:, :chunk]))

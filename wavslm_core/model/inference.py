@@ -1,0 +1,309 @@
+"""Models as they run fastest on a CPU: which weights and which engine, and parts whose steps an engine makes.
+
+A step of a batch of one and one chunk goes through the engine; whatever else there is to do (whole
+sequences, several chunks at once, several rows, the very first step of a stream) stays with torch, over the
+same states. So streams may go on in either, and every promise of a part holds with any engine.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from wavslm_core.errors import WavslmError, did_you_mean
+from wavslm_core.machine.timings import in_turns, remembered
+from wavslm_core.parts.engines import TORCH, Engine
+from wavslm_core.parts.facts import BackboneFacts, CodecFacts
+from wavslm_core.parts.interfaces import Part, State
+from wavslm_core.parts.packing import PACKERS, inference_copy, join_products, mark_packed, packed_copy
+from wavslm_core.parts.plugins import load_registry
+from wavslm_core.parts.registry import how_to_install, known_providers
+from wavslm_core.parts.streaming import stream_mode
+
+AUTO = "auto"
+WORTH = 0.9
+"""Coarser weights are taken where they need at most this share of the time."""
+ROUNDS = 20
+AGREEMENT = {"fp32": 1e-3, "bf16": 0.2, "int8": 0.3}
+"""Largest relative difference of what an engine gives to what torch gives, before it is called broken."""
+CHECKED_STEPS = 3
+
+FULL_CHUNKS = 128
+"""Chunks that fill the windows of usual models: attention over a few frames is not what a stream pays for."""
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+BuiltT = TypeVar("BuiltT")
+Step = Callable[[Tensor, State], tuple[Tensor, State]]
+
+
+@dataclass(frozen=True)
+class Way:
+    """A kind of weights, and what runs the steps."""
+
+    weights: str
+    engine: str
+
+    def __str__(self) -> str:
+        return f"{self.weights}, {self.engine}"
+
+
+class Traceable(nn.Module):
+    """A way in which a part steps, as a module of its own: `forward(x, *state)` gives y and state."""
+
+    def __init__(self, part: nn.Module, name: str) -> None:
+        super().__init__()
+        self.part = part
+        self.name = name
+
+    def forward(self, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        y, next_state = getattr(self.part, self.name)(x, state)
+        return (y, *next_state)
+
+
+class EngineStep:
+    """Stands for a part's `step`: one chunk of one row goes through the engine, all else through torch."""
+
+    def __init__(self, plain: Step, fast: Step | None, x: Tensor) -> None:
+        self.plain = plain
+        self.fast = fast
+        self.kind = x.shape, x.dtype
+
+    def __call__(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        if self.fast is None or (x.shape, x.dtype) != self.kind or _begins(state):
+            return self.plain(x, state)
+        return self.fast(x, state)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What an engine made lives in this process: a pickled step is torch's."""
+        return {**self.__dict__, "fast": None}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> EngineStep:
+        """The copy of a part has the same weights, and shares what the engine made of them."""
+        copied = copy.copy(self)
+        copied.fast = self.fast
+        copied.plain = copy.deepcopy(self.plain, memo)
+        return copied
+
+
+def _begins(state: State) -> bool:
+    """Say whether a state is one before the first step: its positions are zero (`streaming.new_position`)."""
+    return any(not tensor.ndim and not tensor.is_floating_point() and int(tensor) == 0 for tensor in state)
+
+
+def ways(weights: str, engine: str) -> list[Way]:
+    """Return what `weights` and `engine` allow here, the finest weights first, torch before others.
+
+    Raises: WavslmError for what is unknown, not installed, or cannot go together.
+    """
+    found = {held.name: held for held in load_registry().engines()}
+    kinds = [*PACKERS]
+    if weights not in (*kinds, AUTO):
+        raise WavslmError(
+            f"weights='{weights}' is not a kind of packed weights; allowed: {', '.join((*kinds, AUTO))}."
+            + did_you_mean(weights, (*kinds, AUTO))
+        )
+    if engine not in (AUTO, TORCH, *found):
+        raise WavslmError(_unknown(engine, found))
+    wanted = kinds if weights == AUTO else [weights]
+    engines = [TORCH, *found] if engine == AUTO else [engine]
+    able = {TORCH: tuple(kinds), **{name: held.weights for name, held in found.items()}}
+    allowed = [Way(kind, name) for kind in wanted for name in engines if kind in able[name]]
+    if not allowed:
+        raise WavslmError(
+            f"the engine {engine} cannot compute with weights='{weights}'; allowed: "
+            f"{', '.join((*able[engine], AUTO))}. Or give engine='{TORCH}'"
+        )
+    return allowed
+
+
+def _unknown(engine: str, found: Mapping[str, Engine]) -> str:
+    names = (AUTO, TORCH, *found)
+    provider = known_providers("engine").get(engine)
+    message = f"no engine is called '{engine}'; installed: {', '.join(names)}."
+    if provider is None:
+        return message + did_you_mean(engine, {*names, *known_providers("engine")})
+    failures = load_registry().load_errors
+    if provider in failures:
+        return f"{message} '{engine}' comes with {provider}, which failed to load: {failures[provider]}"
+    return f"{message} '{engine}' comes with {provider}{how_to_install(provider)}"
+
+
+def worthwhile(
+    allowed: list[Way],
+    key: Mapping[str, Any],
+    build: Callable[[Way], BuiltT],
+    call: Callable[[BuiltT], Callable[[], object]],
+) -> BuiltT:
+    """Return what `build` makes in the way that is worth taking on this machine.
+
+    One way is taken as it is. Several are timed, once on a kind of machine for models of these sizes: `call`
+    gives a step of what was built. Of those that need about the least time, the finest is taken.
+    """
+    if len(allowed) == 1:
+        return build(allowed[0])
+    built: dict[str, BuiltT] = {}
+
+    def measure() -> dict[str, float]:
+        for way in allowed:
+            try:
+                built[str(way)] = build(way)
+            except WavslmError as error:
+                if way.engine == TORCH:
+                    raise
+                warnings.warn(f"not used: {error}", stacklevel=2)
+        return in_turns({name: call(model) for name, model in built.items()}, rounds=ROUNDS)
+
+    document = {
+        **key,
+        "ways": [str(way) for way in allowed],
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+    }
+    seconds = remembered(document, measure)
+    way = worth_taking(allowed, seconds)
+    return built[str(way)] if str(way) in built else build(way)
+
+
+def worth_taking(allowed: list[Way], seconds: Mapping[str, float]) -> Way:
+    """Return the fastest way with the finest weights, unless coarser ones save a tenth of the time."""
+    best = allowed[0]
+    for kind in dict.fromkeys(way.weights for way in allowed):
+        way = min(
+            (way for way in allowed if way.weights == kind), key=lambda way: seconds.get(str(way), math.inf)
+        )
+        least = seconds.get(str(best), math.inf)
+        # The finest kind begins: among its engines the fastest is taken without more ado.
+        share = 1.0 if kind == allowed[0].weights else WORTH
+        if seconds.get(str(way), math.inf) <= share * least:
+            best = way
+    return best
+
+
+def sizes(*parts: Part[Any]) -> dict[str, Any]:
+    """Return what tells models of other sizes apart: options of parts, and how many weights they have."""
+    return {
+        part.config.role: {
+            "config": part.config.model_dump(mode="json"),
+            "weights": sum(parameter.numel() for parameter in part.parameters()),
+        }
+        for part in parts
+    }
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A way in which a part of a model steps."""
+
+    part: str
+    """Name of the part in the model; "": the model is the part."""
+    step: str
+    start: str
+    """Names of the methods that step, and that make a state."""
+    x: Tensor
+    """A chunk of input, of a batch of one."""
+
+    def of(self, module: nn.Module) -> tuple[Any, Step, Callable[[int], State]]:
+        """Return the part of a model, and its two methods."""
+        part = module.get_submodule(self.part)
+        return part, getattr(part, self.step), getattr(part, self.start)
+
+
+def codec_flows(facts: CodecFacts, *, tokens: int | None = None) -> list[Flow]:
+    """Return how a codec steps: by the chunk, and decoding by `tokens` (a chunk by default)."""
+    tokens = facts.chunk_tokens if tokens is None else tokens
+    frames = facts.frames(tokens)
+    features = torch.zeros(1, facts.chunk_frames, facts.encoder.output_dim)
+    flows: list[Flow] = []
+    if facts.encoder.streams:
+        flows.append(Flow("encoder", "step", "init_state", torch.zeros(1, facts.chunk_samples_in)))
+    if facts.quantizer.streams:
+        flows.append(Flow("quantizer", "encode_step", "init_encode_state", features))
+        ids = torch.zeros(1, tokens, dtype=torch.int64)
+        flows.append(Flow("quantizer", "decode_step", "init_decode_state", ids))
+    if facts.decoder.streams:
+        x = torch.zeros(1, frames, facts.quantizer.output_dim)
+        flows.append(Flow("decoder", "step", "init_state", x))
+    return flows
+
+
+def backbone_flows(facts: BackboneFacts, *, width: int, tokens: int) -> list[Flow]:
+    """Return how a backbone steps that reads `tokens` at a time: features of that width, or tokens."""
+    if not facts.streams:
+        return []
+    x = torch.zeros(1, tokens, width) if facts.input == "features" else torch.zeros(1, tokens).long()
+    return [Flow("", "step", "init_state", x)]
+
+
+def fast_copy(module: ModuleT, way: Way, flows: Sequence[Flow]) -> ModuleT:
+    """Return a copy of a module for inference whose linears are packed and which steps as `way` says.
+
+    Raises: WavslmError as `packed_copy`, and where an engine fails or gives something else than torch.
+    """
+    if way.engine == TORCH:
+        return packed_copy(module, weights=way.weights)
+    source = inference_copy(module)
+    join_products(source)
+    if way.weights == "fp32":
+        # What is left to torch takes the weights as they are: laid out anew they would be held a third time.
+        copied = inference_copy(module)
+        mark_packed(copied, way.weights)
+    else:
+        copied = packed_copy(module, weights=way.weights)
+    engine = next(held for held in load_registry().engines() if held.name == way.engine)
+    compiled = engine.load()
+    for flow in flows:
+        part, plain, start = flow.of(copied)
+        with stream_mode():
+            traced = Traceable(flow.of(source)[0], flow.step)
+            fast = compiled(traced, flow.x, start(len(flow.x)), weights=way.weights)
+            _agree(plain, fast, flow.x, start, way)
+        setattr(part, flow.step, EngineStep(plain, fast, flow.x))
+    return copied
+
+
+@stream_mode()
+def turn(module: nn.Module, flows: Sequence[Flow]) -> Callable[[], object]:
+    """Return a call that makes a step of every flow, with their windows full."""
+    states = []
+    for flow in flows:
+        _, step, start = flow.of(module)
+        longer = flow.x.repeat(1, FULL_CHUNKS, *[1] * (flow.x.ndim - 2))
+        states.append(step(longer, start(len(flow.x)))[1])
+
+    @stream_mode()
+    def call() -> None:
+        for place, flow in enumerate(flows):
+            _, states[place] = flow.of(module)[1](flow.x, states[place])
+
+    return call
+
+
+def _agree(plain: Step, fast: Step, x: Tensor, start: Callable[[int], State], way: Way) -> None:
+    """Raise WavslmError where the engine's steps are not torch's."""
+    generator = torch.Generator().manual_seed(0)
+    _, state = plain(x, start(len(x)))
+    ours = tuple(tensor.clone() for tensor in state)
+    theirs = tuple(tensor.clone() for tensor in state)
+    for _ in range(CHECKED_STEPS):
+        given = x
+        if x.is_floating_point():
+            given = x + 0.1 * torch.randn(x.shape, generator=generator)
+        expected, ours = plain(given, ours)
+        found, theirs = fast(given, theirs)
+        if not expected.is_floating_point():
+            continue
+        error = (found - expected).norm() / expected.norm().clamp(min=1e-6)
+        if found.shape != expected.shape or not error <= AGREEMENT[way.weights]:
+            raise WavslmError(
+                f"the engine {way.engine} with {way.weights} weights gives something else than torch "
+                f"(relative difference {float(error):.2g}). Give engine='{TORCH}', or update what the engine "
+                "needs"
+            )

@@ -1,0 +1,81 @@
+"""Engines: what runs the steps of parts faster than torch does, operator by operator.
+
+A plugin registers each under its name, beside the parts that it may register too:
+
+    from wavslm_core.plugin import hookimpl
+
+    @hookimpl
+    def register_engines(register):
+        register("onnxruntime", "wavslm_onnx.engine:compiled", weights=("fp32", "int8"), about="ONNX graphs.")
+
+The string is imported when the engine is used. It names a function `compiled(step, x, state, *, weights)`:
+`step` is an exportable module (`forward(x, *state) -> (y, *next_state)`), `x` and `state` what a step of a
+batch of one is given; it returns what maps such `x` and state to y and the next state, as a step of a part
+does. The state that it is given is never the one before the first step.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol
+
+from wavslm_core.errors import PluginError, summary
+
+HOOK = "register_engines"
+TORCH = "torch"
+"""The engine that is always there: torch itself."""
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_TARGET = re.compile(r"[^:]+:\w+")
+
+
+class RegisterEngine(Protocol):
+    """What the hook is given."""
+
+    def __call__(self, name: str, target: str, *, weights: tuple[str, ...], about: str) -> None:
+        """Register the function `package.module:function`; `weights` are the kinds that it can do."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine, and who brought it."""
+
+    name: str
+    target: str
+    weights: tuple[str, ...]
+    about: str
+    distribution: str
+    version: str
+    plugin: str
+    """Name of the entry point that registered it."""
+
+    def check(self) -> None:
+        """Raises: PluginError saying what is wrong with what was registered."""
+        given = f"{self.distribution} called register({self.name!r}, {self.target!r}, …) in {HOOK}"
+        if not _NAME.fullmatch(self.name) or self.name in (TORCH, "auto"):
+            raise PluginError(
+                f"{given}: an engine's name is made of small letters, digits and underscores, and is neither "
+                f"{TORCH} nor auto"
+            )
+        if not _TARGET.fullmatch(self.target):
+            raise PluginError(f"{given}: the second argument must read 'package.module:function'")
+        if not self.weights or not {*self.weights} <= {"fp32", "bf16", "int8"}:
+            raise PluginError(f"{given}: `weights` must be some of fp32, bf16 and int8")
+        if not self.about.strip():
+            raise PluginError(f"{given}: `about` must say what it is")
+
+    def load(self) -> Callable[..., Any]:
+        """Import the function. Raises: PluginError naming the distribution when that fails."""
+        module, _, function = self.target.partition(":")
+        try:
+            found: Callable[..., Any] = getattr(import_module(module), function)
+        # A module that calls sys.exit() on import must not end the program without a word.
+        except (Exception, SystemExit) as error:
+            raise PluginError(
+                f"the engine {self.name} of {self.distribution} {self.version} cannot be imported from "
+                f"{self.target}: {summary(error)}. Install {self.distribution} again from where it came, or "
+                "mend what it imports"
+            ) from error
+        return found
