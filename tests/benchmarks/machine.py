@@ -29,16 +29,21 @@ def time_calls(call: Callable[[], object], *, repeats: int, warm_up: int = 1) ->
 
 
 def in_turns_ms(calls: Mapping[str, Callable[[], object]], *, rounds: int) -> dict[str, torch.Tensor]:
-    """Return the durations (rounds,) of each call in ms; all take turns, so that other load falls on all."""
-    durations: dict[str, list[float]] = {name: [] for name in calls}
+    """Return what each call takes in ms, (rounds, 2): on the clock, and of all threads' processor time.
+
+    All take turns, so that other load falls on all. What else runs on the machine adds to the first, little
+    to the second.
+    """
+    durations: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
     for _ in range(2):
         for call in calls.values():
             call()
     for _ in range(rounds):
         for name, call in calls.items():
-            start = time.perf_counter()
+            start, used = time.perf_counter(), time.process_time()
             call()
-            durations[name].append(1000 * (time.perf_counter() - start))
+            used = time.process_time() - used
+            durations[name].append((1000 * (time.perf_counter() - start), 1000 * used))
     return {name: torch.tensor(taken) for name, taken in durations.items()}
 
 

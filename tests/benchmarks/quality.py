@@ -23,7 +23,7 @@ from wavslm_core.parts.plugins import load_registry
 from wavslm_core.parts.streaming import stream_mode
 from wavslm_tiny_speech.config import TinySpeechConfig
 
-MINUTES = 2.0
+MINUTES = 1.0
 
 
 class ForcedDraw(Draw):
