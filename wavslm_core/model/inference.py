@@ -70,14 +70,21 @@ class Traceable(nn.Module):
 class EngineStep:
     """Stands for a part's `step`: one chunk of one row goes through the engine, all else through torch."""
 
-    def __init__(self, plain: Step, fast: Step | None, x: Tensor) -> None:
+    def __init__(self, plain: Step, fast: Step | None, x: Tensor, state: State) -> None:
         self.plain = plain
         self.fast = fast
         self.kind = x.shape, x.dtype
+        self.position = next((place for place, tensor in enumerate(state) if not tensor.ndim), None)
+        """Where a position stands in the state (`streaming.new_position`): zero before the first step."""
 
     def __call__(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        if self.fast is None or (x.shape, x.dtype) != self.kind or _begins(state):
+        if self.fast is None or (x.shape, x.dtype) != self.kind:
             return self.plain(x, state)
+        if self.position is not None:
+            position = state[self.position]
+            # Rows have positions of their own where they are at different places of their streams.
+            if position.ndim or int(position) == 0:
+                return self.plain(x, state)
         return self.fast(x, state)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -90,11 +97,6 @@ class EngineStep:
         copied.fast = self.fast
         copied.plain = copy.deepcopy(self.plain, memo)
         return copied
-
-
-def _begins(state: State) -> bool:
-    """Say whether a state is one before the first step: its positions are zero (`streaming.new_position`)."""
-    return any(not tensor.ndim and not tensor.is_floating_point() and int(tensor) == 0 for tensor in state)
 
 
 def ways(weights: str, engine: str) -> list[Way]:
@@ -263,9 +265,10 @@ def fast_copy(module: ModuleT, way: Way, flows: Sequence[Flow]) -> ModuleT:
         part, plain, start = flow.of(copied)
         with stream_mode():
             traced = Traceable(flow.of(source)[0], flow.step)
-            fast = compiled(traced, flow.x, start(len(flow.x)), weights=way.weights)
+            state = start(len(flow.x))
+            fast = compiled(traced, flow.x, state, weights=way.weights)
             _agree(plain, fast, flow.x, start, way)
-        setattr(part, flow.step, EngineStep(plain, fast, flow.x))
+        setattr(part, flow.step, EngineStep(plain, fast, flow.x, state))
     return copied
 
 

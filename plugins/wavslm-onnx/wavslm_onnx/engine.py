@@ -10,7 +10,7 @@ import tempfile
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import onnxruntime
 import torch
@@ -75,63 +75,65 @@ class GraphStep:
     def __init__(self, session: Any, outputs: list[str], y: Tensor, in_place: list[bool]) -> None:
         self._session = session
         self._outputs = outputs
-        self._y = y
+        self._y = torch.empty_like(y)
         self._in_place = in_place
-        self._streams: OrderedDict[int, _Stream] = OrderedDict()
-        """Streams that were stepped last, by the identity of the state that each is in."""
+        self._x: Tensor | None = None
+        self._turns: OrderedDict[tuple[int, ...], _Turn] = OrderedDict()
+        """What was bound last, by where the tensors of the state lie."""
 
     def __call__(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        stream = self._streams.pop(id(state), None)
-        if stream is None or stream.state is not state:
-            stream = _Stream(self._session, self._outputs, x, self._y, state, self._in_place)
-        y, state = stream.step(x)
-        self._streams[id(state)] = stream
-        if len(self._streams) > KEPT_STREAMS:
-            self._streams.popitem(last=False)
-        return y, state
+        if self._x is None:
+            self._x = torch.empty_like(x, memory_format=torch.contiguous_format)
+        places = _places(state)
+        turn = self._turns.get(places)
+        if turn is None:
+            turn = self._bind(places, state)
+        else:
+            self._turns.move_to_end(places)
+        self._x.copy_(x)
+        self._session.run_with_iobinding(turn.binding)
+        return self._y.clone(), turn.left
 
-
-class _Stream:
-    """The memory of one stream, bound to a graph once."""
-
-    def __init__(
-        self, session: Any, outputs: list[str], x: Tensor, y: Tensor, state: State, in_place: list[bool]
-    ) -> None:
-        self._session = session
-        self._x, self._y = torch.empty_like(x, memory_format=torch.contiguous_format), torch.empty_like(y)
-        self.state = state
+    def _bind(self, places: tuple[int, ...], state: State) -> _Turn:
+        """Bind a state, and the one that a step leaves of it."""
         here = tuple(tensor.contiguous() for tensor in state)
         there = tuple(
             tensor if stays else torch.empty_like(tensor)
-            for tensor, stays in zip(here, in_place, strict=True)
+            for tensor, stays in zip(here, self._in_place, strict=True)
         )
-        # What is given back as the state; the first was given from outside, and never comes back.
-        self._turns = [
-            (self._binding(outputs, here, there), there),
-            (self._binding(outputs, there, here), here),
-        ]
-        self._held = here
+        turn = self._turn(here, there)
+        if _places(here) == places:
+            self._turns[places] = turn
+            self._turns[_places(there)] = self._turn(there, here)
+            while len(self._turns) > 2 * KEPT_STREAMS:
+                self._turns.popitem(last=False)
+        return turn
 
-    def _binding(self, outputs: list[str], given: State, left: State) -> Any:
+    def _turn(self, given: State, left: State) -> _Turn:
         binding = self._session.io_binding()
+        assert self._x is not None
         for name, tensor in zip(self._session.get_inputs(), (self._x, *given), strict=True):
             if tensor.numel():
                 binding.bind_input(name.name, *_memory(tensor))
             else:
                 binding.bind_cpu_input(name.name, tensor.numpy())
-        for name, tensor in zip(outputs, (self._y, *left), strict=True):
+        for name, tensor in zip(self._outputs, (self._y, *left), strict=True):
             # What holds no numbers has no memory to be written to, and is as it was.
             if tensor.numel():
                 binding.bind_output(name, *_memory(tensor))
-        return binding
+        return _Turn(binding, given, left)
 
-    def step(self, x: Tensor) -> tuple[Tensor, State]:
-        self._x.copy_(x)
-        binding, left = self._turns[0]
-        self._turns.reverse()
-        self._session.run_with_iobinding(binding)
-        self.state = left
-        return self._y.clone(), left
+
+class _Turn(NamedTuple):
+    """A state that is read, and the one that is written, bound to a graph; it keeps the memory of both."""
+
+    binding: Any
+    given: State
+    left: State
+
+
+def _places(state: State) -> tuple[int, ...]:
+    return tuple(tensor.data_ptr() for tensor in state)
 
 
 def _memory(tensor: Tensor) -> tuple[Any, ...]:
