@@ -12,6 +12,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any, TypeVar
 
 import torch
@@ -22,7 +23,16 @@ from wavslm_core.machine.timings import in_turns, remembered
 from wavslm_core.parts.engines import TORCH, Engine
 from wavslm_core.parts.facts import BackboneFacts, CodecFacts
 from wavslm_core.parts.interfaces import Part, State
-from wavslm_core.parts.packing import PACKERS, inference_copy, join_products, mark_packed, packed_copy
+from wavslm_core.parts.packing import (
+    PACKERS,
+    ROWS_HINT,
+    Int8Linear,
+    inference_copy,
+    int8_kernels,
+    join_products,
+    mark_packed,
+    packed_copy,
+)
 from wavslm_core.parts.plugins import load_registry
 from wavslm_core.parts.registry import how_to_install, known_providers
 from wavslm_core.parts.streaming import stream_mode
@@ -200,6 +210,41 @@ def sizes(*parts: Part[Any]) -> dict[str, Any]:
     }
 
 
+def packed(module: ModuleT, weights: str) -> ModuleT:
+    """Return a copy whose linears are packed for what is fastest here. Raises: as `packed_copy`."""
+    return packed_copy(module, weights=weights, kernel=fastest_int8_kernel() if weights == "int8" else None)
+
+
+@cache
+def fastest_int8_kernel() -> str:
+    """Return which of `int8_kernels()` needs the least time for a stream's few rows on this machine."""
+    kernels = int8_kernels()
+    if len(kernels) == 1:
+        return kernels[0]
+    key = {
+        "what": "int8 linears, four rows",
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "kernels": kernels,
+    }
+    seconds = remembered(key, lambda: _int8_timings(kernels))
+    return min(kernels, key=lambda name: seconds.get(name, math.inf))
+
+
+@torch.no_grad()
+def _int8_timings(kernels: Sequence[str]) -> dict[str, float]:
+    """Time sixteen matrices, more than caches near the processor hold, as the layers of a model are."""
+    weight_NK, x = torch.randn(1024, 1024), torch.randn(ROWS_HINT, 1024)
+    packed = {name: [Int8Linear(weight_NK, None, kernel=name) for _ in range(16)] for name in kernels}
+    calls = {name: partial(_apply_all, linears, x) for name, linears in packed.items()}
+    return in_turns(calls, rounds=9)
+
+
+def _apply_all(linears: Sequence[nn.Module], x: Tensor) -> None:
+    for linear in linears:
+        linear(x)
+
+
 @dataclass(frozen=True)
 class Flow:
     """A way in which a part of a model steps."""
@@ -250,7 +295,7 @@ def fast_copy(module: ModuleT, way: Way, flows: Sequence[Flow]) -> ModuleT:
     Raises: WavslmError as `packed_copy`, and where an engine fails or gives something else than torch.
     """
     if way.engine == TORCH:
-        return packed_copy(module, weights=way.weights)
+        return packed(module, way.weights)
     source = inference_copy(module)
     join_products(source)
     if way.weights == "fp32":
@@ -258,7 +303,7 @@ def fast_copy(module: ModuleT, way: Way, flows: Sequence[Flow]) -> ModuleT:
         copied = inference_copy(module)
         mark_packed(copied, way.weights)
     else:
-        copied = packed_copy(module, weights=way.weights)
+        copied = packed(module, way.weights)
     engine = next(held for held in load_registry().engines() if held.name == way.engine)
     compiled = engine.load()
     for flow in flows:

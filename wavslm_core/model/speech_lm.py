@@ -29,6 +29,7 @@ from wavslm_core.model.inference import (
     backbone_flows,
     codec_flows,
     fast_copy,
+    packed,
     sizes,
     turn,
     ways,
@@ -42,7 +43,7 @@ from wavslm_core.parts.configs import PartConfig, Role
 from wavslm_core.parts.engines import TORCH
 from wavslm_core.parts.facts import BackboneFacts, HeadFacts, codec_problem
 from wavslm_core.parts.interfaces import Backbone, CheckpointParts, Head, Sampler
-from wavslm_core.parts.packing import packed_copy, refuse_packed
+from wavslm_core.parts.packing import refuse_packed
 from wavslm_core.parts.plugins import load_registry
 from wavslm_core.parts.promises import check_vocabulary
 from wavslm_core.parts.roles import LANGUAGE_ROLES
@@ -291,7 +292,7 @@ class SpeechLM(TokenLM):
             return SpeechLM(
                 fast_copy(codec, way, heard),
                 fast_copy(backbone, way, read),
-                packed_copy(self.head, weights=way.weights),
+                packed(self.head, way.weights),
                 self.sampler,
             ).eval()
 

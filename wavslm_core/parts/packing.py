@@ -15,11 +15,8 @@ engines too.
 from __future__ import annotations
 
 import copy
-import math
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache, partial
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -27,7 +24,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wavslm_core.errors import CheckpointError, WavslmError, did_you_mean
-from wavslm_core.machine.timings import in_turns, remembered
 
 Activation = Literal["none", "gelu"]
 
@@ -94,11 +90,11 @@ class Int8Linear(nn.Module):
         activation: Activation = "none",
         kernel: str | None = None,
     ) -> None:
-        """`kernel`: one of `int8_kernels()`; the fastest of them unless given."""
+        """`kernel`: one of `int8_kernels()`; what torch takes itself unless given."""
         super().__init__()
         self.out_features, self.in_features = weight_NK.shape
         self.activation = activation
-        self.kernel = kernel or fastest_int8_kernel()
+        self.kernel = kernel or str(torch.backends.quantized.engine)
         weight = weight_NK.detach().float()
         largest = 127 if torch.cpu._is_vnni_supported() else 63
         scales = weight.abs().amax(dim=1).clamp(min=1e-12) / largest
@@ -137,48 +133,20 @@ def int8_kernels() -> list[str]:
     return known if "fbgemm" in known else [str(torch.backends.quantized.engine)]
 
 
-@cache
-def fastest_int8_kernel() -> str:
-    """Return which of `int8_kernels()` needs the least time for a stream's few rows on this machine."""
-    kernels = int8_kernels()
-    if len(kernels) == 1:
-        return kernels[0]
-    key = {
-        "what": "int8 linears, four rows",
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "kernels": kernels,
-    }
-    seconds = remembered(key, lambda: _int8_timings(kernels))
-    return min(kernels, key=lambda name: seconds.get(name, math.inf))
-
-
-@torch.no_grad()
-def _int8_timings(kernels: Sequence[str]) -> dict[str, float]:
-    """Time sixteen matrices, more than caches near the processor hold, as the layers of a model are."""
-    weight_NK, x = torch.randn(1024, 1024), torch.randn(ROWS_HINT, 1024)
-    packed = {name: [Int8Linear(weight_NK, None, kernel=name) for _ in range(16)] for name in kernels}
-    calls = {name: partial(_apply_all, linears, x) for name, linears in packed.items()}
-    return in_turns(calls, rounds=9)
-
-
-def _apply_all(linears: Sequence[nn.Module], x: Tensor) -> None:
-    for linear in linears:
-        linear(x)
-
-
 @dataclass(frozen=True)
 class PackLinear:
     """Makes packed linears with one kind of weights."""
 
     weights: str
+    kernel: str | None = None
+    """Of int8 weights, one of `int8_kernels()`; none: what torch takes itself."""
 
     def __call__(
         self, weight_NK: Tensor, bias_N: Tensor | None, *, activation: Activation = "none"
     ) -> nn.Module:
         """Return a module that maps (…,K) to (…,N), with the exact GELU after it if asked for."""
         if self.weights == "int8":
-            return Int8Linear(weight_NK, bias_N, activation=activation)
+            return Int8Linear(weight_NK, bias_N, activation=activation, kernel=self.kernel)
         dtype = torch.bfloat16 if self.weights == "bf16" else torch.float32
         return OneDnnLinear(weight_NK, bias_N, dtype=dtype, activation=activation)
 
@@ -193,9 +161,10 @@ PACKERS = {weights: PackLinear(weights) for weights in ("fp32", "bf16", "int8")}
 """The kinds of packed weights, the finest first."""
 
 
-def packed_copy(module: ModuleT, *, weights: str) -> ModuleT:
+def packed_copy(module: ModuleT, *, weights: str, kernel: str | None = None) -> ModuleT:
     """Return a copy for inference whose linears are packed; everything else is shared with the original.
 
+    `kernel`: of int8 weights, one of `int8_kernels()`; what torch takes itself unless given.
     Raises: WavslmError for unknown `weights`, a model that is packed already, or one that is not on the CPU.
     """
     if weights not in PACKERS:
@@ -204,7 +173,7 @@ def packed_copy(module: ModuleT, *, weights: str) -> ModuleT:
             + did_you_mean(weights, PACKERS)
         )
     packed = inference_copy(module)
-    pack_module(packed, PACKERS[weights])
+    pack_module(packed, replace(PACKERS[weights], kernel=kernel))
     mark_packed(packed, weights)
     return packed
 
