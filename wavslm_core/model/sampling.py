@@ -181,18 +181,25 @@ class JoinedDraw(Draw):
         _, count, size = logits_BKV.shape
         uniform_BK = torch.cat([draw.uniform(count) for draw in self._draws])
         logits_BKV = logits_BKV.float()
-        adjusted_BKV = logits_BKV.clone()
-        for rows in self._of_sampler.values():
+        groups = [*self._of_sampler.values()]
+        # One for all is the rule, and needs no copy.
+        adjusted_BKV = logits_BKV if len(groups) == 1 else logits_BKV.clone()
+        for rows in groups:
             context = SamplingContext(
                 positions_N=torch.cat([contexts[row].positions_N for row in rows]),
                 history_NH=torch.cat([contexts[row].history_NH for row in rows]),
             )
+            given_BKV = logits_BKV if len(groups) == 1 else logits_BKV[rows]
             try:
-                adjusted_NV = self._draws[rows[0]].sampler.adjust(logits_BKV[rows].flatten(0, 1), context)
+                adjusted_NV = self._draws[rows[0]].sampler.adjust(given_BKV.flatten(0, 1), context)
             except Exception as error:
                 self.failed |= {row: error for row in rows if row not in self.failed}
+                continue
+            found_BKV = adjusted_NV.view_as(given_BKV)
+            if len(groups) == 1:
+                adjusted_BKV = found_BKV
             else:
-                adjusted_BKV[rows] = adjusted_NV.unflatten(0, (len(rows), count))
+                adjusted_BKV[rows] = found_BKV
         ids_BK = draw_ids(adjusted_BKV.flatten(0, 1), uniform_BK.flatten()).view_as(uniform_BK)
         if int(ids_BK.max()) >= size:
             for row in (ids_BK >= size).any(dim=1).nonzero().flatten().tolist():

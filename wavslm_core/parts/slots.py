@@ -1,8 +1,9 @@
 """The state of one part for many streams, which begin, rest, advance and end while others go on.
 
 A slot is a place in the batch of a state. Rows that act come to the front: a step is given the first slots as
-views of tensors that stay where they are, so that resting rows are neither computed nor touched, and nothing
-is copied as long as the same rows act. When others act, rows change places, which copies their states once.
+views of tensors that stay where they are, so that resting rows are neither computed nor touched. As long as
+the same rows act, a step is given what the last one gave, and nothing is copied. When others act, rows change
+places, which copies their states once.
 """
 
 from __future__ import annotations
@@ -46,6 +47,9 @@ class Slots:
         self._places: dict[int, int] = {}
         """How much each row was given so far: rows with as much are at one place."""
         self._views: dict[int, State] = {}
+        self._loose: State = ()
+        """The state of the first slots as the last step gave it, if it was not put into them yet."""
+        self._loose_count = 0
 
     @property
     def rows(self) -> list[int]:
@@ -73,6 +77,7 @@ class Slots:
     @stream_mode()
     def state(self, row: int) -> State:
         """Return a copy of the state of one row that has begun, as a batch of one."""
+        self._settle()
         slot = self._rows.index(row)
         return tuple(
             tensor.clone()
@@ -86,8 +91,8 @@ class Slots:
         """Forget a row, if it has begun; its slot is free."""
         if row not in self._places:
             return
-        last = len(self._rows) - 1
-        self._exchange([self._rows.index(row)], [last])
+        self._settle()
+        self._exchange([self._rows.index(row)], [len(self._rows) - 1])
         self._rows.pop()
         del self._places[row]
         if not self._rows:
@@ -106,6 +111,7 @@ class Slots:
         return self._rows[:count]
 
     def _begin(self, row: int) -> None:
+        self._settle()
         slot = len(self._rows)
         if slot == self._room:
             self._make_room(max(1, 2 * slot))
@@ -138,6 +144,7 @@ class Slots:
         pairs = [(one, other) for one, other in zip(some, others, strict=True) if one != other]
         if not pairs:
             return
+        self._settle()
         for one, other in pairs:
             self._rows[one], self._rows[other] = self._rows[other], self._rows[one]
         to_N = torch.tensor([slot for pair in pairs for slot in pair])
@@ -149,26 +156,43 @@ class Slots:
 
     def _advance(self, rows: Sequence[int], x_NT: Tensor) -> Tensor:
         """Advance the first slots, in which these rows are."""
-        count = len(rows)
-        together = len({self._places[row] for row in rows}) == 1
+        if len(rows) != self._loose_count:
+            self._settle()
+        given = self._loose if self._loose_count else self._given(rows)
+        # What a step gave goes on as it is, for as long as the same rows act.
+        y_NT, self._loose = self._step(x_NT, given)
+        self._loose_count = len(rows)
+        for row in rows:
+            self._places[row] += x_NT.shape[1]
+        return y_NT
+
+    def _given(self, rows: Sequence[int]) -> State:
+        """Return the state of the first slots: one number for all where all are at one place."""
+        if len({self._places[row] for row in rows}) > 1:
+            return self._first_slots(len(rows))
+        views = self._first_slots(len(rows))
+        return tuple(
+            view[0] if first.dim() == 0 else view for view, first in zip(views, self._first, strict=True)
+        )
+
+    def _first_slots(self, count: int) -> State:
         views = self._views.get(count)
         if views is None:
             views = self._views[count] = tuple(
                 tensor if dim is None else tensor.narrow(dim, 0, count) for tensor, dim in self._kept
             )
-        given = views
-        if together:
-            given = tuple(
-                view[0] if first.dim() == 0 else view for view, first in zip(views, self._first, strict=True)
-            )
-        y_NT, state = self._step(x_NT, given)
-        for (_, dim), view, before, after in zip(self._kept, views, given, state, strict=True):
+        return views
+
+    def _settle(self) -> None:
+        """Put what the last step gave into the slots."""
+        if not self._loose_count:
+            return
+        views = self._first_slots(self._loose_count)
+        for (_, dim), view, left in zip(self._kept, views, self._loose, strict=True):
             # What was written where it stood is there already.
-            if dim is not None and not _same_memory(before, after):
-                view.copy_(after.clone() if _shares_memory(before, after) else after)
-        for row in rows:
-            self._places[row] += x_NT.shape[1]
-        return y_NT
+            if dim is not None and not _same_memory(view, left):
+                view.copy_(left.clone() if _shares_memory(view, left) else left)
+        self._loose, self._loose_count = (), 0
 
 
 def _batch_dim(one: Tensor, two: Tensor) -> int | None:
@@ -184,12 +208,12 @@ def _batch_dim(one: Tensor, two: Tensor) -> int | None:
     return differing[0] if differing else None
 
 
-def _same_memory(before: Tensor, after: Tensor) -> bool:
-    """Tell whether the next state, if it is not one number for all, was written where the last one stood."""
-    return after.dim() > 0 and (
-        after is before or (after.data_ptr() == before.data_ptr() and after.stride() == before.stride())
+def _same_memory(view: Tensor, left: Tensor) -> bool:
+    """Tell whether what is left of a state stands in its slots, and is not one number for all."""
+    return left.dim() == view.dim() and (
+        left is view or (left.data_ptr() == view.data_ptr() and left.stride() == view.stride())
     )
 
 
-def _shares_memory(before: Tensor, after: Tensor) -> bool:
-    return after.untyped_storage().data_ptr() == before.untyped_storage().data_ptr()
+def _shares_memory(view: Tensor, left: Tensor) -> bool:
+    return left.untyped_storage().data_ptr() == view.untyped_storage().data_ptr()

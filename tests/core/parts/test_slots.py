@@ -22,6 +22,7 @@ class Part:
         self.conv = CausalConv1d(3, 3, 4)
         self.batches: list[int] = []
         self.positions: list[Tensor] = []
+        self.states: list[tuple[State, State]] = []
 
     def init_state(self, batch_size: int) -> State:
         return (
@@ -38,7 +39,8 @@ class Part:
         y_BTD, ring_state = self.conv.step(x_BTD, (ring, position))
         y_BTD = y_BTD + scale_4[0] * last_2BD.sum(0)[:, None] + 0.01 * position.view(-1, 1, 1)
         last_2BD = torch.stack([last_2BD[1], y_BTD[:, -1].tanh()])
-        return y_BTD, (*ring_state, last_2BD, scale_4, nothing_B0)
+        self.states.append((state, (*ring_state, last_2BD, scale_4, nothing_B0)))
+        return y_BTD, self.states[-1][1]
 
 
 def alone(part: Part, x_TD: Tensor, sizes: list[int]) -> Tensor:
@@ -88,6 +90,19 @@ def test_only_those_that_act_are_computed_and_together() -> None:
     assert part.batches == [4, 1, 2, 4]
     last = part.positions[-1]
     assert sorted(last.tolist()) == [1, 2, 2, 2]
+
+
+def test_a_step_of_the_same_rows_is_given_the_very_state_that_the_last_one_gave() -> None:
+    """Nothing is copied, and what knows a stream by its state knows it again."""
+    part = Part()
+    slots = Slots(part.init_state, part.step)
+    slots.advance({0: torch.randn(2, 3)})
+    for rows in ([1], [0, 1], [0]):
+        for _ in range(3):
+            slots.advance({row: torch.randn(1, 3) for row in rows})
+        (_, first), (given, second), (last, _) = part.states[-3:]
+        assert given is first, rows
+        assert last is second
 
 
 def test_rows_at_one_place_have_one_position() -> None:
