@@ -57,8 +57,8 @@ def overrides() -> list[str]:
         "quantizer.decompressor": FOCAL,
         "stages.score_suites.suites": "[{name: tiny_sblimp, pairs: 2}, {name: tiny_salmon, pairs: 2}]",
     }
-    # Of two stages with one name, overrides name the place.
-    places = {"train_codec": "7", "train_codec_2": "8"}
+    # Of two stages of a kind, overrides call the first by its place.
+    places = {"train_codec": "7"}
     found |= {f"stages.{places.get(name, name)}": STAGES | options for name, options in CHAIN.items()}
     lines = []
     for key, value in found.items():

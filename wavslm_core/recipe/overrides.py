@@ -1,6 +1,7 @@
 """One recipe on top of another, and overrides from the command line: `stages.train_lm.steps=100`.
 
-Blocks merge, lists replace, a block of another kind starts afresh.
+Blocks merge, lists replace, a block of another kind starts afresh. The second stage of a kind is
+`stages.evaluate_2`, as in the run; the first of several is named by its place, `stages.0`.
 """
 
 import copy
@@ -11,6 +12,7 @@ from typing import Any
 from wavslm_core.errors import RecipeError, did_you_mean
 from wavslm_core.parts.blocks import Place
 from wavslm_core.parts.configs import AUGMENT, SPLITS
+from wavslm_core.recipe.model import stage_names
 from wavslm_core.recipe.yaml import parse_yaml
 
 TAGS = ("name", "corpus", "run", "on")
@@ -148,11 +150,17 @@ def _step(block: Any, key: str, place: list[str | int], override: Override) -> s
     matches = [index for index, name in enumerate(names) if name == key]
     if len(matches) == 1:
         return matches[0]
+    # As the run calls stages of one kind: the second is `evaluate_2`.
+    unique = stage_names(names) if place == ["stages"] else names
     if matches:
+        first, *others = matches
+        which = [str(first), *(unique[index] if unique[index] != key else str(index) for index in others)]
         raise RecipeError(
             f"override '{override.text}': {where} has {len(matches)} entries called '{key}'. "
-            f"Say which one: {', '.join(f'{where}.{index}' for index in matches)}."
+            f"Say which one: {', '.join(f'{where}.{entry}' for entry in which)}."
         )
+    if unique.count(key) == 1:
+        return unique.index(key)
     known = [name for name in names if name]
     raise RecipeError(
         f"override '{override.text}': no entry of {where} is called '{key}'.{did_you_mean(key, known)} "

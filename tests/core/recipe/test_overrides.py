@@ -78,6 +78,7 @@ def test_recipes_that_extend_others_keep_their_augmentation_or_give_their_own() 
         ),
         (["stages.learn.steps=7"], "stages", [STAGES[0], {"run": "learn", "steps": 7}, STAGES[2]]),
         (["stages.2.steps=7"], "stages", [*STAGES[:2], {"run": "count", "steps": 7}]),
+        (["stages.count_2.steps=7"], "stages", [*STAGES[:2], {"run": "count", "steps": 7}]),
         (["stages=[]"], "stages", []),
     ],
 )
@@ -95,7 +96,7 @@ def test_overrides_go_where_they_say(texts: list[str], key: str, result: object)
         ("a..b=3", "is no override"),
         ("name.x=3", "name is 'one', not a block"),
         ("stages.lern.steps=3", "no entry of stages is called 'lern'. Did you mean 'learn'?"),
-        ("stages.count.steps=3", "2 entries called 'count'. Say which one: stages.0, stages.2."),
+        ("stages.count.steps=3", "2 entries called 'count'. Say which one: stages.0, stages.count_2."),
         ("stages.3.steps=3", "stages has 3 entries, numbered from 0"),
         ("stages.-1.steps=3", "numbered from 0"),
         ("extends=x.yaml", "cannot be overridden"),
