@@ -330,7 +330,7 @@ def test_a_clue_that_always_tells_is_refused() -> None:
     with pytest.raises(DataError, match="duration would have told right from wrong"):
         list(balanced(([take(3000, 2000)] for _ in range(10**6)), 4, {"duration": longer}))
     turns = ([take(3000, 2000) if Random(n).random() < 0.8 else take(2000, 3000)] for n in range(10**6))
-    found = [take for _, take in balanced(turns, 40, {"duration": longer})]
+    found = [take for _, take, _ in balanced(turns, 40, {"duration": longer})]
     assert sum(len(take.right) - len(take.wrong) for take in found) == 0
 
 
@@ -341,11 +341,16 @@ def test_the_last_set_brings_a_lead_back_if_one_can() -> None:
 
     def leads(turns: Iterable[tuple[int, int]]) -> list[int]:
         sets = ([take(one), take(other)] for one, other in turns)
-        return [longer(take) for _, take in balanced(sets, 4, {"duration": longer})]
+        found = list(balanced(sets, 4, {"duration": longer}))
+        assert all(told == {"duration": longer(take)} for _, take, told in found)
+        return [longer(take) for _, take, _ in found]
 
-    assert leads([(1, 1), (1, -1), (-1, 0), (-1, -1)]) == [1, 1, -1, 0]
-    only_right_or_none = chain([(1, 1)], repeat((1, -1)))
-    assert leads(only_right_or_none) == [1, 1, 1, -1]
+    assert leads([(1, 1), (1, -1), (-1, 0), (-1, -1)]) == [1, 1, -1, -1]
+    # The last sets are chosen together, so that the first one can stay out.
+    assert leads(chain([(1, 1)], repeat((1, -1)))) == [1, -1, 1, -1]
+    assert leads([(1, 1), (1, 0), (1, 1), (-1, 0), (-1, -1)]) == [1, 0, -1, 0]
+    # Nothing brings this back: it is what the lead may be at any time.
+    assert leads(repeat((1, 0))) == [1, 0, 1, 0]
 
 
 def test_what_a_user_can_get_wrong() -> None:

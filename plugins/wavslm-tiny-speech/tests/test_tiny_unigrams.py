@@ -7,7 +7,7 @@ from wavslm_tiny_speech.balance import clues_with
 from wavslm_tiny_speech.espeak import Espeak
 from wavslm_tiny_speech.recording import record
 from wavslm_tiny_speech.takes import Samples, Take
-from wavslm_tiny_speech.unigrams import CLUSTERS, Unigrams
+from wavslm_tiny_speech.unigrams import CLUSTERINGS, CLUSTERS, Unigrams
 from wavslm_tiny_speech.voices import voice
 
 
@@ -29,14 +29,16 @@ def test_what_comes_often_is_likely_and_frames_are_whole(sample_rate_hz: int) ->
 
 def test_the_corpus_s_are_the_same_every_time_and_silence_is_likeliest() -> None:
     with Espeak() as espeak:
-        one, again = (Unigrams.of_corpus(espeak, 16000) for _ in range(2))
+        several, same = (Unigrams.of_corpus(espeak, 16000) for _ in range(2))
         speech = record(espeak, "Oscar saw a shiny bucket.", voice(8, held_out=True), sample_rate_hz=16000)
-    assert one.centres_KB.shape == (CLUSTERS, 20)
-    assert np.array_equal(one.centres_KB, again.centres_KB)
-    assert np.array_equal(one.log_probs_K, again.log_probs_K)
-    assert len({*one.log_probs_K}) > CLUSTERS / 4
-    assert one.token_log_probs(np.zeros(320, np.int16)) == [one.log_probs_K.max()]
-    clues = clues_with(one)
+    for one, again in zip(several, same, strict=True):
+        assert one.centres_KB.shape == (CLUSTERS, 20)
+        assert np.array_equal(one.centres_KB, again.centres_KB)
+        assert np.array_equal(one.log_probs_K, again.log_probs_K)
+        assert len({*one.log_probs_K}) > CLUSTERS / 4
+    assert several[0].token_log_probs(np.zeros(320, np.int16)) == [several[0].log_probs_K.max()]
+    assert len({one.centres_KB.tobytes() for one in several}) == CLUSTERINGS
+    clues = clues_with(several)
     paused = np.pad(speech, (0, 8000))
     take = Take(paused, speech, 1000, ("", ""), {})
     told = {name: clues[name](take) for name in ("duration", "loudness", "unigrams", "unigrams in sum")}

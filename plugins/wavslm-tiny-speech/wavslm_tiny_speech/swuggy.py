@@ -6,8 +6,9 @@ Two words exchange a sound, such as "kite" and "ball": both pairs together have 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from random import Random
 from typing import ClassVar
 
@@ -60,9 +61,9 @@ class TinySwuggy(TinySuite[TinySwuggyConfig]):
                 words = list(vocabulary())
                 sounds = dict(zip(words, studio.espeak.sounds(words, voice), strict=True))
                 spoken[voice] = sounds, Phonotactics.of(sounds.values())
-            one, *others = (next(sentences) for _ in range(POOL))
-            found = _exchange(one, others, kind, *spoken[voice], random)
-            if found is None or any(used[sentence.word] >= most for sentence, _, _ in found):
+            free = (sentence for sentence in sentences if used[sentence.word] < most)
+            found = _exchange(next(free), islice(free, POOL), kind, *spoken[voice], random)
+            if found is None:
                 continue
             takes = [
                 studio.both(
@@ -93,7 +94,7 @@ def _sentences(random: Random) -> Iterator[_Sentence]:
 
 def _exchange(
     one: _Sentence,
-    others: Sequence[_Sentence],
+    others: Iterable[_Sentence],
     kind: str,
     sounds: dict[str, Sounds],
     legal: Phonotactics,

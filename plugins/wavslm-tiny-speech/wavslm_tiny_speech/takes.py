@@ -15,11 +15,13 @@ from wavslm_tiny_speech.voices import Voice
 Samples = npt.NDArray[np.int16]
 PAUSE_SECONDS = 0.22
 """Between two pieces at least, besides the margins of both: as long as espeak-ng pauses between sentences."""
+DIFFERENT_SECONDS = 0.1
+"""Before their ends at least, two recordings of a pair begin to differ."""
 GRID_SECONDS = 0.08
 """Second pieces begin at a multiple, so that a codec frames one alike wherever it stands."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Take:
     """A pair: its right and its wrong recording, (S,) each, alike up to `split`."""
 
@@ -70,7 +72,7 @@ class Studio:
         samples = [sixteen_bits(waveform * scale) for waveform in cut]
         shorter = min(map(len, samples))
         differing = np.flatnonzero(samples[0][:shorter] != samples[1][:shorter])
-        if not len(differing):
+        if not len(differing) or shorter - differing[0] <= DIFFERENT_SECONDS * self.sample_rate_hz:
             return None
         return Take(samples[0], samples[1], int(differing[0]), (right, wrong), groups)
 

@@ -95,7 +95,8 @@ class TinySuite(Suite[ConfigT], Generic[ConfigT]):
                 only_said = ("spectra",) if kind in self.about_spectra else ()
                 to_balance = {clue: tells for clue, tells in clues.items() if clue not in only_said}
                 sets = self.sets(kind, studio, Random(f"{self.config.seed}/{name}/{kind}"))
-                for number, (chosen, take) in enumerate(balanced(sets, self.config.pairs, to_balance)):
+                found = balanced(sets, self.config.pairs, to_balance)
+                for number, (chosen, take, said) in enumerate(found):
                     line = _Line(
                         f"{kind}-{number:04d}",
                         f"{kind}-{chosen}",
@@ -108,7 +109,8 @@ class TinySuite(Suite[ConfigT], Generic[ConfigT]):
                         _write(folder / file, samples, self.config.sample_rate_hz)
                     for clue, tells in clues.items():
                         told = f"{clue}, {kind}" if clue in only_said else clue
-                        scores.setdefault(told, []).append((1 + tells(take)) / 2)
+                        right = said[clue] if clue in said else tells(take)
+                        scores.setdefault(told, []).append((1 + right) / 2)
                     lines.append(line)
                     advance(1)
         write_json(folder / INDEX_FILE, asdict(_Index(_remark(scores), lines)))

@@ -25,8 +25,8 @@ CLUSTERS = 64
 ITERATIONS = 10
 FRAME_SECONDS = 0.02
 BANDS = 20
-SEED = 1
-"""Of the frames that clusters begin with."""
+CLUSTERINGS = 8
+"""Each begins with other frames; two of them agree on little more than half of pairs that are close."""
 FAINTEST = 1e-7
 """Power of a band that is silence: a little above the noise of 16 bits."""
 
@@ -43,22 +43,20 @@ class Unigrams:
     """In nats."""
 
     @classmethod
-    def of_corpus(cls, espeak: Espeak, sample_rate_hz: int) -> Unigrams:
-        """Return the unigrams of the first `UTTERANCES` of training."""
+    def of_corpus(cls, espeak: Espeak, sample_rate_hz: int) -> list[Unigrams]:
+        """Return several unigrams of the first `UTTERANCES` of training, by other clusters each."""
         config = TinySpeechConfig(sample_rate_hz=sample_rate_hz)
         told = [script(config, "train", number) for number in range(UTTERANCES)]
-        return cls.of(
-            [record(espeak, text, voice, sample_rate_hz=sample_rate_hz) for text, voice in told],
-            sample_rate_hz,
-        )
+        waveforms = [record(espeak, text, voice, sample_rate_hz=sample_rate_hz) for text, voice in told]
+        return [cls.of(waveforms, sample_rate_hz, seed=1 + number) for number in range(CLUSTERINGS)]
 
     @classmethod
-    def of(cls, waveforms: Iterable[Samples], sample_rate_hz: int) -> Unigrams:
+    def of(cls, waveforms: Iterable[Samples], sample_rate_hz: int, *, seed: int = 1) -> Unigrams:
         """Return the unigrams of waveforms, (S,) each: k-means, and counts with one added to each."""
         frame = round(FRAME_SECONDS * sample_rate_hz)
         levels_TB = np.concatenate([_band_levels_db(samples, frame) for samples in waveforms])
         # Drawn from all frames, not from distinct ones: silence, one in eight, needs a cluster of its own.
-        centres_KB = np.random.default_rng(SEED).permutation(levels_TB)[:CLUSTERS]
+        centres_KB = np.random.default_rng(seed).permutation(levels_TB)[:CLUSTERS]
         for _ in range(ITERATIONS):
             tokens_T = _nearest(levels_TB, centres_KB)
             centres_KB = np.stack(
