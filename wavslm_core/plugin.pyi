@@ -116,6 +116,7 @@ from wavslm_core.model.weights import (
     write_document as write_document,
     write_weights as write_weights,
 )
+from wavslm_core.parts.backoff import BackoffModel as BackoffModel
 from wavslm_core.parts.blocks import Block as Block, config_from_dict as config_from_dict
 from wavslm_core.parts.checkpoints import RegisterCheckpoint as RegisterCheckpoint
 from wavslm_core.parts.commands import RegisterCommand as RegisterCommand
@@ -173,6 +174,7 @@ from wavslm_core.parts.metric import (
     Metric as Metric,
     ReferenceFreeMetric as ReferenceFreeMetric,
     check_pair as check_pair,
+    measured as measured,
 )
 from wavslm_core.parts.packing import LinearGelu as LinearGelu, PackLinear as PackLinear
 from wavslm_core.parts.plugins import hookimpl as hookimpl, load_registry as load_registry

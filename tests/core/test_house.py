@@ -61,7 +61,7 @@ SMALL = {
         wavslm_core/data/containers/tags.py wavslm_core/data/containers/layout.py
         wavslm_core/testing/contract/chi_square.py wavslm_corpora/extras.py wavslm_corpora/unpack.py
         wavslm_tiny_speech/cache.py wavslm_tiny_speech/voices.py wavslm_discriminators/layers.py
-        wavslm_judges/words.py wavslm_serve/server.py
+        wavslm_judges/words.py wavslm_judges/libraries.py wavslm_serve/server.py
     """,
     "an algorithm with its source or its reason": """
         wavslm_x_transformers/rotary.py wavslm_vector_quantize/sign_entropy.py wavslm_wavlm/filterbank.py

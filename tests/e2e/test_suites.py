@@ -104,3 +104,42 @@ def test_suites_tell_where_their_data_is_and_what_a_folder_holds(
     assert found.startswith("  sblimp              96 pairs")
     assert "  swuggy              96 pairs" in found
     assert f"{data / 'own'}: no suite that can be read" in found
+
+
+def test_continuations_are_judged_without_a_recipe(small_run: Path, tmp_path: Path, run: Command) -> None:
+    corpus = "{corpus: tiny_speech, minutes: 0.5, valid_minutes: 0.3}"
+    command = [
+        "wavslm", "evaluate", small_run, "--continuations", corpus, "--prompts", "2",
+        "--prompt-seconds", "half", "--seconds", "0.8",
+        "--judge", "silence", "--judge", "loudness", "--judge", "{name: utmos, model: nowhere}",
+    ]  # fmt: skip
+    done = run(*command, "--out", "out", cwd=tmp_path)
+    assert "Silence: " in done.stdout
+    assert "utmos: not judged: " in done.stdout
+    out = tmp_path / "out" / "continuations"
+    results = json.loads((out / "results.json").read_text())
+    assert results["metrics"]["silence"]["anchors"].keys() == {"codec", "shuffled"}
+    assert results["metrics"]["loudness"]["count"] == 2
+    audio = {path.name for path in out.rglob("*.wav")}
+    assert audio == {"prompt.wav", "original.wav", "codec.wav", "shuffled.wav", "continuation.wav"}
+    run(*command, "--out", "again", cwd=tmp_path)
+    again = json.loads((tmp_path / "again" / "continuations" / "results.json").read_text())
+    assert {**results, "times_real_time": 0} == {**again, "times_real_time": 0}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "there is nothing to evaluate: give --suite"),
+        (["--continuations", "tiny_spech"], "Did you mean 'tiny_speech'?"),
+        (["--continuations", "tiny_speech", "--judge", "stoi"], "nobody knows how a recording should go on"),
+        (["--continuations", "tiny_speech", "--judge", "silenc"], "Did you mean 'silence'?"),
+        (["--continuations", "tiny_speech", "--prompt-seconds", "all"], "a number of seconds up to 3600"),
+        (["--suite", "tiny_swuggy", "--tokens", "."], "holds no tokens; give the folder of a run"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_an_evaluation_is_one_line(
+    small_run: Path, tmp_path: Path, run: Command, arguments: list[str], message: str
+) -> None:
+    done = run("wavslm", "evaluate", small_run, *arguments, "--out", "out", cwd=tmp_path, code=2)
+    assert message in done.stderr

@@ -63,8 +63,13 @@ def _known(choices: tuple[MetricChoice, ...]) -> tuple[MetricChoice, ...]:
     return choices
 
 
-def _without_reference(choices: tuple[MetricChoice, ...]) -> tuple[MetricChoice, ...]:
-    needy = [config.registered_name() for config in metric_configs(choices) if config.needs_reference]
+def without_reference(choices: tuple[MetricChoice, ...]) -> tuple[MetricChoice, ...]:
+    """Return metrics that can judge continuations. Raises: ValueError for those that cannot."""
+    needy = [
+        config.registered_name()
+        for config in metric_configs(choices)
+        if config.needs_reference and not config.takes_prompt
+    ]
     if needy:
         raise ValueError(
             f"{' and '.join(needy)} compares with a reference, but nobody knows how a recording should "
@@ -75,8 +80,8 @@ def _without_reference(choices: tuple[MetricChoice, ...]) -> tuple[MetricChoice,
 
 MetricChoices = Annotated[tuple[MetricChoice, ...], AfterValidator(_known)]
 """The type of a field that takes metrics."""
-JudgeChoices = Annotated[MetricChoices, AfterValidator(_without_reference)]
-"""The type of a field that takes metrics which need no reference."""
+JudgeChoices = Annotated[MetricChoices, AfterValidator(without_reference)]
+"""The type of a field that takes metrics which need no reference, or take the prompt for it."""
 
 
 def splits_asked_for(choices: Sequence[MetricChoice]) -> tuple[str, ...]:
@@ -84,17 +89,25 @@ def splits_asked_for(choices: Sequence[MetricChoice]) -> tuple[str, ...]:
     return tuple(split for config in metric_configs(choices) for split in config.needed_splits())
 
 
+Anchor = Literal["codec", "shuffled"]
+"""What is judged beside continuations, besides how the recordings go on."""
+
+
 class ContinuationsConfig(Options):
     """How the language model goes on after prompts, judged without a reference."""
 
     count: int = Field(default=16, gt=0)
     """Prompts, spread evenly over the split's recordings that are long enough."""
-    prompt_seconds: float = Field(default=2.0, gt=0)
-    """The first part of each recording, which the model is given."""
+    prompt_seconds: Annotated[float, Field(gt=0)] | Literal["half"] = 2.0
+    """The first part of each recording, which the model is given: so many seconds, or the first `half`."""
     seconds: float = Field(default=3.0, gt=0)
-    """How long the model speaks on; this alone is judged."""
+    """How long the model speaks on; this alone is judged. After a `half`, no longer than the other half."""
     metrics: JudgeChoices = ()
-    """Metrics that need no reference, such as `dnsmos`; without any, speed alone is measured."""
+    """Metrics that need no reference, such as `dnsmos`, or take the prompt for it; without any, speed alone
+    is measured."""
+    anchors: tuple[Anchor, ...] = ()
+    """What stands beside besides how recordings go on: that as the `codec` gives it back, and its tokens
+    `shuffled`, decoded after the prompt."""
 
 
 class ChunkAheadConfig(Options):

@@ -12,10 +12,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from wavslm_core.data.batches import length_batches
 from wavslm_core.errors import DataError
-from wavslm_core.evaluation.backoff import Floats, Ints
 from wavslm_core.evaluation.ngrams import TokenSequences, mean_by_place, score_baselines
 from wavslm_core.machine.processes import ALONE, Processes, divide
 from wavslm_core.machine.progress import progress_bar
+from wavslm_core.parts.backoff import Floats, Ints
 from wavslm_core.parts.estimates import by_speaker, ratio_estimate
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from wavslm_core.evaluation.backoff import BackoffModel, Floats, Ints, Smoothing
+from wavslm_core.parts.backoff import BackoffModel, Floats, Ints, Smoothing
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,51 @@ class TokenSequences:
             inside_N = self.positions_N >= lag
             columns[inside_N, place] = self.tokens_N[np.flatnonzero(inside_N) - lag]
         return columns
+
+
+@dataclass(frozen=True)
+class Ngram:
+    """An n-gram that sees the tokens just before, or only those before the chunk that a token is in."""
+
+    places: tuple[BackoffModel, ...]
+    """One for each place in a chunk."""
+
+    @classmethod
+    def count(
+        cls,
+        train: TokenSequences,
+        *,
+        order: int,
+        vocab_size: int,
+        smoothing: Smoothing,
+        chunk_tokens: int = 1,
+    ) -> Ngram:
+        """Count training tokens; of more than one token, nothing inside a chunk is seen."""
+        models = [
+            BackoffModel(
+                train.tokens_N,
+                train.context(_lags(place, order), nothing=vocab_size),
+                vocab_size=vocab_size,
+                smoothing=smoothing,
+            )
+            for place in range(chunk_tokens)
+        ]
+        return cls(tuple(models))
+
+    def probabilities(self, sequences: TokenSequences, chosen_N: NDArray[np.bool_]) -> Floats:
+        """Return p (N,) of each chosen token given those before it, NaN of the others."""
+        p_N = np.full(sequences.tokens_N.shape, np.nan)
+        place_N = sequences.positions_N % len(self.places)
+        for place, model in enumerate(self.places):
+            here_N = chosen_N & (place_N == place)
+            contexts = sequences.context(_lags(place, model.order), nothing=model.vocab_size)[here_N]
+            p_N[here_N] = model.probabilities(sequences.tokens_N[here_N], contexts)
+        return p_N
+
+
+def _lags(place: int, order: int) -> list[int]:
+    """Return how far back the context tokens of a place in a chunk are, nearest first."""
+    return [place + back for back in range(1, order)]
 
 
 def mean_by_place(values_N: Floats, positions_N: Ints, *, chunk_tokens: int) -> list[float]:
@@ -104,33 +149,15 @@ class _Scorer:
         """Score with both smoothings and keep the better one."""
         scores: list[BaselineScore] = []
         for smoothing in get_args(Smoothing):
-            bits_N = self._bits(order, smoothing, same_context)
+            model = Ngram.count(
+                self.train,
+                order=order,
+                vocab_size=self.vocab_size,
+                smoothing=smoothing,
+                chunk_tokens=self.chunk_tokens if same_context else 1,
+            )
+            bits_N = -np.log2(model.probabilities(self.valid, self.predicted_N))
             mean = float(bits_N[self.predicted_N].mean())
             by_place = mean_by_place(bits_N, self.valid.positions_N, chunk_tokens=self.chunk_tokens)
             scores.append(BaselineScore(name, mean, by_place, smoothing, same_context or order == 1))
         return min(scores, key=lambda score: score.bits_per_token)
-
-    def _bits(self, order: int, smoothing: Smoothing, same_context: bool) -> Floats:
-        """Return bits (N,) of every validation token; NaN where the language model predicts nothing."""
-        bits_N = np.full(self.valid.tokens_N.shape, np.nan)
-        if not same_context:
-            self._fill(bits_N, self.predicted_N, [*range(1, order)], smoothing)
-            return bits_N
-        place_N = self.valid.positions_N % self.chunk_tokens
-        for place in range(self.chunk_tokens):
-            chosen_N = self.predicted_N & (place_N == place)
-            self._fill(bits_N, chosen_N, [place + back for back in range(1, order)], smoothing)
-        return bits_N
-
-    def _fill(
-        self, bits_N: Floats, chosen_N: NDArray[np.bool_], lags: list[int], smoothing: Smoothing
-    ) -> None:
-        nothing = self.vocab_size
-        model = BackoffModel(
-            self.train.tokens_N,
-            self.train.context(lags, nothing=nothing),
-            vocab_size=self.vocab_size,
-            smoothing=smoothing,
-        )
-        contexts = self.valid.context(lags, nothing=nothing)[chosen_N]
-        bits_N[chosen_N] = -np.log2(model.probabilities(self.valid.tokens_N[chosen_N], contexts))

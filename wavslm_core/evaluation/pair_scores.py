@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -24,7 +25,6 @@ from wavslm_core.data.batches import length_batches
 from wavslm_core.data.prefetch import Prefetch
 from wavslm_core.data.suites import Pair
 from wavslm_core.errors import CheckpointError
-from wavslm_core.evaluation.backoff import Floats, Ints
 from wavslm_core.evaluation.language_scores import token_log_probs
 from wavslm_core.evaluation.line_folder import LineFolder
 from wavslm_core.evaluation.pair_data import CheckedSuite
@@ -36,7 +36,10 @@ from wavslm_core.model.prompts import prompt_unit
 from wavslm_core.model.sampling import DAMAGED
 from wavslm_core.model.speech_lm import SpeechLM
 from wavslm_core.model.weights import weights_digest
+from wavslm_core.parts.backoff import Floats, Ints
 
+TokenScorer = Callable[[Sequence[Ints]], list[Floats]]
+"""What tells log p(token | its past) of each of several sequences (T,), NaN where it predicts none."""
 ScoreName = Literal["mean", "sum", "localised", "normalised"]
 SCORES: tuple[ScoreName, ...] = get_args(ScoreName)
 
@@ -135,6 +138,8 @@ def score_pairs(
     work: Sequence[tuple[CheckedSuite, Pair]],
     *,
     cache: TokenCache,
+    scorer: TokenScorer | None = None,
+    title: str = "score",
     local_seconds: float | None = None,
     batch_seconds: float = 60.0,
     after_each: Callable[[Sequence[PairScore]], None] = lambda scores: None,
@@ -143,11 +148,14 @@ def score_pairs(
 ) -> list[PairScore]:
     """Return the scores of pairs, in their order; `after_each` gets those of a batch as soon as it is done.
 
-    `batch_seconds`: audio in a padded batch. `processes` divide the batches among each other. Raises:
-    AudioError for a recording that changed since it was looked at; Interrupted between batches;
+    `scorer`: what scores the tokens that `speech_lm` would predict, instead of it. `batch_seconds`: audio in
+    a padded batch. `processes` divide the batches among each other. Raises: AudioError for a recording that
+    changed since it was looked at; Interrupted between batches;
     CheckpointError for a model that gives no number.
     """
-    scorer = _Scorer(speech_lm, cache, local_seconds, batch_seconds)
+    scoring = _Scorer(
+        speech_lm, cache, scorer or partial(token_log_probs, speech_lm), local_seconds, batch_seconds
+    )
     longest_ms = [
         round(1000 * max(suite.recordings[name].seconds for name in (pair.positive, pair.negative)))
         for suite, pair in work
@@ -158,17 +166,17 @@ def score_pairs(
     load_torchaudio()
 
     def read(number: int) -> dict[str, torch.Tensor]:
-        return scorer.waveforms([work[place] for place in own[number]])
+        return scoring.waveforms([work[place] for place in own[number]])
 
     total = 2 * len(work) / processes.world_size
     with (
-        progress_bar("score", total=total, unit="files") as advance,
+        progress_bar(title, total=total, unit="files") as advance,
         closing(Prefetch(read, ahead=1, end=len(own))) as reader,
     ):
 
         def score(number: int) -> list[PairScore]:
             members = [work[place] for place in batches[number]]
-            found = scorer.score(members, reader.get(number // processes.world_size))
+            found = scoring.score(members, reader.get(number // processes.world_size))
             after_each(found)
             advance(2 * len(members))
             return found
@@ -191,6 +199,7 @@ class _Scorer:
 
     speech_lm: SpeechLM
     cache: TokenCache
+    log_probs: TokenScorer
     local_seconds: float | None
     batch_seconds: float
 
@@ -267,7 +276,7 @@ class _Scorer:
         budget = math.ceil(self.batch_seconds * self.speech_lm.codec.facts.token_rate_hz)
         for batch in length_batches(sizes, budget=budget):
             keys = [scored[place] for place in batch]
-            rows = token_log_probs(self.speech_lm, [found[key] for key in keys])
+            rows = self.log_probs([found[key] for key in keys])
             if any(np.isinf(row_T).any() for row_T in rows):
                 raise CheckpointError(f"the language model calls a token impossible: {DAMAGED}")
             log_probs |= dict(zip(keys, rows, strict=True))

@@ -14,10 +14,10 @@ from torch.nn.utils.rnn import pad_sequence
 from wavslm_core.data.batches import length_batches
 from wavslm_core.data.corpora import Rejected, Split
 from wavslm_core.errors import AudioError
-from wavslm_core.evaluation.backoff import Ints
 from wavslm_core.machine.processes import ALONE, Processes, divide
 from wavslm_core.machine.progress import progress_bar
 from wavslm_core.model.codec import Codec
+from wavslm_core.parts.backoff import Ints
 from wavslm_core.parts.measurement import Pair, measure_pair, unmeasured_pair
 from wavslm_core.parts.metric import Metric
 

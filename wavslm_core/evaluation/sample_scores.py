@@ -16,7 +16,7 @@ from wavslm_core.parts.metric import Metric
 
 @dataclass(frozen=True)
 class SampleScores:
-    """What metrics that need no reference told of samples."""
+    """What metrics that need no reference, or take the prompt for it, told of samples."""
 
     files: list[dict[str, dict[str, Any]]]
     """Of each sample: name of the file → its `scores`, and what was `heard` in it by each metric."""
@@ -44,11 +44,12 @@ def judge_samples(
             document = documents[place]
             rate_hz = document["sample_rate_hz"]
             boundary = round(document["prompt_seconds"] * rate_hz)
+            prompt_S = read_audio(folder / document["folder"] / "prompt.wav")
             found = {}
             for name in document["files"]:
                 waveform_S = read_audio(folder / document["folder"] / name)
                 judged_S = waveform_S if name == "prompt.wav" else waveform_S[boundary:]
-                found[name] = measure(metrics, judged_S, judged_S, sample_rate_hz=rate_hz)
+                found[name] = measure(metrics, prompt_S, judged_S, sample_rate_hz=rate_hz)
             advance(1)
             return found
 

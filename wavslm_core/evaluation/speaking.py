@@ -10,24 +10,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from wavslm_core.data.audio import resample
 from wavslm_core.data.batches import spread
 from wavslm_core.data.corpora import Split
 from wavslm_core.errors import AudioError, WavslmError
+from wavslm_core.evaluation.config import Anchor
 from wavslm_core.machine.processes import ALONE, Processes, divide
 from wavslm_core.machine.progress import progress_bar
 from wavslm_core.model.sampling import TokenDraw
 from wavslm_core.model.speech_lm import SpeechLM
+from wavslm_core.model.token_lm import SamplerLike
 from wavslm_core.parts.facts import chunk_ahead_problem
+from wavslm_core.parts.interfaces import Sampler
 from wavslm_core.parts.measurement import (
+    Measurement,
     Pair,
     heard_documents,
+    measure,
     measure_pair,
     score_documents,
+    unmeasured,
     unmeasured_pair,
     warn_of_failures,
 )
@@ -47,6 +55,37 @@ def long_enough(split: Split, count: int, *, seconds: float) -> list[int]:
     return [long[place] for place in spread(len(long), count)]
 
 
+@dataclass(frozen=True)
+class Spoken:
+    """A continuation and what stands beside it, (S,) each at the codec's output rate, without the prompt."""
+
+    id: str
+    """Of the recording."""
+    seed: int
+    prompt_tokens_T: Tensor
+    new_tokens_T: Tensor
+    prompt_S: Tensor
+    """As it was recorded."""
+    sounds: Mapping[str, Tensor]
+    """CONTINUATION, ORIGINAL and anchors; what a recording that ends with its prompt has not is left out."""
+    sample_rate_hz: int
+
+
+CONTINUATION, ORIGINAL = "continuation", "original"
+ENDS = "the recording ends with its prompt"
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """What metrics told of one prompt, by what they heard after it."""
+
+    told: Mapping[str, Measurement]
+    seed: int
+    prompt_seconds: float
+    seconds: float
+    elapsed_s: float | None
+
+
 @torch.no_grad()
 def score_continuations(
     speech_lm: SpeechLM,
@@ -54,57 +93,139 @@ def score_continuations(
     metrics: Metrics,
     *,
     count: int,
-    prompt_seconds: float,
+    prompt_seconds: float | Literal["half"],
     seconds: float,
     seed: int,
+    sampler: SamplerLike = None,
+    anchors: Sequence[Anchor] = (),
+    after_each: Callable[[Spoken], None] = lambda spoken: None,
     processes: Processes = ALONE,
     stop_requested: Stop = lambda: False,
 ) -> dict[str, Any]:
-    """Continue `count` utterances by `seconds` after their first `prompt_seconds` and judge what is new.
+    """Continue `count` utterances by `seconds` after their prompts and judge what is new.
 
-    How the recordings go on themselves is judged beside; of one that ends with its prompt, nothing.
-    `times_real_time` is speech per time of drawing and decoding it, one continuation after another;
-    `processes` divide the prompts among each other. A recording that cannot be read, or is shorter than a
-    chunk, fails alone. Raises: Interrupted.
+    A prompt is the first `prompt_seconds`, or the first half; prompt p draws with seed + p. How the
+    recordings go on themselves is judged beside, and `anchors`; of one that ends with its prompt, nothing.
+    `after_each` is given what was judged. `times_real_time` is speech per time of drawing and decoding it,
+    one continuation after another; `processes` divide the prompts among each other. A recording that cannot
+    be read, or is shorter than a chunk, fails alone. Raises: Interrupted.
     """
     rate_hz = speech_lm.codec.sample_rate_in
-    rate_out_hz = speech_lm.codec.sample_rate_out
-    indices = long_enough(split, count, seconds=prompt_seconds + seconds)
-    samples = round(seconds * rate_out_hz)
+    chosen = speech_lm.make_sampler(sampler)
+    needed_s = 0.0 if prompt_seconds == "half" else prompt_seconds + seconds
+    indices = long_enough(split, count, seconds=needed_s)
     total = len(indices) / processes.world_size
     with progress_bar("Continuing", total=total, unit="prompts") as advance:
 
-        def score(place: int) -> tuple[float | None, Pair]:
-            index = indices[place]
+        def score(place: int) -> _Judged:
+            utterance, own_seed = split.utterances[indices[place]], seed + place
+            prompt_s = utterance.seconds / 2 if prompt_seconds == "half" else prompt_seconds
+            new_s = min(seconds, prompt_s) if prompt_seconds == "half" else seconds
             try:
-                prompt_S = split.load_crop(
-                    index, start=0, samples=round(prompt_seconds * rate_hz), sample_rate_hz=rate_hz
+                heard_S = split.load_crop(
+                    indices[place],
+                    start=0,
+                    samples=round(prompt_s * rate_hz) + round(new_s * rate_hz),
+                    sample_rate_hz=rate_hz,
                 )
-                prompt_BT, _ = speech_lm.encode_prompt(prompt_S, sample_rate=rate_hz)
-                truth_S = split.load_crop(
-                    index,
-                    start=round(prompt_seconds * rate_out_hz),
-                    samples=samples,
-                    sample_rate_hz=rate_out_hz,
+                spoken, elapsed_s = _spoken(
+                    speech_lm, split, indices[place], heard_S, prompt_s, new_s, own_seed, chosen, anchors
                 )
             except AudioError as error:
-                return None, unmeasured_pair(metrics, str(error))
-            began = time.monotonic()
-            new_BT, _ = speech_lm.generate_speech(prompt_BT, samples=samples, seed=seed + place)
-            new_S = speech_lm.decode_continuation(prompt_BT, new_BT)[0, :samples].cpu()
-            elapsed_s = time.monotonic() - began
+                failed = unmeasured(metrics, str(error))
+                told = dict.fromkeys((CONTINUATION, ORIGINAL, *anchors), failed)
+                return _Judged(told, own_seed, prompt_s, new_s, None)
+            told = {
+                name: measure(
+                    metrics, spoken.prompt_S, spoken.sounds[name], sample_rate_hz=spoken.sample_rate_hz
+                )
+                if name in spoken.sounds
+                else unmeasured(metrics, ENDS)
+                for name in (CONTINUATION, ORIGINAL, *anchors)
+            }
+            after_each(spoken)
             advance(1)
-            return elapsed_s, measure_pair(metrics, truth_S, new_S, sample_rate_hz=rate_out_hz)
+            return _Judged(told, own_seed, prompt_s, new_s, elapsed_s)
 
         scores = divide(processes, range(len(indices)), score, stop_requested=stop_requested)
-    times_s = [elapsed_s for elapsed_s, _ in scores if elapsed_s is not None]
+    timed = [one for one in scores if one.elapsed_s is not None]
+    ids = [split.utterances[index].id for index in indices]
+    by_name = {name: [one.told[name] for one in scores] for name in (CONTINUATION, ORIGINAL, *anchors)}
+    said, truths = by_name.pop(CONTINUATION), by_name.pop(ORIGINAL)
+    if processes.rank == 0:
+        warn_of_failures(metrics, ids, said)
     return {
         "count": len(indices),
         "prompt_seconds": prompt_seconds,
         "seconds": seconds,
-        "times_real_time": len(times_s) * seconds / sum(times_s) if times_s else None,
-        **_documents(metrics, split, indices, [pair for _, pair in scores], processes, said=False),
+        "seed": seed,
+        "sampler": chosen.config.model_dump(mode="json"),
+        "times_real_time": sum(one.seconds for one in timed) / sum(one.elapsed_s or 0 for one in timed)
+        if timed
+        else None,
+        "judges": {
+            name: {"options": metric.config.model_dump(mode="json"), "versions": metric.versions()}
+            for name, metric in metrics.items()
+        },
+        "metrics": score_documents(metrics, ids, said, truths, by_name),
+        "heard": heard_documents(ids, [None] * len(ids), list(zip(said, truths, strict=True))),
+        "prompts": [
+            {
+                "id": which,
+                "seed": one.seed,
+                "prompt_seconds": one.prompt_seconds,
+                "seconds": one.seconds,
+                "scores": {name: told.scores for name, told in one.told.items()},
+            }
+            for which, one in zip(ids, scores, strict=True)
+        ],
     }
+
+
+def _spoken(
+    speech_lm: SpeechLM,
+    split: Split,
+    index: int,
+    heard_S: Tensor,
+    prompt_s: float,
+    new_s: float,
+    seed: int,
+    sampler: Sampler,
+    anchors: Sequence[Anchor],
+) -> tuple[Spoken, float]:
+    """Continue a recording (S,), of prompt and what comes after; return also how many seconds that took."""
+    codec = speech_lm.codec
+    rate_hz, rate_out_hz = codec.sample_rate_in, codec.sample_rate_out
+    samples = round(new_s * rate_out_hz)
+    prompt_S = heard_S[: round(prompt_s * rate_hz)]
+    prompt_BT, _ = speech_lm.encode_prompt(prompt_S, sample_rate=rate_hz)
+    truth_S = split.load_crop(
+        index, start=round(prompt_s * rate_out_hz), samples=samples, sample_rate_hz=rate_out_hz
+    )
+    began = time.monotonic()
+    new_BT, _ = speech_lm.generate_speech(prompt_BT, samples=samples, sampler=sampler, seed=seed)
+    new_S = speech_lm.decode_continuation(prompt_BT, new_BT)[0, :samples].cpu()
+    elapsed_s = time.monotonic() - began
+    sounds = {CONTINUATION: new_S, ORIGINAL: truth_S}
+    if anchors:
+        whole_BT, _ = speech_lm.encode_prompt(heard_S, sample_rate=rate_hz)
+        after_BT = whole_BT[:, prompt_BT.shape[1] :]
+        generator = torch.Generator().manual_seed(seed)
+        order_T = torch.randperm(after_BT.shape[1], generator=generator).to(after_BT.device)
+        ways = {"codec": after_BT, "shuffled": after_BT[:, order_T]}
+        for name in anchors if after_BT.shape[1] else ():
+            decoded_BS = speech_lm.decode_continuation(prompt_BT, ways[name])
+            sounds[name] = decoded_BS[0, : min(samples, truth_S.numel())].cpu()
+    spoken = Spoken(
+        id=split.utterances[index].id,
+        seed=seed,
+        prompt_tokens_T=prompt_BT[0].cpu(),
+        new_tokens_T=new_BT[0].cpu(),
+        prompt_S=resample(prompt_S, rate_hz, rate_out_hz),
+        sounds={name: sound_S for name, sound_S in sounds.items() if sound_S.numel()},
+        sample_rate_hz=rate_out_hz,
+    )
+    return spoken, elapsed_s
 
 
 @torch.no_grad()
@@ -149,10 +270,16 @@ def score_chunks_ahead(
             )
 
         scores = divide(processes, range(len(indices)), score, stop_requested=stop_requested)
+    utterances = [split.utterances[index] for index in indices]
+    ids = [utterance.id for utterance in utterances]
+    found, originals = [one for one, _ in scores], [original for _, original in scores]
+    if processes.rank == 0:
+        warn_of_failures(metrics, ids, found)
     return {
         "count": len(indices),
         "seconds": seconds,
-        **_documents(metrics, split, indices, scores, processes),
+        "metrics": score_documents(metrics, ids, found, originals),
+        "heard": heard_documents(ids, [utterance.text for utterance in utterances], scores),
     }
 
 
@@ -177,27 +304,3 @@ def chunks_ahead(speech_lm: SpeechLM, tokens_BT: Tensor, *, seed: int) -> Tensor
     draw = TokenDraw(sampler, known_NC, seeds=range(seed, seed + known_NC.shape[0]))
     drawn_NC = speech_lm.head.propose(hidden_NCD, draw)
     return torch.cat([tokens_BT[:, :chunk], drawn_NC.reshape(1, -1)], dim=1)
-
-
-def _documents(
-    metrics: Metrics,
-    split: Split,
-    indices: Sequence[int],
-    scores: Sequence[Pair],
-    processes: Processes,
-    *,
-    said: bool = True,
-) -> dict[str, Any]:
-    """Return the scores beside those of the recordings, and the words that were heard.
-
-    `said`: whole utterances were judged, so their transcripts are what was said.
-    """
-    utterances = [split.utterances[index] for index in indices]
-    ids = [utterance.id for utterance in utterances]
-    if processes.rank == 0:
-        warn_of_failures(metrics, ids, [found for found, _ in scores])
-    texts = [utterance.text if said else None for utterance in utterances]
-    return {
-        "metrics": score_documents(metrics, ids, *zip(*scores, strict=True)),
-        "heard": heard_documents(ids, texts, scores),
-    }

@@ -25,6 +25,7 @@ from wavslm_core.evaluation.pair_scores import (
     model_digest,
     score_pairs,
 )
+from wavslm_core.evaluation.suite_marks import Marks
 from wavslm_core.evaluation.suite_tables import (
     captioned,
     official_texts,
@@ -45,6 +46,8 @@ RESULTS_FILE = "results.json"
 PAIRS_FILE = "pairs.jsonl"
 TABLE_FILE = "table.md"
 SCORES_DIR = "scores"
+MARKS_DIR = "marks"
+"""Holds the pairs as each mark scores them."""
 ELSEWHERE = "Evaluate into another folder, or delete this one"
 
 
@@ -87,15 +90,17 @@ def evaluate_suites(
     rules: LikelihoodRules | None = None,
     allow_partial: bool = False,
     batch_seconds: float = 60.0,
+    marks: Marks | None = None,
     share: Share = WHOLE,
     processes: Processes = ALONE,
     stop_requested: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any] | None:
     """Score suites, label → suite, and write what is reported into `out`; return `results.json`.
 
-    `reference` is what the model is called. Tokens are kept in `cache_dir`. A partial share scores its part
-    of the pairs and returns None: whoever comes next without one puts them together. Raises: DataError for
-    faulty data and for a folder with the scores of another model; Interrupted.
+    `reference` is what the model is called; `marks` stand beside it. Tokens are kept in `cache_dir`. A
+    partial share scores its part of the pairs and returns None: whoever comes next without one puts them
+    together. Raises: DataError for faulty data and for a folder with the scores of another model;
+    Interrupted.
     """
     rules = rules or LikelihoodRules()
     header = EvaluationHeader(
@@ -141,11 +146,33 @@ def evaluate_suites(
     fresh = {(found.suite, found.id): found for found in new}
     scores = [fresh.get((suite.label, pair.id)) or known[suite.label, pair.id] for suite, pair in work]
     documents = {suite.label: suite_document(suite, _of(suite, scores), rules) for suite in checked}
+    beside: dict[str, list[PairScore]] = {}
+    # Quick, and only rank 0 writes it down.
+    if marks is not None and processes.rank == 0:
+        cache = TokenCache.open(cache_dir / "suite_tokens", speech_lm.codec)
+        for name in marks.ngrams:
+            beside[name] = score_pairs(
+                speech_lm,
+                work,
+                cache=cache,
+                scorer=marks.scorer(name),
+                title=name,
+                local_seconds=rules.local_seconds,
+                batch_seconds=batch_seconds,
+                stop_requested=stop_requested,
+            )
+        cache.lines.close()
+        for suite in checked:
+            documents[suite.label]["marks"] = {
+                name: suite_document(suite, _of(suite, found), rules)["numbers"]
+                for name, found in beside.items()
+            }
     results: dict[str, Any] = {
         "wavslm": version("wavslm-core"),
         "model": {"reference": reference, "digest": header.model, "codec": speech_lm.checkpoint_codec},
         "codec": {"digest": header.codec, **speech_lm.codec.fingerprint()},
         "rules": {**rules.model_dump(mode="json"), "text": rules_in_words(speech_lm, rules)},
+        "marks": None if marks is None else {"tokens": marks.tokens, "text": marks.in_words()},
         "configs": {suite.label: suite.suite.config.model_dump(mode="json") for suite in checked},
         "files_scored": 2 * len(new),
         "seconds": time.monotonic() - began,
@@ -153,8 +180,12 @@ def evaluate_suites(
     results["suites"] = {label: captioned(found, results) for label, found in documents.items()}
     document: dict[str, Any] = json_value(results)
     if processes.rank == 0:
-        _write(out, document, checked, scores, rules)
+        _write(out, document, checked, scores, rules, beside)
     return document
+
+
+def _lines(scores: Sequence[PairScore]) -> str:
+    return "".join(f"{line_text(found)}\n" for found in scores)
 
 
 def _of(suite: CheckedSuite, scores: Sequence[PairScore]) -> list[PairScore]:
@@ -191,9 +222,14 @@ def _write(
     checked: Sequence[CheckedSuite],
     scores: Sequence[PairScore],
     rules: LikelihoodRules,
+    marks: Mapping[str, Sequence[PairScore]],
 ) -> None:
     """Write everything that is reported. Raises: DataError."""
-    texts = {PAIRS_FILE: "".join(f"{line_text(found)}\n" for found in scores)}
+    texts = {PAIRS_FILE: _lines(scores)}
+    texts |= {
+        f"{MARKS_DIR}/{name.replace(',', '').replace(' ', '_')}.jsonl": _lines(found)
+        for name, found in marks.items()
+    }
     for suite in checked:
         texts |= official_texts(suite, _of(suite, scores), rules)
     texts[TABLE_FILE] = tables_markdown(results)

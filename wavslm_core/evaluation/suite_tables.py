@@ -195,12 +195,31 @@ def tables_markdown(results: Mapping[str, Any]) -> str:
     ]
     header = ["suite", "", "items", "pairs", *(TITLES[score] for score in shown)]
     pieces = ["# Likelihood suites", about, markdown_table(header, rows), results["rules"]["text"]]
+    if results["marks"] is not None:
+        pieces += [markdown_table(["suite", "", "", *header[4:]], _marked(suites, shown))]
+        pieces += [results["marks"]["text"]]
     for found in suites:
         own = [score for score in SCORES if score in found["ties"]]
-        header = ["", "items", "pairs", *(TITLES[score] for score in own)]
-        rows = [[number["title"], *_cells(number, own)] for number in found["numbers"].values()]
+        marks = found.get("marks", {})
+        header = ["", "items", "pairs", *(TITLES[score] for score in own), *marks]
+        rows = [
+            [number["title"], *_cells(number, own)]
+            + [number_text(numbers[key].get("mean")) for numbers in marks.values()]
+            for key, number in found["numbers"].items()
+        ]
         pieces += [f"## {found['named']}", markdown_table(header, rows), found["caption"]]
     return "\n\n".join(pieces) + "\n"
+
+
+def _marked(suites: Sequence[Mapping[str, Any]], scores: Sequence[ScoreName]) -> list[list[str]]:
+    """Return the averages of each mark below those of the model."""
+    return [
+        [found["named"], number["title"], name, *_cells(numbers[key], scores)[2:]]
+        for found in suites
+        for key, number in found["numbers"].items()
+        if "=" not in key
+        for name, numbers in {"model": found["numbers"], **found["marks"]}.items()
+    ]
 
 
 def captioned(found: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
@@ -215,6 +234,7 @@ def captioned(found: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str,
         f"{unscored} pairs are too short to be scored." if unscored else "",
         f"Data {found['digest']}, codec {results['codec']['digest']}, model {results['model']['digest']}.",
         results["rules"]["text"],
+        f"{results['marks']['text']} Mean per token." if results["marks"] else "",
     ]
     label = "" if found["label"] == found["suite"] else f" {found['label']}"
     named = f"{found['title']}{label}{f' ({PARTIAL})' if found['partial'] else ''}"

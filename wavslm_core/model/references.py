@@ -18,6 +18,10 @@ from wavslm_core.parts.registry import Registry, how_to_install, known_providers
 logger = logging.getLogger(__name__)
 
 
+FETCHED = ["*.json", "*.safetensors", "*.bin", "*.pt", "*.ckpt", "*.yaml"]
+"""Files of a hub repository that are downloaded."""
+
+
 def find_folder(reference: str | Path, *, kind: Kind = "encoder") -> Path:
     """Return the local folder for a path, a name that a plugin registered, or a hub id.
 
@@ -48,9 +52,7 @@ def find_folder(reference: str | Path, *, kind: Kind = "encoder") -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(
-            snapshot_download(text, allow_patterns=["*.json", "*.safetensors", "*.bin", "*.pt", "*.yaml"])
-        )
+        return Path(snapshot_download(text, allow_patterns=FETCHED))
     except Exception as error:
         raise CheckpointError(
             f"'{text}' is no local folder and could not be fetched from the hub "

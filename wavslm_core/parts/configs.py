@@ -293,6 +293,10 @@ class MetricConfig(Config):
     role: ClassVar[Role] = "metric"
     needs_reference: ClassVar[bool] = True
     """False: it judges speech by itself; its class is a `ReferenceFreeMetric`."""
+    takes_prompt: ClassVar[bool] = False
+    """True: its reference may be other speech, of any length, as the prompt is for a continuation."""
+    fetches: ClassVar[bool] = False
+    """True: unless an option names a folder, its weights come from the hub; so it judges only where asked."""
 
     def needed_splits(self) -> tuple[str, ...]:
         """Return the splits of the recipe's data whose transcripts `Metric.prepare` is given."""

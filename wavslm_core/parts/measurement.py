@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor
@@ -123,11 +124,13 @@ def score_documents(
     ids: Sequence[str],
     measurements: Sequence[Measurement],
     originals: Sequence[Measurement] = (),
+    anchors: Mapping[str, Sequence[Measurement]] = MappingProxyType({}),
 ) -> dict[str, dict[str, Any]]:
     """Return every score over utterances as results hold it: title, unit, direction, mean and interval.
 
     `failed` counts the utterances that its metric failed on; `failures` names the first of them. With what
-    the recordings themselves get, `original` is their score and `difference` what was lost or gained.
+    the recordings themselves get, `original` is their score and `difference` what was lost or gained;
+    `anchors` are the scores of whatever else stands beside, by name.
     """
     documents = {}
     for name, (metric, part) in score_names(metrics).items():
@@ -145,6 +148,10 @@ def score_documents(
         if any(pairs[1]):
             documents[name]["original"] = ratio_estimate(*pairs).to_dict()
             documents[name]["difference"] = difference_estimate((sums, counts), pairs).to_dict()
+        if anchors:
+            documents[name]["anchors"] = {
+                anchor: ratio_estimate(*totals(found, name)).to_dict() for anchor, found in anchors.items()
+            }
     return documents
 
 

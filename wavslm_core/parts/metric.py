@@ -47,7 +47,7 @@ class Metric(ABC, Generic[MetricConfigT]):
 
     @abstractmethod
     def compute(self, reference_S: Tensor, estimate_S: Tensor, *, sample_rate_hz: int) -> float:
-        """Compare two waveforms (S,) of equal length and rate.
+        """Compare two waveforms (S,) of equal rate, and of equal length unless its config `takes_prompt`.
 
         Returns NaN where the measure is not defined, such as for a recording that is too short for it.
         Raises: AudioError when the waveforms are not comparable.
@@ -69,6 +69,10 @@ class Metric(ABC, Generic[MetricConfigT]):
 
         Empty where it is known beforehand: a recording is at no distance from itself.
         """
+        return {}
+
+    def versions(self) -> dict[str, str]:
+        """Return what its numbers depend on: library → version, weights → digest."""
         return {}
 
     def hear(self, waveform_S: Tensor, *, sample_rate_hz: int) -> str | None:

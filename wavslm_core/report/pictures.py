@@ -129,6 +129,11 @@ def _averages(found: dict[str, Any]) -> Markup:
             for score in suite["ties"]
             if (one := number.get(score)) and one["mean"] is not None
         ]
+        + [
+            Interval(f"{mark}, mean per token", one["mean"], one["low"], one["high"])
+            for mark, numbers in suite.get("marks", {}).items()
+            if (one := numbers[key].get("mean")) and one["mean"] is not None
+        ]
         for suite in found.values()
         for key, number in suite["numbers"].items()
         if "=" not in key

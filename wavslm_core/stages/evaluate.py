@@ -193,6 +193,7 @@ class Evaluate(Stage[EvaluateConfig]):
                 prompt_seconds=block.prompt_seconds,
                 seconds=block.seconds,
                 seed=seed,
+                anchors=block.anchors,
                 processes=processes,
                 stop_requested=stop,
             )

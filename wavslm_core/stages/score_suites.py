@@ -33,6 +33,9 @@ class ScoreSuitesConfig(StageConfig):
     """Score what is there of a suite that is not whole, and say so in every table, instead of refusing it."""
     speech_lm: str | None = None
     """Folder or hub id of a language model to score instead of the one that this run trained."""
+    baseline_tokens: int = Field(default=20_000_000, ge=0)
+    """Training tokens of the run, if it has any, on which n-grams are counted, to be scored beside the
+    language model; 0: no n-grams."""
     batch_seconds: float = Field(default=60.0, gt=0)
     """Audio in one padded batch."""
 
@@ -58,10 +61,17 @@ class ScoreSuites(Stage[ScoreSuitesConfig]):
     def run(self, context: StageContext) -> None:
         from wavslm_core.evaluation.language_scores import stage_speech_lm
         from wavslm_core.evaluation.suite_evaluation import built_suites, evaluate_suites
+        from wavslm_core.evaluation.suite_marks import TRAINING_TOKENS, Marks
 
         config = self.config
+        speech_lm = stage_speech_lm(context, config.speech_lm)
+        tokens = context.found(TRAINING_TOKENS) if config.baseline_tokens else None
+        marks = None
+        # Who writes the results has them; other processes and shares score pairs alone.
+        if tokens is not None and context.rank == 0 and not context.share.partial:
+            marks = Marks.of_run(tokens, speech_lm, most=config.baseline_tokens)
         results = evaluate_suites(
-            stage_speech_lm(context, config.speech_lm),
+            speech_lm,
             built_suites(config.suites, cache_dir=context.cache_dir),
             self.folder(context),
             reference=config.speech_lm or context.recipe.name,
@@ -69,6 +79,7 @@ class ScoreSuites(Stage[ScoreSuitesConfig]):
             rules=config.rules,
             allow_partial=config.allow_partial,
             batch_seconds=config.batch_seconds,
+            marks=marks,
             share=context.share,
             processes=context.processes,
             stop_requested=context.stop_requested,

@@ -87,3 +87,92 @@ class VocabularyConfig(ListeningConfig):
 
     def needed_splits(self) -> tuple[str, ...]:
         return LEARNT_FROM
+
+
+class PerplexityConfig(ListeningConfig):
+    """Bits per word of what is heard, by a language model of text: log2 of its perplexity; lower is better.
+
+    Words that nobody says surprise it as much as words that nobody puts together, so read it beside the
+    originals' number.
+    """
+
+    name: Literal["perplexity"] = "perplexity"
+    needs_reference: ClassVar[bool] = False
+    language_model: str = Field(default=CORPUS, min_length=1)
+    """`corpus`: n-grams of the training transcripts; a text file, an utterance a line: of that; else a causal
+    language model for transformers, as a folder or a hub id, which is asked per token of its own."""
+    order: int = Field(default=3, ge=1, le=5)
+    """Of n-grams."""
+
+    def needed_splits(self) -> tuple[str, ...]:
+        return LEARNT_FROM if self.language_model == CORPUS else ()
+
+
+class AutoBleuConfig(ListeningConfig):
+    """auto-BLEU: how much of what is heard repeats itself within one recording, 0 to 1; lower is better."""
+
+    name: Literal["auto_bleu"] = "auto_bleu"
+    needs_reference: ClassVar[bool] = False
+    order: int = Field(default=2, ge=1, le=5)
+    """Longest runs of words that are compared; the score is the geometric mean over all lengths."""
+
+
+class TypeTokenRatioConfig(ListeningConfig):
+    """Different words per word that is heard, within one recording; higher is more varied."""
+
+    name: Literal["type_token_ratio"] = "type_token_ratio"
+    needs_reference: ClassVar[bool] = False
+
+
+class SilenceConfig(MetricConfig):
+    """Share of silence. Neither more nor less is better as such: read it beside the originals'."""
+
+    name: Literal["silence"] = "silence"
+    needs_reference: ClassVar[bool] = False
+    below_db: float = Field(default=40.0, gt=0)
+    """A frame of 20 ms that is so much quieter than the loudest one is silent; so is any below -70 dBFS."""
+
+
+class LoudnessConfig(MetricConfig):
+    """How far the loudness (ITU-R BS.1770-4) is from the reference's, in LU; lower is better.
+
+    For a continuation the reference is its prompt.
+    """
+
+    name: Literal["loudness"] = "loudness"
+    takes_prompt: ClassVar[bool] = True
+
+
+class UtmosConfig(MetricConfig):
+    """UTMOS (arXiv 2204.02152): how natural speech sounds to people, 1 to 5; higher is better."""
+
+    name: Literal["utmos"] = "utmos"
+    needs_reference: ClassVar[bool] = False
+    fetches: ClassVar[bool] = True
+    model: str = Field(default="chaanks/UTMOS", min_length=1)
+    """Folder or hub id with `utmos.ckpt`, `model.safetensors` or `pytorch_model.bin`: a wav2vec 2.0, and what
+    rates its features. `config.json` beside it describes the wav2vec 2.0; without one it is of size base."""
+    judge: int = Field(default=288, ge=0)
+    """The listener whose taste is asked for, by number; 288 is the published choice."""
+    domain: int = Field(default=0, ge=0)
+    """The listening test, by number."""
+
+
+class WavlmSvConfig(MetricConfig):
+    """Likeness of speakers by WavLM's x-vectors: cosine × 100; higher is better.
+
+    For a continuation it is that with its prompt, as published for WavSLM.
+    """
+
+    name: Literal["wavlm_sv"] = "wavlm_sv"
+    takes_prompt: ClassVar[bool] = True
+    fetches: ClassVar[bool] = True
+    model: str = Field(default="microsoft/wavlm-base-plus-sv", min_length=1)
+    """Folder or hub id of a `WavLMForXVector` of transformers."""
+
+
+class ResemblyzerConfig(MetricConfig):
+    """Likeness of speakers by the d-vectors of Resemblyzer: cosine × 100; higher is better."""
+
+    name: Literal["resemblyzer"] = "resemblyzer"
+    takes_prompt: ClassVar[bool] = True

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from wavslm_core.plugin import AudioError, ReferenceFreeMetric, WavslmError, resample
 from wavslm_judges.config import DnsmosConfig
+from wavslm_judges.libraries import versions_of
 
 RATE_HZ = 16_000
 WINDOW_SAMPLES = 144_160
@@ -55,6 +56,9 @@ class Dnsmos(ReferenceFreeMetric[DnsmosConfig]):
         options.log_severity_level = 3
         with as_file(weights) as path:
             self._session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def versions(self) -> dict[str, str]:
+        return versions_of("speechmos", "onnxruntime")
 
     def judge(self, waveform_S: Tensor, *, sample_rate_hz: int) -> dict[str, float]:
         """Return the overall rating as "", `signal` and `background`. Raises: AudioError."""

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from wavslm_core.plugin import WavslmError, resample
 from wavslm_judges.config import ListeningConfig
+from wavslm_judges.libraries import versions_of
 
 RATE_HZ = 16_000
 SHORTEST_S = 0.2
@@ -53,6 +54,10 @@ class Recogniser(ABC):
         return self._heard[key]
 
     @abstractmethod
+    def versions(self) -> dict[str, str]:
+        """Return what it hears depends on: library → version, model → digest."""
+
+    @abstractmethod
     def _recognise(self, samples: npt.NDArray[np.float32]) -> str:
         """Return what was said in samples (S,) in [-1, 1] at 16 kHz."""
 
@@ -78,6 +83,9 @@ class Pocketsphinx(Recogniser):
                 options["dict"] = str(Path(folder) / "words.dict")
                 Path(options["dict"]).write_text(_pronunciations(library, sentences), encoding="utf-8")
             self._decoder = library.Decoder(**options)
+
+    def versions(self) -> dict[str, str]:
+        return versions_of("pocketsphinx")
 
     def _recognise(self, samples: npt.NDArray[np.float32]) -> str:
         # The front end tracks noise and cepstral means from one utterance to the next: start it afresh.
@@ -122,6 +130,7 @@ class FasterWhisper(Recogniser):
             raise WavslmError(
                 f"the model in {folder} cannot be used on {device}: {error}. {GIVE_MODEL}"
             ) from None
+        self._model_digest = hashlib.sha256((folder / "model.bin").read_bytes()).hexdigest()[:16]
         self._language = language
         languages = self._model.supported_languages
         if language not in languages:
@@ -130,6 +139,9 @@ class FasterWhisper(Recogniser):
                 f"language is '{language}', but the model in {folder} hears {known}. "
                 "Give another `language`, or the folder of a model that knows it as `model`"
             )
+
+    def versions(self) -> dict[str, str]:
+        return {**versions_of("faster-whisper", "ctranslate2"), "recogniser": self._model_digest}
 
     def _recognise(self, samples: npt.NDArray[np.float32]) -> str:
         segments, _ = self._model.transcribe(

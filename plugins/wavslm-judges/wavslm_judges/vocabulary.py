@@ -34,6 +34,9 @@ class Vocabulary(ReferenceFreeMetric[VocabularyConfig]):
                 "Leave 'vocabulary' out, or take a corpus with transcripts"
             )
 
+    def versions(self) -> dict[str, str]:
+        return {**self._recogniser.versions(), "vocabulary": f"{len(self._known)} words"}
+
     def hear(self, waveform_S: Tensor, *, sample_rate_hz: int) -> str:
         return self._recogniser.hear(waveform_S, sample_rate_hz=sample_rate_hz)
 

@@ -42,6 +42,9 @@ class WordError(Metric[WordErrorConfig]):
             )
         self._recogniser = recogniser_for(self.config, sentences)
 
+    def versions(self) -> dict[str, str]:
+        return self._recogniser.versions()
+
     def hear(self, waveform_S: Tensor, *, sample_rate_hz: int) -> str:
         return self._recogniser.hear(waveform_S, sample_rate_hz=sample_rate_hz)
 

@@ -7,8 +7,8 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from wavslm_core.evaluation.backoff import BackoffModel, Smoothing
 from wavslm_core.evaluation.ngrams import TokenSequences, mean_by_place, score_baselines
+from wavslm_core.parts.backoff import BackoffModel, Smoothing
 
 SMOOTHINGS = get_args(Smoothing)
 

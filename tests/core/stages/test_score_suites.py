@@ -49,6 +49,11 @@ def test_it_leaves_tables_results_and_a_section_of_the_report(
     assert f"<td>{number['mean']:.1f} [{number['low']:.1f}, {number['high']:.1f}]</td>" in page
     assert "Toy again: all pairs" in page
     assert "has no past and is not scored" in page
+    # The run has tokens that n-grams are counted on.
+    beside = results["suites"]["toy"]["marks"]["trigram"]["all"]["mean"]
+    assert "all pairs, trigram, same context" in page
+    assert f"<td>{beside['mean']:.1f} [{beside['low']:.1f}, {beside['high']:.1f}]</td>" in page
+    assert "n-grams counted on" in page
 
 
 def test_a_label_belongs_to_one_suite(with_model: StageContext, stage: ScoreSuites) -> None:

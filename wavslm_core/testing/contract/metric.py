@@ -41,6 +41,12 @@ class MetricContract(ConfigChecks):
         assert isinstance(config, MetricConfig)
         return config.needs_reference
 
+    @property
+    def takes_prompt(self) -> bool:
+        config = self.subject.config
+        assert isinstance(config, MetricConfig)
+        return config.takes_prompt
+
     def measure(self, metric: Metric[Any], reference_S: Tensor, estimate_S: Tensor) -> dict[str, Measured]:
         return metric.measure(reference_S, estimate_S, sample_rate_hz=RATES_HZ[0], text=SAID)
 
@@ -135,8 +141,23 @@ class MetricContract(ConfigChecks):
             "`better` says in which direction estimates improve",
         )
 
+    def test_a_prompt_is_a_reference_of_any_length(self) -> None:
+        if not self.takes_prompt:
+            return
+        self.require(
+            self.compares,
+            "takes_prompt is True, needs_reference False",
+            "what takes a prompt compares with it",
+        )
+        metric = self.part()
+        rule = "measure() gives finite numbers beside a prompt of another length"
+        with self.attempt("a second after half a second", rule):
+            found = self.measure(metric, babble(RATES_HZ[0] // 2, seed=1), babble(RATES_HZ[0]))
+        finite = all(math.isfinite(number) for pair in found.values() for number in pair)
+        self.require(finite, f"it gave {found}", rule)
+
     def test_audio_of_unequal_length_is_refused(self) -> None:
-        if not self.compares:
+        if not self.compares or self.takes_prompt:
             return
         metric = self.part()
         rule = "what is not comparable is an AudioError"
