@@ -293,7 +293,10 @@ class CausalConv1d(nn.Conv1d):
     def init_state(self, batch_size: int) -> State:
         return self.ring.init_state(batch_size, self.in_channels, like=self.weight)
 
-    @torch.no_grad()
     def step(self, x_BTD: Tensor, state: State) -> tuple[Tensor, State]:
         """Map the next n frames (B,n,D_in) to (B,n,D_out); writes into the ring."""
-        return self.ring.step(x_BTD, state, self.convolve)
+        # No decorator: a graph would hold two switches for every convolution, and take far longer to make.
+        if not torch.is_grad_enabled():
+            return self.ring.step(x_BTD, state, self.convolve)
+        with torch.no_grad():
+            return self.ring.step(x_BTD, state, self.convolve)
