@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import run_command
+from tests.support import Command
 from wavslm_core.data.audio import read_audio
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
@@ -16,9 +17,11 @@ SHORT = [
     "data.minutes=12",
     "data.valid_minutes=0.5",
     "backbone.num_layers=1",
-    "stages.train_lm.steps=40",
+    "stages.train_lm.steps=24",
+    "stages.train_lm.lr=0.004",
+    "stages.train_lm.warmup_steps=4",
     "stages.train_lm.batch_size=8",
-    "stages.train_lm.validate_every=20",
+    "stages.train_lm.validate_every=12",
     "stages.generate.prompts=1",
     "stages.generate.new_seconds=1",
 ]
@@ -71,8 +74,8 @@ def test_what_it_says_and_what_speakers_said_is_judged(finished: Path) -> None:
     assert rate["original"]["mean"] > 1
 
 
-def test_another_head_takes_over_the_tokens_and_knows_less(finished: Path) -> None:
-    done = run_command(
+def test_another_head_takes_over_the_tokens_and_knows_less(finished: Path, run: Command) -> None:
+    done = run(
         "wavslm-run", TINY, *SHORT, "head={name: next_chunk}", "name=other_head", "--reuse",
         "stages.evaluate.continuations=null", "stages.generate.metrics=[]",
         cwd=finished.parents[1],
@@ -83,16 +86,16 @@ def test_another_head_takes_over_the_tokens_and_knows_less(finished: Path) -> No
     assert marks(finished)["model"] < marks(other)["model"]
 
 
-def test_shuffled_targets_teach_nothing_but_frequencies(finished: Path) -> None:
+def test_shuffled_targets_teach_nothing_but_frequencies(finished: Path, run: Command) -> None:
     """The same model on permuted tokens stays at the unigram, far behind."""
-    run_command(
+    run(
         "wavslm-run",
         TINY,
         *SHORT,
         "name=shuffled",
         "--reuse",
-        "stages=[{run: tokenize}, {run: train_lm, steps: 40, batch_size: 8, crop_tokens: 256, lr: 2.0e-3,"
-        " control: shuffled_tokens, validate_every: 20}]",
+        "stages=[{run: tokenize}, {run: train_lm, steps: 24, batch_size: 8, crop_tokens: 256, lr: 4.0e-3,"
+        " warmup_steps: 4, control: shuffled_tokens, validate_every: 12}]",
         cwd=finished.parents[1],
     )
     (folder,) = finished.parent.glob("shuffled-*")
@@ -133,9 +136,9 @@ def test_a_codec_is_learnt_from_nothing_and_a_language_model_over_it(from_nothin
     assert scored["codebook"]["train"]["used"] > 64
 
 
-def test_another_head_takes_over_the_codec_and_knows_more(from_nothing: Path) -> None:
+def test_another_head_takes_over_the_codec_and_knows_more(from_nothing: Path, run: Command) -> None:
     head = "head={name: chunk_autoregressive, embedding: bits, output: linear}"
-    done = run_command(
+    done = run(
         "wavslm-run", SCRATCH, *SHORT, *SHORT_CODEC, head, "name=other_head", "--reuse",
         cwd=from_nothing.parents[1],
     )  # fmt: skip
