@@ -17,16 +17,21 @@ SHORT = [
     "data.minutes=12",
     "data.valid_minutes=0.5",
     "backbone.num_layers=1",
-    "stages.train_lm.steps=24",
-    "stages.train_lm.lr=0.004",
-    "stages.train_lm.warmup_steps=4",
     "stages.train_lm.batch_size=8",
-    "stages.train_lm.validate_every=12",
     "stages.generate.prompts=1",
     "stages.generate.new_seconds=1",
 ]
-
-SHORT_CODEC = [
+SHORT_TINY = [
+    *SHORT,
+    "stages.train_lm.steps=24",
+    "stages.train_lm.lr=0.004",
+    "stages.train_lm.warmup_steps=4",
+    "stages.train_lm.validate_every=12",
+]
+SHORT_SCRATCH = [
+    *SHORT,
+    "stages.train_lm.steps=40",
+    "stages.train_lm.validate_every=20",
     "quantizer.codebook_size=256",
     "quantizer.entropy_group_bits=8",
     "stages.train_codec.steps=60",
@@ -51,7 +56,7 @@ def marks(folder: Path) -> dict[str, float]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("main_job")
     judged = ["stages.evaluate.continuations.count=2", "stages.generate.metrics=[]"]
-    run_command("wavslm-run", TINY, *SHORT, *judged, cwd=place)
+    run_command("wavslm-run", TINY, *SHORT_TINY, *judged, cwd=place)
     (folder,) = (place / "runs").glob("wavslm_tiny-*")
     return folder
 
@@ -76,7 +81,7 @@ def test_what_it_says_and_what_speakers_said_is_judged(finished: Path) -> None:
 
 def test_another_head_takes_over_the_tokens_and_knows_less(finished: Path, run: Command) -> None:
     done = run(
-        "wavslm-run", TINY, *SHORT, "head={name: next_chunk}", "name=other_head", "--reuse",
+        "wavslm-run", TINY, *SHORT_TINY, "head={name: next_chunk}", "name=other_head", "--reuse",
         "stages.evaluate.continuations=null", "stages.generate.metrics=[]",
         cwd=finished.parents[1],
     )  # fmt: skip
@@ -91,7 +96,7 @@ def test_shuffled_targets_teach_nothing_but_frequencies(finished: Path, run: Com
     run(
         "wavslm-run",
         TINY,
-        *SHORT,
+        *SHORT_TINY,
         "name=shuffled",
         "--reuse",
         "stages=[{run: tokenize}, {run: train_lm, steps: 24, batch_size: 8, crop_tokens: 256, lr: 4.0e-3,"
@@ -122,7 +127,7 @@ def test_everything_is_there_to_hear_and_see(finished: Path) -> None:
 @pytest.fixture(scope="module")
 def from_nothing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("scratch")
-    run_command("wavslm-run", SCRATCH, *SHORT, *SHORT_CODEC, cwd=place)
+    run_command("wavslm-run", SCRATCH, *SHORT_SCRATCH, cwd=place)
     (folder,) = (place / "runs").glob("wavslm_scratch-*")
     return folder
 
@@ -139,7 +144,7 @@ def test_a_codec_is_learnt_from_nothing_and_a_language_model_over_it(from_nothin
 def test_another_head_takes_over_the_codec_and_knows_more(from_nothing: Path, run: Command) -> None:
     head = "head={name: chunk_autoregressive, embedding: bits, output: linear}"
     done = run(
-        "wavslm-run", SCRATCH, *SHORT, *SHORT_CODEC, head, "name=other_head", "--reuse",
+        "wavslm-run", SCRATCH, *SHORT_SCRATCH, head, "name=other_head", "--reuse",
         cwd=from_nothing.parents[1],
     )  # fmt: skip
     assert f"train_codec, tokenize: taken over from {from_nothing.name}" in done.stdout
