@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.contract.broken import (
     BACKBONE,
@@ -35,6 +36,8 @@ def failures(broken: Broken, folder: Path) -> dict[str, str]:
         check = name.removeprefix("test_")
         if not name.startswith("test_") or ("export" in check and check not in (broken.check, *broken.also)):
             continue
+        # One of them has a chance of its own, which must not be whether it is caught.
+        torch.manual_seed(0)
         try:
             getattr(tests, name)(*([folder] if name == "test_weights_survive_saving" else []))
         except pytest.skip.Exception:
