@@ -44,6 +44,7 @@ def test_every_suite_in_one_command(small_run: Path, data: Path, tmp_path: Path,
         "evaluation.json", "pairs.jsonl", "results.json", "table.md", "submission/lexical/dev.txt",
         "submission/syntactic/dev.txt", *(f"official/score_{name}.csv" for name in tables),
         "official/score_syntactic_dev_by_pair.csv", "official/score_syntactic_dev_by_type.csv",
+        *(f"marks/{name}.jsonl" for name in ("unigram", "trigram", "trigram_same_context")),
     }  # fmt: skip
     results = json.loads((out / "results.json").read_text())
     found = results["suites"]

@@ -53,7 +53,7 @@ class Cluster:
         if self.running():
             return
         self.stop()
-        for name in ("log", "state", "munge", *(f"spool/{node}" for node in self.nodes)):
+        for name in ("log", "state", "munge", "temporary", *(f"spool/{node}" for node in self.nodes)):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         configuration.write(self.folder, self.nodes)
         munge, mariadb, slurmdbd, slurmctld, *slurmds = self.daemons()

@@ -44,6 +44,8 @@ def _mariadb(folder: Path, port: int) -> str:
 [mariadbd]
 user=root
 datadir={folder}/data
+# A data base that starts removes the temporary tables that lie there, also those of others.
+tmpdir={folder}/temporary
 socket={folder}/data/socket
 pid-file={folder}/data/pid
 bind-address=127.0.0.1

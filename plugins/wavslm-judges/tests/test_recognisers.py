@@ -25,6 +25,9 @@ class Looping(Recogniser):
 
     asked = 0
 
+    def versions(self) -> dict[str, str]:
+        return {}
+
     def _recognise(self, samples: object) -> str:
         self.asked += 1
         return " ".join(["so"] * 100)
