@@ -58,14 +58,19 @@ class PluginCommand:
 
     def load(self) -> Callable[..., Any]:
         """Import the function. Raises: PluginError naming the distribution when that fails."""
-        module, _, function = self.target.partition(":")
-        try:
-            found: Callable[..., Any] = getattr(import_module(module), function)
-        # A module that calls sys.exit() on import must not end the program without a word.
-        except (Exception, SystemExit) as error:
-            raise PluginError(
-                f"wavslm {self.name} of {self.distribution} {self.version} cannot be imported from "
-                f"{self.target}: {summary(error)}. Install {self.distribution} again from where it came, or "
-                "mend what it imports"
-            ) from error
-        return found
+        named = f"wavslm {self.name} of {self.distribution} {self.version}"
+        return load_function(self.target, named=named, distribution=self.distribution)
+
+
+def load_function(target: str, *, named: str, distribution: str) -> Callable[..., Any]:
+    """Import `package.module:function`. Raises: PluginError saying what it is, `named`, and what to do."""
+    module, _, function = target.partition(":")
+    try:
+        found: Callable[..., Any] = getattr(import_module(module), function)
+    # A module that calls sys.exit() on import must not end the program without a word.
+    except (Exception, SystemExit) as error:
+        raise PluginError(
+            f"{named} cannot be imported from {target}: {summary(error)}. "
+            f"Install {distribution} again from where it came, or mend what it imports"
+        ) from error
+    return found

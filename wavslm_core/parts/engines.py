@@ -19,10 +19,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any, Protocol
 
-from wavslm_core.errors import PluginError, summary
+from wavslm_core.errors import PluginError
+from wavslm_core.parts.commands import load_function
 
 HOOK = "register_engines"
 TORCH = "torch"
@@ -68,14 +68,5 @@ class Engine:
 
     def load(self) -> Callable[..., Any]:
         """Import the function. Raises: PluginError naming the distribution when that fails."""
-        module, _, function = self.target.partition(":")
-        try:
-            found: Callable[..., Any] = getattr(import_module(module), function)
-        # A module that calls sys.exit() on import must not end the program without a word.
-        except (Exception, SystemExit) as error:
-            raise PluginError(
-                f"the engine {self.name} of {self.distribution} {self.version} cannot be imported from "
-                f"{self.target}: {summary(error)}. Install {self.distribution} again from where it came, or "
-                "mend what it imports"
-            ) from error
-        return found
+        named = f"the engine {self.name} of {self.distribution} {self.version}"
+        return load_function(self.target, named=named, distribution=self.distribution)

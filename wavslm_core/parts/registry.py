@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import importlib
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeVar
 
 from wavslm_core.errors import PluginError, WavslmError, did_you_mean, nearest, summary
 from wavslm_core.parts.checkpoints import Checkpoint, Kind
@@ -16,6 +16,9 @@ from wavslm_core.parts.commands import PluginCommand
 from wavslm_core.parts.configs import Config, Role
 from wavslm_core.parts.engines import Engine
 from wavslm_core.parts.roles import ROLES
+
+FunctionT = TypeVar("FunctionT", PluginCommand, Engine)
+"""What a plugin registers as a function under a name."""
 
 MEND = "update, reinstall or uninstall it"
 """What to do about a plugin that fails."""
@@ -131,26 +134,8 @@ class Registry:
                     f"Uninstall one of them or restrict plugins with WAVSLM_PLUGINS."
                 )
             brought[named] = checkpoint
-        verbs: dict[str, PluginCommand] = {}
-        for command in commands:
-            first = self._commands.get(command.name) or verbs.get(command.name)
-            if first is not None and first.target != command.target:
-                raise PluginError(
-                    f"the verb '{command.name}' is registered twice: by {first.distribution} "
-                    f"({first.target}) and by {command.distribution} ({command.target}). "
-                    f"Uninstall one of them or restrict plugins with WAVSLM_PLUGINS."
-                )
-            verbs[command.name] = command
-        runs: dict[str, Engine] = {}
-        for engine in engines:
-            known = self._engines.get(engine.name) or runs.get(engine.name)
-            if known is not None and known.target != engine.target:
-                raise PluginError(
-                    f"the engine '{engine.name}' is registered twice: by {known.distribution} "
-                    f"({known.target}) and by {engine.distribution} ({engine.target}). "
-                    f"Uninstall one of them or restrict plugins with WAVSLM_PLUGINS."
-                )
-            runs[engine.name] = engine
+        verbs = _each_once("verb", self._commands, commands)
+        runs = _each_once("engine", self._engines, engines)
         self._entries.update(added)
         self._checkpoints.update(brought)
         self._commands.update(verbs)
@@ -253,6 +238,21 @@ def known_providers(role: Role) -> dict[str, str]:
 def how_to_install(provider: str) -> str:
     """Return how one of the reference plugins is installed, to go after its name."""
     return f", in a clone of wavslm: pip install ./plugins/{provider}"
+
+
+def _each_once(kind: str, known: Mapping[str, FunctionT], new: Iterable[FunctionT]) -> dict[str, FunctionT]:
+    """Return what is new by name. Raises: PluginError when two functions have one name."""
+    found: dict[str, FunctionT] = {}
+    for one in new:
+        first = known.get(one.name) or found.get(one.name)
+        if first is not None and first.target != one.target:
+            raise PluginError(
+                f"the {kind} '{one.name}' is registered twice: by {first.distribution} ({first.target}) and "
+                f"by {one.distribution} ({one.target}). Uninstall one of them or restrict plugins with "
+                "WAVSLM_PLUGINS."
+            )
+        found[one.name] = one
+    return found
 
 
 def _failed(error: BaseException) -> str:
