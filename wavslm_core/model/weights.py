@@ -292,10 +292,26 @@ def _version(value: Tensor) -> int | None:
     return None if value.is_inference() else value._version
 
 
-class SkipInitialisation(TorchFunctionMode):
+class Undrawn(TorchFunctionMode):
+    """Context in which modules leave the weights that they would draw as they are.
+
+    On the meta device a draw fills nothing, and imports torch's compiler, which takes longer than torch itself.
+    """
+
+    _SKIPPED = frozenset(
+        {torch.Tensor.uniform_, torch.Tensor.normal_}
+        | {nn.init.uniform_, nn.init.normal_, nn.init.kaiming_uniform_}
+    )
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in self._SKIPPED:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+class SkipInitialisation(Undrawn):
     """Context in which modules leave their weights uninitialised: they are about to be loaded."""
 
-    _SKIPPED = frozenset({torch.Tensor.uniform_, torch.Tensor.normal_})
     # Of each thread: another one may be training at the same time, and needs its initial weights.
     _depth: ClassVar[ContextVar[int]] = ContextVar("depth of skipped initialisation", default=0)
 
@@ -312,8 +328,3 @@ class SkipInitialisation(TorchFunctionMode):
     def __exit__(self, *error: object) -> None:
         self._depth.set(self._depth.get() - 1)
         super().__exit__(*error)  # type: ignore[no-untyped-call]
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in self._SKIPPED:
-            return args[0]
-        return func(*args, **(kwargs or {}))

@@ -81,7 +81,9 @@ def _misfit(given: PartConfig, wanted: PartConfig, registry: Registry) -> str | 
         return f"it is '{given.registered_name()}', the recipe's is '{wanted.registered_name()}'"
     import torch
 
-    with torch.device("meta"):
+    from wavslm_core.model.weights import Undrawn
+
+    with Undrawn(), torch.device("meta"):
         shapes = [
             {key: value.shape for key, value in registry.build(config).state_dict().items()}
             for config in (given, wanted)

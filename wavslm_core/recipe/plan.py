@@ -128,7 +128,9 @@ def parameter_count(recipe: ResolvedRecipe, config: Config) -> int:
     import torch
     from torch import nn
 
-    with torch.device("meta"):
+    from wavslm_core.model.weights import Undrawn
+
+    with Undrawn(), torch.device("meta"):
         part = recipe.registry.build(config)
     return sum(p.numel() for p in part.parameters()) if isinstance(part, nn.Module) else 0
 

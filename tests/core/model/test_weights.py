@@ -1,7 +1,10 @@
 """What concerns only who loads weights."""
 
 import threading
+from collections.abc import Callable
 
+import pytest
+import torch
 from torch import nn
 
 from wavslm_core.model.weights import SkipInitialisation
@@ -31,3 +34,15 @@ def test_skipping_within_skipping_ends_with_the_outer_one() -> None:
             assert SkipInitialisation.active()
         assert SkipInitialisation.active()
     assert not SkipInitialisation.active()
+
+
+@pytest.mark.parametrize(
+    "layer", [lambda: nn.Linear(6, 4), lambda: nn.Embedding(6, 4), lambda: nn.Conv1d(6, 4, 3)]
+)
+def test_nothing_is_drawn_for_weights_that_are_about_to_be_loaded(layer: Callable[[], nn.Module]) -> None:
+    before = torch.get_rng_state()
+    with SkipInitialisation():
+        layer()
+    assert torch.equal(torch.get_rng_state(), before)
+    layer()
+    assert not torch.equal(torch.get_rng_state(), before)

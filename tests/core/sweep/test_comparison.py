@@ -153,7 +153,7 @@ def test_a_sweep_is_written_whatever_its_names_and_pictures(
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("no pencil")
 
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", fail)
+    monkeypatch.setattr("matplotlib.figure.Figure.draw", fail)
     monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_scalar", fail)
     write_comparison(tmp_path / "out", comparison, **written)
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
