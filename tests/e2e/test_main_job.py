@@ -79,18 +79,6 @@ def test_what_it_says_and_what_speakers_said_is_judged(finished: Path) -> None:
     assert rate["original"]["mean"] > 1
 
 
-def test_another_head_takes_over_the_tokens_and_knows_less(finished: Path, run: Command) -> None:
-    done = run(
-        "wavslm-run", TINY, *SHORT_TINY, "head={name: next_chunk}", "name=other_head", "--reuse",
-        "stages.evaluate.continuations=null", "stages.generate.metrics=[]",
-        cwd=finished.parents[1],
-    )  # fmt: skip
-    assert f"tokenize: taken over from {finished.name}" in done.stdout
-    assert "stage tokenize: running" not in done.stdout
-    (other,) = finished.parent.glob("other_head-*")
-    assert marks(finished)["model"] < marks(other)["model"]
-
-
 def test_shuffled_targets_teach_nothing_but_frequencies(finished: Path, run: Command) -> None:
     """The same model on permuted tokens stays at the unigram, far behind."""
     run(
