@@ -88,6 +88,7 @@ from wavslm_core.machine.shared_rows import (
     same_random_numbers as same_random_numbers,
 )
 from wavslm_core.machine.terminal import echo as echo
+from wavslm_core.machine.timings import cache_folder as cache_folder, processor as processor
 from wavslm_core.model.codec import Codec as Codec
 from wavslm_core.model.documents import CONFIG_FILE as CONFIG_FILE, read_document as read_document
 from wavslm_core.model.folders import (
@@ -176,7 +177,11 @@ from wavslm_core.parts.metric import (
     check_pair as check_pair,
     measured as measured,
 )
-from wavslm_core.parts.packing import LinearGelu as LinearGelu, PackLinear as PackLinear
+from wavslm_core.parts.packing import (
+    LinearGelu as LinearGelu,
+    PackLinear as PackLinear,
+    pack_module as pack_module,
+)
 from wavslm_core.parts.plugins import hookimpl as hookimpl, load_registry as load_registry
 from wavslm_core.parts.roles import Register as Register
 from wavslm_core.parts.streaming import (

@@ -50,7 +50,7 @@ def generate(
     ] = None,
     engine: Annotated[
         str | None,
-        typer.Option(help="What makes the steps: torch, onnxruntime, or auto, the fastest here."),
+        typer.Option(help="What makes the steps: torch, onnxruntime, inductor, or auto, the fastest here."),
     ] = None,
     device: DeviceOption = AUTO,
 ) -> None:

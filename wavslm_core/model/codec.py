@@ -270,9 +270,10 @@ class Codec(nn.Module):
         """Return a copy of this codec for fast steps on this CPU. Not for training; not for saving.
 
         `weights`: "fp32", "bf16", "int8", or "auto". `engine`: "torch", which packs linears; one that a
-        plugin brings ("onnxruntime" of wavslm-onnx), which makes each step of one stream a graph and takes
-        its time to do so; or "auto". With "auto" all that is there is timed, once on a machine for models of
-        these sizes, and the finest weights among the fastest ways are taken. Raises: WavslmError.
+        plugin brings ("onnxruntime" of wavslm-onnx, "inductor" of wavslm-inductor), which makes each step of
+        one stream a graph and takes its time to do so; or "auto". With "auto" all that is there is timed,
+        once on a machine for models of these sizes, and the finest weights among the fastest ways are taken.
+        Raises: WavslmError.
         """
         flows = codec_flows(self.facts)
         return worthwhile(

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -80,23 +81,31 @@ class TypicalSampler(TruncatingSampler):
 def kept_in_nucleus(probabilities_NV: Tensor, p: float) -> Tensor:
     """Return which tokens the nucleus of mass p keeps, a bool mask (N,V); p = 0 keeps the likeliest alone."""
     # Looking at values would make a GPU wait, and cannot be traced.
-    if p < 1 and probabilities_NV.is_cpu and not torch.compiler.is_compiling():
-        mask_NV = _kept_among_few(probabilities_NV, p)
+    plain = probabilities_NV.is_cpu and probabilities_NV.dtype == torch.float32
+    if p < 1 and plain and not torch.compiler.is_compiling():
+        mask_NV = None
+        if probabilities_NV.shape[-1] > SORTED_WHOLE:
+            mask_NV = _kept_among(probabilities_NV.topk(FEW_TOKENS, dim=-1).values, probabilities_NV, p)
+        if mask_NV is None:
+            mask_NV = _kept_among(_descending(probabilities_NV), probabilities_NV, p)
         if mask_NV is not None:
             return mask_NV
     order_NV = probabilities_NV.argsort(dim=-1, descending=True, stable=True)
     return _first_until(probabilities_NV, order_NV, p)
 
 
-def _kept_among_few(probabilities_NV: Tensor, p: float) -> Tensor | None:
-    """Return the nucleus, bit for bit that of the whole order, where few tokens hold it; else None."""
-    if probabilities_NV.shape[-1] <= SORTED_WHOLE:
-        return None
-    likeliest_NK = probabilities_NV.topk(FEW_TOKENS, dim=-1).values
+def _descending(probabilities_NV: Tensor) -> Tensor:
+    """Return probabilities from the likeliest on. NumPy sorts mere values five times as fast as torch."""
+    return torch.from_numpy(np.sort(probabilities_NV.detach().numpy(), axis=-1)).flip(-1)
+
+
+def _kept_among(likeliest_NK: Tensor, probabilities_NV: Tensor, p: float) -> Tensor | None:
+    """Return the nucleus, bit for bit that of the whole order, if the K likeliest hold it; else None."""
+    count, size = likeliest_NK.shape[-1], probabilities_NV.shape[-1]
     before_NK = likeliest_NK.cumsum(dim=-1) - likeliest_NK
     counts_N1 = (before_NK <= p).sum(dim=-1, keepdim=True)
     # None at all: the row is no distribution.
-    if int(counts_N1.max()) == FEW_TOKENS or int(counts_N1.min()) == 0:
+    if (count < size and int(counts_N1.max()) == count) or int(counts_N1.min()) == 0:
         return None
     if p == 0:
         counts_N1 = torch.ones_like(counts_N1)

@@ -38,7 +38,7 @@ def serve(
     ] = None,
     engine: Annotated[
         str | None,
-        typer.Option(help="What makes the steps: torch, onnxruntime, or auto, the fastest here."),
+        typer.Option(help="What makes the steps: torch, onnxruntime, inductor, or auto, the fastest here."),
     ] = None,
     threads: Annotated[
         int | None,

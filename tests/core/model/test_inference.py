@@ -47,6 +47,17 @@ def wrong(step: nn.Module, x: Tensor, state: State, *, weights: str) -> Callable
     return doubled
 
 
+def confused(step: nn.Module, x: Tensor, state: State, *, weights: str) -> Callable[..., Any]:
+    """An engine that takes one token for another."""
+    run = exported(step, x, state, weights=weights)
+
+    def next_ones(x: Tensor, state: State) -> tuple[Tensor, State]:
+        y, state = run(x, state)
+        return (y if y.is_floating_point() else y + 1), state
+
+    return next_ones
+
+
 @pytest.fixture(autouse=True)
 def _registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "cache"))
@@ -130,6 +141,15 @@ def test_an_engine_that_gives_something_else_is_found_out(
     with pytest.warns(UserWarning, match="not used: the engine wrong"):
         chosen = model.for_inference(weights="fp32", engine="auto")
     assert not isinstance(chosen.backbone.step, EngineStep)
+
+
+def test_an_engine_that_gives_other_tokens_is_found_out(
+    model: SpeechLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = Engine("confused", f"{__name__}:confused", ("fp32",), "For tests.", "tests", "1", "tests")
+    monkeypatch.setattr(load_registry(), "_engines", {"confused": broken})
+    with pytest.raises(WavslmError, match="gives something else than torch \\(100 % of the tokens differ"):
+        model.codec.for_inference(engine="confused")
 
 
 def test_auto_measures_once(model: SpeechLM, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,133 @@
+"""The engine `inductor`: steps of parts compiled ahead of time, weights apart from what is compiled.
+
+States are written where they lie, and a call goes from Python into the compiled step once.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from wavslm_core.plugin import LinearGelu, PackLinear, State, WavslmError, pack_module, summary
+from wavslm_inductor.packages import compiled_package
+
+Activation = Literal["none", "gelu"]
+Step = Callable[[Tensor, State], tuple[Tensor, State]]
+FEW_WEIGHTS = 1 << 17
+"""Up to this many, a linear costs less in torch's own product than oneDNN's layout saves."""
+
+
+def compiled(step: nn.Module, x: Tensor, state: State, *, weights: str) -> Step:
+    """Return what maps a chunk and a state, shaped as `x` and `state`, to y and the next state.
+
+    Compiles steps of these shapes if this machine has not yet, which takes half a minute and more.
+    Raises: WavslmError where they cannot be compiled.
+    """
+    # A copy of the modules alone: the caller's stay as they are, and weights are shared.
+    tensors = [*step.parameters(), *step.buffers()]
+    writing = InPlace(copy.deepcopy(step, memo={id(tensor): tensor for tensor in tensors})).eval()
+    pack_module(writing, PackLarge(weights))
+    packed = _laid_out_plainly(writing)
+    with torch.no_grad():
+        program = torch.export.export(writing, (x.contiguous(), *_apart(state)))
+        if any(node.target is torch.ops.aten.pow.Scalar for node in program.graph.nodes):
+            program = program.run_decompositions({torch.ops.aten.pow.Scalar: _power})
+    # What a user knows a step by is the class of its part.
+    named = type(getattr(step, "part", step)).__name__
+    package = compiled_package(program, named=named)
+    held = {**program.state_dict, **program.constants, **packed}
+    made = CompiledStep(package, {name: held[name].detach() for name in package.get_constant_fqns()})
+    try:
+        made(x, tuple(tensor.clone() for tensor in state))
+    except RuntimeError as error:
+        raise WavslmError(
+            f"the compiled step of {named} does not run: {summary(error)}. Give engine='torch'"
+        ) from error
+    return made
+
+
+class CompiledStep:
+    """A compiled step, over the states of any number of streams."""
+
+    def __init__(self, package: Any, constants: dict[str, Tensor]) -> None:
+        package.load_constants(constants, use_inactive=False, check_full_update=True, user_managed=True)
+        self._package = package
+        self._constants = constants
+        """What is compiled reads these where they lie."""
+        self._left: State | None = None
+        """The state that was given back last, which is as it has to be."""
+
+    def __call__(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        if state is not self._left:
+            self._left = state = _apart(state)
+        (y,) = self._package.boxed_run([x.contiguous(), *state])
+        return y, state
+
+
+def _apart(state: State) -> State:
+    """Return a state each of whose tensors lies in memory of its own, without gaps, copied if not."""
+    seen: set[int] = set()
+    apart = []
+    for tensor in state:
+        place = tensor.data_ptr()
+        apart.append(tensor.clone() if place in seen else tensor.contiguous())
+        if tensor.numel():
+            seen.add(place)
+    return tuple(apart)
+
+
+class InPlace(nn.Module):
+    """A step that writes the next state into the one it is given, and returns y alone."""
+
+    def __init__(self, step: nn.Module) -> None:
+        super().__init__()
+        self.step = step
+
+    def forward(self, x: Tensor, *state: Tensor) -> Tensor:
+        y, *left = self.step(x, *state)
+        for tensor, next_tensor in zip(state, left, strict=True):
+            if next_tensor is not tensor:
+                tensor.copy_(next_tensor)
+        return y
+
+
+class PackLarge(PackLinear):
+    """Packs linears of many weights, and leaves those of few to torch's own product."""
+
+    def __call__(
+        self, weight_NK: Tensor, bias_N: Tensor | None, *, activation: Activation = "none"
+    ) -> nn.Module:
+        if weight_NK.numel() > FEW_WEIGHTS:
+            return super().__call__(weight_NK, bias_N, activation=activation)
+        kind = LinearGelu if activation == "gelu" else nn.Linear
+        linear = kind(weight_NK.shape[1], weight_NK.shape[0], bias=bias_N is not None, device="meta")
+        linear.weight = nn.Parameter(weight_NK.detach(), requires_grad=False)
+        if bias_N is not None:
+            linear.bias = nn.Parameter(bias_N.detach(), requires_grad=False)
+        return linear
+
+
+def _power(base: float, exponents: Tensor) -> Tensor:
+    """Return powers in the dtype that torch gives them: 2.13 compiles those of one integer to floats."""
+    return torch.pow(torch.full_like(exponents, base, dtype=torch.result_type(exponents, base)), exponents)
+
+
+def _laid_out_plainly(module: nn.Module) -> dict[str, Tensor]:
+    """Make buffers of tensors that are mere attributes, in place, so that what is compiled knows their names.
+
+    Those in oneDNN's own layout cannot be compiled against. Plain ones stand for them meanwhile, since its
+    operators take both; returns them by name.
+    """
+    packed = {}
+    for prefix, part in module.named_modules():
+        for name, value in [*vars(part).items()]:
+            if isinstance(value, Tensor):
+                if value.is_mkldnn:
+                    packed[f"{prefix}.{name}"] = value
+                delattr(part, name)
+                part.register_buffer(name, value.to_dense() if value.is_mkldnn else value)
+    return packed

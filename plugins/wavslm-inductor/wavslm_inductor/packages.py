@@ -1,0 +1,120 @@
+"""Packages of compiled steps, in the user's cache: one for each graph and kind of machine, without weights.
+
+Models of one shape share a package, however they were trained: what it reads of them is told when it is
+loaded. A package holds machine code; it is made here, and taken from this user's own cache alone.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+
+from wavslm_core.plugin import (
+    DataError,
+    WavslmError,
+    cache_folder,
+    echo,
+    json_digest,
+    one_at_a_time,
+    processor,
+    replacing,
+    summary,
+)
+
+OPTIONS: Mapping[str, Any] = {
+    "aot_inductor.package_constants_in_so": False,
+    # What the processor says of itself is taken at its word: to try each instruction set takes ten seconds.
+    "cpp.vec_isa_ok": True,
+}
+SECONDS, SECONDS_A_NODE = 5, 0.05
+"""About what compiling takes on a core, with the operators of a graph."""
+
+
+def compiled_package(program: ExportedProgram, *, named: str) -> Any:
+    """Return what runs a program, compiled here or once before: torch's loader, to be given constants.
+
+    `named` is what is said while it compiles. Raises: WavslmError where it cannot be compiled.
+    """
+    digest = json_digest(_identity(program))
+    try:
+        folder = cache_folder() / "inductor"
+        path = folder / f"{digest}.pt2"
+        with one_at_a_time(folder / f"{digest}.lock"):
+            if path.exists():
+                # One that does not load is made anew.
+                with suppress(RuntimeError):
+                    return _load(path)
+            with replacing(path, durable=False) as beside:
+                _compile(program, beside, named=named)
+            return _load(path)
+    except DataError:
+        # A cache that cannot be written is done without; what was loaded needs its file no more.
+        with tempfile.TemporaryDirectory(prefix="wavslm-inductor-", ignore_cleanup_errors=True) as temporary:
+            path = Path(temporary) / "step.pt2"
+            _compile(program, path, named=named)
+            return _load(path)
+
+
+def _identity(program: ExportedProgram) -> dict[str, Any]:
+    """Return all that what is compiled depends on."""
+    tensors = [
+        [node.name, [*value.shape], [*value.stride()], str(value.dtype)]
+        for node in program.graph.nodes
+        if node.op == "placeholder" and isinstance(value := node.meta["val"], torch.Tensor)
+    ]
+    return {
+        "graph": program.graph_module.code,
+        "signature": str(program.graph_signature),
+        "tensors": tensors,
+        "options": {**OPTIONS},
+        "torch": torch.__version__,
+        "processor": processor(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _load(path: Path) -> Any:
+    # One runner: what is compiled writes into states, and calls from several threads wait for each other.
+    return torch._C._aoti.AOTIModelPackageLoader(str(path), "model", False, 1, -1)
+
+
+def has_compiler() -> bool:
+    """Return whether there is a C++ compiler that torch finds."""
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler:
+        return False
+    return True
+
+
+def _compile(program: ExportedProgram, path: Path, *, named: str) -> None:
+    from torch._inductor import aoti_compile_and_package
+
+    if not has_compiler():
+        raise WavslmError(
+            "the engine inductor compiles steps, and no C++ compiler is found here: install one "
+            "(apt-get install g++), or name one in CXX. Or give engine='torch'"
+        )
+    seconds = SECONDS + SECONDS_A_NODE * len(program.graph.nodes)
+    echo(f"compiling the step of {named} for this machine, once: about {seconds:.0f} s", err=True)
+    start = time.monotonic()
+    try:
+        # torch adds to the options that it is given.
+        aoti_compile_and_package(program, package_path=str(path), inductor_configs={**OPTIONS})
+    except Exception as error:
+        raise WavslmError(
+            f"the engine inductor cannot compile the step of {named}: {summary(error)}. Give engine='torch', "
+            "or another compiler in CXX"
+        ) from error
+    echo(f"compiled in {time.monotonic() - start:.0f} s", err=True)
