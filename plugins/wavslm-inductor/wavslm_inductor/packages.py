@@ -6,10 +6,12 @@ loaded. A package holds machine code; it is made here, and taken from this user'
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -110,11 +112,25 @@ def _compile(program: ExportedProgram, path: Path, *, named: str) -> None:
     echo(f"compiling the step of {named} for this machine, once: about {seconds:.0f} s", err=True)
     start = time.monotonic()
     try:
-        # torch adds to the options that it is given.
-        aoti_compile_and_package(program, package_path=str(path), inductor_configs={**OPTIONS})
+        with _quiet():
+            # torch adds to the options that it is given.
+            aoti_compile_and_package(program, package_path=str(path), inductor_configs={**OPTIONS})
     except Exception as error:
         raise WavslmError(
             f"the engine inductor cannot compile the step of {named}: {summary(error)}. Give engine='torch', "
             "or another compiler in CXX"
         ) from error
     echo(f"compiled in {time.monotonic() - start:.0f} s", err=True)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back what torch says of itself and of slow operators: nothing that a user could change."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
