@@ -295,7 +295,7 @@ def _version(value: Tensor) -> int | None:
 class Undrawn(TorchFunctionMode):
     """Context in which modules leave the weights that they would draw as they are.
 
-    On the meta device a draw fills nothing, and imports torch's compiler, which takes longer than torch itself.
+    On the meta device a draw fills nothing and imports torch's compiler, which takes longer than torch does.
     """
 
     _SKIPPED = frozenset(
