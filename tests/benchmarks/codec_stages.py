@@ -27,8 +27,8 @@ from wavslm_core.recipe.loading import load_recipe, recipe_from_dict
 from wavslm_core.recipe.resolving import resolve
 from wavslm_core.run.context import StageContext
 from wavslm_core.training.learner import build_learners
+from wavslm_core.training.promises import players_of
 from wavslm_core.training.sharding import build_parallel
-from wavslm_core.training.task import players_of
 
 RECIPE = ROOT / "recipes" / "focalcodec_stream_4k.yaml"
 FORWARD = ("teacher", "encoder", "quantizer", "decoder", "discriminators")

@@ -43,7 +43,7 @@ from wavslm_core.stages.train_lm import TrainLmConfig
 from wavslm_core.testing import contract_tests
 from wavslm_core.testing.fake_configs import FakeDecoderConfig, FakeEncoderConfig, FakeQuantizerConfig
 from wavslm_core.testing.fakes import register_fakes
-from wavslm_core.training.codec_task import CodecTask
+from wavslm_core.training.codec_task import CodecTask, Recoded
 from wavslm_core.training.task import LossOutput, Task
 from wavslm_suites.config import PairsConfig
 
@@ -242,6 +242,31 @@ class DrawsElsewhere(ToyTraining):
         return ElsewhereTask(model, **self.task_options(context))
 
 
+class LeavesHalfAlone(ToyTraining):
+    def make_task(self, model: Codec, context: StageContext) -> Task:
+        class HalfTask(DrawingTask):
+            spare = torch.nn.Linear(2, 2)
+
+            @property
+            def trained(self) -> dict[str, torch.nn.Module]:
+                return {**super().trained, "spare": self.spare}
+
+        return HalfTask(model, **self.task_options(context))
+
+
+class ForgetsItsCritic(ToyTraining):
+    def make_task(self, model: Codec, context: StageContext) -> Task:
+        class JudgedTask(DrawingTask):
+            critics = (torch.nn.Conv1d(1, 1, 5),)
+
+            def compare(self, recoded: Recoded, fooled: Mapping[str, Tensor] | None = None) -> LossOutput:
+                output = super().compare(recoded, fooled)
+                output.loss = output.loss + self.critics[0](recoded.estimate_BS[:, None]).mean()
+                return output
+
+        return JudgedTask(model, **self.task_options(context))
+
+
 class HearsNobody(ToyTraining):
     def run(self, context: StageContext) -> None:
         super().run(replace(context, stop_requested=lambda: False))
@@ -319,7 +344,7 @@ TRAINING = ToyTrainingConfig(steps=4, batch_size=2, crop_seconds=0.2, spectral_w
 PARTS = ToyFormatConfig().part_configs({"width": 6})
 
 
-def failures(config: Config, target: type, folder: Path) -> dict[str, str]:
+def failures(config: Config, target: type, folder: Path, caplog: pytest.LogCaptureFixture) -> dict[str, str]:
     """Return check → message of every check of its contract that this fails."""
     registry = Registry()
     registry.add(*(entry for entry in load_registry() if entry.name != "fake"))
@@ -335,8 +360,10 @@ def failures(config: Config, target: type, folder: Path) -> dict[str, str]:
         check: Callable[..., None] = getattr(tests, name)
         given = folder / name
         given.mkdir()
+        caplog.clear()
         try:
-            check(*([given] if inspect.signature(check).parameters else []))
+            fixtures = {"tmp_path": given, "caplog": caplog}
+            check(*(fixtures[parameter] for parameter in inspect.signature(check).parameters))
         except pytest.skip.Exception:
             continue
         except Exception as error:
@@ -354,8 +381,10 @@ def failures(config: Config, target: type, folder: Path) -> dict[str, str]:
         (ToyFormatConfig(), ToyFormat),
     ],
 )
-def test_what_the_broken_ones_were_made_from_is_whole(config: Config, whole: type, tmp_path: Path) -> None:
-    assert failures(config, whole, tmp_path) == {}
+def test_what_the_broken_ones_were_made_from_is_whole(
+    config: Config, whole: type, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert failures(config, whole, tmp_path, caplog) == {}
 
 
 @pytest.mark.parametrize(
@@ -377,14 +406,27 @@ def test_what_the_broken_ones_were_made_from_is_whole(config: Config, whole: typ
         (ToyStageConfig(), Scatters, {"it_leaves_what_it_says_and_can_run_again"}),
         (TRAINING, DrawsElsewhere, {"stopped_half_way_it_ends_in_the_same_weights"}),
         (TRAINING, HearsNobody, {"stopped_half_way_it_ends_in_the_same_weights"}),
+        (TRAINING, LeavesHalfAlone, {"training_reaches_every_weight"}),
+        (
+            TRAINING,
+            ForgetsItsCritic,
+            {
+                "it_leaves_what_it_says_and_can_run_again",
+                "it_can_be_stopped",
+                "training_reaches_every_weight",
+                "stopped_half_way_it_ends_in_the_same_weights",
+            },
+        ),
         (GreedyFormatConfig(), ToyFormat, {"it_leaves_others_alone"}),
         (ToyFormatConfig(), Forgets, {"weights_are_read_as_they_were_written"}),
         (ToyFormatConfig(), Trusting, {"damaged_weights_are_refused"}),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_what_is_broken_is_caught(config: Config, broken: type, checks: set[str], tmp_path: Path) -> None:
-    found = failures(config, broken, tmp_path)
+def test_what_is_broken_is_caught(
+    config: Config, broken: type, checks: set[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = failures(config, broken, tmp_path, caplog)
     assert set(found) == checks, found
     assert all("of wavslm-toys 1.0: " in said and "The contract: " in said for said in found.values())
 

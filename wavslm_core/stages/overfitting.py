@@ -65,7 +65,7 @@ def overfit(
     Corpora are cached below `runs_dir`; nothing else is written. `device`: the CPU by default.
     Raises: RecipeError when no stage trains.
     """
-    from wavslm_core.training.task import players_of
+    from wavslm_core.training.promises import players_of
 
     context = StageContext(recipe=recipe, run_dir=runs_dir / recipe.name)
     if device is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,8 +24,11 @@ from wavslm_core.training.optimizers import (
 )
 from wavslm_core.training.parallel import Parallel
 from wavslm_core.training.precision_proof import Arithmetic, PrecisionProof, autocast, prove
+from wavslm_core.training.promises import check_reach, checked_output
 from wavslm_core.training.schedules import build_schedule
 from wavslm_core.training.task import LossOutput, Player, Task, decayed_and_undecayed
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -84,6 +88,12 @@ class Learner:
     def plays(self, step: int) -> bool:
         return step >= self.player.starts_at_step
 
+    def looks(self, step: int) -> bool:
+        """Whether to look where gradients go: in the first turn, and in those that are logged."""
+        is_logged = (step + 1) % self.config.log_every == 0
+        # What is gathered for a pass is not what a module holds.
+        return (is_logged or step == self.player.starts_at_step) and not self.parallel.sharded
+
     def take_turn(self, step: int, arithmetic: Arithmetic) -> Turn:
         """Make one optimizer step; leave the weights alone when loss or gradient is not finite."""
         player, accumulate = self.player, self.config.accumulate
@@ -95,6 +105,8 @@ class Learner:
                 with self.parallel.exchanging(player, micro_batch + 1 == accumulate):
                     with autocast(arithmetic, self.context.device):
                         output = self.output(step, micro_batch)
+                    if self.looks(step) and micro_batch == 0:
+                        check_reach(output, player, self.task)
                     (output.loss * output.weight).backward()
                 output.loss = output.loss.detach()
                 outputs.append(output)
@@ -128,7 +140,8 @@ class Learner:
         outputs: list[LossOutput] = []
 
         def loss() -> Tensor:
-            outputs.append(self.player.loss(step, micro_batch))
+            given = self.player.loss(step, micro_batch)
+            outputs.append(checked_output(given, self.player, self.task))
             return outputs[0].loss
 
         # A wrapper may hand the loss on in its own way.
@@ -138,6 +151,21 @@ class Learner:
             # Nothing to weigh it against, so that no gradient is multiplied to be divided again.
             outputs[0].weight = 1.0
         return outputs[0]
+
+    def warn_of_unreached(self) -> None:
+        """Say which weights no step has changed: what begins late has begun once training ends.
+
+        The optimizer's state, which checkpoints keep, tells; of those that have none, nothing is known.
+        """
+        state, weights = self.optimizer.state, self.player.weights
+        unreached = [name for name, weight in weights.items() if state and weight not in state]
+        if unreached:
+            whose = f"player '{self.player.name}': " if self.player.name else ""
+            logger.warning(
+                "%s%d of %d weights got no gradient in any step, such as %s: the loss does not depend on "
+                "them. Let it, or freeze them with `requires_grad_(False)`",
+                *(whose, len(unreached), len(weights), ", ".join(unreached[:3])),
+            )
 
     def proofs(self, step: int) -> Iterator[PrecisionProof]:
         """Try bf16 on the next batch and on the last, where what begins later, such as codes, is on."""

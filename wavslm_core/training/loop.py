@@ -25,10 +25,11 @@ from wavslm_core.training.device import choose_precision, forget_peak, seed_torc
 from wavslm_core.training.guards import NonFiniteGuard, StuckGuard, check_buffers
 from wavslm_core.training.learner import Turn, build_learners
 from wavslm_core.training.precision_proof import PrecisionProof
+from wavslm_core.training.promises import checked_scalars, players_of
 from wavslm_core.training.resuming import Resumption
 from wavslm_core.training.sharding import build_parallel
 from wavslm_core.training.state import TrainState
-from wavslm_core.training.task import Task, players_of
+from wavslm_core.training.task import Task
 from wavslm_core.training.tracking import Tracker
 
 logger = logging.getLogger(__name__)
@@ -78,6 +79,9 @@ def fit(task: Task, config: TrainingConfig, context: StageContext, *, stage: str
                     check_buffers(task.modules, context.processes)
                 if training.is_due(config.log_every):
                     training.log(turns, tracker)
+        if context.rank == 0:
+            for learner in training.learners:
+                learner.warn_of_unreached()
         training.resumption.select(state, config.select)
         for module in task.modules.values():
             module.eval()
@@ -217,8 +221,7 @@ class _Training:
     def validate(self, tracker: Tracker, progress: Steps) -> None:
         # No autocast: what is compared and selected is the model as it is shipped.
         with self.not_training("validate"):
-            found = self.parallel.evaluate(self.task.validate)
-            valid = {name: float(value) for name, value in found.items()}
+            valid = checked_scalars(self.parallel.evaluate(self.task.validate), self.task)
         tracker.scalars("valid", self.state.step, valid)
         for learner in self.learners:
             learner.schedule.observe(valid["loss"])

@@ -147,18 +147,10 @@ class DataParallel(Parallel):
     def gradients(self, player: Player, parameters: list[nn.Parameter]) -> list[Tensor]:
         gradients = super().gradients(player, parameters)
         if player.reaches_all_weights and len(gradients) < len(parameters):
+            missing = [name for name, weight in player.weights.items() if weight.grad is None]
             raise TrainingError(
-                f"{', '.join(_without_gradient(player)[:3])} got no gradient, but processes that train by "
+                f"{', '.join(missing[:3])} got no gradient, but processes that train by "
                 "DDP wait for one of every weight. Freeze what is not used (requires_grad_(False)), or set "
                 "launch.parallel to fsdp"
             )
         return gradients
-
-
-def _without_gradient(player: Player) -> list[str]:
-    return [
-        f"{part}.{name}"
-        for part, module in player.modules.items()
-        for name, parameter in module.named_parameters()
-        if parameter.requires_grad and parameter.grad is None
-    ]

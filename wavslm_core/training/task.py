@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from wavslm_core.training.config import OptimizerConfig, TrainingConfig
-from wavslm_core.training.guards import TrainingError
 
 if TYPE_CHECKING:
     from wavslm_core.training.tracking import Tracker
@@ -62,6 +61,16 @@ class Player:
     """Its numbers of a logged line → why it is of no use to the others and what to do; None: it is."""
     most_stuck_steps: int | None = None
     """Steps after the warning that it is stuck after which training ends with an error; None: never."""
+
+    @property
+    def weights(self) -> dict[str, nn.Parameter]:
+        """What of its modules is not frozen, by name."""
+        return {
+            f"{part}.{name}": parameter
+            for part, module in self.modules.items()
+            for name, parameter in module.named_parameters()
+            if parameter.requires_grad
+        }
 
 
 class Task(ABC):
@@ -118,48 +127,6 @@ class Task(ABC):
     def show(self, tracker: Tracker, step: int) -> None:
         """Log pictures and audio, after `step` optimizer steps."""
         return None
-
-
-def players_of(task: Task, config: TrainingConfig) -> tuple[Player, ...]:
-    """Return who trains a task. Raises: TrainingError when they cannot be told apart, or train nothing."""
-    players = tuple(task.players(config))
-    names = [player.name for player in players]
-    if len(players) != 1 and (not all(names) or len(set(names)) < len(names)):
-        raise TrainingError(f"players are called {names}: several need a name each, one of its own")
-    if all(player.starts_at_step for player in players):
-        raise TrainingError("no player trains in step 0: let one start there, with `starts_at_step` 0")
-    owners: dict[int, str] = {}
-    for player in players:
-        unknown = [name for name, module in player.modules.items() if task.modules.get(name) is not module]
-        if unknown:
-            raise TrainingError(
-                f"player '{player.name}' trains {', '.join(unknown)}, but the task's modules are "
-                f"{', '.join(task.modules)}: let it train some of these"
-            )
-        trained = [p for module in player.modules.values() for p in module.parameters() if p.requires_grad]
-        if not trained:
-            raise TrainingError(
-                f"player '{player.name}' has no weights that train: unfreeze some of its "
-                f"modules ({', '.join(player.modules)}), or let it be no player"
-            )
-        if player.starts_at_step >= config.steps:
-            raise TrainingError(
-                f"player '{player.name}' starts at step {player.starts_at_step}, but there are only "
-                f"{config.steps} steps: let it start earlier"
-            )
-        shared = [owners[id(p)] for p in trained if owners.setdefault(id(p), player.name) != player.name]
-        if shared:
-            raise TrainingError(
-                f"players '{shared[0]}' and '{player.name}' train the same weight: give it to one of them"
-            )
-    for name, module in task.modules.items():
-        idle = sum(p.requires_grad and id(p) not in owners for p in module.parameters())
-        if idle:
-            raise TrainingError(
-                f"module '{name}' of the task has {idle} weights that no player trains: give it to a player, "
-                "or freeze it with `requires_grad_(False)`"
-            )
-    return players
 
 
 def decayed_and_undecayed(modules: Iterable[nn.Module]) -> list[dict[str, Any]]:

@@ -32,6 +32,7 @@ from wavslm_core.run.metrics_file import read_metrics
 from wavslm_core.stages.train_codec import TrainCodec, TrainCodecConfig
 from wavslm_core.testing.fake_configs import FakeQuantizerConfig
 from wavslm_core.training.codec_task import CodecTask
+from wavslm_core.training.guards import TrainingError
 
 CONTRIBUTING = Path(__file__).parents[3] / "CONTRIBUTING.md"
 OPTIONS: dict[str, Any] = {
@@ -436,3 +437,6 @@ def test_the_codec_against_a_discriminator_as_contributors_are_shown(
     trained = context.codec().state_dict()
     assert before.keys() == trained.keys()
     assert any(not torch.equal(value, trained[key]) for key, value in before.items())
+    both = shown.TrainAdversarialConfig(**options, adversarial={"discriminators": [{"name": "fake"}]})
+    with pytest.raises(TrainingError, match=r"module 'discriminators' .* weights that no player trains"):
+        shown.TrainAdversarial(both).run(replace(context, run_dir=tmp_path / "both"))

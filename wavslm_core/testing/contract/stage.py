@@ -153,6 +153,17 @@ class StageContract(ConfigChecks):
         with self.attempt("going on after a stop", rule):
             stage.run(context)
 
+    def test_training_reaches_every_weight(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        if not isinstance(self.part(), TrainingStage):
+            pytest.skip("it trains nothing")
+        rule = (
+            "within the few steps of this config, losses depend on all weights that train, and on no others"
+        )
+        with self.attempt("training", rule):
+            self.part().run(self.context(tmp_path))
+        said = [record.getMessage() for record in caplog.records if record.funcName == "warn_of_unreached"]
+        self.require(not said, "; ".join(said), rule)
+
     def test_stopped_half_way_it_ends_in_the_same_weights(self, tmp_path: Path) -> None:
         """Every draw of the second half is that of a run that was never stopped."""
         if not isinstance(self.part(), TrainingStage):
@@ -166,10 +177,11 @@ class StageContract(ConfigChecks):
 
         whole, stopped = self.context(tmp_path / "whole"), self.context(tmp_path / "stopped")
         whole.stop_requested = counting
-        self.part().run(whole)
+        rule = "a stage that trains asks `stop_requested` after every step; `fit` does so"
+        with self.attempt("training", rule):
+            self.part().run(whole)
         answers = iter([False] * (asked // 2) + [True])
         stopped.stop_requested = lambda: next(answers, False)
-        rule = "a stage that trains asks `stop_requested` after every step; `fit` does so"
         with self.attempt("stopping half way", rule):
             try:
                 self.part().run(stopped)
