@@ -103,8 +103,14 @@ class ReferenceFreeMetric(Metric[MetricConfigT]):
 
 
 def measured(value: float) -> Measured:
-    """Return a value as one that counts once, or as nothing when it is NaN."""
-    return (0.0, 0.0) if math.isnan(value) else (value, 1.0)
+    """Return a value as one that counts once, or as nothing when it is NaN. Raises: TypeError for others."""
+    try:
+        return (0.0, 0.0) if math.isnan(value) else (value, 1.0)
+    except (TypeError, ValueError, RuntimeError):
+        shape = f" of shape {list(value.shape)}" if isinstance(value, Tensor) else ""
+        raise TypeError(
+            f"gave a {type(value).__name__}{shape}; `compute`, or `judge` for each name, returns a float"
+        ) from None
 
 
 def check_pair(reference_S: Tensor, estimate_S: Tensor) -> None:

@@ -1,5 +1,6 @@
 """From a YAML file and overrides to a validated recipe. Every problem is listed at once, one line each."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -231,8 +232,15 @@ def _stage_launch_problems(launch: LaunchConfig, stage: StageConfig) -> Iterator
 
 
 def _line(problem: Problem, source: str, places: Places) -> str:
-    """Return a problem with its origin: the override that caused it, or the file."""
-    for place, text in places.items():
-        if problem.path[: len(place)] == place or place[: len(problem.path)] == problem.path != ():
-            return f"override '{text}': {problem}"
+    """Return a problem with its origin: the override that caused it, or the file.
+
+    Of overrides inside of what is wrong as a whole, it is the one whose key the problem names.
+    """
+    path = problem.path
+    around = [place for place in places if path[: len(place)] == place]
+    inside = [place for place in places if path and place[: len(path)] == path]
+    named = [place for place in inside if re.search(rf"\b{re.escape(str(place[-1]))}\b", problem.text)]
+    for found in (sorted(around, key=len)[-1:], named, inside):
+        if len(found) == 1:
+            return f"override '{places[found[0]]}': {problem}"
     return f"{source}: {problem}"

@@ -9,6 +9,7 @@ import torch
 from wavslm_core.errors import AudioError, WavslmError
 from wavslm_core.evaluation.config import MelDistanceConfig, StoiConfig
 from wavslm_core.evaluation.metrics import MelDistance, Stoi
+from wavslm_core.parts.metric import measured
 
 
 def noisy_tone(seconds: float = 2.0, rate_hz: int = 16000) -> torch.Tensor:
@@ -78,3 +79,13 @@ def test_stoi_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_unequal_lengths_are_refused() -> None:
     with pytest.raises(AudioError, match="same length"):
         MelDistance(MelDistanceConfig()).compute(torch.ones(10), torch.ones(11), sample_rate_hz=16000)
+
+
+@pytest.mark.parametrize(
+    ("given", "what"), [("big", "a str"), (torch.zeros(3), r"a Tensor of shape \[3\]"), (None, "a NoneType")]
+)
+def test_what_is_no_number_says_what_compute_returns(given: object, what: str) -> None:
+    with pytest.raises(
+        TypeError, match=f"^gave {what}; `compute`, or `judge` for each name, returns a float"
+    ):
+        measured(given)  # type: ignore[arg-type]

@@ -124,3 +124,22 @@ def test_a_wrong_override_is_named(tmp_path: Path, example_registry: Registry) -
         f"{path}: sede: no such key. Did you mean 'seed'?",
     ]:
         assert any(line.startswith(said) for line in lines), f"{said!r} not among {lines}"
+
+
+@pytest.mark.parametrize(
+    ("texts", "blamed"),
+    [
+        (["steps=6", "freeze=[encoder, quantizer, decoder]"], "override 'stages.train_codec.freeze=[e"),
+        (["freeze=[encoder, quantizer, decoder]"], "override 'stages.train_codec.freeze=[e"),
+        (["steps=6", "batch_size=2"], "r.yaml: "),
+    ],
+)
+def test_what_is_wrong_with_a_block_names_the_override_that_it_is_about(
+    tmp_path: Path, texts: list[str], blamed: str
+) -> None:
+    path = tmp_path / "r.yaml"
+    frozen = "" if any("freeze" in text for text in texts) else ", freeze: [encoder, quantizer, decoder]"
+    path.write_text(f"name: one\nstages: [{{run: train_codec, steps: 9{frozen}}}]\n")
+    with pytest.raises(RecipeError, match="freeze names all three parts") as caught:
+        load_recipe(path, [f"stages.train_codec.{text}" for text in texts])
+    assert str(caught.value).removeprefix(f"{tmp_path}/").startswith(blamed)
