@@ -172,7 +172,8 @@ def register_checkpoints(register):
 
 
 def bring(monkeypatch: pytest.MonkeyPatch, site: Path, models: Mapping[str, Path]) -> Path:
-    """Install a distribution `wavslm-box` of models, given as "name/kind"; return where they lie."""
+    """Install a distribution `wavslm-box` of models, given as "name/kind", in place of `wavslm-tiny-models`,
+    which has some of these names; return where they lie."""
     package, info = site / "wavslm_box", site / "wavslm_box-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: wavslm-box\nVersion: 1.0\n")
@@ -182,6 +183,7 @@ def bring(monkeypatch: pytest.MonkeyPatch, site: Path, models: Mapping[str, Path
     (package / "__init__.py").write_text(BOX)
     monkeypatch.syspath_prepend(str(site))
     monkeypatch.delitem(sys.modules, "wavslm_box", raising=False)
-    loaded = plugins.load_from(entry_points(group=plugins.GROUP))
+    points = [point for point in entry_points(group=plugins.GROUP) if point.name != "tiny_models"]
+    loaded = plugins.load_from(points)
     monkeypatch.setattr(plugins, "load", lambda: loaded)
     return package

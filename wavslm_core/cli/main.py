@@ -8,17 +8,15 @@ from importlib import import_module
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 
 from wavslm_core import cli
 from wavslm_core.cli.guard import guarded
-from wavslm_core.errors import PluginError, summary
+from wavslm_core.errors import PluginError, WavslmError, did_you_mean, summary
 from wavslm_core.machine.terminal import echo
+from wavslm_core.parts.commands import VERBS
 
-VERBS = (
-    "compare", "data", "decode", "doctor", "encode", "evaluate", "generate", "jobs", "new-plugin", "plugins",
-    "recipe", "score", "stop", "suites", "sweep",
-)  # fmt: skip
-"""Each is a function in a module of its name, or one of these groups of functions there."""
+# Each of `VERBS` is a function in a module of its name, or one of these groups of functions there.
 GROUPS = {
     "data": ("Look at corpora.", ("stats", "rejected")),
     "recipe": ("Show, check or describe recipes.", ("show", "check", "schema")),
@@ -29,9 +27,17 @@ GROUPS = {
 }
 
 
+class _Verbs(TyperGroup):
+    """Lists wavslm's own verbs before those of plugins."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        return sorted(self.commands, key=lambda name: (name not in VERBS, name))
+
+
 def build_app(arguments: Sequence[str] = ()) -> typer.Typer:
     """Return the command with all its verbs, or with the one alone that the arguments name."""
     app = typer.Typer(
+        cls=_Verbs,
         help="Speech language models: work with recipes, plugins, codecs and language models.",
         no_args_is_help=True,
         add_completion=False,
@@ -52,7 +58,10 @@ def build_app(arguments: Sequence[str] = ()) -> typer.Typer:
         else:
             group, names = app, (name,)
         for name in names:
-            group.command()(getattr(module, name))
+            function = getattr(module, name)
+            # What is given is shown whole; of help texts, only what fits into a line.
+            about = " ".join(function.__doc__.partition("\n\n")[0].split())
+            group.command(short_help=about)(function)
     return app
 
 
@@ -68,7 +77,7 @@ def _add_of_plugins(app: typer.Typer, named: str | None) -> None:
     for command in registry.commands():
         if named is None:
             # Listed, not imported: one that is broken must not take the others' help down.
-            app.command(command.name, help=command.about)(lambda: None)
+            app.command(command.name, short_help=command.about)(lambda: None)
         elif named == command.name:
             app.command(command.name)(command.load())
             return
@@ -80,10 +89,12 @@ def _add_of_plugins(app: typer.Typer, named: str | None) -> None:
         raise PluginError(
             f"wavslm {named} comes with {provider}, which is not installed{how_to_install(provider)}"
         )
-    if named is not None and registry.load_errors:
-        raise PluginError(
-            f"there is no command '{named}', unless a plugin that failed to load has it: correct it, "
-            f"or mend the plugin{registry.failures()}"
+    if named is not None:
+        names = {*VERBS, *(command.name for command in registry.commands()), *known_providers("command")}
+        broken = ", unless a plugin that failed to load has it" if registry.load_errors else ""
+        raise WavslmError(
+            f"there is no command '{named}'{broken}.{did_you_mean(named, names)} `wavslm --help` lists all"
+            f"{registry.failures()}"
         )
 
 

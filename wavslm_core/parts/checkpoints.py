@@ -67,6 +67,16 @@ class Checkpoint:
         """Whose it is, for messages."""
         return f"{self.distribution} {self.version}"
 
+    @property
+    def called(self) -> str:
+        """What it is, for messages."""
+        return f"the {self.kind} '{self.name}'"
+
+    @property
+    def target(self) -> str:
+        """What its name stands for."""
+        return str(self.folder)
+
     def check(self) -> None:
         """Raises: PluginError saying what is wrong with what was registered."""
         given = f"{self.distribution} called register({self.name!r}, kind={self.kind!r}, …) in {HOOK}"

@@ -23,6 +23,11 @@ from typing import Any, Protocol
 from wavslm_core.errors import PluginError, summary
 
 HOOK = "register_commands"
+VERBS = (
+    "compare", "data", "decode", "doctor", "encode", "evaluate", "generate", "jobs", "new-plugin", "plugins",
+    "recipe", "score", "stop", "suites", "sweep",
+)  # fmt: skip
+"""Those of wavslm itself; see `cli`."""
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _TARGET = re.compile(r"[^:]+:\w+")
 
@@ -46,11 +51,18 @@ class PluginCommand:
     plugin: str
     """Name of the entry point that registered it."""
 
+    @property
+    def called(self) -> str:
+        """What it is, for messages."""
+        return f"the verb '{self.name}'"
+
     def check(self) -> None:
         """Raises: PluginError saying what is wrong with what was registered."""
         given = f"{self.distribution} called register({self.name!r}, {self.target!r}, …) in {HOOK}"
         if not _NAME.fullmatch(self.name):
             raise PluginError(f"{given}: a verb is made of small letters and digits, with dashes between")
+        if self.name in VERBS:
+            raise PluginError(f"{given}: that verb is wavslm's own; choose another name")
         if not _TARGET.fullmatch(self.target):
             raise PluginError(f"{given}: the second argument must read 'package.module:function'")
         if not self.about.strip():

@@ -51,6 +51,11 @@ class Engine:
     plugin: str
     """Name of the entry point that registered it."""
 
+    @property
+    def called(self) -> str:
+        """What it is, for messages."""
+        return f"the engine '{self.name}'"
+
     def check(self) -> None:
         """Raises: PluginError saying what is wrong with what was registered."""
         given = f"{self.distribution} called register({self.name!r}, {self.target!r}, …) in {HOOK}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -22,7 +22,7 @@ from wavslm_core.parts.checkpoints import HOOK as CHECKPOINTS, Checkpoint, Regis
 from wavslm_core.parts.commands import HOOK as COMMANDS, PluginCommand, RegisterCommand
 from wavslm_core.parts.configs import Config, Role
 from wavslm_core.parts.engines import HOOK as ENGINES, Engine, RegisterEngine
-from wavslm_core.parts.registry import Entry, Registry
+from wavslm_core.parts.registry import Entry, Registered, Registry, clashes
 from wavslm_core.parts.roles import ROLES
 
 GROUP = "wavslm"
@@ -64,31 +64,44 @@ def load_registry() -> Registry:
 def load_from(points: Iterable[EntryPoint]) -> Loaded:
     """Load plugins from these entry points, each isolated from the others.
 
-    Raises: PluginError when one entry-point name has two values, or, with
+    Of two that bring one name, neither is loaded: nobody could tell which one a recipe means. What is core's
+    stays core's. Raises: PluginError when one entry-point name has two values, or, with
     `WAVSLM_STRICT_PLUGINS=1`, whatever the first broken plugin raised.
     """
     strict = os.environ.get("WAVSLM_STRICT_PLUGINS") == "1"
-    registry = Registry()
-    plugins: list[Plugin] = []
+    brought: dict[Plugin, list[Registered]] = {}
+    errors: dict[str, BaseException] = {}
     for point in _unique(points):
-        distribution, version = _origin(point)
-        plugin = Plugin(point.name, point.value, distribution, version)
+        plugin = Plugin(point.name, point.value, *_origin(point))
+        brought[plugin] = []
         try:
-            _register(point.load(), plugin, registry)
+            brought[plugin] = _brought(point.load(), plugin)
         # A plugin that calls sys.exit() on import must not take the rest down either.
         except (Exception, SystemExit) as error:
             if strict:
                 raise
-            second = distribution in registry.load_errors
-            registry.load_errors[f"{distribution} ({point.name})" if second else distribution] = error
-            plugin = Plugin(point.name, point.value, distribution, version, error)
-        plugins.append(plugin)
-    return Loaded(registry, tuple(plugins))
+            errors[plugin.name] = error
+    for clash in clashes(one for things in brought.values() for one in things):
+        if strict:
+            raise clash.error
+        for one in (clash.first, clash.second):
+            if one.plugin != CORE_ENTRY_POINT:
+                errors.setdefault(one.plugin, clash.error)
+    registry = Registry()
+    for plugin, things in brought.items():
+        found = errors.get(plugin.name)
+        if found is None:
+            registry.add(*things)
+            continue
+        second = plugin.distribution in registry.load_errors
+        name = f"{plugin.distribution} ({plugin.name})" if second else plugin.distribution
+        registry.load_errors[name] = found
+    return Loaded(registry, tuple(replace(plugin, error=errors.get(plugin.name)) for plugin in brought))
 
 
 def _unique(points: Iterable[EntryPoint]) -> list[EntryPoint]:
-    """Sort by name, restrict to WAVSLM_PLUGINS, drop exact repeats, refuse one name with two values."""
-    found = sorted(points, key=lambda point: (point.name, point.value))
+    """Sort by name, core first, restrict to WAVSLM_PLUGINS, drop repeats, refuse one name with two values."""
+    found = sorted(points, key=lambda point: (point.name != CORE_ENTRY_POINT, point.name, point.value))
     names = _wanted({point.name for point in found})
     unique: dict[str, EntryPoint] = {}
     for point in found:
@@ -126,8 +139,8 @@ def _origin(point: EntryPoint) -> tuple[str, str]:
     return point.dist.name or unknown[0], point.dist.version or unknown[1]
 
 
-def _register(module: Any, plugin: Plugin, registry: Registry) -> None:
-    """Check one plugin's hooks and add what it registers; nothing is added when anything is wrong."""
+def _brought(module: Any, plugin: Plugin) -> list[Registered]:
+    """Check one plugin's hooks and return what it registers."""
     manager = pluggy.PluginManager("wavslm")
     manager.add_hookspecs(_hookspecs())
     try:
@@ -144,16 +157,12 @@ def _register(module: Any, plugin: Plugin, registry: Registry) -> None:
             f"plugin '{plugin.name}' of {plugin.distribution} implements no hook. Define one of "
             f"{_hook_names()} in {plugin.value} and mark it with @hookimpl."
         )
-    entries: list[Entry] = []
+    brought: list[Registered] = []
     for role, spec in ROLES.items():
-        getattr(manager.hook, spec.hook)(register=partial(_collect, entries, role, plugin))
-    checkpoints: list[Checkpoint] = []
-    getattr(manager.hook, CHECKPOINTS)(register=_collector(checkpoints, plugin))
-    commands: list[PluginCommand] = []
-    getattr(manager.hook, COMMANDS)(register=_command_collector(commands, plugin))
-    engines: list[Engine] = []
-    getattr(manager.hook, ENGINES)(register=_engine_collector(engines, plugin))
-    registry.add(*entries, checkpoints=checkpoints, commands=commands, engines=engines)
+        getattr(manager.hook, spec.hook)(register=partial(_collect, brought, role, plugin))
+    for hook, collector in _COLLECTORS.items():
+        getattr(manager.hook, hook)(register=collector(brought, plugin))
+    return brought
 
 
 @cache
@@ -172,7 +181,7 @@ def _hookspecs() -> type:
 
 
 def _hooks() -> list[str]:
-    return [*(spec.hook for spec in ROLES.values()), CHECKPOINTS, COMMANDS, ENGINES]
+    return [*(spec.hook for spec in ROLES.values()), *_COLLECTORS]
 
 
 def _hook_names() -> str:
@@ -189,7 +198,7 @@ def _wrong_hook(plugin: Plugin, problem: str) -> str:
 
 
 def _collect(
-    entries: list[Entry], role: Role, plugin: Plugin, config_class: type[Config], target: str
+    brought: list[Registered], role: Role, plugin: Plugin, config_class: type[Config], target: str
 ) -> None:
     """The `register` callable that plugins are given."""
     given = f"{plugin.distribution} called register({config_class!r}, {target!r}) in {ROLES[role].hook}"
@@ -213,10 +222,10 @@ def _collect(
         name = config_class.registered_name()
     except (TypeError, NameError, PydanticUserError) as error:
         raise PluginError(f"{given}: {error}") from None
-    entries.append(Entry(role, name, config_class, target, plugin.distribution, plugin.version, plugin.name))
+    brought.append(Entry(role, name, config_class, target, plugin.distribution, plugin.version, plugin.name))
 
 
-def _collector(checkpoints: list[Checkpoint], plugin: Plugin) -> RegisterCheckpoint:
+def _checkpoint_collector(brought: list[Registered], plugin: Plugin) -> RegisterCheckpoint:
     """Return the `register` callable that the hook of checkpoints is given."""
 
     def register(name: str, **about: Any) -> None:
@@ -228,28 +237,36 @@ def _collector(checkpoints: list[Checkpoint], plugin: Plugin) -> RegisterCheckpo
             plugin=plugin.name,
         )
         checkpoint.check()
-        checkpoints.append(checkpoint)
+        brought.append(checkpoint)
 
     return register
 
 
-def _command_collector(commands: list[PluginCommand], plugin: Plugin) -> RegisterCommand:
+def _command_collector(brought: list[Registered], plugin: Plugin) -> RegisterCommand:
     """Return the `register` callable that the hook of commands is given."""
 
     def register(name: str, target: str, *, about: str) -> None:
         command = PluginCommand(name, target, about, plugin.distribution, plugin.version, plugin.name)
         command.check()
-        commands.append(command)
+        brought.append(command)
 
     return register
 
 
-def _engine_collector(engines: list[Engine], plugin: Plugin) -> RegisterEngine:
+def _engine_collector(brought: list[Registered], plugin: Plugin) -> RegisterEngine:
     """Return the `register` callable that the hook of engines is given."""
 
     def register(name: str, target: str, *, weights: tuple[str, ...], about: str) -> None:
         engine = Engine(name, target, tuple(weights), about, plugin.distribution, plugin.version, plugin.name)
         engine.check()
-        engines.append(engine)
+        brought.append(engine)
 
     return register
+
+
+_COLLECTORS: dict[str, Callable[[list[Registered], Plugin], Any]] = {
+    CHECKPOINTS: _checkpoint_collector,
+    COMMANDS: _command_collector,
+    ENGINES: _engine_collector,
+}
+"""Hook that is no role's → what makes its `register`."""

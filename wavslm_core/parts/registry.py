@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import importlib
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, TypeVar
+from typing import Any
 
 from wavslm_core.errors import PluginError, WavslmError, did_you_mean, nearest, summary
 from wavslm_core.parts.checkpoints import Checkpoint, Kind
@@ -16,9 +16,6 @@ from wavslm_core.parts.commands import PluginCommand
 from wavslm_core.parts.configs import Config, Role
 from wavslm_core.parts.engines import Engine
 from wavslm_core.parts.roles import ROLES
-
-FunctionT = TypeVar("FunctionT", PluginCommand, Engine)
-"""What a plugin registers as a function under a name."""
 
 MEND = "update, reinstall or uninstall it"
 """What to do about a plugin that fails."""
@@ -39,9 +36,14 @@ class Entry:
     """Name of the entry point that registered it."""
 
     @property
+    def called(self) -> str:
+        """What it is, for messages."""
+        return f"{self.role} '{self.name}'"
+
+    @property
     def described(self) -> str:
         """What it is and whose, for messages."""
-        return f"{self.role} '{self.name}' of {self.distribution} {self.version}"
+        return f"{self.called} of {self.distribution} {self.version}"
 
     def load(self) -> type:
         """Import and return the implementation class.
@@ -84,6 +86,37 @@ class Entry:
             ) from error
 
 
+Registered = Entry | Checkpoint | PluginCommand | Engine
+"""What a plugin brings under a name."""
+
+
+@dataclass(frozen=True)
+class Clash:
+    """Two things that have one name."""
+
+    first: Registered
+    second: Registered
+
+    @property
+    def error(self) -> PluginError:
+        first, second = self.first, self.second
+        return PluginError(
+            f"{first.called} is registered twice: by {first.distribution} ({first.target}) and by "
+            f"{second.distribution} ({second.target}). Uninstall one of them or restrict plugins with "
+            "WAVSLM_PLUGINS."
+        )
+
+
+def clashes(brought: Iterable[Registered]) -> Iterator[Clash]:
+    """Yield whatever has the name of something else before it; the same twice is one."""
+    names: dict[str, Registered] = {}
+    for one in brought:
+        first = names.setdefault(one.called, one)
+        classes = [getattr(each, "config_class", None) for each in (first, one)]
+        if first.target != one.target or classes[0] is not classes[1]:
+            yield Clash(first, one)
+
+
 def imported(target: str) -> Any:
     """Return what `package.module:Name` names."""
     module_name, _, attribute = target.partition(":")
@@ -101,45 +134,20 @@ class Registry:
         self.load_errors: dict[str, BaseException] = {}
         """Distribution → exception, for the plugins that failed to load."""
 
-    def add(
-        self,
-        *entries: Entry,
-        checkpoints: Iterable[Checkpoint] = (),
-        commands: Iterable[PluginCommand] = (),
-        engines: Iterable[Engine] = (),
-    ) -> None:
-        """Register entries, checkpoints, commands and engines, all or none.
-
-        Raises: PluginError when a name is taken by another one.
-        """
-        added: dict[tuple[Role, str], Entry] = {}
-        for entry in entries:
-            key = entry.role, entry.name
-            taken = self._entries.get(key) or added.get(key)
-            if taken is not None and (taken.target, taken.config_class) != (entry.target, entry.config_class):
-                raise PluginError(
-                    f"{entry.role} '{entry.name}' is registered twice: by {taken.distribution} "
-                    f"({taken.target}) and by {entry.distribution} ({entry.target}). "
-                    f"Uninstall one of them or restrict plugins with WAVSLM_PLUGINS."
-                )
-            added[key] = entry
-        brought: dict[tuple[str, Kind], Checkpoint] = {}
-        for checkpoint in checkpoints:
-            named = checkpoint.name, checkpoint.kind
-            other = self._checkpoints.get(named) or brought.get(named)
-            if other is not None and other.folder != checkpoint.folder:
-                raise PluginError(
-                    f"the {checkpoint.kind} '{checkpoint.name}' is registered twice: by {other.distribution} "
-                    f"({other.folder}) and by {checkpoint.distribution} ({checkpoint.folder}). "
-                    f"Uninstall one of them or restrict plugins with WAVSLM_PLUGINS."
-                )
-            brought[named] = checkpoint
-        verbs = _each_once("verb", self._commands, commands)
-        runs = _each_once("engine", self._engines, engines)
-        self._entries.update(added)
-        self._checkpoints.update(brought)
-        self._commands.update(verbs)
-        self._engines.update(runs)
+    def add(self, *brought: Registered) -> None:
+        """Register all or none. Raises: PluginError when a name is taken by another one."""
+        known: list[Registered] = [*self, *self.checkpoints(), *self.commands(), *self.engines()]
+        for clash in clashes([*known, *brought]):
+            raise clash.error
+        for one in brought:
+            if isinstance(one, Entry):
+                self._entries[one.role, one.name] = one
+            elif isinstance(one, Checkpoint):
+                self._checkpoints[one.name, one.kind] = one
+            elif isinstance(one, PluginCommand):
+                self._commands[one.name] = one
+            else:
+                self._engines[one.name] = one
 
     def __iter__(self) -> Iterator[Entry]:
         """Iterate over entries by role, then name."""
@@ -238,21 +246,6 @@ def known_providers(role: Role) -> dict[str, str]:
 def how_to_install(provider: str) -> str:
     """Return how one of the reference plugins is installed, to go after its name."""
     return f", in a clone of wavslm: pip install ./plugins/{provider}"
-
-
-def _each_once(kind: str, known: Mapping[str, FunctionT], new: Iterable[FunctionT]) -> dict[str, FunctionT]:
-    """Return what is new by name. Raises: PluginError when two functions have one name."""
-    found: dict[str, FunctionT] = {}
-    for one in new:
-        first = known.get(one.name) or found.get(one.name)
-        if first is not None and first.target != one.target:
-            raise PluginError(
-                f"the {kind} '{one.name}' is registered twice: by {first.distribution} ({first.target}) and "
-                f"by {one.distribution} ({one.target}). Uninstall one of them or restrict plugins with "
-                "WAVSLM_PLUGINS."
-            )
-        found[one.name] = one
-    return found
 
 
 def _failed(error: BaseException) -> str:

@@ -11,8 +11,8 @@ import pytest
 import typer
 
 from tests.support import call_main
-from wavslm_core.errors import PluginError
 from wavslm_core.parts import plugins
+from wavslm_core.parts.commands import VERBS
 from wavslm_core.parts.plugins import Loaded, hookimpl, load_from, load_registry
 from wavslm_core.parts.registry import known_providers
 
@@ -74,13 +74,27 @@ def test_one_that_is_not_installed_says_what_brings_it(monkeypatch: pytest.Monke
         "error: wavslm serve comes with wavslm-serve, which is not installed, in a clone of wavslm: "
         "pip install ./plugins/wavslm-serve\n"
     )
-    assert "No such command 'srve'" in call("srve", code=2).stderr
+    assert "no command 'srve'. Did you mean 'serve'? `wavslm --help`" in call("srve", code=2).stderr
+
+
+def test_a_mistyped_verb_of_a_plugin_is_guessed_and_help_lists_ours_first_each_whole(
+    monkeypatch: pytest.MonkeyPatch, call: Any
+) -> None:
+    about = "Hum a tone of any length, as long as there is breath, and then for as long again."
+    loaded(monkeypatch, musical=lambda register: register("a-hum", "nowhere:hum", about=about))
+    assert "no command 'a-hmu'. Did you mean 'a-hum'?" in call("a-hmu", code=2).stderr
+    lines = call("--help").stdout.partition("Commands:\n")[2].splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line.split()[0] for line in lines if line[2] != " "] == [*VERBS, "a-hum"]
+    assert not any("..." in line for line in lines)
+    assert about in " ".join(" ".join(lines).split())
 
 
 @pytest.mark.parametrize(
     ("name", "target", "about", "said"),
     [
         ("Hum", "a:b", "Hum.", "a verb is made of small letters"),
+        ("decode", "a:b", "Hum.", "that verb is wavslm's own; choose another name"),
         ("hum", "a.b", "Hum.", "must read 'package.module:function'"),
         ("hum", "a:b", " ", "`about` must say what it does"),
     ],
@@ -98,16 +112,24 @@ def test_what_is_wrong_is_said_and_nothing_of_the_plugin_is_there(
     assert registry.commands() == []
 
 
-def test_a_verb_of_two_plugins_is_an_error_that_names_both(monkeypatch: pytest.MonkeyPatch) -> None:
-    def one(register: Any) -> None:
-        register("hum", "one:hum", about="Hum.")
+def test_a_verb_of_several_plugins_is_nobodys_and_all_are_named(
+    monkeypatch: pytest.MonkeyPatch, call: Any
+) -> None:
+    def registering(plugin: str) -> Any:
+        def register(register: Any) -> None:
+            register("hum", f"{plugin}:hum", about="Hum.")
+            register(f"{plugin}-too", f"{plugin}:hum", about="Hum.")
 
-    def two(register: Any) -> None:
-        register("hum", "two:hum", about="Hum.")
+        return register
 
-    (error,) = loaded(monkeypatch, one=one, two=two).registry.load_errors.values()
-    assert isinstance(error, PluginError)
-    assert "'hum' is registered twice: by one_module (one:hum) and by two_module (two:hum)" in str(error)
+    three = {plugin: registering(plugin) for plugin in ("one", "two", "three")}
+    registry = loaded(monkeypatch, **three, other=lambda register: register("s", "a:b", about="S.")).registry
+    assert [command.name for command in registry.commands()] == ["s"]
+    assert set(registry.load_errors) == {"one_module", "two_module", "three_module"}
+    for plugin in ("two", "three"):
+        said = str(registry.load_errors[f"{plugin}_module"])
+        assert f"the verb 'hum' is registered twice: by one_module (one:hum) and by {plugin}_mod" in said
+        assert said.removesuffix(".") in call("hum", code=2).stderr
 
 
 def test_verbs_of_the_plugins_of_this_repository_are_known() -> None:

@@ -30,10 +30,10 @@ def test_what_is_wrong_is_said(given: Engine, said: str) -> None:
 
 def test_an_engine_of_two_plugins_is_an_error_that_names_both() -> None:
     registry = Registry()
-    registry.add(engines=[engine()])
-    registry.add(engines=[engine()])
+    registry.add(engine())
+    registry.add(engine())
     with pytest.raises(PluginError, match=r"'fast' is registered twice: by one \(a:b\) and by one \(c:d\)"):
-        registry.add(engines=[engine(target="c:d")])
+        registry.add(engine(target="c:d"))
     assert [held.target for held in registry.engines()] == ["a:b"]
 
 

@@ -120,10 +120,10 @@ LOADING = {
     "duplicate_name": Case(
         "__init__.py",
         "@hookimpl\ndef register_formats(register):\n",
-        "from wavslm_core.testing.fake_configs import FakeEncoderConfig\n\n@hookimpl\n"
-        "def register_encoders(register):\n    register(FakeEncoderConfig, 'wavslm_odd.quantizer:No')\n\n"
+        "from wavslm_core.evaluation.config import StoiConfig\n\n@hookimpl\n"
+        "def register_metrics(register):\n    register(StoiConfig, 'wavslm_odd.quantizer:No')\n\n"
         "@hookimpl\ndef register_formats(register):\n",
-        ("encoder 'fake' is registered twice: by wavslm-example", "and by wavslm-odd", "Uninstall one of"),
+        ("metric 'stoi' is registered twice: by wavslm-core", "and by wavslm-odd", "Uninstall one of"),
     ),
 }
 CHECKING = {
