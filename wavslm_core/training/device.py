@@ -92,7 +92,7 @@ def choose_precision(
     rows: list[dict[str, Any]] = []
     try:
         for proof in proofs():
-            rows += [row.to_dict() for row in proof.rows]
+            rows += proof.to_dicts()
             found = proof.culprit
             if found is not None and asked == "bf16":
                 raise TrainingError(

@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -178,7 +178,7 @@ class Learner:
                     processes=self.context.processes,
                     pass_context=lambda: self.parallel.exchanging(self.player, False),
                 )
-            yield proof
+            yield replace(proof, player=self.player.name, step=tried)
 
     def _loss(self, step: int) -> Tensor:
         return self.output(step, 0).loss

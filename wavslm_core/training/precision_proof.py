@@ -88,6 +88,15 @@ class PrecisionProof:
 
     rows: tuple[Deviation, ...]
     inner: tuple[Deviation, ...] = ()
+    player: str = ""
+    """Whose batch it was, where several train."""
+    step: int = 0
+    """Of which step."""
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Return the rows as results hold them."""
+        own = {"player": self.player, "step": self.step} if self.player else {"step": self.step}
+        return [own | row.to_dict() for row in self.rows]
 
     @property
     def culprit(self) -> Deviation | None:

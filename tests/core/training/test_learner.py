@@ -114,10 +114,12 @@ def test_resumes_bit_equal_after_a_stop_at_any_step(tmp_path: Path, precision: s
     assert lines(tmp_path / "stopped") == lines(tmp_path / "whole")
     assert [name for name in lines(tmp_path / "whole")[0] if name.startswith("critic")] == []
     if precision == "bf16":
-        assert {row["what"] for row in state.results()["precision"]["proof"]} == {
-            "generator",
-            "critic",
-            "loss",
+        proof = state.results()["precision"]["proof"]
+        assert {row["what"] for row in proof} == {"generator", "critic", "loss"}
+        named = [(row["player"], row["step"], row["what"], row["of"]) for row in proof]
+        assert len(set(named)) == len(named)
+        assert {name[:2] for name in named} == {
+            (player, step) for player, first in {"critic": 5, "generator": 0}.items() for step in (first, 23)
         }
 
 
