@@ -24,6 +24,7 @@ from tests.docs.markdown import Block, blocks
 from tests.support import environment_without
 from wavslm_core.parts.checkpoints import HOOK as CHECKPOINTS
 from wavslm_core.parts.commands import HOOK as COMMANDS
+from wavslm_core.parts.engines import HOOK as ENGINES
 from wavslm_core.parts.plugins import load_registry
 from wavslm_core.parts.roles import ROLES
 
@@ -205,7 +206,7 @@ def test_every_role_says_what_it_is_and_contributors_find_its_hook() -> None:
     page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     for spec in ROLES.values():
         assert spec.about
-    for hook in (*(spec.hook for spec in ROLES.values()), CHECKPOINTS, COMMANDS):
+    for hook in (*(spec.hook for spec in ROLES.values()), CHECKPOINTS, COMMANDS, ENGINES):
         assert f"`{hook}`" in page, f"CONTRIBUTING does not name {hook}"
 
 

@@ -18,7 +18,7 @@ import typer
 
 from wavslm_core.errors import WavslmError
 from wavslm_core.machine.terminal import echo
-from wavslm_core.parts.roles import ROLES
+from wavslm_core.parts.roles import ROLES, stem
 
 RECIPE = "recipes/wavslm_scratch.yaml"
 LONGEST_NAME = 28
@@ -47,24 +47,33 @@ class Sketch:
 
     about: str
     """What the part does, for the README."""
+    block: str
+    """How it is named in a recipe."""
+    override: str
+    """How it is named on the command line."""
     example: str = ""
     """Options for the test: those without a default outside of a recipe, or small ones."""
-    block: str = "{role}: {{name: {name}}}"
-    """How it is named in a recipe."""
-    override: str = "{role}={{name: {name}}}"
-    """How it is named on the command line."""
+
+
+PART = ("{role}: {{name: {name}}}", "{role}={{name: {name}}}")
+"""How one of a model's six parts is named."""
 
 
 SKETCHES: dict[PluginRole, Sketch] = {
-    PluginRole.ENCODER: Sketch("a projection of each hop of waveform and causal convolutions"),
-    PluginRole.QUANTIZER: Sketch("finite scalar quantisation with a causal decompressor", "input_dim=16"),
+    PluginRole.ENCODER: Sketch("a projection of each hop of waveform and causal convolutions", *PART),
+    PluginRole.QUANTIZER: Sketch(
+        "finite scalar quantisation with a causal decompressor", *PART, "input_dim=16"
+    ),
     PluginRole.DECODER: Sketch(
         "causal convolutions and a linear map to samples",
+        *PART,
         "input_dim=16, sample_rate_hz=16000, hop_samples=320",
     ),
-    PluginRole.BACKBONE: Sketch("gated recurrent layers", "input_dim=16"),
-    PluginRole.HEAD: Sketch("two linear maps that predict the next chunk", "input_dim=16, vocab_size=32"),
-    PluginRole.SAMPLER: Sketch("sampling without the unlikely tokens"),
+    PluginRole.BACKBONE: Sketch("gated recurrent layers", *PART, "input_dim=16"),
+    PluginRole.HEAD: Sketch(
+        "two linear maps that predict the next chunk", *PART, "input_dim=16, vocab_size=32"
+    ),
+    PluginRole.SAMPLER: Sketch("sampling without the unlikely tokens", *PART),
     PluginRole.STAGE: Sketch(
         "how loud the recordings of a split are",
         block="stages: [{{run: {name}}}]",
@@ -77,19 +86,19 @@ SKETCHES: dict[PluginRole, Sketch] = {
     ),
     PluginRole.DISCRIMINATOR: Sketch(
         "strided convolutions over the waveform",
-        "channels=8, num_layers=2",
+        example="channels=8, num_layers=2",
         block="stages: [{{run: train_codec, steps: 9, adversarial: {{discriminators: [{{name: {name}}}]}}}}]",
         override="stages.train_codec.adversarial={{discriminators: [{{name: {name}}}]}}",
     ),
     PluginRole.CORPUS: Sketch(
         "chords that are made on the spot",
-        "minutes=0.1, seconds=1.0",
+        example="minutes=0.1, seconds=1.0",
         block="data: {{corpus: {name}}}",
         override="data={{corpus: {name}}}",
     ),
     PluginRole.SUITE: Sketch(
         "tones that stay or jump",
-        "items=4, seconds=0.3",
+        example="items=4, seconds=0.3",
         block="stages: [{{run: score_suites, suites: [{{name: {name}}}]}}]",
         override="stages=[{{run: train_codec, steps: 9}}, {{run: tokenize}}, {{run: train_lm, steps: 9}}, "
         "{{run: score_suites, suites: [{{name: {name}}}]}}]",
@@ -167,16 +176,15 @@ def check_name(name: str, role: PluginRole) -> None:
 def rendered(name: str, role: PluginRole, distribution: str) -> dict[str, str]:
     """Return relative path → text of every file of the distribution."""
     package = name_of(name)
-    stem = "".join(word.capitalize() for word in name.split("_"))
-    interface = role.value.capitalize()
+    own, interface = stem(name), stem(role.value)
     sketch = SKETCHES[role]
     values = {
         "name": name,
         "role": role.value,
         "distribution": distribution,
         "package": package,
-        "config": f"{stem}Config",
-        "part": stem if stem.endswith(interface) else f"{stem}{interface}",
+        "config": f"{own}Config",
+        "part": own if own.endswith(interface) else f"{own}{interface}",
         "interface": ROLES[role.value].interface.replace(":", "."),
         "hook": ROLES[role.value].hook,
         "about": sketch.about,

@@ -78,7 +78,12 @@ class RoleSpec:
     @property
     def contract(self) -> str:
         """The tests that hold an implementation to its contract, `package.module:Class`."""
-        return f"wavslm_core.testing.contract.{self.name}:{self.name.capitalize()}Contract"
+        return f"wavslm_core.testing.contract.{self.name}:{stem(self.name)}Contract"
+
+
+def stem(name: str) -> str:
+    """Return how classes of what is called `name` begin: `SpeakerEncoder` of "speaker_encoder"."""
+    return "".join(word.capitalize() for word in name.split("_"))
 
 
 _INTERFACES = "wavslm_core.parts.interfaces:"

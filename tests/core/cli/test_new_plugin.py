@@ -5,11 +5,13 @@ import re
 import sys
 import tomllib
 from pathlib import Path
+from string import Template
 
 import pytest
 
 from tests.support import Command, run_program
-from wavslm_core.cli.new_plugin import LONGEST_NAME, PluginRole
+from wavslm_core.cli import new_plugin
+from wavslm_core.cli.new_plugin import LONGEST_NAME, PluginRole, name_of
 from wavslm_core.parts.roles import ROLES as ALL_ROLES
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -24,6 +26,17 @@ def tool(*arguments: str | Path, cwd: Path, path: str = "") -> None:
 def test_there_is_a_template_for_every_role_but_formats() -> None:
     """A checkpoint format needs parts to put into it."""
     assert {*ROLES, "format"} == set(ALL_ROLES)
+
+
+def test_what_all_roles_share_has_room_for_longer_ones() -> None:
+    role, name = "r" * 16, "x" * LONGEST_NAME
+    values = {
+        **{"role": role, "name": name, "package": name_of(name), "hook": f"register_{role}s"},
+        **{"config": f"{name}Config", "part": f"{name}{role}", "example": ""},
+    }
+    for template in (Path(new_plugin.__file__).parent / "templates" / "common").glob("*.py.txt"):
+        lines = Template(template.read_text()).substitute(values).splitlines()
+        assert max(map(len, lines)) <= 110, template.name
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from wavslm_core.testing.contract.flow import random_features, random_tokens
 from wavslm_core.testing.contract.streaming_checks import FlowChecks
 
 
-class RunChecks(FlowChecks):
+class MergingChecks(FlowChecks):
     @property
     def facts(self) -> QuantizerFacts:
         raise NotImplementedError

@@ -10,11 +10,11 @@ from torch import Tensor
 from wavslm_core.parts.facts import QuantizerFacts
 from wavslm_core.parts.interfaces import QuantizerOutput
 from wavslm_core.testing.contract.flow import Flow, random_features, random_tokens
+from wavslm_core.testing.contract.merging_checks import MergingChecks
 from wavslm_core.testing.contract.module_checks import projected
-from wavslm_core.testing.contract.run_checks import RunChecks
 
 
-class QuantizerContract(RunChecks):
+class QuantizerContract(MergingChecks):
     @property
     def facts(self) -> QuantizerFacts:
         facts = self.subject.facts()
