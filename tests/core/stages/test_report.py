@@ -152,14 +152,22 @@ def test_tables_of_any_stage_are_shown(with_model: StageContext) -> None:
 
 def test_the_arithmetic_of_each_stage_is_told(with_model: StageContext) -> None:
     chosen = ChosenPrecision("bf16", "as right as rounding allows", "torch 2 on a CPU")
-    rows = [{"what": "head", "of": "gradient", "error": 0.0123, "rounding": 0.0122, "allowed": 0.05}]
+    row = {"what": "head", "of": "gradient", "error": 0.0123, "rounding": 0.0122, "allowed": 0.05}
+    rows = [row, {"player": "critic", "step": 1234, **row}]
     results = {"precision": asdict(replace(chosen, proof=rows))}
     folder = with_model.run_dir / "results"
     (folder / "train_lm.json").write_text(json.dumps(results))
     (with_model.run_dir / "stages.json").write_text(json.dumps({"train_lm": {"status": "finished"}}))
     text = report(with_model)
     check_self_contained(text)
-    for shown in ("Arithmetic by stage", "torch 2 on a CPU", "bf16 against fp32 in train_lm", "1.23%"):
+    for shown in (
+        "Arithmetic by stage",
+        "torch 2 on a CPU",
+        "bf16 against fp32 in train_lm",
+        "1.23%",
+        "critic",
+        "1234",
+    ):
         assert shown in text
 
 
