@@ -181,8 +181,17 @@ class Sound {
     });
     sound.playback.port.onmessage = ({ data }) => told.played(data);
     sound.playback.connect(sound.analysers.model).connect(sound.context.destination);
-    await sound.context.resume();
+    await sound.start();
     return sound;
+  }
+
+  // Raises: Error where there is nothing to play on; the browser itself would wait for it without an end.
+  async start() {
+    const late = new Promise((resolve) => setTimeout(resolve, 5000));
+    await Promise.race([this.context.resume(), late]);
+    if (this.context.state !== "running") {
+      throw new Error("This browser has nothing to play sound on: connect a loudspeaker or headphones, and press again.");
+    }
   }
 
   get listening() {
@@ -377,7 +386,7 @@ async function begin() {
     state.opening = null;
     throw error;
   });
-  await state.sound.context.resume();
+  await state.sound.start();
   if (!state.session || state.session.closed) {
     const session = new Session(options(), {
       begins: () => {
