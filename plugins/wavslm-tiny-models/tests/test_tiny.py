@@ -21,9 +21,9 @@ from wavslm_tiny_speech.config import TinySpeechConfig
 FOLDER = Path(wavslm_tiny_models.__file__).parent
 CHUNK = 1280
 """80 ms in samples."""
-STOI = 0.784
+STOI = 0.813
 """Of a minute of unseen voices, as measured when the weights were packed."""
-BITS = 6.865
+BITS = 7.001
 """Per token, of the same minute."""
 
 

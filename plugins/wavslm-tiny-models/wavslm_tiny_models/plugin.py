@@ -13,7 +13,7 @@ def register_checkpoints(register: RegisterCheckpoint) -> None:
         "tiny",
         kind="codec",
         folder=TINY / "codec",
-        about="4096 codes, 50 a second, distilled on four hours of synthetic voices; 80 ms chunks",
+        about="4096 codes, 50 a second, distilled on eight hours of synthetic voices; 80 ms chunks",
         license="Apache-2.0",
     )
     register(
