@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from tests.contract.broken_parts import CannotBeExported, LeavesWeightAlone
-from wavslm_core.parts.configs import linked
 from wavslm_core.parts.interfaces import Encoder
 from wavslm_core.parts.registry import Entry, Registry
 from wavslm_core.testing import contract_tests
@@ -39,14 +38,6 @@ def test_importing_it_needs_neither_torch_nor_pytest() -> None:
 def test_linked_fields_must_be_given() -> None:
     with pytest.raises(ValueError, match=r"Give input_dim \(the backbone.output_dim\) in the config"):
         contract_tests(FakeHeadConfig(vocab_size=8))
-
-
-def test_linked_fields_that_are_no_numbers_must_be_given_too() -> None:
-    class LayeredConfig(FakeHeadConfig):
-        layers: tuple[int, ...] = linked("encoder.layers", open_value=())
-
-    with pytest.raises(ValueError, match=r"Give layers \(the encoder.layers\) in the config"):
-        contract_tests(LayeredConfig(input_dim=8, vocab_size=8))
 
 
 @pytest.mark.parametrize("options", [{"no_export": " "}, {"no_gradient": {"unused": ""}}])

@@ -33,7 +33,7 @@ class Subject:
         unset = [
             f"{field} (the {source})"
             for field, source in type(self.config).links().items()
-            if self.config.is_open(field)
+            if getattr(self.config, field) in (0, None)
         ]
         if unset:
             raise ValueError(
