@@ -87,7 +87,7 @@ from wavslm_core.machine.shared_rows import (
     mean_of_all as mean_of_all,
     same_random_numbers as same_random_numbers,
 )
-from wavslm_core.machine.terminal import echo as echo
+from wavslm_core.machine.terminal import echo as echo, quiet as quiet
 from wavslm_core.machine.timings import cache_folder as cache_folder, processor as processor
 from wavslm_core.model.codec import Codec as Codec
 from wavslm_core.model.documents import CONFIG_FILE as CONFIG_FILE, read_document as read_document

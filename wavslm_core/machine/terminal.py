@@ -13,7 +13,9 @@ import logging
 import math
 import re
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -133,3 +135,16 @@ def byte_text(count: float) -> str:
             break
         count /= 1000
     return f"{count:,.0f} {unit}" if count >= 1000 else f"{count:.3g} {unit}"
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep back warnings and what is logged as such: of libraries that say what a user cannot change."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -6,12 +6,10 @@ loaded. A package holds machine code; it is made here, and taken from this user'
 
 from __future__ import annotations
 
-import logging
 import tempfile
 import time
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from wavslm_core.plugin import (
     json_digest,
     one_at_a_time,
     processor,
+    quiet,
     replacing,
     summary,
 )
@@ -112,7 +111,7 @@ def _compile(program: ExportedProgram, path: Path, *, named: str) -> None:
     echo(f"compiling the step of {named} for this machine, once: about {seconds:.0f} s", err=True)
     start = time.monotonic()
     try:
-        with _quiet():
+        with quiet():
             # torch adds to the options that it is given.
             aoti_compile_and_package(program, package_path=str(path), inductor_configs={**OPTIONS})
     except Exception as error:
@@ -121,16 +120,3 @@ def _compile(program: ExportedProgram, path: Path, *, named: str) -> None:
             "or another compiler in CXX"
         ) from error
     echo(f"compiled in {time.monotonic() - start:.0f} s", err=True)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep back what torch says of itself and of slow operators: nothing that a user could change."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from wavslm_core.plugin import Codec, Sampler, SpeechLM, WavslmError, replacing_folder
+from wavslm_core.plugin import Codec, Sampler, SpeechLM, WavslmError, quiet, replacing_folder
 from wavslm_onnx.graphs import Graph, Speak, graphs, unit_problem
 
 MANIFEST = "model.json"
@@ -122,7 +119,7 @@ def write_graph(
     step: nn.Module, arguments: tuple[torch.Tensor, ...], path: Path, *, inputs: list[str], outputs: list[str]
 ) -> None:
     """Write a module as one graph, its weights in fp32."""
-    with torch.no_grad(), _quiet():
+    with torch.no_grad(), quiet():
         program = torch.onnx.export(
             step,
             arguments,
@@ -137,19 +134,6 @@ def write_graph(
         )
     assert program is not None
     program.save(str(path))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep back warnings about opsets, constant folding and torchvision: nothing that a user could change."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 def _stable_sort(x: Any, stable: bool | None = None, dim: int = -1, descending: bool = False) -> Any:
@@ -180,7 +164,7 @@ def round_weights(path: Path, *, seven_bits: bool = False) -> None:
     matrices = {tensor.name for tensor in graph.initializer if len(tensor.dims) == 2}
     # onnxruntime rounds matrices alone: products for each group of a convolution stay as they are.
     others = [node.name for node in graph.node if node.op_type == "MatMul" and not matrices & {*node.input}]
-    with _quiet():
+    with quiet():
         quantize_dynamic(
             path,
             rounded,
