@@ -35,6 +35,9 @@ class StoiConfig(MetricConfig):
     extended: bool = False
     """Use the extended measure of Jensen and Taal (2016)."""
 
+    def needs_modules(self) -> dict[str, str]:
+        return {"pystoi": "pip install 'wavslm-core[metrics]'"}
+
 
 MetricChoice = str | dict[str, Any]
 """`stoi`, or `{name: stoi, extended: true}`."""
@@ -87,6 +90,12 @@ JudgeChoices = Annotated[MetricChoices, AfterValidator(without_reference)]
 def splits_asked_for(choices: Sequence[MetricChoice]) -> tuple[str, ...]:
     """Return the splits whose transcripts metrics learn from."""
     return tuple(split for config in metric_configs(choices) for split in config.needed_splits())
+
+
+def modules_asked_for(choices: Sequence[MetricChoice]) -> dict[str, str]:
+    """Return modules that metrics need beside their distributions, and what installs each."""
+    needs = [config.needs_modules() for config in metric_configs(choices)]
+    return {module: install for modules in needs for module, install in modules.items()}
 
 
 Anchor = Literal["codec", "shuffled"]

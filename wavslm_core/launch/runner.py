@@ -20,6 +20,7 @@ from wavslm_core.machine.progress import ProgressFile, Reporter, progress_path, 
 from wavslm_core.machine.terminal import Say
 from wavslm_core.parts.configs import StageConfig
 from wavslm_core.parts.registry import Registry, imported
+from wavslm_core.recipe.checks import absent_modules
 from wavslm_core.recipe.model import ResolvedRecipe
 from wavslm_core.run.context import StageContext
 from wavslm_core.run.folder import saved_recipe
@@ -60,6 +61,7 @@ def run_stages(
         recipe = saved_recipe(run_dir, registry=registry)
         asked = stop if lock is None else _either(stop, lock)
         run = _Run(run_dir, recipe, say if leads else _say_nothing, processes, share, asked)
+        run.refuse_without_modules()
         for name, config in recipe.named_stages():
             if stages is not None and name not in stages:
                 continue
@@ -114,6 +116,13 @@ class _Run:
         self.record = StageRecord(run_dir / STAGES_FILE)
         self.keeps_record = processes.rank == 0 and not share.partial
         self.progress = ProgressFile(progress_path(run_dir, share))
+
+    def refuse_without_modules(self) -> None:
+        """Tell now what the last stage would find missing hours later. Raises: WavslmError."""
+        stages = self.recipe.named_stages()
+        absent = [absent_modules(config, name) for name, config in stages if not self.record.finished(name)]
+        if any(absent):
+            raise WavslmError("\n".join(line for lines in absent for line in lines))
 
     def context(self, name: str, config: StageConfig) -> StageContext:
         wanted = self.recipe.launch_for(config).device

@@ -142,6 +142,14 @@ class Config(Options):
         extra = cls.model_fields[field_name].json_schema_extra
         return not isinstance(extra, dict) or bool(extra.get("must_agree", True))
 
+    def needs_modules(self) -> Mapping[str, str]:
+        """Return modules that its class imports and its distribution does not bring, and what installs each.
+
+        Such as `{"pystoi": "pip install 'wavslm-core[metrics]'"}`. A run in which one is absent does not
+        begin.
+        """
+        return {}
+
     def is_open(self, field_name: str) -> bool:
         """Tell whether a linked field is still to be taken from another part."""
         return bool(getattr(self, field_name) == type(self).model_fields[field_name].default)

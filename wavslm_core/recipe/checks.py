@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
 
@@ -71,6 +72,16 @@ def _order(recipe: Recipe, run_dir: Path | None) -> Iterator[str]:
             return
         named += [f"{name}/{path}" for path in leaves]
         left.update(leaves, named)
+
+
+def absent_modules(stage: StageConfig, name: str) -> list[str]:
+    """Return which modules a stage needs that are not installed in this environment, a line each."""
+    return [
+        f"stage {name} needs {module}, which is not installed. Install it with: {install}; or leave out what "
+        "asks for it"
+        for module, install in stage.needs_modules().items()
+        if find_spec(module) is None
+    ]
 
 
 def _others(paths: Iterable[str], named: Iterable[str]) -> str:

@@ -20,6 +20,7 @@ from wavslm_core.parts.configs import Config, PartConfig, Role, StageConfig
 from wavslm_core.parts.facts import CodecFacts
 from wavslm_core.parts.registry import Registry
 from wavslm_core.parts.roles import CODEC_ROLES
+from wavslm_core.recipe.checks import absent_modules
 from wavslm_core.recipe.launch_block import LaunchConfig, SlurmLaunch
 from wavslm_core.recipe.model import ResolvedRecipe
 from wavslm_core.recipe.places import earlier_place
@@ -52,7 +53,7 @@ class StagePlan:
     state_bytes: int | None
     """Weights, gradients and optimizer state; None when a part's size is not known."""
     warning: str = ""
-    """Why it cannot fit where it would run."""
+    """Why it cannot run as things are: what is not installed, or does not fit where it would run."""
 
 
 @dataclass
@@ -148,17 +149,17 @@ def _stage(recipe: ResolvedRecipe, name: str, config: StageConfig, parts: list[P
         models = [path for path in config.leaves() or () if path != DISCRIMINATORS]
         earlier = [earlier_place(recipe, path, stage=name) for path in models]
         details |= {"starts from": ", ".join(filter(None, earlier))} if any(earlier) else {}
+    absent = "; ".join(absent_modules(config, name))
     held = [part for part in parts if part.role in {*config.needs, *config.trains}]
     if any(part.parameters is None for part in held):
-        return StagePlan(config.registered_name(), details, None)
+        return StagePlan(config.registered_name(), details, None, absent)
     state_bytes = sum(
         (part.parameters or 0) * (TRAINED_BYTES if part.role in config.trains else FROZEN_BYTES)
         for part in held
     )
     state_bytes += sum(TRAINED_BYTES * parameter_count(recipe, beside) for beside in config.trains_beside())
-    return StagePlan(
-        config.registered_name(), details, state_bytes, _does_not_fit(recipe, config, state_bytes)
-    )
+    warning = absent or _does_not_fit(recipe, config, state_bytes)
+    return StagePlan(config.registered_name(), details, state_bytes, warning)
 
 
 def _does_not_fit(recipe: ResolvedRecipe, config: StageConfig, state_bytes: int) -> str:

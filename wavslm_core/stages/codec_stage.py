@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from wavslm_core.evaluation.config import MetricChoices, metric_configs, splits_asked_for
+from wavslm_core.evaluation.config import (
+    MetricChoices,
+    metric_configs,
+    modules_asked_for,
+    splits_asked_for,
+)
 from wavslm_core.parts.roles import CODEC_ROLES
 from wavslm_core.run.context import StageContext
 from wavslm_core.stages.base import TrainingStage
@@ -25,6 +30,9 @@ class ResynthesisConfig(AdversarialTrainingConfig):
 
     def needed_splits(self) -> tuple[str, ...]:
         return (*super().needed_splits(), *splits_asked_for(self.metrics))
+
+    def needs_modules(self) -> dict[str, str]:
+        return modules_asked_for(self.metrics)
 
 
 ResynthesisConfigT = TypeVar("ResynthesisConfigT", bound=ResynthesisConfig)

@@ -12,8 +12,10 @@ from pydantic import Field
 from wavslm_core.evaluation.config import (
     ChunkAheadConfig,
     ContinuationsConfig,
+    MetricChoice,
     MetricChoices,
     metric_configs,
+    modules_asked_for,
     splits_asked_for,
 )
 from wavslm_core.parts.configs import RecipeView, Role, StageConfig
@@ -67,8 +69,16 @@ class EvaluateConfig(StageConfig):
     """Tokens in one padded batch of the language model."""
 
     def needed_splits(self) -> tuple[str, ...]:
-        blocks = [block for block in (self, self.continuations, self.chunk_ahead) if block is not None]
-        return (self.split, *(split for block in blocks for split in splits_asked_for(block.metrics)))
+        return (self.split, *(split for metrics in self._metrics() for split in splits_asked_for(metrics)))
+
+    def needs_modules(self) -> dict[str, str]:
+        needs = [modules_asked_for(metrics) for metrics in self._metrics()]
+        return {module: install for modules in needs for module, install in modules.items()}
+
+    def _metrics(self) -> list[tuple[MetricChoice, ...]]:
+        """Return what each block that is there judges with."""
+        blocks = (self, self.continuations, self.chunk_ahead)
+        return [block.metrics for block in blocks if block is not None]
 
     def reads(self) -> dict[str, str]:
         reads = {"codec": TRAIN_CODEC}
@@ -275,14 +285,10 @@ class Evaluate(Stage[EvaluateConfig]):
         return found
 
     def plan(self, recipe: RecipeView) -> dict[str, Any]:
-        from importlib.util import find_spec
-
         names = [config.registered_name() for config in metric_configs(self.config.metrics)]
-        missing = "stoi" in names and find_spec("pystoi") is None
-        note = " (stoi needs: pip install 'wavslm-core[metrics]')" if missing else ""
         plan: dict[str, Any] = {
             "split": self.config.split,
             "utterances": self.config.utterances or "all",
-            "metrics": ", ".join(names) + note,
+            "metrics": ", ".join(names),
         }
         return plan | speech_lm_plan(self.config.speech_lm, recipe)

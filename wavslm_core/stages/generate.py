@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from wavslm_core.errors import DataError
-from wavslm_core.evaluation.config import JudgeChoices, metric_configs, splits_asked_for
+from wavslm_core.evaluation.config import JudgeChoices, metric_configs, modules_asked_for, splits_asked_for
 from wavslm_core.parts.blocks import Block
 from wavslm_core.parts.configs import RecipeView, Role, SamplerConfig, StageConfig
 from wavslm_core.parts.facts import sampler_problem
@@ -54,6 +54,9 @@ class GenerateConfig(StageConfig):
     def needed_splits(self) -> tuple[str, ...]:
         own = (self.split,) if isinstance(self.prompts, int) else ()
         return (*own, *splits_asked_for(self.metrics))
+
+    def needs_modules(self) -> dict[str, str]:
+        return modules_asked_for(self.metrics)
 
     def reads(self) -> dict[str, str]:
         return {"codec": TRAIN_CODEC} | ({"speech_lm": TRAIN_LM} if self.speech_lm is None else {})

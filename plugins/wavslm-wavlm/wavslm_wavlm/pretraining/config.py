@@ -23,6 +23,7 @@ from wavslm_wavlm.config import SAMPLE_RATE_HZ, WavLMConfig
 Decibels = tuple[float, float]
 PRETRAIN = "put a stage that leaves an encoder before it, such as `- {run: pretrain_encoder}`"
 """What to do when there is no encoder to read."""
+INSTALL_SKLEARN = "pip install 'wavslm-wavlm[pretraining]'"
 
 
 class TargetsConfig(Options):
@@ -108,6 +109,9 @@ class PretrainEncoderConfig(AudioTrainingConfig):
     def needed_splits(self) -> tuple[str, ...]:
         return ("train", "valid")
 
+    def needs_modules(self) -> dict[str, str]:
+        return {"sklearn": INSTALL_SKLEARN}
+
     def leaves(self) -> tuple[str, ...]:
         return ("encoder", "clusters")
 
@@ -188,6 +192,9 @@ class ProbeEncoderConfig(StageConfig):
 
     def needed_splits(self) -> tuple[str, ...]:
         return (self.split,)
+
+    def needs_modules(self) -> dict[str, str]:
+        return {"sklearn": INSTALL_SKLEARN}
 
     @property
     def place(self) -> str:

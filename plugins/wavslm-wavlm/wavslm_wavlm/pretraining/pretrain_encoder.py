@@ -119,16 +119,13 @@ class PretrainEncoder(TrainingStage[PretrainEncoderConfig, "WavLM"]):
         return {"parameters": {"encoder": parameters}}
 
     def plan(self, recipe: RecipeView) -> dict[str, Any]:
-        from importlib.util import find_spec
-
         config, targets = self.config, self.config.targets
         seconds = config.steps * config.batch_size * config.crop_seconds
         encoder = targets.encoder
         name = encoder if encoder is None or isinstance(encoder, str) else encoder.registered_name()
         features = f"{targets.cepstra} MFCCs" if name is None else f"hidden states of {name}"
-        missing = "" if find_spec("sklearn") else " (needs: pip install 'wavslm-wavlm[pretraining]')"
         return {
-            "predicts": f"{targets.clusters} clusters of {features}{missing}",
+            "predicts": f"{targets.clusters} clusters of {features}",
             "batch": f"{config.batch_size} × {config.crop_seconds:g} s",
             "hours of audio": round(seconds / 3600, 2),
             "precision": config.precision_plan,

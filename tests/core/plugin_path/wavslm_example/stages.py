@@ -40,10 +40,13 @@ class BreakConfig(StageConfig):
     """Break."""
 
     run: Literal["break"] = "break"
-    how: Literal["mendable", "bug", "disk", "killed"] = "mendable"
+    how: Literal["mendable", "bug", "disk", "killed", "bare"] = "mendable"
     """In which way."""
     rank: int | None = None
     """Which of several processes breaks; none: each."""
+
+    def needs_modules(self) -> dict[str, str]:
+        return {"hammer": "pip install hammer"} if self.how == "bare" else {}
 
 
 class DescendConfig(StageConfig):
