@@ -50,8 +50,9 @@ SHORT_LM = [
 ]
 SHORT = ["stages.train_codec.steps=3", "stages.train_codec.continuous_steps=1", *SHORT_LM]
 UNJUDGED = ["stages.evaluate.continuations=null", "stages.generate.metrics=[]"]
+ONE_SUITE = "stages.score_suites.suites=[{name: tiny_salmon, pairs: 2}]"
 QUICK = {
-    "recipes/wavslm_tiny.yaml": [*SMALL_LM, *SHORT_LM, *UNJUDGED],
+    "recipes/wavslm_tiny.yaml": [*SMALL_LM, *SHORT_LM, *UNJUDGED, ONE_SUITE],
     "recipes/wavslm_scratch.yaml": [*SMALL, *SHORT],
 }
 CORPUS = ["data.minutes=1", "data.valid_minutes=0.3"]

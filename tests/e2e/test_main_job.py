@@ -27,6 +27,7 @@ SHORT_TINY = [
     "stages.train_lm.lr=0.004",
     "stages.train_lm.warmup_steps=4",
     "stages.train_lm.validate_every=12",
+    "stages.score_suites.suites=[{name: tiny_salmon, pairs: 4}]",
 ]
 SHORT_SCRATCH = [
     *SHORT,
@@ -101,6 +102,7 @@ def test_everything_is_there_to_hear_and_see(finished: Path) -> None:
     page = (finished / "report.html").read_text(encoding="utf-8")
     assert page.count("<audio") >= 4
     assert "trigram" in page
+    assert "tiny_salmon" in page
     assert not re.search(r"""(src|href)=["'](?!data:|#)""", page), "the page must need nothing but itself"
     (sample,) = (finished / "samples").glob("00_*")
     original = read_audio(sample / "original.wav")
