@@ -1,19 +1,23 @@
-"""A model's repeated blocks, as FSDP wants to know them: what runs through its forward pass and nothing else.
+"""A model's repeated blocks: which of them FSDP may gather one by one, and which may be computed twice.
 
 FSDP gathers a block's weights when its forward pass begins. A part may also read a layer's weights in other
-ways, to fuse or to stream for instance; then they would not be there. So a batch is passed through the model
-once, watching who reads what.
+ways, to fuse or to stream for instance; then they would not be there. Activation checkpointing computes a
+block again in the backward pass; one that moves a buffer each time would move it twice. So a batch is passed
+through the model once, watching who does what.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.checkpoint import checkpoint
 
 
 def repeated_blocks(module: nn.Module) -> Iterator[nn.Module]:
@@ -35,19 +39,59 @@ def read_outside(module: nn.Module, blocks: Sequence[nn.Module], call: Callable[
 
     Buffers of `module`, which holds the blocks, that `call` changes are put back, and torch's generators.
     """
+    watch = _Watch(blocks)
+    with _leaving_no_trace(module), watch:
+        try:
+            call()
+        finally:
+            watch.remove()
+    return watch.outside
+
+
+def steady(module: nn.Module, blocks: Sequence[nn.Module], call: Callable[[], object]) -> list[nn.Module]:
+    """Return the blocks whose buffers `call` leaves alone: those that may run twice.
+
+    Buffers of `module`, which holds the blocks, are put back, and torch's generators.
+    """
+    with _leaving_no_trace(module):
+        before = [_buffer_versions(block) for block in blocks]
+        call()
+        return [block for block, was in zip(blocks, before, strict=True) if _buffer_versions(block) == was]
+
+
+@contextmanager
+def recomputed(blocks: Iterable[nn.Module]) -> Iterator[None]:
+    """Let what these blocks compute inside be forgotten, and computed again in the backward pass.
+
+    Only what goes into a block is kept. Random draws come out the same again, so gradients have the same
+    bits.
+    """
+    with ExitStack() as stack:
+        for block in blocks:
+            # Over the class' own; nothing that copies or saves the block meanwhile would want it.
+            block.__dict__["forward"] = partial(checkpoint, block.forward, use_reentrant=False)
+            stack.callback(block.__dict__.pop, "forward")
+        yield
+
+
+def _buffer_versions(block: nn.Module) -> list[tuple[int, int]]:
+    """Return what changes whenever a buffer is written into, or is another one."""
+    return [(id(buffer), buffer._version) for buffer in block.buffers()]
+
+
+@contextmanager
+def _leaving_no_trace(module: nn.Module) -> Iterator[None]:
+    """Put back buffers and torch's generators; nothing is differentiated."""
     buffers = list(module.buffers())
     kept = [buffer.clone() for buffer in buffers]
     devices = {buffer.device for buffer in (*module.parameters(), *buffers) if buffer.is_cuda}
-    watch = _Watch(blocks)
     try:
-        with torch.random.fork_rng(devices), torch.no_grad(), watch:
-            call()
+        with torch.random.fork_rng(devices), torch.no_grad():
+            yield
     finally:
-        watch.remove()
         with torch.no_grad():
             for buffer, value in zip(buffers, kept, strict=True):
                 buffer.copy_(value)
-    return watch.outside
 
 
 class _Watch(TorchFunctionMode):

@@ -84,7 +84,7 @@ class _Batches(StageConfig):
 class TrainingConfig(OptimizerConfig, _Batches):
     """Options that every training stage has."""
 
-    absent_if_unset: ClassVar[tuple[str, ...]] = ("launch", "starts_from")
+    absent_if_unset: ClassVar[tuple[str, ...]] = ("launch", "starts_from", "activation_checkpointing")
 
     starts_from: str | dict[Role, str] | None = None
     """Earlier stage, by its name, whose weights this one starts from, such as `train_codec`; or one for each
@@ -93,6 +93,9 @@ class TrainingConfig(OptimizerConfig, _Batches):
     """Arithmetic of training steps. `auto` is bf16 where the device computes it natively and a batch through
     the parts proves it right, and fp32 elsewhere; `bf16` refuses to train where it is wrong. Validation, and
     all that is shown and left, is fp32."""
+    activation_checkpointing: bool | None = None
+    """Keep only what goes into each layer, and compute what is inside again in the backward pass: less
+    memory for about a third more time, and the same weights. Default: no."""
     validate_every: int = Field(default=500, gt=0)
     """Steps between validations; one is always made at the end."""
     checkpoint_every: int = Field(default=500, gt=0)

@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from wavslm_core.machine.processes import Processes
 from wavslm_core.run.context import StageContext
+from wavslm_core.training.blocks import recomputed, repeated_blocks, steady
 from wavslm_core.training.config import TrainingConfig
 from wavslm_core.training.device import seed_torch
 from wavslm_core.training.optimizers import (
@@ -84,6 +85,8 @@ class Learner:
         self.parameters = parameters_of(self.optimizer)
         self.schedule = build_schedule(player.config, steps=config.steps - player.starts_at_step)
         self.others: list[Learner] = []
+        self.recomputed: list[nn.Module] | None = None if config.activation_checkpointing else []
+        """Blocks that are computed again in the backward pass; None: still to be found."""
 
     def plays(self, step: int) -> bool:
         return step >= self.player.starts_at_step
@@ -138,9 +141,12 @@ class Learner:
         own = (self.player.name,) if self.player.name else ()
         seed_torch(self.config.seed_in(self.context), "train", step, micro_batch, self.context.rank, *own)
         outputs: list[LossOutput] = []
+        if self.recomputed is None:
+            self.recomputed = self._steady_blocks()
 
         def loss() -> Tensor:
-            given = self.player.loss(step, micro_batch)
+            with recomputed(self.recomputed or ()):
+                given = self.player.loss(step, micro_batch)
             outputs.append(checked_output(given, self.player, self.task))
             return outputs[0].loss
 
@@ -151,6 +157,15 @@ class Learner:
             # Nothing to weigh it against, so that no gradient is multiplied to be divided again.
             outputs[0].weight = 1.0
         return outputs[0]
+
+    def _steady_blocks(self) -> list[nn.Module]:
+        """Return layers that may be computed twice, be it in the first step or in the last."""
+        modules = self.task.modules.values()
+        root = nn.ModuleList(modules)
+        blocks = [block for module in modules for block in repeated_blocks(module)]
+        for step in {self.player.starts_at_step, self.config.steps - 1}:
+            blocks = steady(root, blocks, partial(self.parallel.evaluate, partial(self.player.loss, step, 0)))
+        return blocks
 
     def warn_of_unreached(self) -> None:
         """Say which weights no step has changed: what begins late has begun once training ends.

@@ -228,7 +228,8 @@ def train_gan(job: dict[str, Any], processes: Processes) -> dict[str, Any]:
     sys.path.append(str(Path(__file__).parent))
     from tiny_job import TinyGan, TinyGanConfig
 
-    config = TinyGanConfig(starts_at_step=3, checkpoint_every=5, log_every=1, select="last")
+    options = {"starts_at_step": 3, "checkpoint_every": 5, "log_every": 1, "select": "last"}
+    config = TinyGanConfig(**options | job.get("options", {}))
     asked = count()
     stop = job.get("stop_at")
     context = context_for(job, processes, stop_requested=lambda: stop == [processes.rank, next(asked)])

@@ -1,4 +1,7 @@
-"""What FSDP may gather block by block: layers that are run, not those that are read in other ways."""
+"""What FSDP may gather block by block: layers that are run, not those that are read in other ways.
+
+And what may be computed twice.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wavslm_core.training.blocks import read_outside, repeated_blocks
+from wavslm_core.training.blocks import read_outside, recomputed, repeated_blocks, steady
 
 
 class Block(nn.Module):
@@ -53,3 +56,46 @@ def test_blocks_that_are_read_in_other_ways_are_found() -> None:
     assert all(not buffer.any() for buffer in model.buffers()), "buffers were not put back"
     assert torch.equal(torch.random.get_rng_state(), drawn_before)
     assert not any(block._forward_hooks or block._forward_pre_hooks for block in blocks)
+
+
+class Layer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 64)
+        self.back = nn.Linear(64, 4)
+
+    def forward(self, x: Tensor, *, gain: float = 1.0) -> Tensor:
+        return x + gain * self.back(F.dropout(self.linear(x).tanh(), 0.5))
+
+
+def test_what_moves_its_buffers_runs_once() -> None:
+    model = nn.ModuleList([*(Layer() for _ in range(2)), Block()])
+    found = steady(model, list(model), lambda: [layer(torch.randn(2, 4)) for layer in model])
+    assert found == [model[0], model[1]]
+    assert model[2].seen == 0, "buffers were not put back"
+
+
+def test_recomputing_keeps_less_and_changes_no_bit_of_a_gradient() -> None:
+    layers = nn.ModuleList(Layer() for _ in range(3))
+
+    def gradients(blocks: list[nn.Module]) -> tuple[list[Tensor], int]:
+        kept: dict[int, int] = {}
+
+        def keep(x: Tensor) -> Tensor:
+            kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+            return x
+
+        layers.zero_grad()
+        torch.manual_seed(0)
+        x = torch.randn(50, 4)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x), recomputed(blocks):
+            for layer in layers:
+                x = layer(x, gain=0.5)
+        assert not any("forward" in vars(layer) for layer in layers)
+        x.square().mean().backward()
+        return [parameter.grad.clone() for parameter in layers.parameters()], sum(kept.values())
+
+    whole, bytes_whole = gradients([])
+    again, bytes_again = gradients(list(layers))
+    assert all(torch.equal(a, b) for a, b in zip(whole, again, strict=True))
+    assert bytes_again < bytes_whole / 4

@@ -54,6 +54,24 @@ def test_both_learn_by_turns_each_by_its_own_options(tmp_path: Path) -> None:
     assert all(parameter.requires_grad for parameter in task.critic.parameters())
 
 
+def test_activation_checkpointing_trains_the_same_weights_bit_for_bit(tmp_path: Path) -> None:
+    trained, passes = [], []
+    for asked in (None, True):
+        config = tiny_job.TinyGanConfig(steps=5, activation_checkpointing=asked)
+        task = tiny_job.TinyGan(config)
+        passes.append(0)
+
+        def count(module: torch.nn.Module, given: Any) -> None:
+            passes[-1] += torch.is_grad_enabled() and module.training
+
+        # A part of a layer: the layer itself is called once.
+        task.generator[1][0].register_forward_pre_hook(count)
+        tiny_job.fit(task, config, tiny_job.context_for(tmp_path / str(asked)), stage="gan")
+        trained.append(weights(task))
+    assert all(torch.equal(value, trained[1][key]) for key, value in trained[0].items())
+    assert passes[1] > passes[0] >= 5 * config.accumulate
+
+
 def test_what_forward_passes_move_moves_in_the_turns_of_its_own_player(tmp_path: Path) -> None:
     config = tiny_job.TinyGanConfig(steps=5)
     task = tiny_job.TinyGan(config)

@@ -209,7 +209,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         bf16_ddp=runs.lm("bf16-ddp", options={"precision": "bf16", "steps": 3}),
         bf16_fsdp=runs.lm("bf16-fsdp", parallel="fsdp", options={"precision": "bf16", "steps": 3}),
         gan_ddp=runs.gan("gan-ddp"),
-        gan_fsdp=runs.gan("gan-fsdp", parallel="fsdp"),
+        gan_fsdp=runs.gan("gan-fsdp", parallel="fsdp", options={"activation_checkpointing": True}),
         gan_stopped=runs.gan("gan-stopped", parallel="fsdp", stop_at=[1, 12]),
         gan_resumed=runs.gan("gan-stopped", parallel="fsdp"),
         codec=runs.stage("codec-2", CODEC_STAGE),
