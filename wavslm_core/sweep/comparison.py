@@ -5,6 +5,7 @@ Means are over a handful of repetitions, such as seeds, with Student's t interva
 
 import logging
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -192,7 +193,7 @@ def compare(
 
 def _default_columns(left: Sequence[Mapping[str, Any]]) -> list[Column]:
     """Return what is compared when nobody says what; without a stage that evaluates, how training went."""
-    columns = [Column(path=path) for path in DEFAULT_COLUMNS]
+    columns = [*(Column(path=path) for path in DEFAULT_COLUMNS), *_suite_columns(left)]
     if any("evaluate" in documents for documents in left):
         return columns
     trained = dict.fromkeys(
@@ -206,6 +207,19 @@ def _default_columns(left: Sequence[Mapping[str, Any]]) -> list[Column]:
         for stage in trained
     ]
     return [*losses, *columns]
+
+
+def _suite_columns(left: Sequence[Mapping[str, Any]]) -> list[Column]:
+    """Return the headlines of all suites that were scored: per token, and given what was before."""
+    headlines = dict.fromkeys(
+        f"{stage}.suites.{label}.numbers.{suite['headline']}"
+        for documents in left
+        for stage, results in documents.items()
+        if isinstance(results, Mapping) and isinstance(results.get("suites"), Mapping)
+        for label, suite in results["suites"].items()
+        if isinstance(suite, Mapping) and "headline" in suite
+    )
+    return [Column(path=f"{path}.{score}") for path in headlines for score in ("mean", "normalised")]
 
 
 def _documents(folder: Path) -> dict[str, Any]:
@@ -234,6 +248,9 @@ def _picked(documents: Mapping[str, Any], column: Column) -> Iterator[tuple[str,
         elif key == "bits_per_token":
             interval = parent.get("interval")
         title += "".join(f", {words}" for key, words in WHERE.items() if key in path)
+        if re.search(r"_[2-9][0-9]*$", path[0]):
+            # A second stage of its kind has the same numbers to tell.
+            title += f", {path[0]}"
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             yield (
                 ".".join(path),

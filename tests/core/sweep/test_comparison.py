@@ -74,6 +74,22 @@ def test_default_columns_leave_out_what_is_the_same(tmp_path: Path) -> None:
     assert difference.interval == pytest.approx(0.0, abs=1e-9)
 
 
+def test_headlines_of_suites_are_compared(tmp_path: Path) -> None:
+    runs = four_runs(tmp_path)
+    for place, run in enumerate(runs):
+        assert run.folder is not None
+        scores = {"title": "SALMon (mean per token)", "unit": "%", "better": "higher", "mean": 50.0 + place}
+        suite = {"headline": "mean", "numbers": {"mean": {"mean": scores}, "task=room": {"mean": scores}}}
+        document = {"suites": {"salmon": suite, "damaged": None}, "rules": {}}
+        (run.folder / "results" / "score_suites_2.json").write_text(json.dumps(document))
+    comparison = compare(runs, ())
+    (column,) = (c for c in comparison.columns if "suites" in c.path)
+    assert (column.path, column.title, column.best) == (
+        "score_suites_2.suites.salmon.numbers.mean.mean", "SALMon (mean per token) (%), score_suites_2", "b",
+    )  # fmt: skip
+    assert comparison.variants[0].cells[column.path].mean == 50.5
+
+
 def test_without_a_stage_that_evaluates_training_is_compared(tmp_path: Path) -> None:
     runs = four_runs(tmp_path)
     for place, run in enumerate(runs):
