@@ -28,6 +28,12 @@ from wavslm_core.data.corpora import (
     Utterance as Utterance,
     open_split as open_split,
 )
+from wavslm_core.data.cutting import stretches_of_voice as stretches_of_voice
+from wavslm_core.data.made_suites import (
+    MadePair as MadePair,
+    MadeSuite as MadeSuite,
+    spectral_distance_db as spectral_distance_db,
+)
 from wavslm_core.data.manifest import Recording as Recording
 from wavslm_core.data.recorded import RecordedCorpus as RecordedCorpus, Recordings as Recordings
 from wavslm_core.data.suites import (
@@ -74,7 +80,7 @@ from wavslm_core.machine.json_files import (
     read_json as read_json,
     read_object as read_object,
 )
-from wavslm_core.machine.locks import one_at_a_time as one_at_a_time
+from wavslm_core.machine.locks import kept_folder as kept_folder, one_at_a_time as one_at_a_time
 from wavslm_core.machine.processes import (
     Interrupted as Interrupted,
     Processes as Processes,

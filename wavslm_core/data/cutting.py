@@ -65,10 +65,29 @@ def frame_levels(source: AudioSource, *, info: AudioInfo) -> npt.NDArray[np.floa
     levels = []
     for block_S in sample_blocks(source, samples=hop * 8192, info=info):
         check_finite(block_S, source=str(source))
-        frames_NH = block_S[: len(block_S) // hop * hop].reshape(-1, hop)
-        power_N = np.einsum("nh,nh->n", frames_NH, frames_NH) / hop
-        levels.append(10 * np.log10(np.maximum(power_N, 1e-12)))
+        levels.append(_levels(block_S, hop))
     return np.concatenate(levels).astype(np.float32) if levels else np.zeros(0, np.float32)
+
+
+def stretches_of_voice(
+    waveform_S: npt.NDArray[np.float32], *, sample_rate_hz: int, pause_seconds: float
+) -> Pieces:
+    """Return (start, end) in samples of the stretches of voice in a waveform, in order.
+
+    Pauses shorter than `pause_seconds` are bridged; what is quiet before and after is in no stretch.
+    """
+    hop = hop_samples(sample_rate_hz)
+    voiced_N = voiced(_levels(waveform_S, hop).astype(np.float32))
+    runs = _runs(voiced_N, shortest_pause=max(1, round(pause_seconds / HOP_SECONDS)))
+    return [(start * hop, end * hop) for start, end in runs]
+
+
+def _levels(waveform_S: npt.NDArray[np.float32], hop: int) -> npt.NDArray[np.float32]:
+    """Return the level in dB below full scale of every whole frame of a waveform, (N,)."""
+    frames_NH = waveform_S[: len(waveform_S) // hop * hop].reshape(-1, hop)
+    power_N = np.einsum("nh,nh->n", frames_NH, frames_NH) / hop
+    levels_N: npt.NDArray[np.float32] = 10 * np.log10(np.maximum(power_N, 1e-12))
+    return levels_N
 
 
 def hop_samples(sample_rate_hz: int) -> int:

@@ -7,11 +7,11 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
-from wavslm_core.machine.files import open_in_place, unwritable
+from wavslm_core.machine.files import open_in_place, replacing_folder, unwritable
 
 try:
     import fcntl
@@ -19,6 +19,7 @@ except ImportError:
     # Nothing runs on such a system, but speech can be looked through.
     fcntl = None  # type: ignore[assignment]
 
+T = TypeVar("T")
 LOGGER = logging.getLogger(__name__)
 LOOKED_AT_S = 1.0
 """Who only looks whether a file is locked has its lock for a moment (`is_locked`), and never for so long."""
@@ -41,6 +42,24 @@ def one_at_a_time(lock_file: Path) -> Iterator[None]:
     with os.fdopen(open_in_place(lock_file), "r+b") as stream:
         _acquire(stream, lock_file)
         yield
+
+
+def kept_folder(folder: Path, opened: Callable[[Path], T | None], make: Callable[[Path], None]) -> T:
+    """Return what a folder holds; where it is absent or damaged (`opened` gives None) it is made first.
+
+    It is whole or absent, and one process at a time makes it, beside its place. Raises: DataError when that
+    cannot be written.
+    """
+    found = opened(folder)
+    if found is None:
+        with one_at_a_time(folder.with_name(f".{folder.name}.lock")):
+            # Another process may have made it while this one waited.
+            if opened(folder) is None:
+                with replacing_folder(folder) as beside:
+                    make(beside)
+            found = opened(folder)
+        assert found is not None
+    return found
 
 
 def take_lock(descriptor: int, mode: int) -> bool:

@@ -20,13 +20,14 @@ import pytest
 import soundfile
 from pydantic import ValidationError
 
+from wavslm_core.data.made_suites import spectral_distance_db
 from wavslm_core.data.suites import Pair, PairList
 from wavslm_core.errors import DataError
 from wavslm_core.parts.configs import SuiteConfig
 from wavslm_core.parts.plugins import load_registry
 from wavslm_core.testing import contract_tests
 from wavslm_tiny_speech import words
-from wavslm_tiny_speech.balance import balanced, longer, spectral_distance_db
+from wavslm_tiny_speech.balance import balanced, longer
 from wavslm_tiny_speech.config import (
     TinySalmonConfig,
     TinySblimpConfig,

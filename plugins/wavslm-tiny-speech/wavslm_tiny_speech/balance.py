@@ -16,7 +16,7 @@ from typing import SupportsFloat
 
 import numpy as np
 
-from wavslm_core.plugin import DataError
+from wavslm_core.plugin import DataError, spectral_distance_db
 from wavslm_tiny_speech.takes import Samples, Take
 from wavslm_tiny_speech.unigrams import Doubles, Unigrams
 
@@ -37,9 +37,6 @@ SAME_NATS = 1e-9
 """Log probabilities that differ by less are the same."""
 REMEMBERED = 8
 """Pairs whose sounds are not looked at again: more than a set has."""
-BANDS = 32
-FRAME = 512
-"""Samples of a spectrum; a frame begins at every half of it."""
 
 
 def longer(take: Take) -> int:
@@ -153,23 +150,6 @@ class _Weighed:
     def of(cls, takes: Sequence[Take], clues: Mapping[str, Clue]) -> _Weighed:
         told = [{name: clue(take) for name, clue in clues.items()} for take in takes]
         return cls(takes, told, {name: sum(one[name] for one in told) for name in clues})
-
-
-def spectral_distance_db(samples: Samples, split: int) -> float:
-    """Return how far the mean spectra before and after a place are apart, whatever their levels (RMS)."""
-    before, after = (band_levels_db(part) for part in (samples[:split], samples[split:]))
-    difference = before - after
-    return float(np.sqrt(np.mean((difference - difference.mean()) ** 2)))
-
-
-def band_levels_db(samples: Samples) -> Doubles:
-    """Return the mean power in bands of equal width, (bands,)."""
-    padded = np.pad(samples.astype(np.float64) / 32768, (0, max(0, FRAME - len(samples))))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, FRAME)[:: FRAME // 2]
-    power = (np.abs(np.fft.rfft(frames * np.hanning(FRAME))) ** 2).mean(axis=0)
-    bands = power[1:].reshape(BANDS, -1).mean(axis=1)
-    decibels: Doubles = 10 * np.log10(bands + 1e-9)
-    return decibels
 
 
 def _level_db(samples: Samples) -> float:

@@ -19,12 +19,13 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from wavslm_core.plugin import (
     json_digest,
+    kept_folder,
     parse_json,
     progress_bar,
     read_regular,
     size_of_regular,
 )
-from wavslm_tiny_speech.cache import generator_digest, kept
+from wavslm_tiny_speech.cache import generator_digest
 from wavslm_tiny_speech.config import TinySpeechConfig
 from wavslm_tiny_speech.espeak import Espeak
 from wavslm_tiny_speech.recording import record
@@ -93,7 +94,7 @@ def synthesised(config: TinySpeechConfig, split: SplitName, *, cache_dir: Path) 
     """Open a split, making it first where the cache does not hold it. Raises: DataError."""
     wanted = request(config, split)
     folder = cache_dir / f"tiny_speech-{split}-{json_digest(wanted)}"
-    return kept(folder, _open, lambda beside: _make(config, split, beside))
+    return kept_folder(folder, _open, lambda beside: _make(config, split, beside))
 
 
 def _open(folder: Path) -> Synthesised | None:

@@ -9,7 +9,13 @@ from pydantic import ValidationError
 
 from wavslm_core.data.audio_files import audio_info
 from wavslm_core.data.corpora import CutConfig
-from wavslm_core.data.cutting import cut_at_pauses, fixed_pieces, frame_levels, pieces_of
+from wavslm_core.data.cutting import (
+    cut_at_pauses,
+    fixed_pieces,
+    frame_levels,
+    pieces_of,
+    stretches_of_voice,
+)
 from wavslm_core.errors import AudioError
 
 RATE_HZ = 16000
@@ -34,6 +40,15 @@ def cut_pieces(path: Path, **options: Any) -> list[tuple[float, float]]:
         (start / info.sample_rate_hz, (start + samples) / info.sample_rate_hz)
         for start, samples in pieces_of(path, info, cut)
     ]
+
+
+def test_stretches_of_voice_are_what_lies_between_pauses() -> None:
+    waveform = recording(
+        ("pause", 0.5), ("voice", 2), ("pause", 0.1), ("voice", 1), ("pause", 0.4), ("voice", 1)
+    )
+    found = stretches_of_voice(waveform, sample_rate_hz=RATE_HZ, pause_seconds=0.2)
+    np.testing.assert_allclose(np.array(found) / RATE_HZ, [(0.5, 3.6), (4.0, 5.0)], atol=0.021)
+    assert stretches_of_voice(waveform[:100], sample_rate_hz=RATE_HZ, pause_seconds=0.2) == []
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg"])
