@@ -13,7 +13,7 @@ from tests.support import Command
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "plugins" / "wavslm-suites" / "tests"))
 
-from made_suites import pair_table, salmon, zerospeech  # noqa: E402
+from made_suites import pair_table, salmon, speech, zerospeech  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +74,31 @@ def test_suites_that_are_made_on_the_spot_need_no_path(small_run: Path, tmp_path
         assert "Without a model, the likelier recording is told by duration 50.0%" in found["caption"]
     made = {path.name.partition("-")[0] for path in (tmp_path / ".cache").glob("tiny_*-*")}
     assert made == {*names}
+
+
+def test_a_suite_is_cut_out_of_a_folder_of_speech(small_run: Path, tmp_path: Path, run: Command) -> None:
+    root = speech(tmp_path)
+    suite = (
+        f"{{name: speaker_consistency, path: {root / 'speech'}, speakers: {root / 'sexes.tsv'}, pairs: 20}}"
+    )
+    done = run("wavslm", "evaluate", small_run, "--suite", suite, "--out", "out", cwd=tmp_path)
+    assert "Speaker consistency, mean of tasks: " in done.stdout
+    (found,) = json.loads((tmp_path / "out" / "results.json").read_text())["suites"].values()
+    assert (found["pairs"], found["items"], found["partial"]) == (40, 20, False)
+    numbers = found["numbers"]
+    groups = {"task=speaker", "task=gender", "sex=F", "sex=M", *(f"speaker={name}" for name in "abcd")}
+    assert numbers.keys() == {"mean", *groups}
+    assert all(number["normalised"]["pairs"] == number["mean"]["pairs"] for number in numbers.values())
+    assert "the likelier recording is told by spectra, speaker " in found["caption"]
+    # What a unigram finds likelier is right once and wrong once.
+    marks = found["marks"]["unigram"]
+    assert 40 <= marks["mean"]["mean"]["mean"] <= 60
+    again = run("wavslm", "evaluate", small_run, "--suite", suite, "--out", "out", cwd=tmp_path)
+    assert again.stdout.splitlines()[-1].startswith("0 files in ")
+    nowhere = f"speaker_consistency={tmp_path / 'nowhere'}"
+    refused = run("wavslm", "evaluate", small_run, "--suite", nowhere, "--out", "no", cwd=tmp_path, code=2)
+    assert "nowhere" in refused.stderr
+    assert "does not exist" in refused.stderr
 
 
 @pytest.mark.parametrize(

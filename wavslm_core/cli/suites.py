@@ -51,8 +51,9 @@ def _found(config: type[SuiteConfig], path: Path) -> tuple[bool, str]:
 
     from wavslm_core.parts.plugins import load_registry
 
-    if "path" not in config.model_fields:
-        return False, "needs no data"
+    given = config.model_fields.get("path")
+    if given is None or not given.is_required():
+        return False, "needs no copy: it is made where it is asked for"
     try:
         suite = load_registry().build(config.model_validate({"path": str(path)}))
         found = suite.read()

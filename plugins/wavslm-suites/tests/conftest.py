@@ -8,7 +8,7 @@ import pytest
 # Tests are imported without their folder on the path; this module is theirs alone.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from made_suites import pair_table, parquet, prosaudit, salmon, slamkit, stories, zerospeech
+from made_suites import pair_table, parquet, prosaudit, salmon, slamkit, speech, stories, zerospeech
 
 from wavslm_suites.config import SALMON_TASKS
 
@@ -22,6 +22,7 @@ def copies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     stories(folder / "stories")
     prosaudit(folder / "prosaudit")
     pair_table(folder / "own")
+    speech(folder / "spoken")
     for task in SALMON_TASKS:
         columns = {"positive_audio": [1, 2], "negative_audio": [4, 8], "prompt_audio": [3, 3]}
         parquet(folder / "hub_salmon" / task / "train-00000.parquet", columns)

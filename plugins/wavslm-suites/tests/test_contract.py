@@ -10,6 +10,7 @@ from wavslm_suites.config import (
     ProsAuditConfig,
     SalmonConfig,
     SblimpConfig,
+    SpeakerConsistencyConfig,
     SpokenStoryClozeConfig,
     SwuggyConfig,
     TopicStoryClozeConfig,
@@ -32,3 +33,12 @@ TestSpokenStoryCloze = contract_tests(SpokenStoryClozeConfig(path="stories"))
 TestTopicStoryCloze = contract_tests(TopicStoryClozeConfig(path="hub"))
 TestProsAudit = contract_tests(ProsAuditConfig(path="prosaudit"))
 TestPairs = contract_tests(PairsConfig(path="own/pairs.jsonl", groups=("kind",)))
+TestSpeakerConsistency = contract_tests(
+    SpeakerConsistencyConfig(path="spoken/speech", speakers="spoken/sexes.tsv", pairs=4)
+)
+TestSpeakerConsistencyOfACorpus = contract_tests(
+    SpeakerConsistencyConfig.model_validate(
+        {"corpus": {"corpus": "folder", "path": "spoken/speech", "speaker_separator": "-"}, "split": "train"}
+        | {"pairs": 2, "second": "same_utterance"}
+    )
+)

@@ -1,11 +1,11 @@
 """Options of the suites, where their data is, and what was published for them; free of torch."""
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from wavslm_core.plugin import Published, SuiteConfig
+from wavslm_core.plugin import Block, CorpusConfig, Published, SuiteConfig, config_from_dict
 
 WAVSLM = "WavSLM, arXiv 2603.05299"
 RULES = {
@@ -19,6 +19,10 @@ SalmonTask = Literal[
     "bg_all_consistency", "rir_consistency", "sentiment_alignment", "bg_alignment",
 ]  # fmt: skip
 SALMON_TASKS: tuple[SalmonTask, ...] = get_args(SalmonTask)
+
+
+SpeakerTask = Literal["speaker", "gender"]
+SPEAKER_TASKS: tuple[SpeakerTask, ...] = get_args(SpeakerTask)
 
 
 def published(number: str, percents: Mapping[str, float], *, also: str = "") -> tuple[Published, ...]:
@@ -141,3 +145,74 @@ class PairsConfig(SuiteConfig):
     other; `split`, or `positive_split` and `negative_split`, in seconds."""
     groups: tuple[str, ...] = ()
     """Further columns to report by."""
+
+
+class SpeakerConsistencyConfig(SuiteConfig):
+    """Does speech go on in the same voice? Pairs are cut out of any speech whose speakers are known."""
+
+    licence: ClassVar[str] = "that of the speech"
+    size: ClassVar[str] = "200 pairs a task = 400 files, or what `pairs` says"
+
+    name: Literal["speaker_consistency"] = "speaker_consistency"
+    path: str | None = None
+    """Folder of recordings, each file's name beginning with its speaker and a hyphen, as in LibriSpeech. For
+    anything else give `corpus`."""
+    corpus: Annotated[CorpusConfig, Block("corpus")] | None = None
+    """Instead of `path`: a corpus that knows its speakers, such as `{corpus: librispeech, path: …}`, or
+    `{corpus: folder, path: …, speaker_separator: /}` for a folder a speaker."""
+    split: str = "valid"
+    """Split of `corpus`."""
+    speakers: str | None = None
+    """Table with the columns `speaker` and `sex` (F or M, may be empty), with tabs, commas or | between them,
+    such as LibriSpeech's SPEAKERS.TXT. Without it the other speaker is any other one."""
+    tasks: tuple[SpeakerTask, ...] = Field(default=(), max_length=2)
+    """`speaker`: it switches to another speaker of the same sex; `gender`: to one of the other sex, which
+    needs `speakers`. Default: all that can be."""
+    pairs: int = Field(default=200, ge=2, le=20_000, multiple_of=2)
+    """Pairs of each task, an even number."""
+    second: Literal["other_utterance", "same_utterance"] = "other_utterance"
+    """Where the right second half comes from: another utterance of the speaker, so that what is said does not
+    tell, or what follows in the same one, as in SALMon."""
+    seconds: tuple[float, float] = (1.5, 4.0)
+    """The shortest and the longest half."""
+    uses: int = Field(default=4, ge=1)
+    """A piece of speech is so often a first half in a task at most, and so often a second one of an item."""
+    grid_seconds: float = Field(default=0.08, gt=0, le=1)
+    """Pairs split at a multiple of it, so that a codec frames a second half alike wherever it stands."""
+    sample_rate_hz: int = Field(default=16_000, ge=8000, le=48_000)
+    """Sampling rate of the recordings."""
+    seed: int = Field(default=0, ge=0)
+    """Another seed makes other pairs."""
+
+    @model_validator(mode="after")
+    def _can_be_made(self) -> "SpeakerConsistencyConfig":
+        if (self.path is None) == (self.corpus is None):
+            raise ValueError(
+                "give either `path`, a folder, or `corpus`, a block such as {corpus: librispeech, …}"
+            )
+        if "gender" in self.tasks and self.speakers is None:
+            raise ValueError("task gender needs `speakers`, a table that tells the sex of each speaker")
+        if len({*self.tasks}) < len(self.tasks):
+            raise ValueError(f"tasks are {', '.join(self.tasks)}; name each once")
+        shortest, longest = self.seconds
+        if not 2 * self.grid_seconds <= shortest <= longest / 1.2 <= 50:
+            raise ValueError(
+                f"seconds are {shortest:g} and {longest:g}: the shortest half must have twice grid_seconds, "
+                f"{2 * self.grid_seconds:g}, or more, the longest 1.2 times the shortest, 60 at most"
+            )
+        return self
+
+    @property
+    def all_tasks(self) -> tuple[SpeakerTask, ...]:
+        """The tasks that are made."""
+        return self.tasks or (SPEAKER_TASKS if self.speakers is not None else ("speaker",))
+
+    def source(self) -> tuple[CorpusConfig, str]:
+        """Return the corpus, and the split of it, that speech is taken from."""
+        if self.path is None:
+            assert self.corpus is not None
+            return self.corpus, self.split
+        block = {"corpus": "folder", "path": self.path, "speaker_separator": "-", "valid_fraction": 0.0}
+        corpus = config_from_dict("corpus", block, where="corpus")
+        assert isinstance(corpus, CorpusConfig)
+        return corpus, "train"

@@ -6,6 +6,7 @@ from wavslm_suites.config import (
     ProsAuditConfig,
     SalmonConfig,
     SblimpConfig,
+    SpeakerConsistencyConfig,
     SpokenStoryClozeConfig,
     SwuggyConfig,
     TopicStoryClozeConfig,
@@ -21,3 +22,4 @@ def register_suites(register: Register) -> None:
     register(TopicStoryClozeConfig, "wavslm_suites.story_cloze:TopicStoryCloze")
     register(ProsAuditConfig, "wavslm_suites.prosaudit:ProsAudit")
     register(PairsConfig, "wavslm_suites.pair_table:PairTable")
+    register(SpeakerConsistencyConfig, "wavslm_suites.speaker_consistency:SpeakerConsistency")
