@@ -89,7 +89,7 @@ def test_a_suite_is_cut_out_of_a_folder_of_speech(small_run: Path, tmp_path: Pat
     groups = {"task=speaker", "task=gender", "sex=F", "sex=M", *(f"speaker={name}" for name in "abcd")}
     assert numbers.keys() == {"mean", *groups}
     assert all(number["normalised"]["pairs"] == number["mean"]["pairs"] for number in numbers.values())
-    assert "the likelier recording is told by spectra, speaker " in found["caption"]
+    assert "the likelier recording is told by background, gender " in found["caption"]
     # What a unigram finds likelier is right once and wrong once.
     marks = found["marks"]["unigram"]
     assert 40 <= marks["mean"]["mean"]["mean"] <= 60

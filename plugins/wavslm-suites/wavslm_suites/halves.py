@@ -23,6 +23,10 @@ FADE_SECONDS = 0.01
 LEVEL_DBFS = -23.0
 """Root mean square of a half, pauses included; all of an item lie lower where a peak would be too high."""
 HIGHEST_PEAK = 0.95
+BACKGROUND_SECONDS = 0.02
+"""Of each level that is looked at for the background."""
+QUIETEST = 10
+"""Percentile of the levels that is taken for it."""
 
 
 @dataclass(frozen=True, order=True)
@@ -99,3 +103,15 @@ def _faded(half_S: npt.NDArray[np.float64], samples: int) -> npt.NDArray[np.floa
     half_S[:samples] *= ramp
     half_S[-samples:] *= ramp[::-1]
     return half_S
+
+
+def background_distance_db(samples: Samples, split: int, *, sample_rate_hz: int) -> float:
+    """Return how far the levels of what is quietest before and after a place are apart."""
+    hop = round(BACKGROUND_SECONDS * sample_rate_hz)
+    before, after = (
+        np.percentile(
+            np.mean((part[: len(part) // hop * hop] / 32768.0).reshape(-1, hop) ** 2, axis=1), QUIETEST
+        )
+        for part in (samples[:split], samples[split:])
+    )
+    return float(abs(10 * np.log10((before + 1e-10) / (after + 1e-10))))

@@ -33,7 +33,7 @@ from wavslm_core.plugin import (
 )
 from wavslm_suites.config import SPEAKER_TASKS, SpeakerConsistencyConfig
 from wavslm_suites.draws import Draws, Item, Speaker, counted
-from wavslm_suites.halves import Floats, Piece, levelled, pieces_of
+from wavslm_suites.halves import Floats, Piece, background_distance_db, levelled, pieces_of
 from wavslm_suites.sexes import read_sexes
 
 SOURCES = ("draws.py", "halves.py", "speaker_consistency.py")
@@ -128,7 +128,7 @@ class SpeakerConsistency(MadeSuite[SpeakerConsistencyConfig]):
             for name, indices in sorted(self.by_speaker.items())
         ]
         self.cut = self.pieceless = 0
-        spectra: dict[str, list[float]] = {}
+        told: dict[str, list[float]] = {}
         tasks = [Draws(self.config, task, speakers, self.cut_next) for task in self.config.all_tasks]
         total = self.config.pairs * len(tasks)
         with progress_bar(f"Cutting {self.config.shown_name}", total=total, unit="pairs") as advance:
@@ -137,13 +137,13 @@ class SpeakerConsistency(MadeSuite[SpeakerConsistencyConfig]):
                 for item in islice(draws.items(), self.config.pairs // 2):
                     for pair in self._pairs(draws.task, found // 2, item):
                         write(pair)
-                        apart = [spectral_distance_db(side, pair.split) for side in (pair.right, pair.wrong)]
-                        spectra.setdefault(draws.task, []).append((1 + np.sign(apart[1] - apart[0])) / 2)
+                        for clue, credit in self._clues(pair).items():
+                            told.setdefault(f"{clue}, {draws.task}", []).append(credit)
                         found += 1
                         advance(1)
                 if found < self.config.pairs:
                     raise self._too_few(draws, found)
-        return self._remark(speakers, tasks, spectra)
+        return self._remark(speakers, tasks, told)
 
     def cut_next(self, speaker: Speaker) -> bool:
         """Cut one more utterance of a speaker into pieces; False when there is none."""
@@ -180,6 +180,17 @@ class SpeakerConsistency(MadeSuite[SpeakerConsistencyConfig]):
                 (self._told(first, second), self._told(first, item[1 - place][2])),
             )
 
+    def _clues(self, pair: MadePair) -> dict[str, float]:
+        """Return what tells without a model that a half sounds like another: 1 where it is right, or 0."""
+        apart = {
+            "spectra": [spectral_distance_db(side, pair.split) for side in (pair.right, pair.wrong)],
+            "background": [
+                background_distance_db(side, pair.split, sample_rate_hz=self.sample_rate_hz)
+                for side in (pair.right, pair.wrong)
+            ],
+        }
+        return {clue: float((1 + np.sign(wrong - right)) / 2) for clue, (right, wrong) in apart.items()}
+
     def _load(self, piece: Piece) -> Floats:
         waveform: Floats = self.split.load_crop(
             piece.utterance, start=piece.start, samples=piece.samples, sample_rate_hz=self.sample_rate_hz
@@ -192,7 +203,7 @@ class SpeakerConsistency(MadeSuite[SpeakerConsistencyConfig]):
         return " + ".join(f"{name} at {start / self.sample_rate_hz:.2f} s" for name, start in ids)
 
     def _remark(
-        self, speakers: Sequence[Speaker], tasks: Sequence[Draws], spectra: Mapping[str, Sequence[float]]
+        self, speakers: Sequence[Speaker], tasks: Sequence[Draws], told: Mapping[str, Sequence[float]]
     ) -> str:
         pieces = sum(len(speaker.pieces) for speaker in speakers)
         most = max(max(draws.seconds.values()) for draws in tasks)
@@ -206,12 +217,12 @@ class SpeakerConsistency(MadeSuite[SpeakerConsistencyConfig]):
             "utterances too short, or without a pause to cut in": self.pieceless,
         }
         noted = "".join(f" {what.capitalize()}: {number}." for what, number in seen.items() if number)
-        told = "; ".join(f"spectra, {task} {100 * np.mean(found):.1f}%" for task, found in spectra.items())
+        marks = "; ".join(f"{clue} {100 * np.mean(found):.1f}%" for clue, found in sorted(told.items()))
         whose = "another" if self.config.second == "other_utterance" else "the same"
         return (
             f"Cut from {pieces} pieces of {self.cut} utterances by {counted(speakers)}; second halves are of "
             f"{whose} utterance, and one is that of at most {most} items of a task.{noted} Without a model, "
-            f"the likelier recording is told by {told}."
+            f"the likelier recording is told by {marks}."
         )
 
     def _too_few(self, draws: Draws, pairs: int) -> DataError:
