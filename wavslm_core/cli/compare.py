@@ -18,7 +18,8 @@ def compare(
         Path | None, typer.Option(help="Folder for compare.md, .csv, .tex, .png and TensorBoard's scalars.")
     ] = None,
     score: Annotated[
-        Literal["mean", "sum", "localised", "normalised"], typer.Option(help="Which score is compared.")
+        Literal["mean", "sum", "localised", "normalised", "by_item"],
+        typer.Option(help="Which score is compared."),
     ] = "mean",
     everything: Annotated[
         bool, typer.Option("--all", help="Also by voice, frequency, length, type and the like.")

@@ -157,20 +157,22 @@ def evaluate(
 
 def _echo_suites(results: Mapping[str, Any], out: Path) -> None:
     from wavslm_core.evaluation.suite_evaluation import TABLE_FILE
-    from wavslm_core.evaluation.suite_tables import number_text
 
     for found in results["suites"].values():
         number = found["numbers"][found["headline"]]
         partial = f" (PARTIAL: {found['described']})" if found["partial"] else ""
-        echo(
-            f"{found['title']}, {number['title']}: {number_text(number['mean'])}% per token, "
-            f"{number_text(number['sum'])}% sum{partial}"
-        )
+        echo(f"{found['title']}, {number['title']}: {_counts(number)}{partial}")
         for mark, numbers in found.get("marks", {}).items():
-            beside = numbers[found["headline"]]
-            echo(f"  {mark}: {number_text(beside['mean'])}% per token, {number_text(beside['sum'])}% sum")
+            echo(f"  {mark}: {_counts(numbers[found['headline']])}")
     took, files = results["seconds"], results["files_scored"]
     echo(f"{files} files in {took:.1f} s ({files / took:.1f} files/s): {out / TABLE_FILE}")
+
+
+def _counts(number: Mapping[str, Any]) -> str:
+    """Return what an average is by every way to count, one of whom may be what a suite is made for."""
+    from wavslm_core.evaluation.suite_tables import COUNTS, TITLES, number_text
+
+    return ", ".join(f"{number_text(number[count])}% {TITLES[count]}" for count in COUNTS if count in number)
 
 
 def _echo_continuations(results: Mapping[str, Any], out: Path) -> None:

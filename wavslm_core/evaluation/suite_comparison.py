@@ -19,9 +19,9 @@ from wavslm_core.errors import DataError
 from wavslm_core.evaluation.accuracy import PairedTest, item_credits, mcnemar
 from wavslm_core.evaluation.config import LikelihoodRules
 from wavslm_core.evaluation.line_folder import read_whole_lines
-from wavslm_core.evaluation.pair_scores import PairScore, ScoreName
+from wavslm_core.evaluation.pair_scores import PairScore
 from wavslm_core.evaluation.suite_evaluation import PAIRS_FILE, RESULTS_FILE
-from wavslm_core.evaluation.suite_tables import PARTIAL, TITLES, credits_of
+from wavslm_core.evaluation.suite_tables import PARTIAL, TITLES, CountName, credits_of
 from wavslm_core.machine.json_files import read_json
 from wavslm_core.parts.configs import Published, SuiteConfig
 from wavslm_core.parts.plugins import load_registry
@@ -48,6 +48,7 @@ class NumberResults(TypedDict):
     sum: NotRequired[Number]
     localised: NotRequired[Number]
     normalised: NotRequired[Number]
+    by_item: NotRequired[Number]
 
 
 class SuiteResults(TypedDict):
@@ -97,7 +98,7 @@ class Evaluation:
             f"{STAGE}"
         )
 
-    def number(self, suite: str, key: str, score: ScoreName) -> Number | None:
+    def number(self, suite: str, key: str, score: CountName) -> Number | None:
         found = self.results["suites"].get(suite)
         number = found["numbers"].get(key) if found is not None else None
         return number.get(score) if number is not None else None
@@ -123,7 +124,7 @@ class SuiteComparison:
     """Evaluations, and the rows of their table."""
 
     evaluations: tuple[Evaluation, ...]
-    score: ScoreName
+    score: CountName
     rows: tuple[Row, ...]
     tests: Mapping[tuple[str, str, str], PairedTest]
     """(suite, key, evaluation) → it against the first one, where both scored the same pairs."""
@@ -154,7 +155,7 @@ class SuiteComparison:
 
 
 def compare_evaluations(
-    paths: Sequence[Path], *, score: ScoreName = "mean", everything: bool = False
+    paths: Sequence[Path], *, score: CountName = "mean", everything: bool = False
 ) -> SuiteComparison:
     """Read evaluations and compare them by a score; `everything`: also voices, bands, types and the like.
 
@@ -217,7 +218,7 @@ def _same_data(one: Evaluation, other: Evaluation, suite: str) -> bool:
     return len(digests) == 2 and digests[0] == digests[1]
 
 
-def _item_credits(of: Evaluation, pairs: Sequence[PairScore], row: Row, score: ScoreName) -> dict[str, float]:
+def _item_credits(of: Evaluation, pairs: Sequence[PairScore], row: Row, score: CountName) -> dict[str, float]:
     """Return item → credit of the pairs that a number is over."""
     group, separator, value = row.key.partition("=")
     number = of.results["suites"][row.suite]["numbers"].get(row.key)
@@ -233,7 +234,7 @@ def _item_credits(of: Evaluation, pairs: Sequence[PairScore], row: Row, score: S
     return item_credits([found.item for found, _ in counted], [credit for _, credit in counted])
 
 
-def _notes(evaluations: Sequence[Evaluation], rows: Sequence[Row], score: ScoreName) -> tuple[str, ...]:
+def _notes(evaluations: Sequence[Evaluation], rows: Sequence[Row], score: CountName) -> tuple[str, ...]:
     notes = [f"{TITLES[score].capitalize()}, in %, with 95% intervals; the best of those compared in bold."]
     by_rules: dict[str, list[str]] = {}
     for of in evaluations:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal
 
 from wavslm_core.data.suites import Average, Pair
 from wavslm_core.evaluation.accuracy import (
@@ -18,17 +20,23 @@ from wavslm_core.evaluation.accuracy import (
 )
 from wavslm_core.evaluation.config import LikelihoodRules
 from wavslm_core.evaluation.pair_data import CheckedSuite
-from wavslm_core.evaluation.pair_scores import SCORES, PairScore, ScoreName
+from wavslm_core.evaluation.pair_scores import SCORES, PairScore
 from wavslm_core.machine.terminal import markdown_table
 from wavslm_core.model.prompts import chunk_in_words
 from wavslm_core.model.speech_lm import SpeechLM
 
-TITLES: dict[ScoreName, str] = {
+CountName = Literal["mean", "sum", "localised", "normalised", "by_item"]
+COUNTS: tuple[CountName, ...] = (*SCORES, "by_item")
+"""Ways to count: pair by pair by a score, or all pairs of an item together."""
+TITLES: dict[CountName, str] = {
     "mean": "mean per token",
     "sum": "sum",
     "localised": "localised",
     "normalised": "normalised",
+    "by_item": "by item",
 }
+ROUNDING = 1e-9
+"""Sums of the same log-likelihoods in other orders differ by less, as a share of them."""
 MOST_FINDINGS = 100
 """Of a suite, in results."""
 PARTIAL = "PARTIAL"
@@ -50,7 +58,8 @@ def rules_in_words(speech_lm: SpeechLM, rules: LikelihoodRules) -> str:
         "items on. Scores: "
         "log-likelihood of a recording, mean per scored token or sum; localised: mean over the tokens that "
         f"begin after the place where the pair splits{within}; normalised: by how much these are likelier "
-        "than in the continuation alone, from its second chunk on. "
+        "than in the continuation alone, from its second chunk on; by item: the share of items whose "
+        "positives together have the higher sum, so that what takes turns within an item cancels. "
         f"Start: the first chunk ({first}) has no past and is not scored. End: there is no end token; the "
         "last token of a recording is scored, also in a chunk that is not whole. Silence is scored like "
         "speech, nothing is trimmed. Padding of batches is neither seen nor scored. A pair with a recording "
@@ -59,15 +68,35 @@ def rules_in_words(speech_lm: SpeechLM, rules: LikelihoodRules) -> str:
 
 
 def credits_of(
-    scores: Sequence[PairScore], score: ScoreName, rules: LikelihoodRules
+    scores: Sequence[PairScore], count: CountName, rules: LikelihoodRules
 ) -> list[tuple[PairScore, float]]:
-    """Return what each pair counts by a score, without those that have no such score."""
-    splits = score in ("localised", "normalised")
+    """Return what each of these pairs counts, without those that have no such score.
+
+    By item, all pairs of an item count alike.
+    """
+    if count == "by_item":
+        sums = item_sums(scores)
+        credits = {item: credit(sum_nats, 0.0, ties=rules.ties) for item, sum_nats in sums.items()}
+        return [(found, credits[found.item]) for found in scores]
+    splits = count in ("localised", "normalised")
     return [
-        (found, credit(*found.values(score), ties=rules.ties))
+        (found, credit(*found.values(count), ties=rules.ties))
         for found in scores
         if not splits or found.split_s is not None
     ]
+
+
+def item_sums(scores: Sequence[PairScore]) -> dict[str, float]:
+    """Return item → by how many nats its positives are likelier than its negatives, all together.
+
+    Zero where that is rounding. A pair of which a recording has no scored token adds nothing.
+    """
+    nats: dict[str, list[float]] = defaultdict(list)
+    for found in scores:
+        positive, negative = found.values("sum")
+        nats[found.item] += [] if math.isnan(positive - negative) else [positive, -negative]
+    sums = {item: (math.fsum(values), math.fsum(map(abs, values))) for item, values in nats.items()}
+    return {item: total if abs(total) > ROUNDING * size else 0.0 for item, (total, size) in sums.items()}
 
 
 def suite_document(
@@ -97,52 +126,69 @@ def suite_document(
         "numbers": {},
     }
     without = {average.name: average.without for average in suite.averages if average.without}
-    for score in SCORES:
-        counted = credits_of(scores, score, rules)
-        if not counted:
+    for count in COUNTS:
+        counted = partial(credits_of, count=count, rules=rules)
+        # Items of one pair each are what the sum counts already.
+        if not counted(scores) or (count == "by_item" and document["items"] == len(scores)):
             continue
-        values = [found.values(score) for found, _ in counted]
-        document["ties"][score] = sum(positive == negative for positive, negative in values)
-        document["unscored"][score] = sum(math.isnan(a) or math.isnan(b) for a, b in values)
-        for key, title, found in _numbers(checked, counted):
+        if count == "by_item":
+            document["ties"][count] = sum(not nats for nats in item_sums(scores).values())
+            document["unscored"][count] = document["unscored"]["sum"]
+        else:
+            values = [found.values(count) for found, _ in counted(scores)]
+            document["ties"][count] = sum(positive == negative for positive, negative in values)
+            document["unscored"][count] = sum(math.isnan(a) or math.isnan(b) for a, b in values)
+        for key, title, found in _numbers(checked, scores, counted):
             number = document["numbers"].setdefault(key, {"title": title, "without": without.get(key)})
-            shown = f"{document['title']}, {title} ({TITLES[score]})"
-            number[score] = {"title": shown, **found.to_dict()}
+            shown = f"{document['title']}, {title} ({TITLES[count]})"
+            number[count] = {"title": shown, **found.to_dict()}
     return document
 
 
+Counted = Callable[[Sequence[PairScore]], list[tuple[PairScore, float]]]
+"""What gives the credits of the pairs that a number is over."""
+
+
 def _numbers(
-    checked: CheckedSuite, counted: Sequence[tuple[PairScore, float]]
+    checked: CheckedSuite, scores: Sequence[PairScore], counted: Counted
 ) -> list[tuple[str, str, Accuracy]]:
     """Return (key, title, accuracy) of the averages and of every value of every group."""
     suite = checked.suite
-    found = [(average.name, average.title, _average(average, counted)) for average in suite.averages]
+    found = [(average.name, average.title, _average(average, scores, counted)) for average in suite.averages]
     for group in suite.groups:
-        there = [of.groups[group.name] for of, _ in counted if group.name in of.groups]
+        there = [of.groups[group.name] for of, _ in counted(scores) if group.name in of.groups]
         found += [
-            (f"{group.name}={value}", f"{group.title} {value}", _within(counted, group.name, value))
+            (
+                f"{group.name}={value}",
+                f"{group.title} {value}",
+                _accuracy(counted(_within(scores, group.name, value))),
+            )
             for value in group.ordered(there)
         ]
     return found
 
 
-def _average(average: Average, counted: Sequence[tuple[PairScore, float]]) -> Accuracy:
+def _average(average: Average, scores: Sequence[PairScore], counted: Counted) -> Accuracy:
     if average.without is not None:
         group, left_out = average.without
-        counted = [(of, value) for of, value in counted if of.groups.get(group) != left_out]
+        scores = [of for of in scores if of.groups.get(group) != left_out]
     if average.over is None:
-        return accuracy([of.item for of, _ in counted], [value for _, value in counted])
-    strata: dict[str, tuple[list[str], list[float]]] = {}
-    for of, value in counted:
-        items, credits = strata.setdefault(of.groups.get(average.over, ""), ([], []))
-        items.append(of.item)
-        credits.append(value)
-    return macro_accuracy(strata.values())
+        return _accuracy(counted(scores))
+    values = dict.fromkeys(of.groups.get(average.over, "") for of in scores)
+    strata = [counted(_within(scores, average.over, value)) for value in values]
+    return macro_accuracy([_items_and_credits(stratum) for stratum in strata])
 
 
-def _within(counted: Sequence[tuple[PairScore, float]], group: str, value: str) -> Accuracy:
-    own = [(of.item, counts) for of, counts in counted if of.groups.get(group) == value]
-    return accuracy([item for item, _ in own], [counts for _, counts in own])
+def _within(scores: Sequence[PairScore], group: str, value: str) -> list[PairScore]:
+    return [of for of in scores if of.groups.get(group, "") == value]
+
+
+def _accuracy(credits: Sequence[tuple[PairScore, float]]) -> Accuracy:
+    return accuracy(*_items_and_credits(credits))
+
+
+def _items_and_credits(credits: Sequence[tuple[PairScore, float]]) -> tuple[list[str], list[float]]:
+    return [of.item for of, _ in credits], [value for _, value in credits]
 
 
 def official_texts(
@@ -186,7 +232,7 @@ def tables_markdown(results: Mapping[str, Any]) -> str:
         f"{results['codec']['digest']}, wavslm {results['wavslm']}."
     )
     suites = list(results["suites"].values())
-    shown = [score for score in SCORES if any(score in found["ties"] for found in suites)]
+    shown = [score for score in COUNTS if any(score in found["ties"] for found in suites)]
     rows = [
         [found["named"], number["title"], *_cells(number, shown)]
         for found in suites
@@ -199,7 +245,7 @@ def tables_markdown(results: Mapping[str, Any]) -> str:
         pieces += [markdown_table(["suite", "", "", *header[4:]], _marked(suites, shown))]
         pieces += [results["marks"]["text"]]
     for found in suites:
-        own = [score for score in SCORES if score in found["ties"]]
+        own = [score for score in COUNTS if score in found["ties"]]
         marks = found.get("marks", {})
         header = ["", "items", "pairs", *(TITLES[score] for score in own), *marks]
         rows = [
@@ -211,7 +257,7 @@ def tables_markdown(results: Mapping[str, Any]) -> str:
     return "\n\n".join(pieces) + "\n"
 
 
-def _marked(suites: Sequence[Mapping[str, Any]], scores: Sequence[ScoreName]) -> list[list[str]]:
+def _marked(suites: Sequence[Mapping[str, Any]], scores: Sequence[CountName]) -> list[list[str]]:
     """Return the averages of each mark below those of the model."""
     return [
         [found["named"], number["title"], name, *_cells(numbers[key], scores)[2:]]
@@ -241,7 +287,7 @@ def captioned(found: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str,
     return {**found, "named": named, "caption": " ".join(filter(None, sentences))}
 
 
-def _cells(number: Mapping[str, Any], scores: Sequence[ScoreName]) -> list[str]:
-    one: Mapping[str, Any] = next((number[score] for score in SCORES if score in number), {})
+def _cells(number: Mapping[str, Any], scores: Sequence[CountName]) -> list[str]:
+    one: Mapping[str, Any] = next((number[score] for score in COUNTS if score in number), {})
     counts = [f"{one.get('count', 0):,}", f"{one.get('pairs', 0):,}"]
     return [*counts, *(number_text(number.get(score)) for score in scores)]

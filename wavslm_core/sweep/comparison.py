@@ -219,7 +219,9 @@ def _suite_columns(left: Sequence[Mapping[str, Any]]) -> list[Column]:
         for label, suite in results["suites"].items()
         if isinstance(suite, Mapping) and "headline" in suite
     )
-    return [Column(path=f"{path}.{score}") for path in headlines for score in ("mean", "normalised")]
+    return [
+        Column(path=f"{path}.{score}") for path in headlines for score in ("mean", "normalised", "by_item")
+    ]
 
 
 def _documents(folder: Path) -> dict[str, Any]:
@@ -248,7 +250,7 @@ def _picked(documents: Mapping[str, Any], column: Column) -> Iterator[tuple[str,
         elif key == "bits_per_token":
             interval = parent.get("interval")
         title += "".join(f", {words}" for key, words in WHERE.items() if key in path)
-        if re.search(r"_[2-9][0-9]*$", path[0]):
+        if re.search(r"_\d+$", path[0]):
             # A second stage of its kind has the same numbers to tell.
             title += f", {path[0]}"
         if isinstance(value, (int, float)) and not isinstance(value, bool):

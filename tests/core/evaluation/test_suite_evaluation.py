@@ -21,8 +21,9 @@ from wavslm_core.data.suites import Finding, PairList
 from wavslm_core.errors import DataError
 from wavslm_core.evaluation.config import LikelihoodRules
 from wavslm_core.evaluation.line_folder import read_whole_lines
-from wavslm_core.evaluation.pair_scores import PairScore
+from wavslm_core.evaluation.pair_scores import PairScore, RecordingScore
 from wavslm_core.evaluation.suite_evaluation import evaluate_suites
+from wavslm_core.evaluation.suite_tables import credits_of
 from wavslm_core.machine.processes import Interrupted, Share
 from wavslm_core.model.speech_lm import SpeechLM
 
@@ -64,6 +65,13 @@ def test_recounting_the_pairs_gives_the_printed_numbers(suite: ToySuite, tmp_pat
                     )
                     credits[line["item"]].append((a > b) + 0.5 * (a == b))
             percent = 100 * sum(sum(one) / len(one) for one in credits.values()) / len(credits)
+            if score == "sum":
+                nats = {item: [0.0] for item in credits}
+                for line in lines:
+                    if line["groups"]["voice"] in voices:
+                        nats[line["item"]] += [line["positive"]["nats"], -line["negative"]["nats"]]
+                together = 100 * sum(sum(one) > 0 for one in nats.values()) / len(nats)
+                assert numbers[key]["by_item"]["mean"] == pytest.approx(together)
             found = numbers[key][score]
             assert found["mean"] == pytest.approx(percent)
             assert f"{percent:.1f} [{found['low']:.1f}, {found['high']:.1f}]" in table
@@ -87,6 +95,30 @@ def test_ties_count_by_the_rule(tmp_path: Path) -> None:
         found = results["suites"]["toy"]
         assert found["numbers"]["all"]["mean"]["mean"] == percent
         assert found["ties"]["mean"] == 3
+
+
+def crossed(item: str, *, own: tuple[float, float], fits: float) -> list[PairScore]:
+    """Two pairs in which the same two second halves are right once and wrong once."""
+
+    def recording(name: str, nats: float) -> RecordingScore:
+        return RecordingScore(name, name, nats, tokens=10)
+
+    first, second = own
+    return [
+        PairScore("toy", f"{item}-0", item, {}, recording("aa", first + fits), recording("ab", second)),
+        PairScore("toy", f"{item}-1", item, {}, recording("bb", second + fits), recording("ba", first)),
+    ]
+
+
+def test_by_item_what_takes_turns_cancels() -> None:
+    rules = LikelihoodRules()
+    # One second half is likelier by far, whether it fits or not: pair by pair that is all one sees.
+    scores = [*crossed("fits", own=(-10.1, -90.3), fits=0.7), *crossed("not", own=(-60.2, -20.9), fits=-0.7)]
+    assert [value for _, value in credits_of(scores, "sum", rules)] == [1, 0, 0, 1]
+    assert [value for _, value in credits_of(scores, "by_item", rules)] == [1, 1, 0, 0]
+    even = crossed("even", own=(-0.1 - 0.2, -0.7), fits=0.0)
+    for ties, value in (("half", 0.5), ("strict", 0.0)):
+        assert {found for _, found in credits_of(even, "by_item", LikelihoodRules(ties=ties))} == {value}  # type: ignore[arg-type]
 
 
 def test_it_goes_on_where_it_was_stopped(suite: ToySuite, tmp_path: Path) -> None:
@@ -122,6 +154,7 @@ sys.path.insert(0, sys.argv[3])
 from pathlib import Path
 from tests.core.evaluation.test_pair_scores import ToySuite, ToySuiteConfig, toy_model
 from wavslm_core.evaluation.suite_evaluation import evaluate_suites
+from wavslm_core.evaluation.suite_tables import credits_of
 suite = ToySuite(ToySuiteConfig(path=sys.argv[1]))
 out = Path(sys.argv[2])
 evaluate_suites(

@@ -100,7 +100,10 @@ def test_marks_stand_beside_and_can_be_recounted(tmp_path: Path) -> None:
     page = (tmp_path / "out" / "table.md").read_text()
     assert "| Toy | all pairs | model |" in page
     assert "| Toy | all pairs | trigram, same context |" in page
-    assert "|  | items | pairs | mean per token | sum | localised | normalised | unigram | trigram |" in page
+    assert (
+        "|  | items | pairs | mean per token | sum | localised | normalised | by item | unigram | trigram |"
+        in page
+    )
     assert page.count(marks.in_words()) == 2
 
 
