@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from wavslm_core.plugin import LinearGelu, PackLinear, State, WavslmError, pack_module, summary
+from wavslm_core.plugin import PackLinear, State, WavslmError, pack_module, summary
 from wavslm_inductor.packages import compiled_package
 
-Activation = Literal["none", "gelu"]
 Step = Callable[[Tensor, State], tuple[Tensor, State]]
-FEW_WEIGHTS = 1 << 17
-"""Up to this many, a linear costs less in torch's own product than oneDNN's layout saves."""
 
 
 def compiled(step: nn.Module, x: Tensor, state: State, *, weights: str) -> Step:
@@ -30,7 +27,7 @@ def compiled(step: nn.Module, x: Tensor, state: State, *, weights: str) -> Step:
     # A copy of the modules alone: the caller's stay as they are, and weights are shared.
     tensors = [*step.parameters(), *step.buffers()]
     writing = InPlace(copy.deepcopy(step, memo={id(tensor): tensor for tensor in tensors})).eval()
-    pack_module(writing, PackLarge(weights))
+    pack_module(writing, PackLinear(weights))
     packed = _laid_out_plainly(writing)
     with torch.no_grad():
         program = torch.export.export(writing, (x.contiguous(), *_apart(state)))
@@ -93,22 +90,6 @@ class InPlace(nn.Module):
             if next_tensor is not tensor:
                 tensor.copy_(next_tensor)
         return y
-
-
-class PackLarge(PackLinear):
-    """Packs linears of many weights, and leaves those of few to torch's own product."""
-
-    def __call__(
-        self, weight_NK: Tensor, bias_N: Tensor | None, *, activation: Activation = "none"
-    ) -> nn.Module:
-        if weight_NK.numel() > FEW_WEIGHTS:
-            return super().__call__(weight_NK, bias_N, activation=activation)
-        kind = LinearGelu if activation == "gelu" else nn.Linear
-        linear = kind(weight_NK.shape[1], weight_NK.shape[0], bias=bias_N is not None, device="meta")
-        linear.weight = nn.Parameter(weight_NK.detach(), requires_grad=False)
-        if bias_N is not None:
-            linear.bias = nn.Parameter(bias_N.detach(), requires_grad=False)
-        return linear
 
 
 def _power(base: float, exponents: Tensor) -> Tensor:
