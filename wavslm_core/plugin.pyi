@@ -95,6 +95,7 @@ from wavslm_core.machine.shared_rows import (
 )
 from wavslm_core.machine.terminal import echo as echo, quiet as quiet
 from wavslm_core.machine.timings import cache_folder as cache_folder, processor as processor
+from wavslm_core.model.chunk_step import ChunkStep as ChunkStep, NextChunk as NextChunk
 from wavslm_core.model.codec import Codec as Codec
 from wavslm_core.model.documents import CONFIG_FILE as CONFIG_FILE, read_document as read_document
 from wavslm_core.model.folders import (

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from wavslm_core.model.chunk_step import WholeChunk
 from wavslm_core.model.prompts import check_whole_prompt
 from wavslm_core.model.sampling import TokenDraw, candidate_seeds
 from wavslm_core.model.token_lm import TokenLM
@@ -28,6 +29,8 @@ class Continuation:
         self._drawn_BC = self._nothing_BT
         self._drawn_inputs: Tensor | None = None
         self._hidden_BCD: Tensor | None = None
+        self._whole: WholeChunk | None = None
+        """The last chunk, if it was drawn in one step of an engine."""
 
     @stream_mode()
     def read(self, tokens_BT: Tensor) -> Tensor:
@@ -39,20 +42,38 @@ class Continuation:
         unread = [self.drawn_inputs()] if self._drawn_BC.shape[1] else []
         inputs = self._inputs(tokens_BT)
         self._read(torch.cat([*unread, inputs], dim=1))
-        self._drawn_BC, self._drawn_inputs = self._nothing_BT, None
+        self._drawn_BC, self._drawn_inputs, self._whole = self._nothing_BT, None, None
         self._draw.read(tokens_BT)
         return inputs
 
     @stream_mode()
     def next_tokens(self) -> Tensor:
         """Draw the next chunk (B,C), after something was read."""
+        if self._hidden_BCD is None and self._step_whole():
+            return self._drawn_BC
         if self._hidden_BCD is None:
             self._read(self.drawn_inputs())
         assert self._hidden_BCD is not None
         self._drawn_BC = self.model.head.propose(self._hidden_BCD, self._draw)
         self._draw.end_chunk(self._drawn_BC)
-        self._hidden_BCD = self._drawn_inputs = None
+        self._hidden_BCD = self._drawn_inputs = self._whole = None
         return self._drawn_BC
+
+    def _step_whole(self) -> bool:
+        """Read what was drawn and draw the next chunk in one step of an engine, if there is one for it."""
+        engine = self.model.chunk_engine
+        if engine is None or len(self._drawn_BC) != 1 or not engine.draws_as(self._draw.sampler):
+            return False
+        read = self.drawn_inputs()
+        features, backbone = self._states.get("features", ()), self._states["backbone"]
+        self._whole = chunk = engine(read, self._draw, features, backbone, last=self._whole)
+        self._states = {"features": chunk.features, "backbone": chunk.backbone}
+        if not chunk.found:
+            self._hidden_BCD = chunk.hidden_1CD
+            return False
+        self._drawn_BC, self._drawn_inputs = chunk.tokens_1C, chunk.read
+        self._draw.end_chunk(self._drawn_BC)
+        return True
 
     def drawn_inputs(self) -> Tensor:
         """Return what the backbone is to read of the chunk that was drawn last; features are decoded once."""

@@ -2,7 +2,9 @@
 
 A step of a batch of one and one chunk goes through the engine; whatever else there is to do (whole
 sequences, several chunks at once, several rows, the very first step of a stream) stays with torch, over the
-same states. So streams may go on in either, and every promise of a part holds with any engine.
+same states. So streams may go on in either, and every promise of a part holds with any engine. Where
+head and sampler can be made a graph, all that a language model does for a chunk, from what the backbone reads
+to the tokens that are drawn, is one step of the engine.
 """
 
 from __future__ import annotations
@@ -18,11 +20,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from wavslm_core.errors import WavslmError, did_you_mean
+from wavslm_core.errors import WavslmError, did_you_mean, summary
 from wavslm_core.machine.timings import in_turns, remembered
+from wavslm_core.model.chunk_step import ChunkEngine, ChunkStep
 from wavslm_core.parts.engines import TORCH, Engine
 from wavslm_core.parts.facts import BackboneFacts, CodecFacts
-from wavslm_core.parts.interfaces import Part, State
+from wavslm_core.parts.interfaces import Backbone, Head, Part, Quantizer, Sampler, State
 from wavslm_core.parts.packing import (
     PACKERS,
     ROWS_HINT,
@@ -291,32 +294,71 @@ def backbone_flows(facts: BackboneFacts, *, width: int, tokens: int) -> list[Flo
     return [Flow("", "step", "init_state", x)]
 
 
-def fast_copy(module: ModuleT, way: Way, flows: Sequence[Flow]) -> ModuleT:
+def joined_copy(module: ModuleT) -> ModuleT:
+    """Return a copy for inference as engines want it: nothing is packed, products are joined."""
+    source = inference_copy(module)
+    join_products(source)
+    return source
+
+
+def fast_copy(module: ModuleT, way: Way, flows: Sequence[Flow], *, source: ModuleT | None = None) -> ModuleT:
     """Return a copy of a module for inference whose linears are packed and which steps as `way` says.
 
-    Raises: WavslmError as `packed_copy`, and where an engine fails or gives something else than torch.
+    `source`: its `joined_copy`, if there is one. Raises: WavslmError as `packed_copy`, and where an engine
+    fails or gives something else than torch.
     """
     if way.engine == TORCH:
         return packed(module, way.weights)
-    source = inference_copy(module)
-    join_products(source)
+    source = joined_copy(module) if source is None else source
     if way.weights == "fp32":
         # What is left to torch takes the weights as they are: laid out anew they would be held a third time.
         copied = inference_copy(module)
         mark_packed(copied, way.weights)
     else:
         copied = packed(module, way.weights)
-    engine = next(held for held in load_registry().engines() if held.name == way.engine)
-    compiled = engine.load()
+    compiled = _compiler(way)
     for flow in flows:
         part, plain, start = flow.of(copied)
         with stream_mode():
             traced = Traceable(flow.of(source)[0], flow.step)
             state = start(len(flow.x))
             fast = compiled(traced, flow.x, state, weights=way.weights)
-            _agree(plain, fast, flow.x, start, way)
+            _, begun = plain(flow.x, start(len(flow.x)))
+            _agree(plain, fast, _varied(flow.x), begun, way)
         setattr(part, flow.step, EngineStep(plain, fast, flow.x, state))
     return copied
+
+
+def chunk_engine(
+    quantizer: Quantizer[Any] | None, backbone: Backbone[Any], head: Head[Any], sampler: Sampler, way: Way
+) -> ChunkEngine | None:
+    """Return what makes a language model's whole step for a chunk: copies of parts, as `joined_copy` gives.
+
+    None, with a warning, where head or sampler cannot be made a graph: they step as torch does then, the
+    other parts one by one. Raises: WavslmError where it gives something else than torch.
+    """
+    step = ChunkStep(quantizer, backbone, head, sampler).eval()
+    state = step.after(torch.zeros(1, step.next.tokens, dtype=torch.int64))
+    generator = torch.Generator().manual_seed(0)
+    uniforms = [torch.rand(1, step.uniforms, generator=generator) for _ in range(CHECKED_STEPS)]
+    try:
+        with stream_mode():
+            fast = _compiler(way)(step, uniforms[0], state, weights=way.weights)
+    except Exception as error:
+        described = load_registry().described
+        warnings.warn(
+            f"the engine {way.engine} steps part by part, and draws as {TORCH} does: no graph of "
+            f"{described(head.config)} and {described(sampler.config)} can be made ({summary(error)})",
+            stacklevel=2,
+        )
+        return None
+    with stream_mode():
+        _agree(step.of_torch, fast, uniforms, state, way)
+    return ChunkEngine(step, fast)
+
+
+def _compiler(way: Way) -> Callable[..., Step]:
+    return next(held for held in load_registry().engines() if held.name == way.engine).load()
 
 
 @stream_mode()
@@ -336,23 +378,26 @@ def turn(module: nn.Module, flows: Sequence[Flow]) -> Callable[[], object]:
     return call
 
 
-def _agree(plain: Step, fast: Step, x: Tensor, start: Callable[[int], State], way: Way) -> None:
-    """Raise WavslmError where the engine's steps are not torch's."""
+def _varied(x: Tensor) -> list[Tensor]:
+    """Return inputs to check an engine with."""
+    if not x.is_floating_point():
+        return [x] * CHECKED_STEPS
     generator = torch.Generator().manual_seed(0)
-    _, state = plain(x, start(len(x)))
+    return [x + 0.1 * torch.randn(x.shape, generator=generator) for _ in range(CHECKED_STEPS)]
+
+
+def _agree(plain: Step, fast: Step, inputs: Sequence[Tensor], state: State, way: Way) -> None:
+    """Raise WavslmError where the engine's steps from a state on are not torch's."""
     ours = tuple(tensor.clone() for tensor in state)
     theirs = tuple(tensor.clone() for tensor in state)
     differing = 0.0
-    for _ in range(CHECKED_STEPS):
-        given = x
-        if x.is_floating_point():
-            given = x + 0.1 * torch.randn(x.shape, generator=generator)
+    for given in inputs:
         expected, ours = plain(given, ours)
         found, theirs = fast(given, theirs)
         if found.shape != expected.shape:
             raise _disagreement(way, f"{[*found.shape]} instead of {[*expected.shape]}")
         if not expected.is_floating_point():
-            differing += (found != expected).float().mean().item() / CHECKED_STEPS
+            differing += (found != expected).float().mean().item() / len(inputs)
             continue
         error = (found - expected).norm() / expected.norm().clamp(min=1e-6)
         if not error <= AGREEMENT[way.weights]:

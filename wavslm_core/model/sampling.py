@@ -13,7 +13,7 @@ from torch import Tensor
 
 from wavslm_core.errors import CheckpointError, PluginError
 from wavslm_core.model.chain import ChainConfig
-from wavslm_core.parts.interfaces import Draw, Sampler, SamplingContext
+from wavslm_core.parts.interfaces import Draw, Sampler, SamplingContext, State
 from wavslm_core.parts.plugins import load_registry
 
 NO_TOKEN = -1
@@ -112,6 +112,12 @@ class TokenDraw(Draw):
             positions_N=torch.full((rows,), self._position, device=self._history_BH.device),
             history_NH=self._history_BH.new_zeros(rows, 0),
         )
+
+    def state(self) -> State:
+        """Return a copy of what a chunk is drawn with: the chunk before (B,C), how many tokens were drawn (),
+        and the history (B,H), if the sampler has any."""
+        history = (self._chunk_history_BH.clone(),) if self._size else ()
+        return (self._before_BT.clone(), torch.tensor(self._chunk_position), *history)
 
     def uniform(self, count: int) -> Tensor:
         """Return the numbers that the next `count` draws of each row are made with, (B, count)."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from wavslm_core.data.arguments import Given, Seeds, checked_seeds, checked_waveform, first_floats
 from wavslm_core.errors import ArgumentError, StreamingError
+from wavslm_core.model.chunk_step import WholeChunk
 from wavslm_core.model.prompts import check_whole_prompt, chunk_in_words, prompt_unit
 from wavslm_core.model.sampling import JoinedDraw, TokenDraw
 from wavslm_core.model.token_lm import SamplerLike, TokenLM
@@ -63,6 +64,7 @@ class Session:
         # merged (then the decoder reads a frame for each that they stand for) or the head's chunks are not
         # whole ones of the codec.
         self._shares_features = model.reads_features and not self._merges and whole
+        self._reads_apart = model.reads_features and not self._shares_features
         quantizer = codec.quantizer
         self._encoder = Slots(codec.encoder.init_state, codec.encoder.step)
         self._encode = Slots(quantizer.init_encode_state, quantizer.encode_step)
@@ -220,7 +222,8 @@ class Session:
         """Let rows read whole chunks of tokens (T,), and others speak, or the same ones then."""
         audio: dict[int, list[Tensor]] = {row: [] for row in rows}
         failed: dict[int, Exception] = {}
-        ready = self._read(read, speaking)
+        alone = len(rows) == len(speaking) and not read
+        ready = {} if alone and self._steps_whole(speaking) else self._read(read, speaking)
         silent = [row for row in speaking if not self._rows[row].has_past]
         failed |= {row: self._nothing_heard([row]) for row in silent}
         left = [row for row in speaking if row not in failed]
@@ -235,7 +238,7 @@ class Session:
                 audio[row].append(audio_S)
             # A chunk of the codec may be several of the head.
             left, ready = [row for row in left if row not in decoded and row not in failed], {}
-            if left:
+            if left and not self._steps_whole(left):
                 self._read({}, left)
         return Advance(
             {
@@ -273,9 +276,37 @@ class Session:
             self._note(row, tokens_T, spoken=False)
         return {row: [inputs[row]] for row in read} if self._shares_features else {row: [] for row in read}
 
+    def _steps_whole(self, rows: Sequence[int]) -> bool:
+        """Return whether reading what rows said and drawing what they say next is one step of an engine."""
+        if self._model.chunk_engine is None or len(rows) != 1 or self._reads_apart:
+            return False
+        state = self._rows[rows[0]]
+        unread = state.hidden_CD is None and len(state.drawn_T) > 0
+        return unread and self._model.chunk_engine.draws_as(state.draw.sampler)
+
+    def _step_whole(self, row: int) -> None:
+        """Read what a row said and draw what it says next; where nothing can be drawn, only read."""
+        engine, state = self._model.chunk_engine, self._rows[row]
+        assert engine is not None
+        read = state.drawn_T if state.drawn_input is None else state.drawn_input
+        features = self._features.lend(row) if self._shares_features else ()
+        chunk = engine(read[None], state.draw, features, self._backbone.lend(row), last=state.whole)
+        self._backbone.take_back(row, chunk.backbone, len(read))
+        if self._shares_features:
+            self._features.take_back(row, chunk.features, chunk.tokens_1C.shape[1])
+        if not chunk.found:
+            state.have_read(chunk.hidden_1CD[0])
+            return
+        state.have_drawn(chunk.tokens_1C[0])
+        state.whole, state.drawn_input = chunk, chunk.read[0] if self._shares_features else None
+
     def _draw(self, rows: Sequence[int]) -> tuple[dict[int, Tensor], dict[int, Exception]]:
         """Draw the next chunk of tokens (C,) of rows; return those, and why others have none."""
         states = [self._rows[row] for row in rows]
+        if states[0].hidden_CD is None:
+            self._step_whole(rows[0])
+            if states[0].hidden_CD is None:
+                return {rows[0]: states[0].drawn_T}, {}
         hidden = [state.hidden_CD for state in states if state.hidden_CD is not None]
         joined = JoinedDraw([state.draw for state in states])
         tokens_NC = self._model.head.propose(torch.stack(hidden), joined)
@@ -292,10 +323,11 @@ class Session:
             self._note(row, tokens_C, spoken=True)
         if not self._shares_features:
             return {row: [] for row in drawn}
-        features = self._features.advance(drawn)
-        for row, features_CD in features.items():
+        undecoded = {row: tokens_C for row, tokens_C in drawn.items() if self._rows[row].drawn_input is None}
+        for row, features_CD in self._features.advance(undecoded).items():
             self._rows[row].drawn_input = features_CD
-        return {row: [features_CD] for row, features_CD in features.items()}
+        inputs = {row: self._rows[row].drawn_input for row in drawn}
+        return {row: [features_CD] for row, features_CD in inputs.items() if features_CD is not None}
 
     def _note(self, row: int, tokens_T: Tensor, *, spoken: bool) -> None:
         """Count tokens that the decoder is to read, and keep them where it reads others than the backbone."""
@@ -374,6 +406,8 @@ class _Row:
     """What the backbone is to read of it, if that is known already."""
     hidden_CD: Tensor | None = None
     """What the next chunk is drawn from, if the backbone has read all."""
+    whole: WholeChunk | None = None
+    """What was drawn last, if an engine drew it in one step."""
     undecoded_T: Tensor = field(init=False)
     spoken: list[tuple[int, int]] = field(default_factory=list)
     """Which of the samples that are not decoded yet were spoken: from, to."""
@@ -394,10 +428,10 @@ class _Row:
         self.unread_T, self.unheard_S = self.nothing_T, None
 
     def have_read(self, hidden_CD: Tensor) -> None:
-        self.hidden_CD, self.drawn_T, self.drawn_input = hidden_CD, self.nothing_T, None
+        self.hidden_CD, self.drawn_T, self.drawn_input, self.whole = hidden_CD, self.nothing_T, None, None
 
     def have_drawn(self, tokens_C: Tensor) -> None:
-        self.hidden_CD, self.drawn_T, self.drawn_input = None, tokens_C, None
+        self.hidden_CD, self.drawn_T, self.drawn_input, self.whole = None, tokens_C, None, None
         self.draw.end_chunk(tokens_C[None])
 
     def cut(self, audio_S: Tensor) -> Tensor:

@@ -27,8 +27,10 @@ from wavslm_core.model.folders import load_parts, loaded_parts, save_parts
 from wavslm_core.model.inference import (
     Way,
     backbone_flows,
+    chunk_engine,
     codec_flows,
     fast_copy,
+    joined_copy,
     packed,
     sizes,
     turn,
@@ -289,12 +291,20 @@ class SpeechLM(TokenLM):
         read = backbone_flows(self.backbone_facts, width=width, tokens=self.chunk_tokens)
 
         def build(way: Way) -> SpeechLM:
-            return SpeechLM(
-                fast_copy(codec, way, heard),
-                fast_copy(backbone, way, read),
+            joined: tuple[Any, ...] = (None, None, None)
+            if way.engine != TORCH:
+                # The step of a part and the whole step are made of the very same weights.
+                joined = joined_copy(codec), joined_copy(backbone), joined_copy(self.head)
+            made = SpeechLM(
+                fast_copy(codec, way, heard, source=joined[0]),
+                fast_copy(backbone, way, read, source=joined[1]),
                 packed(self.head, way.weights),
                 self.sampler,
             ).eval()
+            if way.engine != TORCH and self.streams:
+                decoding = joined[0].quantizer if self.reads_features else None
+                made.chunk_engine = chunk_engine(decoding, joined[1], joined[2], self.sampler, way)
+            return made
 
         def call(model: SpeechLM) -> Callable[[], object]:
             said = turn(model.codec, [flow for flow in heard if "encode" not in flow.part + flow.step])

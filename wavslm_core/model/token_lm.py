@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from wavslm_core.data.arguments import Given, first_floats
 from wavslm_core.errors import CheckpointError, RecipeError
+from wavslm_core.model.chunk_step import ChunkEngine
 from wavslm_core.model.codec import Codec
 from wavslm_core.model.prompts import resampled
 from wavslm_core.model.sampling import DAMAGED
@@ -56,6 +57,8 @@ class TokenLM(nn.Module):
         self._codec = (codec.eval().requires_grad_(False),)
         self.backbone_facts = cast(BackboneFacts, backbone.config.facts())
         self.head_facts = cast(HeadFacts, head.config.facts())
+        self.chunk_engine: ChunkEngine | None = None
+        """What makes the whole step of one row for a chunk, if an engine does."""
 
     @property
     def codec(self) -> Codec:

@@ -11,7 +11,9 @@ A plugin registers each under its name, beside the parts that it may register to
 The string is imported when the engine is used. It names a function `compiled(step, x, state, *, weights)`:
 `step` is an exportable module (`forward(x, *state) -> (y, *next_state)`), `x` and `state` what a step of a
 batch of one is given; it returns what maps such `x` and state to y and the next state, as a step of a part
-does. The state that it is given is never the one before the first step.
+does. The state that it is given is never the one before the first step. Of a language model it is asked for
+the whole step of a chunk, too (`wavslm_core.model.chunk_step`): x are uniform random numbers then, and y is
+tokens. Where that cannot be made, head and sampler stay with torch.
 """
 
 from __future__ import annotations

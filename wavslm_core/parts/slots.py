@@ -75,6 +75,15 @@ class Slots:
         return {row: found[0] if len(found) == 1 else torch.cat(found) for row, found in outputs.items()}
 
     @stream_mode()
+    def lend(self, row: int) -> State:
+        """Return the state that a step of this row alone is given, which has begun; `take_back` follows."""
+        return self._acting(self._bring([row]))
+
+    def take_back(self, row: int, left: State, places: int) -> None:
+        """Take what a step by so many places (frames, tokens) left of the state that was lent last."""
+        self._leave([row], left, places)
+
+    @stream_mode()
     def state(self, row: int) -> State:
         """Return a copy of the state of one row that has begun, as a batch of one."""
         self._settle()
@@ -156,15 +165,22 @@ class Slots:
 
     def _advance(self, rows: Sequence[int], x_NT: Tensor) -> Tensor:
         """Advance the first slots, in which these rows are."""
+        # What a step gave goes on as it is, for as long as the same rows act.
+        y_NT, left = self._step(x_NT, self._acting(rows))
+        self._leave(rows, left, x_NT.shape[1])
+        return y_NT
+
+    def _acting(self, rows: Sequence[int]) -> State:
+        """Return the state of the first slots, in which these rows are."""
         if len(rows) != self._loose_count:
             self._settle()
-        given = self._loose if self._loose_count else self._given(rows)
-        # What a step gave goes on as it is, for as long as the same rows act.
-        y_NT, self._loose = self._step(x_NT, given)
-        self._loose_count = len(rows)
+        return self._loose if self._loose_count else self._given(rows)
+
+    def _leave(self, rows: Sequence[int], left: State, places: int) -> None:
+        """Take the state of the first slots that a step by so many places left."""
+        self._loose, self._loose_count = left, len(rows)
         for row in rows:
-            self._places[row] += x_NT.shape[1]
-        return y_NT
+            self._places[row] += places
 
     def _given(self, rows: Sequence[int]) -> State:
         """Return the state of the first slots: one number for all where all are at one place."""

@@ -21,7 +21,7 @@ RECIPE: dict[str, Any] = {
         "window_size": 16,
     },
     "quantizer": {
-        "name": "focalcodec_stream", "codebook_size": 64,
+        "name": "focalcodec_stream", "codebook_size": 256,
         "compressor": {**FOCAL, "downscale_factors": [1, 1]},
         "decompressor": {**FOCAL, "upscale_factors": [1, 1], "last_window_size": 8},
     },

@@ -12,35 +12,14 @@ from torch import Tensor, nn
 
 from wavslm_core.errors import WavslmError
 from wavslm_core.machine.timings import FOLDER_VARIABLE
-from wavslm_core.model.continuation import Continuation
-from wavslm_core.model.inference import EngineStep, Traceable
+from wavslm_core.model.inference import Way, chunk_engine
 from wavslm_core.model.speech_lm import SpeechLM
-from wavslm_core.parts.interfaces import State
-from wavslm_core.parts.slots import Slots
-from wavslm_core.parts.streaming import stream_mode
 from wavslm_inductor import packages
 from wavslm_inductor.engine import compiled
 
-CHUNK, VOCABULARY = 4, 64
-CHUNKS = 60
-"""Rings of all sizes in the model wrap several times."""
-
-
-class Reading(nn.Module):
-    """Decodes tokens to features and lets the backbone read them, as one step: one to compile is enough."""
-
-    def __init__(self, model: SpeechLM) -> None:
-        super().__init__()
-        self.quantizer, self.backbone = model.codec.quantizer, model.backbone
-        self.kept = len(self.quantizer.init_decode_state(1))
-
-    def init_state(self, batch_size: int) -> State:
-        return self.quantizer.init_decode_state(batch_size) + self.backbone.init_state(batch_size)
-
-    def step(self, tokens_BC: Tensor, state: State) -> tuple[Tensor, State]:
-        features_BTD, first = self.quantizer.decode_step(tokens_BC, state[: self.kept])
-        hidden_BCD, second = self.backbone.step(features_BTD, state[self.kept :])
-        return hidden_BCD, first + second
+CHUNK, VOCABULARY = 4, 256
+MINUTE = 3000
+"""Tokens of a minute: rings of all sizes in the model wrap many times."""
 
 
 class Counting(nn.Module):
@@ -54,17 +33,13 @@ def count() -> Callable[..., Any]:
     return compiled(Counting(), torch.ones(1, 4), (torch.zeros(1),), weights="fp32")
 
 
-def fast_step(reading: Reading) -> EngineStep:
-    tokens_1C = torch.zeros(1, CHUNK, dtype=torch.int64)
-    with stream_mode():
-        state = reading.init_state(1)
-        fast = compiled(Traceable(reading, "step"), tokens_1C, state, weights="fp32")
-        return EngineStep(reading.step, fast, tokens_1C, state)
-
-
-@pytest.fixture(scope="module")
-def reading(model: SpeechLM) -> Reading:
-    return Reading(model).eval()
+def whole(model: SpeechLM) -> SpeechLM:
+    """Return a model whose whole step is compiled, of all steps the one that has all in it."""
+    parts = model.codec, model.backbone, model.head, model.sampler
+    fast = SpeechLM(*parts).eval()
+    fast.chunk_engine = chunk_engine(model.codec.quantizer, *parts[1:], Way("fp32", "inductor"))
+    assert fast.chunk_engine is not None
+    return fast
 
 
 @pytest.fixture(scope="module")
@@ -76,67 +51,55 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def fast(reading: Reading, cache: Path) -> EngineStep:
+def fast(model: SpeechLM, cache: Path) -> SpeechLM:
     if not packages.has_compiler():
         pytest.skip("no C++ compiler is found here")
-    return fast_step(reading)
+    return whole(model)
 
 
-def drawn(model: SpeechLM, step: Callable[..., Any], start: Callable[[int], State]) -> Tensor:
-    """Read two chunks, and draw the others with the model's head and sampler."""
-    continuation = Continuation(model, model.sampler, seeds=[3])
-    state, tokens_1C = start(1), torch.arange(CHUNK)[None]
-    pieces = []
-    for _ in range(CHUNKS):
-        hidden_1CD, state = step(tokens_1C, state)
-        tokens_1C = model.head.propose(hidden_1CD, continuation._draw)
-        continuation._draw.end_chunk(tokens_1C)
-        pieces.append(tokens_1C)
-    return torch.cat(pieces, dim=1)
+def prompt() -> Tensor:
+    return torch.arange(2 * CHUNK)[None]
 
 
 @pytest.mark.slow
-@stream_mode()
-def test_tokens_are_those_of_torch(model: SpeechLM, reading: Reading, fast: EngineStep) -> None:
+def test_tokens_of_a_minute_are_those_of_torch(model: SpeechLM, fast: SpeechLM) -> None:
     """Drawn with the same random numbers, long after all windows are full."""
-    expected = drawn(model, reading.step, reading.init_state)
-    assert torch.equal(drawn(model, fast, reading.init_state), expected)
+    expected = model.generate(prompt(), new_tokens=MINUTE, seed=3)
+    assert torch.equal(fast.generate(prompt(), new_tokens=MINUTE, seed=3), expected)
     assert len(expected.unique()) > VOCABULARY // 4
 
 
 @pytest.mark.slow
-@stream_mode()
-def test_rows_join_rest_and_leave(reading: Reading, fast: EngineStep) -> None:
+def test_rows_join_rest_and_leave(model: SpeechLM, fast: SpeechLM) -> None:
     """One row goes through the compiled step, several at once through torch, over the same states."""
-    generator = torch.Generator().manual_seed(0)
-    ours, theirs = Slots(reading.init_state, reading.step), Slots(reading.init_state, fast)
     acting = [[0]] * 3 + [[0, 1]] * 3 + [[1]] * 9 + [[0]] * 5 + [[1, 0, 2]] * 2 + [[2]] * 12 + [[0]] * 3
-    for turn, rows in enumerate(acting):
-        if turn == 25:
-            for slots in (ours, theirs):
-                slots.end(1)
-        pieces = {row: torch.randint(0, VOCABULARY, (CHUNK,), generator=generator) for row in rows}
-        expected, found = ours.advance(pieces), theirs.advance(pieces)
-        for row in rows:
-            torch.testing.assert_close(found[row], expected[row], atol=1e-4, rtol=0.0)
+    said: list[list[Tensor]] = []
+    for way in (model, fast):
+        session, pieces = way.session(), []
+        for row in range(3):
+            session.join(seed=row)
+        session.read(prompt().repeat(3, 1))
+        for turn, rows in enumerate(acting):
+            if turn == 25:
+                pieces.append(session.leave(1))
+            if turn in (2, 12):
+                pieces += session.read(prompt(), rows)
+            pieces += session.speak(rows)
+        said.append(pieces)
+    for found, expected in zip(*said, strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=0.0)
 
 
 @pytest.mark.slow
-@stream_mode()
 def test_models_of_one_shape_share_what_is_compiled(
-    other_model: SpeechLM, fast: EngineStep, cache: Path, monkeypatch: pytest.MonkeyPatch
+    other_model: SpeechLM, fast: SpeechLM, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert len([*cache.glob("*.pt2")]) == 1
     monkeypatch.setattr(packages, "_compile", None)
-    other = Reading(other_model).eval()
-    assert torch.equal(
-        drawn(other_model, fast_step(other), other.init_state),
-        drawn(other_model, other.step, other.init_state),
-    )
+    expected = other_model.generate(prompt(), new_tokens=200)
+    assert torch.equal(whole(other_model).generate(prompt(), new_tokens=200), expected)
     # The first one still has weights of its own.
-    assert not torch.equal(
-        drawn(other_model, fast, other.init_state), drawn(other_model, other.step, other.init_state)
-    )
+    assert not torch.equal(fast.generate(prompt(), new_tokens=200), expected)
 
 
 def test_without_a_compiler_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

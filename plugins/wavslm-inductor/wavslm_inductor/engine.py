@@ -6,16 +6,22 @@ States are written where they lie, and a call goes from Python into the compiled
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from typing import Any
+import operator
+from collections.abc import Callable, MutableMapping
+from typing import Any, Literal
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
 
 from wavslm_core.plugin import PackLinear, State, WavslmError, pack_module, summary
 from wavslm_inductor.packages import compiled_package
 
 Step = Callable[[Tensor, State], tuple[Tensor, State]]
+
+
+FEW_ROWS = 16
 
 
 def compiled(step: nn.Module, x: Tensor, state: State, *, weights: str) -> Step:
@@ -27,12 +33,13 @@ def compiled(step: nn.Module, x: Tensor, state: State, *, weights: str) -> Step:
     # A copy of the modules alone: the caller's stay as they are, and weights are shared.
     tensors = [*step.parameters(), *step.buffers()]
     writing = InPlace(copy.deepcopy(step, memo={id(tensor): tensor for tensor in tensors})).eval()
-    pack_module(writing, PackLinear(weights))
+    pack_module(writing, PackOnce(weights))
     packed = _laid_out_plainly(writing)
     with torch.no_grad():
         program = torch.export.export(writing, (x.contiguous(), *_apart(state)))
-        if any(node.target is torch.ops.aten.pow.Scalar for node in program.graph.nodes):
-            program = program.run_decompositions({torch.ops.aten.pow.Scalar: _power})
+        program = program.run_decompositions(
+            {torch.ops.aten.pow.Scalar: _power, torch.ops.aten.linear.default: _linear}
+        )
     # What a user knows a step by is the class of its part.
     named = type(getattr(step, "part", step)).__name__
     package = compiled_package(program, named=named)
@@ -59,8 +66,11 @@ class CompiledStep:
         """The state that was given back last, which is as it has to be."""
 
     def __call__(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        if state is not self._left:
-            self._left = state = _apart(state)
+        left = self._left
+        if state is not left:
+            # What steps part by part hands the tensors back in another tuple.
+            same = left is not None and len(left) == len(state) and all(map(operator.is_, left, state))
+            self._left = state = left if left is not None and same else _apart(state)
         (y,) = self._package.boxed_run([x.contiguous(), *state])
         return y, state
 
@@ -92,9 +102,42 @@ class InPlace(nn.Module):
         return y
 
 
+class PackOnce(PackLinear):
+    """Lays weights out once for all steps that read them, as long as one of those is there."""
+
+    def __call__(
+        self, weight_NK: Tensor, bias_N: Tensor | None, *, activation: Literal["none", "gelu"] = "none"
+    ) -> nn.Module:
+        linear = super().__call__(weight_NK, bias_N, activation=activation)
+        packed = getattr(linear, "packed", None)
+        if packed is not None:
+            kept = _LAID_OUT.get(weight_NK, lambda: None)()
+            if kept is None:
+                _LAID_OUT[weight_NK] = ref(packed)
+            else:
+                linear.packed = kept
+        return linear
+
+
+_LAID_OUT: MutableMapping[Tensor, Callable[[], Tensor | None]] = WeakIdKeyDictionary()
+"""Weights to their packed ones, held by the steps alone."""
+
+
 def _power(base: float, exponents: Tensor) -> Tensor:
     """Return powers in the dtype that torch gives them: 2.13 compiles those of one integer to floats."""
     return torch.pow(torch.full_like(exponents, base, dtype=torch.result_type(exponents, base)), exponents)
+
+
+def _linear(x: Tensor, weight_NK: Tensor, bias_N: Tensor | None = None) -> Tensor:
+    """Return a linear; of few rows as a loop over its weights, as to call a product costs more."""
+    if x.numel() // x.shape[-1] > FEW_ROWS:
+        y = x @ weight_NK.mT
+    else:
+        # Taken as it lies in memory, so that what makes it is not made anew for every output.
+        lying = x.contiguous()
+        lying = lying.as_strided(lying.shape, lying.stride())
+        y = (lying.unsqueeze(-2) * weight_NK).sum(dim=-1)
+    return y if bias_N is None else y + bias_N
 
 
 def _laid_out_plainly(module: nn.Module) -> dict[str, Tensor]:

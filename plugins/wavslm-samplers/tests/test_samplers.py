@@ -33,6 +33,7 @@ from wavslm_samplers.truncating import (
     TopPSampler,
     TypicalSampler,
     _first_until,
+    _kept_above_the_last,
     _kept_among,
     kept_in_nucleus,
 )
@@ -159,6 +160,10 @@ def test_a_nucleus_is_the_one_of_the_whole_order(vocab_size: int, p: float) -> N
         assert torch.equal(kept_in_nucleus(probabilities_NV, p), expected)
         likeliest_NK = probabilities_NV.topk(FEW_TOKENS, dim=-1).values
         found_among_few += _kept_among(likeliest_NK, probabilities_NV, p) is not None
+        # What graphs search for without sorting is the same, up to the rounding of sums at its edge.
+        differing_NV = _kept_above_the_last(probabilities_NV, p) != expected
+        assert differing_NV.sum() <= 1
+        assert (probabilities_NV * differing_NV).sum() < 2e-5
     assert found_among_few > 5
     broken_NV = torch.full((1, vocab_size), torch.nan)
     assert kept_in_nucleus(broken_NV, p).sum() == 1

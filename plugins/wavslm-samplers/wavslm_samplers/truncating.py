@@ -11,6 +11,8 @@ from wavslm_samplers.config import MinPConfig, TopKConfig, TopPConfig, TypicalCo
 
 FEW_TOKENS = 128
 """A nucleus is looked for among so many of the likeliest first, which is faster than to sort them all."""
+QUARTERINGS = 12
+"""Turns of a search: of e^16, a factor of 1.000001 is left."""
 SORTED_WHOLE = 1024
 """Vocabularies up to this size are sorted at once."""
 
@@ -90,8 +92,38 @@ def kept_in_nucleus(probabilities_NV: Tensor, p: float) -> Tensor:
             mask_NV = _kept_among(_descending(probabilities_NV), probabilities_NV, p)
         if mask_NV is not None:
             return mask_NV
+    if p < 1 and torch.compiler.is_compiling() and probabilities_NV.shape[-1] > FEW_TOKENS:
+        return _kept_above_the_last(probabilities_NV, p)
     order_NV = probabilities_NV.argsort(dim=-1, descending=True, stable=True)
     return _first_until(probabilities_NV, order_NV, p)
+
+
+def _kept_above_the_last(probabilities_NV: Tensor, p: float) -> Tensor:
+    """Return the nucleus by a search for its least probability: a graph of loops over V, without sorting.
+
+    Each turn leaves a quarter of the logarithmic range in which that lies. The few tokens in what is left of
+    it, most often one, or equal ones, come in the order of their ids.
+    """
+    most_N1 = probabilities_NV.amax(dim=-1, keepdim=True)
+    # All that are less likely than this are outside: together they hold less than 1 - p.
+    least_N1 = torch.full_like(most_N1, 0.999 * (1 - p) / probabilities_NV.shape[-1])
+    for _ in range(QUARTERINGS):
+        root_N1 = (least_N1 / most_N1).sqrt().sqrt()
+        cuts = [most_N1 * root_N1, most_N1 * root_N1.square(), most_N1 * root_N1 * root_N1.square()]
+        fits = [_mass(probabilities_NV, probabilities_NV > cut_N1) <= p for cut_N1 in cuts]
+        for cut_N1, fits_N1 in zip(cuts, fits, strict=True):
+            most_N1 = torch.where(fits_N1, cut_N1, most_N1)
+        for cut_N1, fits_N1 in zip(reversed(cuts), reversed(fits), strict=True):
+            least_N1 = torch.where(fits_N1, least_N1, cut_N1)
+    mask_NV = probabilities_NV > most_N1
+    last_NV = (probabilities_NV > least_N1) & ~mask_NV
+    masses_NV = probabilities_NV.where(last_NV, 0.0)
+    before_NV = masses_NV.cumsum(dim=-1) - masses_NV + _mass(probabilities_NV, mask_NV)
+    return mask_NV | (last_NV & (before_NV <= p))
+
+
+def _mass(probabilities_NV: Tensor, mask_NV: Tensor) -> Tensor:
+    return probabilities_NV.where(mask_NV, 0.0).sum(dim=-1, keepdim=True)
 
 
 def _descending(probabilities_NV: Tensor) -> Tensor:
