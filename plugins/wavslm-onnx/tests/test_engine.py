@@ -11,6 +11,7 @@ import torch
 from wavslm_core import SpeechLM
 from wavslm_core.errors import WavslmError
 from wavslm_core.model.inference import EngineStep
+from wavslm_core.testing.fakes import fake_codec
 from wavslm_onnx.engine import KEPT_STREAMS, compiled
 
 CHUNK = 1280
@@ -28,12 +29,24 @@ def speech() -> torch.Tensor:
     return 0.1 * torch.randn(1, 40 * CHUNK, generator=torch.Generator().manual_seed(2))
 
 
+def test_a_codec_of_small_parts_streams_as_it_is(speech: torch.Tensor) -> None:
+    torch.manual_seed(0)
+    codec = fake_codec()
+    stream = codec.for_inference(engine="onnxruntime").stream()
+    tokens = torch.cat([stream.encode(piece) for piece in speech.split(CHUNK, dim=1)], dim=1)
+    assert torch.equal(tokens, codec.encode(speech))
+    audio = torch.cat([stream.decode(piece) for piece in tokens.split(4, dim=1)], dim=1)
+    torch.testing.assert_close(audio, codec.decode(tokens), atol=1e-5, rtol=0.0)
+
+
+@pytest.mark.slow
 def test_every_part_steps_through_a_graph(fast: SpeechLM) -> None:
     codec = fast.codec
     steps = (codec.encoder.step, codec.quantizer.encode_step, codec.quantizer.decode_step, codec.decoder.step)
     assert all(isinstance(step, EngineStep) for step in (*steps, fast.backbone.step))
 
 
+@pytest.mark.slow
 def test_tokens_of_half_a_minute_are_those_of_torch(
     model: SpeechLM, fast: SpeechLM, speech: torch.Tensor
 ) -> None:
@@ -57,6 +70,7 @@ def test_tokens_of_half_a_minute_are_those_of_torch(
     assert torch.equal(*drawn)
 
 
+@pytest.mark.slow
 def test_streams_are_what_is_given_offline(fast: SpeechLM, speech: torch.Tensor) -> None:
     codec, stream = fast.codec, fast.codec.stream()
     tokens = torch.cat([stream.encode(piece) for piece in speech.split(CHUNK, dim=1)], dim=1)
@@ -73,6 +87,7 @@ def test_streams_are_what_is_given_offline(fast: SpeechLM, speech: torch.Tensor)
     torch.testing.assert_close(said, fast.decode_continuation(prompt, new)[0], atol=1e-4, rtol=0.0)
 
 
+@pytest.mark.slow
 def test_more_streams_than_are_bound_do_not_mix(fast: SpeechLM, speech: torch.Tensor) -> None:
     count = KEPT_STREAMS + 2
     streams = [fast.codec.stream() for _ in range(count)]
@@ -90,6 +105,7 @@ def test_more_streams_than_are_bound_do_not_mix(fast: SpeechLM, speech: torch.Te
         assert torch.equal(torch.cat(turn, dim=1), tokens)
 
 
+@pytest.mark.slow
 def test_one_chunk_and_several_may_take_turns(model: SpeechLM, fast: SpeechLM, speech: torch.Tensor) -> None:
     sizes = [1, 1, 3, 1, 5, 1, 1, 2, 1] * 2
     pieces = speech.split([CHUNK * size for size in sizes] + [speech.shape[1] - CHUNK * sum(sizes)], dim=1)
@@ -100,6 +116,7 @@ def test_one_chunk_and_several_may_take_turns(model: SpeechLM, fast: SpeechLM, s
     torch.testing.assert_close(given[1], given[0], atol=1e-4, rtol=0.0)
 
 
+@pytest.mark.slow
 def test_int8_is_close(model: SpeechLM, speech: torch.Tensor) -> None:
     coarse = model.codec.for_inference(weights="int8", engine="onnxruntime")
     streams = model.codec.stream(), coarse.stream()
@@ -114,6 +131,7 @@ def test_int8_is_close(model: SpeechLM, speech: torch.Tensor) -> None:
     assert 0 < (exact - rounded).abs().mean().item() < 0.2 * exact.abs().mean().item()
 
 
+@pytest.mark.slow
 def test_copies_share_graphs(fast: SpeechLM, speech: torch.Tensor) -> None:
     step = copy.deepcopy(fast).backbone.step
     assert isinstance(step, EngineStep)

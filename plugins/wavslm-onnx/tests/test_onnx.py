@@ -51,6 +51,19 @@ class Uniform:
         return torch.rand(count, generator=self.generator).numpy()
 
 
+def test_a_codec_of_small_parts_some_without_state(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    codec = fake_codec()
+    export_model(codec, tmp_path / "codec")
+    runner = Runner(tmp_path / "codec", threads=1)
+    waveform_S = 0.1 * torch.randn(8 * 1280, generator=torch.Generator().manual_seed(1))
+    tokens_1T = codec.encode(waveform_S[None])
+    assert len(tokens_1T.unique()) > 1
+    assert np.array_equal(runner.encode(waveform_S.numpy()), tokens_1T[0].numpy())
+    assert np.allclose(runner.decode(tokens_1T[0].numpy()), codec.decode(tokens_1T)[0].numpy(), atol=1e-5)
+
+
+@pytest.mark.slow
 def test_the_codec_is_ours(runner: Runner, model: SpeechLM, waveform_S: torch.Tensor) -> None:
     tokens_1T = model.codec.encode(waveform_S[None])
     assert np.array_equal(runner.encode(waveform_S.numpy()), tokens_1T[0].numpy())
@@ -60,6 +73,7 @@ def test_the_codec_is_ours(runner: Runner, model: SpeechLM, waveform_S: torch.Te
     assert np.abs(expected_S).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_continuations_are_ours(runner: Runner, model: SpeechLM, waveform_S: torch.Tensor) -> None:
     for seed in (0, 5):
         expected_1S = model.continue_speech(waveform_S[None], sample_rate=16000, seconds=2.4, seed=seed)
@@ -70,6 +84,7 @@ def test_continuations_are_ours(runner: Runner, model: SpeechLM, waveform_S: tor
     assert not np.allclose(other_S, given_S, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_conversations_are_ours(runner: Runner, model: SpeechLM, waveform_S: torch.Tensor) -> None:
     session, talk = model.session(), runner.conversation(uniform=Uniform(4))
     row = session.join(seed=4)
@@ -83,6 +98,7 @@ def test_conversations_are_ours(runner: Runner, model: SpeechLM, waveform_S: tor
     assert np.allclose(talk.held_back(), session.leave(row).numpy(), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_it_needs_no_torch(folder: Path, waveform_S: torch.Tensor, tmp_path: Path) -> None:
     np.save(tmp_path / "prompt.npy", waveform_S.numpy())
     program = (
@@ -97,6 +113,7 @@ def test_it_needs_no_torch(folder: Path, waveform_S: torch.Tensor, tmp_path: Pat
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
+@pytest.mark.slow
 def test_a_codec_alone_in_8_bits(model: SpeechLM, waveform_S: torch.Tensor, tmp_path: Path) -> None:
     export_model(model.codec, tmp_path / "codec", weights="int8")
     runner = Runner(tmp_path / "codec", threads=1)
@@ -108,6 +125,7 @@ def test_a_codec_alone_in_8_bits(model: SpeechLM, waveform_S: torch.Tensor, tmp_
         runner.conversation()
 
 
+@pytest.mark.slow
 def test_what_a_user_can_get_wrong(folder: Path, runner: Runner, model: SpeechLM, tmp_path: Path) -> None:
     with pytest.raises(RunnerError, match=r"is no exported model .*wavslm export"):
         Runner(tmp_path)

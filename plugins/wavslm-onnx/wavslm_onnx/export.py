@@ -194,7 +194,7 @@ def _readme(manifest: Mapping[str, Any]) -> str:
     for entry in manifest["graphs"].values():
         kept = len(entry["state"])
         given, left = list(entry["inputs"]), entry["outputs"]
-        leaves = kept if f"next_{entry['state'][0]}" in left else 0
+        leaves = sum(f"next_{name}" in left for name in entry["state"])
         names = ", ".join(given[: len(given) - kept]) or "its state"
         rows.append(f"| `{entry['file']}` | {names} | {', '.join(left[: len(left) - leaves])} | {kept} |")
     return README.format(
