@@ -2,7 +2,7 @@
 
 from collections import Counter
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -14,9 +14,13 @@ from wavslm_core.testing.contract.config_checks import ConfigChecks
 
 
 class SuiteContract(ConfigChecks):
+    cache_dir: ClassVar[Path]
+    """One for all checks: what a suite makes is made by the first that reads it, and kept for the others."""
+
     @pytest.fixture(autouse=True)
-    def _own_cache(self, tmp_path: Path) -> None:
-        self.cache_dir = tmp_path
+    def _cache(self, tmp_path_factory: pytest.TempPathFactory) -> None:
+        if "cache_dir" not in vars(type(self)):
+            type(self).cache_dir = tmp_path_factory.mktemp("cache")
 
     def built(self) -> Suite[Any]:
         suite: Suite[Any] = self.subject.registry.build(self.subject.config, cache_dir=self.cache_dir)
@@ -62,6 +66,7 @@ class SuiteContract(ConfigChecks):
         )
 
     def test_read_again_it_is_the_same(self) -> None:
+        """The first check that reads: what was made is compared to what was kept."""
         first, second = self.opened()[1], self.opened()[1]
         self.require(
             list(first.pairs) == list(second.pairs),
