@@ -8,9 +8,8 @@ from typing import Any, get_args
 import pytest
 import yaml
 
-from tests.conftest import installed_command
 from tests.docs.markdown import Block, blocks
-from tests.support import run_program
+from tests.support import Command
 from wavslm_core.parts.configs import Role
 from wavslm_core.recipe.checks import check
 from wavslm_core.recipe.loading import read_extended, recipe_from_dict
@@ -56,7 +55,8 @@ def test_recipes_check(block: Block, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_commands_run(command: str) -> None:
-    program, *arguments = shlex.split(command)
+def test_commands_run(command: str, run: Command) -> None:
+    """In this process: the same verbs have one of their own where those of README run."""
+    _, *arguments = words = shlex.split(command)
     assert "check" in arguments or "--dry-run" in arguments, "a page of a plugin starts no run"
-    run_program(installed_command(program), *arguments, cwd=ROOT)
+    run(*words, cwd=ROOT)
