@@ -73,7 +73,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         place = item.path.parent
         long = place.parent == Path(__file__).parent and place.name in ("fuzz", *LONG)
         # Of every part's contract, exporting takes as long as all the rest.
-        if long or item.name == "test_export":
+        if long or item.name in ("test_export", "test_exported_steps"):
             item.add_marker(pytest.mark.slow)
     items.sort(key=turn)
 

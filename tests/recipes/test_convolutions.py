@@ -70,6 +70,7 @@ def in_float64(conv: nn.Module) -> nn.Module:
     return exact
 
 
+@pytest.mark.slow
 def test_convolutions_of_every_recipe_are_right_in_both_precisions() -> None:
     pytest.importorskip("wavslm_wavlm")
     pytest.importorskip("wavslm_focalcodec_stream")

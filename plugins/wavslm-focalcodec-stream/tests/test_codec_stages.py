@@ -182,7 +182,9 @@ def test_what_is_logged_and_shown(done: tuple[StageContext, Any]) -> None:
         assert all(tag in events for tag in wanted), name
 
 
-@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize(
+    "name", [STAGES[0], *(pytest.param(one, marks=pytest.mark.slow) for one in STAGES[1:])]
+)
 def test_killed_at_a_random_step_it_ends_bit_equal(
     folder: Path,
     stages: dict[str, dict[str, Any]],

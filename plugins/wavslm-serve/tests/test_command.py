@@ -33,6 +33,7 @@ def test_it_says_where_it_is_and_stops_with_ctrl_c(tmp_path: Path) -> None:
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_threads_of_torch_do_not_wait_in_a_loop() -> None:
     """They would take the core from what they wait for; torch tells what it was told as it is imported."""
     program = "import sys; sys.argv = ['wavslm', 'serve', 'no-such-model', '--port', '0']\n"

@@ -290,6 +290,7 @@ def test_legal_is_what_some_word_has() -> None:
     assert not legal.allows(("p", "'a", "s", "t"))
 
 
+@pytest.mark.slow
 def test_made_again_elsewhere_it_is_the_same_and_a_damaged_one_is_mended(tmp_path: Path) -> None:
     config = TinyStoryclozeConfig(pairs=2)
 

@@ -163,6 +163,7 @@ def test_refuses_to_write(tmp_path: Path, waveform: torch.Tensor, name: str, mes
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_torchaudio_loads_and_transformers_after_it() -> None:
     assert load_torchaudio().functional.resample is not None
     pytest.importorskip("transformers", reason="transformers is an optional oracle")
