@@ -2,9 +2,10 @@
 
 A step of a batch of one and one chunk goes through the engine; whatever else there is to do (whole
 sequences, several chunks at once, several rows, the very first step of a stream) stays with torch, over the
-same states. So streams may go on in either, and every promise of a part holds with any engine. Where
-head and sampler can be made a graph, all that a language model does for a chunk, from what the backbone reads
-to the tokens that are drawn, is one step of the engine.
+same states. So streams may go on in either, and every promise of a part holds with any engine.
+
+All that a language model does for a chunk, from what the backbone reads to the tokens that are drawn, is one
+step of an engine that gains by it, where head and sampler can be made a graph.
 """
 
 from __future__ import annotations
@@ -355,6 +356,11 @@ def chunk_engine(
     with stream_mode():
         _agree(step.of_torch, fast, uniforms, state, way)
     return ChunkEngine(step, fast)
+
+
+def makes_whole_chunks(way: Way) -> bool:
+    """Return whether a language model's whole step is to be one of this engine."""
+    return any(held.name == way.engine and held.whole_chunks for held in load_registry().engines())
 
 
 def _compiler(way: Way) -> Callable[..., Step]:

@@ -31,6 +31,7 @@ from wavslm_core.model.inference import (
     codec_flows,
     fast_copy,
     joined_copy,
+    makes_whole_chunks,
     packed,
     sizes,
     turn,
@@ -301,7 +302,7 @@ class SpeechLM(TokenLM):
                 packed(self.head, way.weights),
                 self.sampler,
             ).eval()
-            if way.engine != TORCH and self.streams:
+            if makes_whole_chunks(way) and self.streams:
                 decoding = joined[0].quantizer if self.reads_features else None
                 made.chunk_engine = chunk_engine(decoding, joined[1], joined[2], self.sampler, way)
             return made

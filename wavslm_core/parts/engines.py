@@ -11,9 +11,9 @@ A plugin registers each under its name, beside the parts that it may register to
 The string is imported when the engine is used. It names a function `compiled(step, x, state, *, weights)`:
 `step` is an exportable module (`forward(x, *state) -> (y, *next_state)`), `x` and `state` what a step of a
 batch of one is given; it returns what maps such `x` and state to y and the next state, as a step of a part
-does. The state that it is given is never the one before the first step. Of a language model it is asked for
-the whole step of a chunk, too (`wavslm_core.model.chunk_step`): x are uniform random numbers then, and y is
-tokens. Where that cannot be made, head and sampler stay with torch.
+does. The state that it is given is never the one before the first step. One registered with
+`whole_chunks=True` is asked for the whole step of a language model, too (`wavslm_core.model.chunk_step`): x
+is uniform random numbers then, and y is tokens. Where that cannot be made, head and sampler stay with torch.
 """
 
 from __future__ import annotations
@@ -36,8 +36,13 @@ _TARGET = re.compile(r"[^:]+:\w+")
 class RegisterEngine(Protocol):
     """What the hook is given."""
 
-    def __call__(self, name: str, target: str, *, weights: tuple[str, ...], about: str) -> None:
-        """Register the function `package.module:function`; `weights` are the kinds that it can do."""
+    def __call__(
+        self, name: str, target: str, *, weights: tuple[str, ...], about: str, whole_chunks: bool = False
+    ) -> None:
+        """Register the function `package.module:function`; `weights` are the kinds that it can do.
+
+        `whole_chunks`: whether it gains by making one step of all that a language model does for a chunk.
+        """
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,8 @@ class Engine:
     version: str
     plugin: str
     """Name of the entry point that registered it."""
+    whole_chunks: bool = False
+    """Whether it makes a language model's whole step for a chunk, too."""
 
     @property
     def called(self) -> str:

@@ -256,8 +256,11 @@ def _command_collector(brought: list[Registered], plugin: Plugin) -> RegisterCom
 def _engine_collector(brought: list[Registered], plugin: Plugin) -> RegisterEngine:
     """Return the `register` callable that the hook of engines is given."""
 
-    def register(name: str, target: str, *, weights: tuple[str, ...], about: str) -> None:
-        engine = Engine(name, target, tuple(weights), about, plugin.distribution, plugin.version, plugin.name)
+    def register(
+        name: str, target: str, *, weights: tuple[str, ...], about: str, whole_chunks: bool = False
+    ) -> None:
+        by = plugin.distribution, plugin.version, plugin.name
+        engine = Engine(name, target, tuple(weights), about, *by, whole_chunks=whole_chunks)
         engine.check()
         brought.append(engine)
 

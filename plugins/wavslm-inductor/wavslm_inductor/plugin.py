@@ -10,4 +10,5 @@ def register_engines(register: RegisterEngine) -> None:
         "wavslm_inductor.engine:compiled",
         weights=("fp32",),
         about="Steps compiled for this machine, once.",
+        whole_chunks=True,
     )

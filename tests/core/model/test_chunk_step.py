@@ -37,9 +37,14 @@ def exported(step: nn.Module, x: Tensor, state: State, *, weights: str) -> Calla
     return run
 
 
+def engine_of(name: str, *, whole_chunks: bool = True) -> Engine:
+    by = "tests", "1", "tests"
+    return Engine(name, f"{__name__}:{name}", ("fp32",), "For tests.", *by, whole_chunks=whole_chunks)
+
+
 @pytest.fixture(autouse=True)
 def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = Engine("exported", f"{__name__}:exported", ("fp32",), "For tests.", "tests", "1", "tests")
+    engine = engine_of("exported")
     monkeypatch.setattr(load_registry(), "_engines", {"exported": engine})
 
 
@@ -177,6 +182,15 @@ def test_a_model_that_gives_no_number_says_so() -> None:
     assert whole_steps
 
 
+def test_an_engine_that_does_not_ask_for_it_steps_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = engine_of("exported", whole_chunks=False)
+    monkeypatch.setattr(load_registry(), "_engines", {"exported": engine})
+    fast = fast_of(model_of())
+    fast.generate(torch.zeros(1, 4).long(), new_tokens=12)
+    assert fast.chunk_engine is None
+    assert not whole_steps
+
+
 class Peeking(FakeHead):
     """Looks at values."""
 
@@ -209,7 +223,7 @@ def confused(step: nn.Module, x: Tensor, state: State, *, weights: str) -> Calla
 
 
 def test_a_whole_step_that_draws_something_else_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = Engine("confused", f"{__name__}:confused", ("fp32",), "For tests.", "tests", "1", "tests")
+    broken = engine_of("confused")
     monkeypatch.setattr(load_registry(), "_engines", {"confused": broken})
     with pytest.raises(WavslmError, match=r"something else than torch \(100 % of the tokens differ"):
         model_of().for_inference(engine="confused")
