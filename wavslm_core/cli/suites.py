@@ -52,8 +52,10 @@ def _found(config: type[SuiteConfig], path: Path) -> tuple[bool, str]:
     from wavslm_core.parts.plugins import load_registry
 
     given = config.model_fields.get("path")
-    if given is None or not given.is_required():
+    if given is None:
         return False, "needs no copy: it is made where it is asked for"
+    if not given.is_required():
+        return False, "has no files of its own: it is cut out of the speech that its options name"
     try:
         suite = load_registry().build(config.model_validate({"path": str(path)}))
         found = suite.read()

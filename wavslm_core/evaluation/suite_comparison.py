@@ -222,7 +222,9 @@ def _item_credits(of: Evaluation, pairs: Sequence[PairScore], row: Row, score: C
     """Return item → credit of the pairs that a number is over."""
     group, separator, value = row.key.partition("=")
     number = of.results["suites"][row.suite]["numbers"].get(row.key)
-    without = None if number is None else number["without"]
+    if number is None or number.get(score) is None:
+        return {}
+    without = number["without"]
 
     def counts(found: PairScore) -> bool:
         if found.suite != row.suite or (separator and found.groups.get(group) != value):

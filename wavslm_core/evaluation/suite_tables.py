@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
@@ -138,7 +138,7 @@ def suite_document(
             values = [found.values(count) for found, _ in counted(scores)]
             document["ties"][count] = sum(positive == negative for positive, negative in values)
             document["unscored"][count] = sum(math.isnan(a) or math.isnan(b) for a, b in values)
-        for key, title, found in _numbers(checked, scores, counted):
+        for key, title, found in _numbers(checked, scores, counted, whole_items=count == "by_item"):
             number = document["numbers"].setdefault(key, {"title": title, "without": without.get(key)})
             shown = f"{document['title']}, {title} ({TITLES[count]})"
             number[count] = {"title": shown, **found.to_dict()}
@@ -150,21 +150,23 @@ Counted = Callable[[Sequence[PairScore]], list[tuple[PairScore, float]]]
 
 
 def _numbers(
-    checked: CheckedSuite, scores: Sequence[PairScore], counted: Counted
+    checked: CheckedSuite, scores: Sequence[PairScore], counted: Counted, *, whole_items: bool
 ) -> list[tuple[str, str, Accuracy]]:
-    """Return (key, title, accuracy) of the averages and of every value of every group."""
+    """Return (key, title, accuracy) of the averages and of every value of every group.
+
+    `whole_items`: without those values that have only some of the pairs of an item.
+    """
     suite = checked.suite
+    pairs_of = Counter(of.item for of in scores)
     found = [(average.name, average.title, _average(average, scores, counted)) for average in suite.averages]
     for group in suite.groups:
         there = [of.groups[group.name] for of, _ in counted(scores) if group.name in of.groups]
-        found += [
-            (
-                f"{group.name}={value}",
-                f"{group.title} {value}",
-                _accuracy(counted(_within(scores, group.name, value))),
-            )
-            for value in group.ordered(there)
-        ]
+        for value in group.ordered(there):
+            within = _within(scores, group.name, value)
+            own = Counter(of.item for of in within)
+            if whole_items and any(own[item] < pairs_of[item] for item in own):
+                continue
+            found.append((f"{group.name}={value}", f"{group.title} {value}", _accuracy(counted(within))))
     return found
 
 

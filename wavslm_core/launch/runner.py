@@ -61,7 +61,7 @@ def run_stages(
         recipe = saved_recipe(run_dir, registry=registry)
         asked = stop if lock is None else _either(stop, lock)
         run = _Run(run_dir, recipe, say if leads else _say_nothing, processes, share, asked)
-        run.refuse_without_modules()
+        run.refuse_without_modules(stages)
         for name, config in recipe.named_stages():
             if stages is not None and name not in stages:
                 continue
@@ -117,12 +117,18 @@ class _Run:
         self.keeps_record = processes.rank == 0 and not share.partial
         self.progress = ProgressFile(progress_path(run_dir, share))
 
-    def refuse_without_modules(self) -> None:
-        """Tell now what the last stage would find missing hours later. Raises: WavslmError."""
-        stages = self.recipe.named_stages()
-        absent = [absent_modules(config, name) for name, config in stages if not self.record.finished(name)]
-        if any(absent):
-            raise WavslmError("\n".join(line for lines in absent for line in lines))
+    def refuse_without_modules(self, stages: Sequence[str] | None) -> None:
+        """Tell now what the last of these stages would find missing hours later. Raises: WavslmError."""
+        absent = [
+            line
+            for name, config in self.recipe.named_stages()
+            if (stages is None or name in stages) and not self.record.finished(name)
+            for line in absent_modules(config, name)
+        ]
+        # All leave together, also where one machine of several lacks something.
+        found = [line for lines in self.processes.gather(absent) for line in lines]
+        if found:
+            raise WavslmError("\n".join(dict.fromkeys(found)))
 
     def context(self, name: str, config: StageConfig) -> StageContext:
         wanted = self.recipe.launch_for(config).device

@@ -145,8 +145,8 @@ class Config(Options):
     def needs_modules(self) -> Mapping[str, str]:
         """Return modules that its class imports and its distribution does not bring, and what installs each.
 
-        Such as `{"pystoi": "pip install 'wavslm-core[metrics]'"}`. A run in which one is absent does not
-        begin.
+        Such as `{"pystoi": "pip install 'wavslm-core[metrics]'"}`. Stages are asked, and what is named in
+        them, such as metrics: a run in which one is absent does not begin.
         """
         return {}
 

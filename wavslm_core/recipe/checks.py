@@ -80,8 +80,16 @@ def absent_modules(stage: StageConfig, name: str) -> list[str]:
         f"stage {name} needs {module}, which is not installed. Install it with: {install}; or leave out what "
         "asks for it"
         for module, install in stage.needs_modules().items()
-        if find_spec(module) is None
+        if not _is_installed(module)
     ]
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):
+        # Of a package that is absent itself, or stands in for one.
+        return False
 
 
 def _others(paths: Iterable[str], named: Iterable[str]) -> str:

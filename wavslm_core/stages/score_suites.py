@@ -42,6 +42,10 @@ class ScoreSuitesConfig(StageConfig):
     def reads(self) -> dict[str, str]:
         return {"codec": TRAIN_CODEC} | ({"speech_lm": TRAIN_LM} if self.speech_lm is None else {})
 
+    def needs_modules(self) -> dict[str, str]:
+        needs = [suite.needs_modules() for suite in self.suites]
+        return {module: install for modules in needs for module, install in modules.items()}
+
     def leaves(self) -> tuple[str, ...]:
         return ()
 

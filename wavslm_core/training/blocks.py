@@ -67,10 +67,15 @@ def recomputed(blocks: Iterable[nn.Module]) -> Iterator[None]:
     bits.
     """
     with ExitStack() as stack:
-        for block in blocks:
+        # A block may stand in two places.
+        for block in dict.fromkeys(blocks):
+            own = block.__dict__.get("forward")
             # Over the class' own; nothing that copies or saves the block meanwhile would want it.
             block.__dict__["forward"] = partial(checkpoint, block.forward, use_reentrant=False)
-            stack.callback(block.__dict__.pop, "forward")
+            if own is None:
+                stack.callback(block.__dict__.pop, "forward")
+            else:
+                stack.callback(block.__dict__.update, forward=own)
         yield
 
 
@@ -82,16 +87,21 @@ def _buffer_versions(block: nn.Module) -> list[tuple[int, int]]:
 @contextmanager
 def _leaving_no_trace(module: nn.Module) -> Iterator[None]:
     """Put back buffers and torch's generators; nothing is differentiated."""
-    buffers = list(module.buffers())
-    kept = [buffer.clone() for buffer in buffers]
+    kept = [
+        (holder, name, buffer, buffer.clone())
+        for holder in module.modules()
+        for name, buffer in holder.named_buffers(recurse=False)
+    ]
+    buffers = [buffer for _, _, buffer, _ in kept]
     devices = {buffer.device for buffer in (*module.parameters(), *buffers) if buffer.is_cuda}
     try:
         with torch.random.fork_rng(devices), torch.no_grad():
             yield
     finally:
         with torch.no_grad():
-            for buffer, value in zip(buffers, kept, strict=True):
-                buffer.copy_(value)
+            for holder, name, buffer, value in kept:
+                # Another one may stand in its place by now.
+                setattr(holder, name, buffer.copy_(value))
 
 
 class _Watch(TorchFunctionMode):

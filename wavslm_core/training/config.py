@@ -95,7 +95,7 @@ class TrainingConfig(OptimizerConfig, _Batches):
     all that is shown and left, is fp32."""
     activation_checkpointing: bool | None = None
     """Keep only what goes into each layer, and compute what is inside again in the backward pass: less
-    memory for about a third more time, and the same weights. Default: no."""
+    memory for a sixth to a third more time, and the same weights. Default: no."""
     validate_every: int = Field(default=500, gt=0)
     """Steps between validations; one is always made at the end."""
     checkpoint_every: int = Field(default=500, gt=0)

@@ -165,6 +165,11 @@ class Learner:
         blocks = [block for module in modules for block in repeated_blocks(module)]
         for step in {self.player.starts_at_step, self.config.steps - 1}:
             blocks = steady(root, blocks, partial(self.parallel.evaluate, partial(self.player.loss, step, 0)))
+        if not blocks and self.context.rank == 0:
+            logger.warning(
+                "activation_checkpointing changes nothing: no layer of an nn.ModuleList runs that leaves its "
+                "buffers alone. Leave it out"
+            )
         return blocks
 
     def warn_of_unreached(self) -> None:

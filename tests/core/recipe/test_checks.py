@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from wavslm_core.errors import DataError, RecipeError
+from wavslm_core.parts.configs import StageConfig
 from wavslm_core.parts.registry import Registry
-from wavslm_core.recipe.checks import check
+from wavslm_core.recipe.checks import absent_modules, check
 from wavslm_core.recipe.loading import recipe_from_dict
 from wavslm_core.recipe.model import Recipe
 from wavslm_core.recipe.resolving import resolve
@@ -272,3 +273,15 @@ def test_a_checkpoint_that_is_nowhere_and_one_beside_blocks(example_registry: Re
         assert said in str(caught.value)
     with pytest.raises(RecipeError, match=r"codec\.checkpoint and the encoder block are both given"):
         check(with_codec(example_registry, "example/tiny", encoder={"name": "fake"}))
+
+
+def test_modules_that_are_not_installed_are_told_be_it_in_packages_that_are_not_there_either() -> None:
+    class Needy(StageConfig):
+        run: Literal["needy"] = "needy"
+
+        def needs_modules(self) -> dict[str, str]:
+            return dict.fromkeys(("json", "hammer", "hammer.head", "json.hammer"), "pip install hammer")
+
+    lines = absent_modules(Needy(), "needy_2")
+    assert [line.split()[3].rstrip(",") for line in lines] == ["hammer", "hammer.head", "json.hammer"]
+    assert lines[0].startswith("stage needy_2 needs hammer, which is not installed. Install it with: pip")

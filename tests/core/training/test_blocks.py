@@ -99,3 +99,37 @@ def test_recomputing_keeps_less_and_changes_no_bit_of_a_gradient() -> None:
     again, bytes_again = gradients(list(layers))
     assert all(torch.equal(a, b) for a, b in zip(whole, again, strict=True))
     assert bytes_again < bytes_whole / 4
+
+
+def test_a_layer_in_two_places_and_one_with_a_forward_of_its_own_stay_as_they_were() -> None:
+    tied, wrapped = Layer(), Layer()
+    own = wrapped.forward
+    wrapped.forward = lambda x: own(x, gain=0.0)  # type: ignore[method-assign]
+    before = vars(wrapped)["forward"]
+    x = torch.randn(3, 4, requires_grad=True)
+    with recomputed([tied, wrapped, tied]):
+        y = wrapped(tied(x))
+    y.sum().backward()
+    assert vars(wrapped)["forward"] is before
+    assert "forward" not in vars(tied)
+    assert torch.equal(wrapped(x), x)
+
+
+class Counter(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen = self.seen + 1
+        return self.linear(x)
+
+
+def test_a_buffer_that_is_another_one_each_time_is_put_back() -> None:
+    model = nn.ModuleList([Counter(), Layer()])
+    before = model[0].seen
+    found = steady(model, list(model), lambda: [layer(torch.randn(2, 4)) for layer in model])
+    assert found == [model[1]]
+    assert model[0].seen is before
+    assert model[0].seen == 0

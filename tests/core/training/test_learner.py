@@ -72,6 +72,13 @@ def test_activation_checkpointing_trains_the_same_weights_bit_for_bit(tmp_path: 
     assert passes[1] > passes[0] >= 5 * config.accumulate
 
 
+def test_activation_checkpointing_without_layers_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tiny_job.train(tmp_path, steps=2, activation_checkpointing=True)
+    assert caplog.text.count("activation_checkpointing changes nothing") == 1
+
+
 def test_what_forward_passes_move_moves_in_the_turns_of_its_own_player(tmp_path: Path) -> None:
     config = tiny_job.TinyGanConfig(steps=5)
     task = tiny_job.TinyGan(config)
