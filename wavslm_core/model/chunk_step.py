@@ -151,6 +151,9 @@ class ChunkStep(nn.Module):
     backbone's.
     """
 
+    HIDDEN = 1
+    """Place of the hidden states."""
+
     def __init__(
         self, quantizer: Quantizer[Any] | None, backbone: Backbone[Any], head: Head[Any], sampler: Sampler
     ) -> None:

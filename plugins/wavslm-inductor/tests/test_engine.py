@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from wavslm_core.errors import WavslmError
 from wavslm_core.machine.timings import FOLDER_VARIABLE
-from wavslm_core.model.inference import Way, chunk_engine
+from wavslm_core.model.inference import EngineStep, Way, backbone_flows, chunk_engine, fast_copy
 from wavslm_core.model.speech_lm import SpeechLM
 from wavslm_inductor import packages
-from wavslm_inductor.engine import compiled
+from wavslm_inductor.engine import PackOnce, compiled
 
 CHUNK, VOCABULARY = 4, 256
 MINUTE = 3000
@@ -100,6 +100,28 @@ def test_models_of_one_shape_share_what_is_compiled(
     assert torch.equal(whole(other_model).generate(prompt(), new_tokens=200), expected)
     # The first one still has weights of its own.
     assert not torch.equal(fast.generate(prompt(), new_tokens=200), expected)
+
+
+@pytest.mark.slow
+def test_a_part_alone_steps_by_the_engine_too(model: SpeechLM, fast: SpeechLM) -> None:
+    """Where a whole step cannot be, and where the first chunk is read, over states that begin in torch."""
+    facts = model.backbone_facts
+    read = backbone_flows(facts, width=facts.input_dim, tokens=CHUNK)
+    backbone = fast_copy(model.backbone, Way("fp32", "inductor"), read)
+    assert isinstance(backbone.step, EngineStep)
+    parts = SpeechLM(model.codec, backbone, model.head, model.sampler).eval()
+    expected = model.generate(prompt(), new_tokens=200, seed=3)
+    assert torch.equal(parts.generate(prompt(), new_tokens=200, seed=3), expected)
+
+
+def test_weights_that_were_trained_on_are_laid_out_anew() -> None:
+    weight_NK, x = torch.randn(512, 512), torch.randn(4, 512)
+    pack = PackOnce("fp32")
+    first, again = pack(weight_NK, None), pack(weight_NK, None)
+    assert first.packed is again.packed
+    weight_NK.mul_(3)
+    torch.testing.assert_close(pack(weight_NK, None)(x), x @ weight_NK.T, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(3 * first(x), x @ weight_NK.T, atol=1e-3, rtol=1e-3)
 
 
 def test_without_a_compiler_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,17 +110,22 @@ class PackOnce(PackLinear):
     ) -> nn.Module:
         linear = super().__call__(weight_NK, bias_N, activation=activation)
         packed = getattr(linear, "packed", None)
-        if packed is not None:
-            kept = _LAID_OUT.get(weight_NK, lambda: None)()
-            if kept is None:
-                _LAID_OUT[weight_NK] = ref(packed)
-            else:
-                linear.packed = kept
+        if packed is None or weight_NK.is_inference():
+            return linear
+        # Weights that were trained on meanwhile are others, in the same place.
+        now = (self.weights, weight_NK._version)
+        then, held = _LAID_OUT.get(weight_NK, (None, lambda: None))
+        kept = held() if then == now else None
+        if kept is None:
+            _LAID_OUT[weight_NK] = (now, ref(packed))
+        else:
+            linear.packed = kept
         return linear
 
 
-_LAID_OUT: MutableMapping[Tensor, Callable[[], Tensor | None]] = WeakIdKeyDictionary()
-"""Weights to their packed ones, held by the steps alone."""
+Laid = tuple[tuple[str, int] | None, Callable[[], Tensor | None]]
+_LAID_OUT: MutableMapping[Tensor, Laid] = WeakIdKeyDictionary()
+"""Weights to what they were packed as, of which version, and the packed ones, held by the steps alone."""
 
 
 def _power(base: float, exponents: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ def exported(step: nn.Module, x: Tensor, state: State, *, weights: str) -> Calla
 
 def engine_of(name: str, *, whole_chunks: bool = True) -> Engine:
     by = "tests", "1", "tests"
-    return Engine(name, f"{__name__}:{name}", ("fp32",), "For tests.", *by, whole_chunks=whole_chunks)
+    return Engine(name, f"{__name__}:{name}", ("fp32", "int8"), "For tests.", *by, whole_chunks=whole_chunks)
 
 
 @pytest.fixture(autouse=True)
@@ -227,6 +227,30 @@ def test_a_whole_step_that_draws_something_else_is_found_out(monkeypatch: pytest
     monkeypatch.setattr(load_registry(), "_engines", {"confused": broken})
     with pytest.raises(WavslmError, match=r"something else than torch \(100 % of the tokens differ"):
         model_of().for_inference(engine="confused")
+
+
+def astray(step: nn.Module, x: Tensor, state: State, *, weights: str) -> Callable[..., Any]:
+    """An engine whose whole step thinks of something else."""
+    run = exported(step, x, state, weights=weights)
+
+    def others(x: Tensor, state: State) -> tuple[Tensor, State]:
+        y, state = run(x, state)
+        if isinstance(step, ChunkStep):
+            read, hidden, *rest = state
+            state = (read, 2 * hidden, *rest)
+        return y, state
+
+    return others
+
+
+@pytest.mark.parametrize("weights", ["fp32", "int8"])
+def test_a_whole_step_that_computes_something_else_is_found_out(
+    monkeypatch: pytest.MonkeyPatch, weights: str
+) -> None:
+    """Where tokens may differ by rounding, hidden states tell."""
+    monkeypatch.setattr(load_registry(), "_engines", {"astray": engine_of("astray")})
+    with pytest.raises(WavslmError, match=r"something else than torch \(relative difference 1\)"):
+        model_of().for_inference(weights=weights, engine="astray")
 
 
 def test_a_chunk_is_drawn_with_the_numbers_of_its_row() -> None:
