@@ -6,9 +6,10 @@ absent, and holds `index.json` beside the recordings, so that one can look and l
 
 from __future__ import annotations
 
+import re
 import wave
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -19,6 +20,7 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from wavslm_core.data.audio_source import AudioSource
 from wavslm_core.data.suites import Pair, PairList, Suite
+from wavslm_core.errors import PluginError
 from wavslm_core.machine.files import write_json
 from wavslm_core.machine.json_files import json_digest, parse_json
 from wavslm_core.machine.locks import kept_folder
@@ -91,10 +93,16 @@ class MadeSuite(Suite[ConfigT], Generic[ConfigT]):
         lines: list[_Line] = []
 
         def write(pair: MadePair) -> None:
+            problem = _problem(pair, known=[line.id for line in lines])
+            if problem:
+                raise PluginError(
+                    f"{type(self).__name__} of the suite '{self.config.registered_name()}' wrote the pair "
+                    f"{pair.id!r}, {problem}"
+                )
             for file, samples in zip(_files(pair.id), (pair.right, pair.wrong), strict=True):
                 _write(folder / file, samples, self.sample_rate_hz)
             both = len(pair.right), len(pair.wrong)
-            lines.append(_Line(pair.id, pair.item, pair.groups, pair.split, both, pair.texts))
+            lines.append(_Line(pair.id, pair.item, pair.groups, int(pair.split), both, pair.texts))
 
         remark = self.make(write)
         write_json(folder / INDEX_FILE, asdict(_Index(remark, lines)))
@@ -138,6 +146,27 @@ def _band_levels_db(samples: Samples) -> npt.NDArray[np.float64]:
     bands = power[1:].reshape(BANDS, -1).mean(axis=1)
     decibels: npt.NDArray[np.float64] = 10 * np.log10(bands + 1e-9)
     return decibels
+
+
+def _problem(pair: MadePair, *, known: Container[str]) -> str:
+    """Return what is wrong with a pair, and what is right; empty if nothing is."""
+    if not re.fullmatch(r"[\w-][\w.-]*", pair.id):
+        return "whose id names files: give letters, digits, dots, dashes and underscores"
+    if pair.id in known:
+        return "whose id another one has: give each its own"
+    if not all(
+        isinstance(text, str) for text in (pair.item, *pair.groups, *pair.groups.values(), *pair.texts)
+    ):
+        named = {"item": pair.item, "groups": dict(pair.groups), "texts": pair.texts}
+        return f"with {named}: give strings"
+    for samples in (pair.right, pair.wrong):
+        if samples.dtype != np.int16 or samples.ndim != 1:
+            return f"with samples {samples.dtype} {samples.shape}: give int16 (S,), such as 32767 * waveform"
+        if not 0 <= pair.split < len(samples):
+            return f"which splits at sample {pair.split} of {len(samples)}: let it split inside of both"
+    if not np.array_equal(pair.right[: pair.split], pair.wrong[: pair.split]):
+        return f"whose recordings differ before sample {pair.split}, where they split"
+    return ""
 
 
 def _files(pair: str) -> tuple[str, str]:

@@ -11,7 +11,7 @@ import pytest
 
 from wavslm_core.data.audio import read_audio
 from wavslm_core.data.made_suites import MadePair, MadeSuite, Samples, spectral_distance_db
-from wavslm_core.errors import DataError
+from wavslm_core.errors import DataError, PluginError
 from wavslm_core.parts.configs import SuiteConfig
 
 RATE_HZ = 16000
@@ -80,3 +80,29 @@ def test_spectra_are_compared_whatever_their_levels() -> None:
     alike = spectral_distance_db(np.concatenate([low(0, 3000), low(1, 900)]), 8000)
     other = spectral_distance_db(np.concatenate([low(0, 3000), white]), 8000)
     assert alike < 2 < 5 < other
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"id": "a/b"}, "names files"),
+        ({"id": "0"}, "another one has"),
+        ({"groups": {"kind": 3}}, "give strings"),
+        ({"right": np.zeros(20, dtype=np.float32)}, r"samples float32 \(20,\): give int16"),
+        ({"right": np.zeros(0, dtype=np.int16)}, "splits at sample 5 of 0"),
+        ({"right": np.ones(20, dtype=np.int16)}, "differ before sample 5"),
+    ],
+)
+def test_what_is_no_pair_is_told_to_who_wrote_it(tmp_path: Path, wrong: dict[str, Any], said: str) -> None:
+    even = np.zeros(20, dtype=np.int16)
+    pair = {"id": "1", "item": "all", "right": even, "wrong": even, "split": 5}
+
+    class Odd(Noise):
+        def make(self, write: Callable[[MadePair], None]) -> str:
+            write(MadePair(**{**pair, "id": "0", "split": np.int64(5)}))
+            write(MadePair(**{**pair, **wrong}))
+            return ""
+
+    with pytest.raises(PluginError, match=rf"Odd of the suite 'noise' wrote the pair .*{said}"):
+        Odd(NoiseConfig(), cache_dir=tmp_path).read()
+    assert not [*tmp_path.glob("noise-*/index.json")]

@@ -5,6 +5,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 import pytest
+import torch
 
 from wavslm_core.data.audio import read_audio
 from wavslm_core.data.audio_files import audio_info
@@ -22,13 +23,15 @@ class SuiteContract(ConfigChecks):
         if "cache_dir" not in vars(type(self)):
             type(self).cache_dir = tmp_path_factory.mktemp("cache")
 
-    def built(self) -> Suite[Any]:
-        suite: Suite[Any] = self.subject.registry.build(self.subject.config, cache_dir=self.cache_dir)
+    def built(self, cache_dir: Path | None = None) -> Suite[Any]:
+        suite: Suite[Any] = self.subject.registry.build(
+            self.subject.config, cache_dir=cache_dir or self.cache_dir
+        )
         return suite
 
-    def opened(self) -> tuple[Suite[Any], PairList]:
-        """Return the suite and what it reads, which must be all well."""
-        suite = self.built()
+    def opened(self, cache_dir: Path | None = None) -> tuple[Suite[Any], PairList]:
+        """Return the suite and what it reads, which must be all well; made anew for a `cache_dir`."""
+        suite = self.built(cache_dir)
         found = suite.read()
         self.require(
             bool(found.pairs) and not found.findings,
@@ -65,14 +68,19 @@ class SuiteContract(ConfigChecks):
             0 < suite.chance < 1, f"its chance level is {suite.chance}", "it is a share, such as 0.5"
         )
 
-    def test_read_again_it_is_the_same(self) -> None:
-        """The first check that reads: what was made is compared to what was kept."""
-        first, second = self.opened()[1], self.opened()[1]
+    def test_read_again_or_made_anew_it_is_the_same(self, tmp_path: Path) -> None:
+        (suite, first), (_, second), (anew, third) = self.opened(), self.opened(), self.opened(tmp_path)
         self.require(
-            list(first.pairs) == list(second.pairs),
+            list(first.pairs) == list(second.pairs) == list(third.pairs),
             "read twice, it has other pairs or another order",
             "pairs come in a fixed order, so that an evaluation can continue",
         )
+        for name in (first.pairs[0].positive, first.pairs[-1].negative):
+            self.require(
+                torch.equal(read_audio(suite.source(name)), read_audio(anew.source(name))),
+                f"{name} sounds otherwise when it is made anew",
+                "what a suite makes follows from its config and its data alone",
+            )
 
     def test_pairs(self) -> None:
         suite, found = self.opened()
