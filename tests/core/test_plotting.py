@@ -149,6 +149,7 @@ def test_svg_is_text_that_stands_alone() -> None:
     assert mpl.rcParams["svg.fonttype"] == before
 
 
+@pytest.mark.slow
 def test_pictures_are_reproducible_and_pyplot_stays_out() -> None:
     script = (
         "import sys, torch\n"

@@ -98,6 +98,7 @@ def test_options_that_cannot_be(options: dict[str, Any], said: str) -> None:
         MultiResolutionStftConfig(**options)
 
 
+@pytest.mark.slow
 def test_each_of_them_learns_to_tell_noise_from_a_tone() -> None:
     tone_BS = 0.5 * torch.sin(torch.arange(1600) / 9)[None]
     for config in (

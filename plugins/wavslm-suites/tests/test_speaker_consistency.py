@@ -207,6 +207,7 @@ def files(cache: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_made_again_elsewhere_it_is_the_same(spoken: Path, tmp_path: Path) -> None:
     suite_of(spoken, tmp_path / "one").read()
     program = (

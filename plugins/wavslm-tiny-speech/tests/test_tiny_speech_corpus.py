@@ -95,6 +95,7 @@ def test_more_minutes_continue_where_fewer_end(minute: TinySpeech, tmp_path: Pat
     assert longer.fingerprint("train") != minute.fingerprint("train")
 
 
+@pytest.mark.slow
 def test_another_process_makes_the_same_bytes(minute: TinySpeech, tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path\n"
@@ -127,6 +128,7 @@ def test_a_cache_is_used_again_and_a_damaged_one_made_again(tmp_path: Path) -> N
     assert {path.name for path in tmp_path.iterdir()} == {folder.name, f".{folder.name}.lock"}
 
 
+@pytest.mark.slow
 def test_what_a_killed_synthesis_left_is_removed_by_the_next(tmp_path: Path) -> None:
     program = (
         "import os, signal, sys; from pathlib import Path\n"

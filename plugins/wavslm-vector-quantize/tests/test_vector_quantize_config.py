@@ -61,6 +61,7 @@ def test_focal_maps_set_rate_and_chunk() -> None:
         ResidualConfig(input_dim=8, **FOCAL)
 
 
+@pytest.mark.slow
 def test_without_the_other_distribution_focal_maps_name_it() -> None:
     code = (
         "import sys\n"

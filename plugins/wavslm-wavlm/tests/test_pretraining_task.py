@@ -105,6 +105,7 @@ def test_the_loss_weighs_hidden_and_heard_frames(stage_context: MakeContext, tas
     assert losses[1.0] == pytest.approx(mean, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_context_is_learnt(stage_context: MakeContext) -> None:
     context = stage_context(
         steps=120, warmup_steps=10, heard_weight=1.0, validate_every=120, mixing={"probability": 0.1}

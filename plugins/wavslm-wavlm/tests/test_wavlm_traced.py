@@ -42,6 +42,7 @@ def assert_same(found: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5, equal_nan=True)
 
 
+@pytest.mark.slow
 def test_a_compiled_model_scores_and_learns_as_it_does_uncompiled(model: SpeechLM, tokens: Tensor) -> None:
     # Nothing is left out of the graph; inductor, which takes minutes, would add only its kernels.
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
@@ -57,6 +58,7 @@ def test_a_compiled_model_scores_and_learns_as_it_does_uncompiled(model: SpeechL
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_an_exported_model_scores_every_batch_and_length(model: SpeechLM, tokens: Tensor) -> None:
     any_shape = ({0: Dim.DYNAMIC, 1: Dim.DYNAMIC},)
     with torch.no_grad():

@@ -218,6 +218,7 @@ def test_no_torch_without_need(
     run_without(heavy, *arguments, env=example_environment, cwd=tmp_path)
 
 
+@pytest.mark.slow
 def test_doctor_says_whether_other_programs_can_import_torchaudio(command: Command) -> None:
     importing = [sys.executable, "-c", "import torchaudio"]
     plain = subprocess.run(importing, capture_output=True, text=True, check=False)

@@ -163,6 +163,7 @@ evaluate_suites(
 """
 
 
+@pytest.mark.slow
 def test_a_killed_one_loses_no_finished_pair(suite: ToySuite, tmp_path: Path) -> None:
     out = tmp_path / "out"
     root = Path(__file__).parents[3]

@@ -141,6 +141,7 @@ class Reconstruction(nn.Module):
         return tokens_BT, self.codec.decode(tokens_BT)
 
 
+@pytest.mark.slow
 def test_an_exported_codec_serves_every_batch_and_length(waveform: torch.Tensor) -> None:
     codec = fake_codec()
     any_shape = ({0: Dim.DYNAMIC, 1: Dim.DYNAMIC},)

@@ -83,6 +83,7 @@ def train(task: LanguageModelTask, steps: int) -> None:
         optimizer.step()
 
 
+@pytest.mark.slow
 def test_learns_structure_unless_shuffled(stores: tuple[TokenStore, TokenStore]) -> None:
     learnt, control = make_task(stores), make_task(stores, control="shuffled_tokens")
     for task in (learnt, control):
