@@ -142,6 +142,8 @@ class PackLinear:
     weights: str
     kernel: str | None = None
     """Of int8 weights, one of `int8_kernels()`; none: what torch takes itself."""
+    few: int = FEW_WEIGHTS
+    """fp32 linears of up to so many weights stay torch's own."""
 
     def __call__(
         self, weight_NK: Tensor, bias_N: Tensor | None, *, activation: Activation = "none"
@@ -149,7 +151,7 @@ class PackLinear:
         """Return a module that maps (…,K) to (…,N), with the exact GELU after it if asked for."""
         if self.weights == "int8":
             return Int8Linear(weight_NK, bias_N, activation=activation, kernel=self.kernel)
-        if self.weights == "fp32" and weight_NK.numel() <= FEW_WEIGHTS:
+        if self.weights == "fp32" and weight_NK.numel() <= self.few:
             return _plain(weight_NK, bias_N, activation=activation)
         dtype = torch.bfloat16 if self.weights == "bf16" else torch.float32
         return OneDnnLinear(weight_NK, bias_N, dtype=dtype, activation=activation)
@@ -158,7 +160,7 @@ class PackLinear:
     def finer(self) -> PackLinear:
         """The next finer kind (int8, bf16, fp32), for weights whose error everything after them amplifies."""
         kinds = list(PACKERS)
-        return PACKERS[kinds[max(0, kinds.index(self.weights) - 1)]]
+        return PackLinear(kinds[max(0, kinds.index(self.weights) - 1)], few=self.few)
 
 
 def _plain(weight_NK: Tensor, bias_N: Tensor | None, *, activation: Activation) -> nn.Linear:
@@ -175,10 +177,13 @@ PACKERS = {weights: PackLinear(weights) for weights in ("fp32", "bf16", "int8")}
 """The kinds of packed weights, the finest first."""
 
 
-def packed_copy(module: ModuleT, *, weights: str, kernel: str | None = None) -> ModuleT:
+def packed_copy(
+    module: ModuleT, *, weights: str, kernel: str | None = None, few: int = FEW_WEIGHTS
+) -> ModuleT:
     """Return a copy for inference whose linears are packed; everything else is shared with the original.
 
-    `kernel`: of int8 weights, one of `int8_kernels()`; what torch takes itself unless given.
+    `kernel`: of int8 weights, one of `int8_kernels()`; what torch takes itself unless given. `few`: fp32
+    linears of up to so many weights stay as they are; 0 packs all.
     Raises: WavslmError for unknown `weights`, a model that is packed already, or one that is not on the CPU.
     """
     if weights not in PACKERS:
@@ -187,7 +192,7 @@ def packed_copy(module: ModuleT, *, weights: str, kernel: str | None = None) -> 
             + did_you_mean(weights, PACKERS)
         )
     packed = inference_copy(module)
-    pack_module(packed, replace(PACKERS[weights], kernel=kernel))
+    pack_module(packed, replace(PACKERS[weights], kernel=kernel, few=few))
     mark_packed(packed, weights)
     return packed
 
