@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 import time
 import urllib.request
@@ -141,7 +142,8 @@ def test_what_is_said_into_the_microphone_is_continued_and_played(page: Page, mo
     assert likeness(said, played.clip(-32768, 32767).astype(np.int16)) > 0.9
     (latency,) = page.ask("wavslm.latencies")
     assert page.ask("document.getElementById('stop').disabled")
-    assert page.text("latency-50") == page.text("latency-99") == f"{latency:.0f} ms"
+    # As JavaScript rounds, whose clock often tells half a millisecond.
+    assert page.text("latency-50") == page.text("latency-99") == f"{math.floor(latency + 0.5)} ms"
     assert re.fullmatch(r"\d+", page.text("underruns"))
 
 
