@@ -19,7 +19,7 @@ test: check  ## Everything that CI runs: format, lint, types, tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder
 
 test-fast: $(VENV)/.installed-dev  ## Without what takes more than a few seconds
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadscope -m "not slow"
 
 check: $(VENV)/.installed-dev  ## Format, lint and types only
 	$(BIN)/ruff format --check .
