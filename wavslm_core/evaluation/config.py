@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from wavslm_core.errors import RecipeError
-from wavslm_core.parts.configs import MetricConfig, Options
+from wavslm_core.parts.configs import MetricConfig, Options, modules_of
 
 
 class MelDistanceConfig(MetricConfig):
@@ -94,8 +94,7 @@ def splits_asked_for(choices: Sequence[MetricChoice]) -> tuple[str, ...]:
 
 def modules_asked_for(choices: Sequence[MetricChoice]) -> dict[str, str]:
     """Return modules that metrics need beside their distributions, and what installs each."""
-    needs = [config.needs_modules() for config in metric_configs(choices)]
-    return {module: install for modules in needs for module, install in modules.items()}
+    return modules_of(metric_configs(choices))
 
 
 Anchor = Literal["codec", "shuffled"]

@@ -129,17 +129,20 @@ def suite_document(
     without = {average.name: average.without for average in suite.averages if average.without}
     for count in COUNTS:
         counted = partial(credits_of, count=count, rules=rules)
+        credits = counted(scores)
         # Items of one pair each are what the sum counts already.
-        if not counted(scores) or (count == "by_item" and document["items"] == len(scores)):
+        if not credits or (count == "by_item" and document["items"] == len(scores)):
             continue
         if count == "by_item":
             document["ties"][count] = sum(not nats for nats in item_sums(scores).values())
             document["unscored"][count] = document["unscored"]["sum"]
         else:
-            values = [found.values(count) for found, _ in counted(scores)]
+            values = [found.values(count) for found, _ in credits]
             document["ties"][count] = sum(positive == negative for positive, negative in values)
             document["unscored"][count] = sum(math.isnan(a) or math.isnan(b) for a, b in values)
-        for key, title, found in _numbers(checked, scores, counted, whole_items=count == "by_item"):
+        for key, title, found in _numbers(
+            checked, [of for of, _ in credits], counted, whole_items=count == "by_item"
+        ):
             number = document["numbers"].setdefault(key, {"title": title, "without": without.get(key)})
             shown = f"{document['title']}, {title} ({TITLES[count]})"
             number[count] = {"title": shown, **found.to_dict()}
@@ -161,7 +164,7 @@ def _numbers(
     pairs_of = Counter(of.item for of in scores)
     found = [(average.name, average.title, _average(average, scores, counted)) for average in suite.averages]
     for group in suite.groups:
-        there = [of.groups[group.name] for of, _ in counted(scores) if group.name in of.groups]
+        there = [of.groups[group.name] for of in scores if group.name in of.groups]
         for value in group.ordered(there):
             within = _within(scores, group.name, value)
             own = Counter(of.item for of in within)

@@ -317,7 +317,7 @@ def fast_copy(module: ModuleT, way: Way, flows: Sequence[Flow], *, source: Modul
         mark_packed(copied, way.weights)
     else:
         copied = packed(module, way.weights)
-    compiled = _compiler(way)
+    compiled = _engine(way).load()
     for flow in flows:
         part, plain, start = flow.of(copied)
         with stream_mode():
@@ -344,7 +344,7 @@ def chunk_engine(
         state = step.after(torch.zeros(1, step.next.tokens, dtype=torch.int64))
         uniforms = [torch.rand(1, step.uniforms, generator=generator) for _ in range(CHECKED_STEPS)]
         with stream_mode():
-            fast = _compiler(way)(step, uniforms[0], state, weights=way.weights)
+            fast = _engine(way).load()(step, uniforms[0], state, weights=way.weights)
     except Exception as error:
         described = load_registry().described
         warnings.warn(
@@ -360,11 +360,11 @@ def chunk_engine(
 
 def makes_whole_chunks(way: Way) -> bool:
     """Return whether a language model's whole step is to be one of this engine."""
-    return any(held.name == way.engine and held.whole_chunks for held in load_registry().engines())
+    return way.engine != TORCH and _engine(way).whole_chunks
 
 
-def _compiler(way: Way) -> Callable[..., Step]:
-    return next(held for held in load_registry().engines() if held.name == way.engine).load()
+def _engine(way: Way) -> Engine:
+    return next(held for held in load_registry().engines() if held.name == way.engine)
 
 
 @stream_mode()

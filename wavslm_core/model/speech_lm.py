@@ -292,10 +292,10 @@ class SpeechLM(TokenLM):
         read = backbone_flows(self.backbone_facts, width=width, tokens=self.chunk_tokens)
 
         def build(way: Way) -> SpeechLM:
-            joined: tuple[Any, ...] = (None, None, None)
+            # The step of a part and the whole step are made of the very same weights.
+            joined: tuple[Any, Any] = (None, None)
             if way.engine != TORCH:
-                # The step of a part and the whole step are made of the very same weights.
-                joined = joined_copy(codec), joined_copy(backbone), joined_copy(self.head)
+                joined = joined_copy(codec), joined_copy(backbone)
             made = SpeechLM(
                 fast_copy(codec, way, heard, source=joined[0]),
                 fast_copy(backbone, way, read, source=joined[1]),
@@ -304,7 +304,8 @@ class SpeechLM(TokenLM):
             ).eval()
             if makes_whole_chunks(way) and self.streams:
                 decoding = joined[0].quantizer if self.reads_features else None
-                made.chunk_engine = chunk_engine(decoding, joined[1], joined[2], self.sampler, way)
+                head = joined_copy(self.head)
+                made.chunk_engine = chunk_engine(decoding, joined[1], head, self.sampler, way)
             return made
 
         def call(model: SpeechLM) -> Callable[[], object]:

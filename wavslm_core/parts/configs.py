@@ -155,6 +155,11 @@ class Config(Options):
         return bool(getattr(self, field_name) == type(self).model_fields[field_name].default)
 
 
+def modules_of(configs: Iterable[Config]) -> dict[str, str]:
+    """Return what several configs need, as `Config.needs_modules`."""
+    return {module: install for config in configs for module, install in config.needs_modules().items()}
+
+
 class PartConfig(Config):
     """Base of the configs of the six roles."""
 

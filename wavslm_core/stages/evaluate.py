@@ -15,10 +15,9 @@ from wavslm_core.evaluation.config import (
     MetricChoice,
     MetricChoices,
     metric_configs,
-    modules_asked_for,
     splits_asked_for,
 )
-from wavslm_core.parts.configs import RecipeView, Role, StageConfig
+from wavslm_core.parts.configs import RecipeView, Role, StageConfig, modules_of
 from wavslm_core.parts.facts import chunk_ahead_problem
 from wavslm_core.parts.roles import CODEC_ROLES
 from wavslm_core.run.context import StageContext
@@ -72,8 +71,7 @@ class EvaluateConfig(StageConfig):
         return (self.split, *(split for metrics in self._metrics() for split in splits_asked_for(metrics)))
 
     def needs_modules(self) -> dict[str, str]:
-        needs = [modules_asked_for(metrics) for metrics in self._metrics()]
-        return {module: install for modules in needs for module, install in modules.items()}
+        return modules_of(config for metrics in self._metrics() for config in metric_configs(metrics))
 
     def _metrics(self) -> list[tuple[MetricChoice, ...]]:
         """Return what each block that is there judges with."""

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from wavslm_core.evaluation.config import LikelihoodRules
 from wavslm_core.parts.blocks import Block
-from wavslm_core.parts.configs import RecipeView, Role, StageConfig, SuiteConfig
+from wavslm_core.parts.configs import RecipeView, Role, StageConfig, SuiteConfig, modules_of
 from wavslm_core.parts.roles import CODEC_ROLES
 from wavslm_core.run.context import StageContext
 from wavslm_core.stages.base import TRAIN_CODEC, TRAIN_LM, Stage
@@ -43,8 +43,7 @@ class ScoreSuitesConfig(StageConfig):
         return {"codec": TRAIN_CODEC} | ({"speech_lm": TRAIN_LM} if self.speech_lm is None else {})
 
     def needs_modules(self) -> dict[str, str]:
-        needs = [suite.needs_modules() for suite in self.suites]
-        return {module: install for modules in needs for module, install in modules.items()}
+        return modules_of(self.suites)
 
     def leaves(self) -> tuple[str, ...]:
         return ()
