@@ -63,6 +63,16 @@ class DrawsByItself(FakeHead):
         return torch.multinomial(probabilities.flatten(0, 1), 1).view(hidden_BCD.shape[:2])
 
 
+class ProposesOnCpu(FakeHead):
+    def propose(self, hidden_BCD: Tensor, draw: Draw) -> Tensor:
+        return super().propose(hidden_BCD, draw).cpu()
+
+
+class KeepsTableOnCpu(FakeSampler):
+    def adjust(self, logits_NV: Tensor, context: SamplingContext) -> Tensor:
+        return logits_NV + torch.zeros(logits_NV.shape[-1])
+
+
 class WatchesBatch(FakeSampler):
     """Scales by the largest logit of the batch."""
 

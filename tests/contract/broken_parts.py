@@ -77,6 +77,37 @@ class ReadsItsState(FakeEncoder):
         return features_BTD if int(state[0].max()) >= 0 else -features_BTD, (state[0] + 1,)
 
 
+class ForgetsATensor(FakeEncoder):
+    """Keeps a tensor as a mere attribute, which is not moved with the module."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.scale = torch.full((config.dim,), 1.5)
+
+    def forward(self, waveform_BS: Tensor, *, lengths: Tensor | None = None) -> Tensor:
+        scale = self.scale.to("meta") if waveform_BS.is_meta else self.scale
+        return super().forward(waveform_BS, lengths=lengths) * scale
+
+
+class KeepsItsStateOnCpu(FakeBackbone):
+    """Its state goes back and forth."""
+
+    def init_state(self, batch_size: int) -> State:
+        return (torch.zeros(1, batch_size, self.config.dim),)
+
+    def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        hidden_BTD, (last,) = super().step(inputs, (state[0].to(inputs.device),))
+        return hidden_BTD, (last.cpu(),)
+
+
+class CountsOnCpu(FakeBackbone):
+    """Brings numbers from the CPU at every step."""
+
+    def step(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
+        hidden_BTD, state = super().step(inputs, state)
+        return hidden_BTD + torch.ones(self.config.dim).to(hidden_BTD.device), state
+
+
 class TakesMemoryOnMeta(FakeEncoder):
     def __init__(self, config: Any) -> None:
         super().__init__(config)

@@ -12,10 +12,11 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from wavslm_core.data.arguments import first_floats
 from wavslm_core.model.sampling import NO_TOKEN, TokenDraw
 from wavslm_core.parts.facts import HeadFacts
 from wavslm_core.parts.interfaces import Backbone, Draw, Head, Quantizer, Sampler, SamplingContext, State
-from wavslm_core.parts.streaming import join_states, stream_mode
+from wavslm_core.parts.streaming import join_states, new_position, stream_mode
 
 
 class TracedDraw(Draw):
@@ -29,8 +30,10 @@ class TracedDraw(Draw):
         position: Tensor,
         history: State,
     ) -> None:
-        self._sampler, self._before_BT, self._position = sampler, before_BT, position
+        self._sampler, self._before_BT = sampler, before_BT
         self._uniforms_BK, self._history = uniforms_BK, history
+        # Samplers compute with it beside the logits; asked, so that graphs hold no copy of what is there.
+        self._position = position if position.device == before_BT.device else position.to(before_BT.device)
         self._steps = 0
         self.drawn = 0
         self.found_B = torch.ones_like(before_BT[:, 0], dtype=torch.bool)
@@ -42,7 +45,7 @@ class TracedDraw(Draw):
 
     def tokens(self, logits_BKV: Tensor) -> Tensor:
         batch, count, _ = logits_BKV.shape
-        positions_K = self._position + self._steps + torch.arange(count)
+        positions_K = self._position + self._steps + torch.arange(count, device=logits_BKV.device)
         history_BH = self._history[0] if self._history else logits_BKV.new_zeros(batch, 0).long()
         tokens_BK = self._draw(
             logits_BKV,
@@ -128,7 +131,13 @@ class NextChunk(nn.Module):
 
     def begin_history(self, batch_size: int) -> State:
         """Return what the sampler is told of before the first token: (B,H), or nothing if that is nothing."""
-        return (torch.full((batch_size, self.history), NO_TOKEN),) if self.history else ()
+        if not self.history:
+            return ()
+        return (torch.full((batch_size, self.history), NO_TOKEN, device=self.device),)
+
+    @property
+    def device(self) -> torch.device:
+        return first_floats(self.head, self.backbone).device
 
     def noted(self, history: State, tokens_BC: Tensor) -> State:
         """Return the history after these tokens."""
@@ -136,9 +145,9 @@ class NextChunk(nn.Module):
 
     @torch.no_grad()
     def _count(self) -> int:
-        before_1C = torch.zeros(1, self.tokens, dtype=torch.int64)
-        draw = TracedDraw(self.sampler, before_1C, None, before_1C.sum(), self.begin_history(1))
-        self.head.propose(torch.zeros(1, self.tokens, self.width), draw)
+        before_1C = torch.zeros(1, self.tokens, dtype=torch.int64, device=self.device)
+        draw = TracedDraw(self.sampler, before_1C, None, new_position(), self.begin_history(1))
+        self.head.propose(torch.zeros(1, self.tokens, self.width, device=self.device), draw)
         return draw.drawn
 
 
@@ -267,6 +276,6 @@ class ChunkEngine:
         return WholeChunk(said_1C, int(said_1C.min()) >= 0, own[0].clone(), own[1], features, backbone, state)
 
     def _own_state(self, read: Tensor, draw: TokenDraw) -> State:
-        hidden_1CD = torch.zeros(1, self._step.next.tokens, self._step.next.width)
         before_1C, position, *history = draw.state()
+        hidden_1CD = torch.zeros(1, self._step.next.tokens, self._step.next.width, device=before_1C.device)
         return (read.clone(), hidden_1CD, before_1C, position, *history)

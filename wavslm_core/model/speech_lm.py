@@ -58,10 +58,10 @@ class SpeechLM(TokenLM):
     """A language model over the tokens of a frozen codec.
 
     Shapes: B batch, S samples, T tokens, as `Codec.compact` gives them. The codec is used but not owned: its
-    weights are neither in `parameters()` nor in the saved folder. What is given is taken as by `Codec`:
-    tensors, arrays and lists, one item without a batch, any type of integer for tokens, lengths and seeds.
-    Raises everywhere: AudioError for what is no waveform in [-1, 1]; ArgumentError for what is no such
-    tokens, lengths, seeds or counts.
+    weights are neither in `parameters()` nor in the saved folder, but go along to another device. What is
+    given is taken as by `Codec`: tensors, arrays and lists, one item without a batch, any type of integer for
+    tokens, lengths and seeds. Raises everywhere: AudioError for what is no waveform in [-1, 1]; ArgumentError
+    for what is no such tokens, lengths, seeds or counts.
     """
 
     def __init__(self, codec: Codec, backbone: Backbone[Any], head: Head[Any], sampler: Sampler) -> None:

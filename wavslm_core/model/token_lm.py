@@ -1,8 +1,8 @@
 """Codec, backbone, head and sampler as one: what all that scores, draws or speaks is handed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +53,7 @@ class TokenLM(nn.Module):
         self.backbone = backbone
         self.head = head
         self.sampler = sampler
-        # In a tuple, so that nn.Module neither trains, moves nor saves the codec with the model.
+        # In a tuple, so that nn.Module neither trains, converts nor saves the codec with the model.
         self._codec = (codec.eval().requires_grad_(False),)
         self.backbone_facts = cast(BackboneFacts, backbone.config.facts())
         self.head_facts = cast(HeadFacts, head.config.facts())
@@ -63,6 +63,15 @@ class TokenLM(nn.Module):
     @property
     def codec(self) -> Codec:
         return self._codec[0]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Do what `to` and its like ask for, and take the codec along to another device."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        here = first_floats(self.codec)
+        there = fn(here.new_empty(0)).device
+        if there != here.device and not here.is_meta:
+            self.codec.to(there)
+        return self
 
     @property
     def chunk_tokens(self) -> int:

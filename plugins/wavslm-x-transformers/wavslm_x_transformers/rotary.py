@@ -12,14 +12,16 @@ from torch import Tensor
 def rotation(start: int | Tensor, count: int, *, width: int, base: float, device: torch.device) -> Tensor:
     """Return the factors (count, width / 2) complex64 of positions `start`, `start` + 1, …
 
-    `start` is a number, or a tensor () of one on the CPU where steps are traced. Of those of rows, (B,), the
-    factors are (B, count, width / 2).
+    `start` is a number, or a tensor () of one where steps are traced. Of those of rows, (B,), the factors are
+    (B, count, width / 2).
     """
-    # On the CPU, since some devices have no fp64: these are a few thousand numbers for all layers.
-    place_P = torch.arange(0, width, 2, dtype=torch.float64, device="cpu")
+    # On the CPU unless `start` is elsewhere, since some devices have no fp64: a few thousand numbers for all
+    # layers.
+    where = start.device if isinstance(start, Tensor) else torch.device("cpu")
+    place_P = torch.arange(0, width, 2, dtype=torch.float64, device=where)
     if isinstance(start, Tensor) and start.dim():
         start = start[:, None]
-    position_T = start + torch.arange(count, dtype=torch.float64, device="cpu")
+    position_T = start + torch.arange(count, dtype=torch.float64, device=where)
     angle_TP = position_T[..., None] * base ** (-place_P / width)
     return torch.polar(torch.ones_like(angle_TP), angle_TP).to(torch.complex64).to(device)
 

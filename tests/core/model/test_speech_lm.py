@@ -84,6 +84,16 @@ def test_the_codec_is_neither_trained_nor_saved(tokens: torch.Tensor) -> None:
     assert not any("codec" in key or "quantizer" in key for key in model.state_dict())
 
 
+def test_the_codec_goes_along_to_another_device_and_keeps_its_dtype() -> None:
+    model = fake_speech_lm(fake_codec()).to(torch.float64)
+    assert model.token_device.type == "cpu"
+    assert {weight.dtype for weight in model.backbone.parameters()} == {torch.float64}
+    assert {weight.dtype for weight in model.codec.parameters()} == {torch.float32}
+    model.to("meta")
+    assert {weight.device.type for weight in (*model.parameters(), *model.codec.parameters())} == {"meta"}
+    assert model.token_device.type == "meta"
+
+
 @pytest.mark.parametrize("new_tokens", [0, 1, 4, 10])
 def test_generate_gives_the_new_tokens_only(tokens: torch.Tensor, new_tokens: int) -> None:
     new = fake_speech_lm(fake_codec()).generate(tokens, new_tokens=new_tokens, seed=1)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from wavslm_core.parts.interfaces import Judgement
-from wavslm_core.testing.contract.module_checks import ModuleChecks
+from wavslm_core.testing.contract.module_checks import CPU, ModuleChecks
 from wavslm_core.testing.contract.subject import generator
 
 SAMPLES = 2400
@@ -25,11 +25,11 @@ class DiscriminatorContract(ModuleChecks):
     def calls(self) -> Mapping[str, tuple[Tensor, ...]]:
         return {"forward": (noise(2, SAMPLES),)}
 
-    def outputs(self, part: Any) -> dict[str, Tensor]:
+    def outputs(self, part: Any, *, device: torch.device = CPU) -> dict[str, Tensor]:
         (waveform_BS,) = self.calls()["forward"]
         return {
             f"{what} {number} of forward": value
-            for number, judgement in enumerate(part(waveform_BS))
+            for number, judgement in enumerate(part(waveform_BS.to(device)))
             for what, value in _tensors(judgement).items()
         }
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from wavslm_core.testing.contract.flow import random_features, random_tokens
 from wavslm_core.testing.contract.head_distribution import HeadDistribution
 from wavslm_core.testing.contract.module_checks import projected
+from wavslm_core.testing.gpu import gpu
 
 
 class HeadContract(HeadDistribution):
@@ -72,6 +73,18 @@ class HeadContract(HeadDistribution):
                 f"log_probs of {length} tokens differ when padded to {size}",
                 "with `lengths`, padding never changes a valid result",
             )
+
+    @torch.no_grad()
+    def test_proposals_on_a_gpu(self) -> None:
+        rule = "what is scored and drawn stays on the device of the hidden states"
+        part, (hidden, tokens) = self.part(), self.example(2, 3 * self.facts.chunk_tokens)
+        with gpu() as device, self.attempt("proposing on a GPU", rule):
+            part, hidden, tokens = part.to(device), hidden.to(device), tokens.to(device)
+            lengths = torch.tensor([tokens.shape[1], 1], device=device)
+            scored = part.log_probs(hidden, tokens, lengths=lengths)
+            drawn = part.propose(hidden[:, : self.facts.chunk_tokens], self.draw(2, device=device))
+        for what, found in (("log_probs", scored), ("propose", drawn)):
+            self.require(found.device == device, f"on {device}, {what} gave a tensor on {found.device}", rule)
 
     @torch.no_grad()
     def test_batch_invariance(self) -> None:

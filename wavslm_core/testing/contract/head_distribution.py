@@ -13,7 +13,7 @@ from wavslm_core.model.sampling import TokenDraw
 from wavslm_core.parts.facts import HeadFacts
 from wavslm_core.testing.contract.chi_square import LEAST_LIKELY, chi_square_likelihood
 from wavslm_core.testing.contract.flow import random_features, random_tokens
-from wavslm_core.testing.contract.module_checks import PartModuleChecks
+from wavslm_core.testing.contract.module_checks import CPU, PartModuleChecks
 from wavslm_core.testing.fake_configs import FakeSamplerConfig
 from wavslm_core.testing.fakes import FakeSampler
 
@@ -48,9 +48,9 @@ class HeadDistribution(PartModuleChecks):
         assert isinstance(facts, HeadFacts)
         return facts
 
-    def draw(self, rows: int, *, first_seed: int = 0) -> RecordingDraw:
+    def draw(self, rows: int, *, first_seed: int = 0, device: torch.device = CPU) -> RecordingDraw:
         """Return what draws one stream of random numbers a row."""
-        return RecordingDraw(self.before(rows), seeds=range(first_seed, first_seed + rows))
+        return RecordingDraw(self.before(rows).to(device), seeds=range(first_seed, first_seed + rows))
 
     def before(self, rows: int) -> Tensor:
         """Return the tokens (rows,C) whose hidden states predict the chunk, the same in each row."""

@@ -17,7 +17,9 @@ from wavslm_core.model.weights import load_state, write_weights
 from wavslm_core.parts.packing import packed_copy
 from wavslm_core.testing.contract.config_checks import ConfigChecks, PartChecks
 from wavslm_core.testing.contract.subject import TOLERANCE, generator
+from wavslm_core.testing.gpu import gpu
 
+CPU = torch.device("cpu")
 BF16_ERROR = 0.1
 """Largest error of a bf16 output relative to its norm; rounding of 2⁻⁸ through a few layers stays below."""
 
@@ -44,8 +46,9 @@ class ModuleChecks(ConfigChecks):
         outputs = [output for output in self.outputs(part).values() if output.is_floating_point()]
         return sum((projected(output) for output in outputs), torch.zeros(()))
 
-    def outputs(self, part: Any) -> dict[str, Tensor]:
-        return {method: getattr(part, method)(*args) for method, args in self.calls().items()}
+    def outputs(self, part: Any, *, device: torch.device = CPU) -> dict[str, Tensor]:
+        calls = {method: [arg.to(device) for arg in args] for method, args in self.calls().items()}
+        return {method: getattr(part, method)(*args) for method, args in calls.items()}
 
     def compare(self, given: Any, expected: Any, found: str, rule: str, tolerance: float = 0.0) -> None:
         """Require that two parts compute the same."""
@@ -132,6 +135,17 @@ class ModuleChecks(ConfigChecks):
             f"built on the meta device, {', '.join(real)} take memory",
             "parts are built on the device of torch.device(...) contexts, so that plans cost nothing",
         )
+
+    def test_gpu(self) -> None:
+        rule = (
+            "a part that was moved, and all it makes on the way, stays on the device of its weights and input"
+        )
+        part = self.part()
+        with gpu() as device, self.attempt("inference on a GPU", rule):
+            outputs = self.outputs(part.to(device), device=device)
+            places = {method: output.device for method, output in outputs.items()}
+        for method, place in places.items():
+            self.require(place == device, f"on {device}, {method}() gave a tensor on {place}", rule)
 
     def test_bf16_autocast(self) -> None:
         part = self.part()

@@ -12,6 +12,7 @@ from wavslm_core.parts.plugins import load_registry
 from wavslm_core.testing.contract.chi_square import LEAST_LIKELY, chi_square_likelihood
 from wavslm_core.testing.contract.config_checks import PartChecks
 from wavslm_core.testing.contract.subject import generator
+from wavslm_core.testing.gpu import gpu
 
 VOCABULARY = 24
 ROWS = 6
@@ -98,6 +99,15 @@ class SamplerContract(PartChecks):
 
     def rows(self, context: SamplingContext, rows: Tensor) -> SamplingContext:
         return SamplingContext(context.positions_N[rows], context.history_NH[rows])
+
+    def test_gpu(self) -> None:
+        rule = "what adjust makes stays on the device of the logits"
+        sampler, context = self.part(), self.context()
+        with gpu() as device, self.attempt("adjusting logits on a GPU", rule):
+            logits = self.logits()["random logits"].to(device)
+            moved = SamplingContext(context.positions_N.to(device), context.history_NH.to(device))
+            place = sampler.adjust(logits, moved).device
+        self.require(place == device, f"on {device}, adjust gave logits on {place}", rule)
 
     def test_rows_are_independent(self) -> None:
         sampler, context = self.part(), self.context()

@@ -14,6 +14,7 @@ from wavslm_core.parts.packing import packed_copy
 from wavslm_core.parts.slots import Slots
 from wavslm_core.testing.contract.flow import Flow, state_bytes
 from wavslm_core.testing.contract.sequence_checks import SequenceChecks
+from wavslm_core.testing.gpu import gpu, recording
 
 CHUNKINGS = {"1": (1,), "2": (2,), "5": (5,), "1, 3, 2 and 5": (1, 3, 2, 5)}
 
@@ -82,6 +83,58 @@ class FlowChecks(SequenceChecks):
             self.require_same(
                 given, flow.streamed(x, (1,)), f"an exported step of {flow.name} is not that step", rule
             )
+
+    @torch.no_grad()
+    def test_steps_on_a_gpu(self) -> None:
+        if not self.facts.streams:
+            pytest.skip("its facts say streams=False")
+        rule = (
+            "a stream stays on the device of its weights and input; only positions, numbers without a "
+            "dimension, lie on the CPU"
+        )
+        part = self.part()
+        with gpu() as device:
+            for flow in self.flows(part.to(device)):
+                x, slots = flow.input(2, chunks=3).to(device), Slots(flow.init_state, flow.step)
+                first, rest = x.split([flow.chunk_in, 2 * flow.chunk_in], dim=1)
+                lengths = torch.tensor([3, 2], device=device) * flow.chunk_in
+                found: dict[str, Tensor] = {}
+                with self.attempt(f"{flow.name} on a GPU", rule):
+                    found["with lengths"] = flow.whole(x, lengths)
+                    found["in a step"], state = flow.step(first, flow.init_state(2))
+                    found["in steps"], state = flow.step(rest, state)
+                    if flow.flush is not None:
+                        found["in flush()"] = flow.flush(state)
+                    slots.advance({0: first[0]})
+                    found["of rows"] = slots.advance({1: first[0], 0: first[1]})[0]
+                places = {f"{flow.name} {how} gave a tensor": y.device for how, y in found.items()}
+                for tensor in state:
+                    what = f"the state of {flow.name} holds {[*tensor.shape]} {tensor.dtype}"
+                    # Any other place than that of positions is an odd one.
+                    odd = tensor.dim() or tensor.device.type != "cpu"
+                    places[what] = tensor.device if odd else device
+                for what, place in places.items():
+                    self.require(place == device, f"on {device}, {what} on {place}", rule)
+
+    @torch.no_grad()
+    def test_steps_can_be_recorded(self) -> None:
+        if not self.facts.streams:
+            pytest.skip("its facts say streams=False")
+        if self.subject.no_export is not None:
+            pytest.skip(f"torch.export: {self.subject.no_export}")
+        rule = (
+            "an exported step can be recorded as a CUDA graph: with all of its state on the GPU, it reads "
+            "nothing from there and takes no tensor from the CPU"
+        )
+        part = self.part()
+        with gpu() as device:
+            for flow in self.flows(part.to(device)):
+                x = flow.input(2, chunks=1).to(device)
+                state = tuple(tensor.to(device) for tensor in flow.init_state(2))
+                with self.attempt(f"recording a step of {flow.name}", rule), recording():
+                    y, left = flow.step(x, state)
+                away = [[*tensor.shape] for tensor in (y, *left) if tensor.device != device]
+                self.require(not away, f"recorded, {flow.name} gave {away} on the CPU", rule)
 
     def _aligned(self, flow: Flow) -> str:
         return f", with flush() and without the first {flow.delay} samples" if flow.flush else ""

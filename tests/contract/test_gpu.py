@@ -1,0 +1,170 @@
+"""Whole models stay on a GPU, whoever draws; and what stands for a GPU in tests refuses what one would."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.contract.cases import CASES
+from wavslm_core.model.chunk_step import ChunkStep
+from wavslm_core.model.codec import Codec
+from wavslm_core.model.speech_lm import SpeechLM
+from wavslm_core.parts.interfaces import State
+from wavslm_core.recipe.loading import recipe_from_dict
+from wavslm_core.recipe.resolving import resolve
+from wavslm_core.testing.gpu import Unrecordable, gpu, recording
+
+FOCAL = {"hidden_dims": [16, 16], "focal_window": 3, "focal_factor": 2, "window_size": 8}
+RECIPE: dict[str, Any] = {
+    "name": "small",
+    "encoder": {
+        "name": "wavlm", "causal": True, "hidden_dims": [16, 16], "kernel_sizes": [400, 2],
+        "strides": [160, 2], "num_layers": 1, "dim": 32, "ffn_dim": 32, "num_heads": 2, "conv_pos": 8,
+        "window_size": 16,
+    },
+    "quantizer": {
+        "name": "focalcodec_stream", "codebook_size": 256,
+        "compressor": {**FOCAL, "downscale_factors": [1, 1]},
+        "decompressor": {**FOCAL, "upscale_factors": [1, 1], "last_window_size": 8},
+    },
+    "decoder": {"name": "istft", "n_fft": 1280, "num_layers": 1, "dim": 16, "ffn_dim": 32},
+    "backbone": {
+        "name": "wavlm_upper", "num_layers": 1, "dim": 32, "ffn_dim": 32, "num_heads": 2, "window_size": 16,
+    },
+    "head": {"name": "next_chunk", "chunk_tokens": 4},
+    "sampler": {"name": "top_p", "p": 0.9},
+    "data": {"corpus": "tiny_speech"},
+    "stages": [],
+}  # fmt: skip
+HEADS: dict[str, dict[str, Any]] = {
+    "next_chunk": {"name": "next_chunk", "chunk_tokens": 4},
+    "bitwise": {"name": "bitwise"},
+    "gru of bits": {"name": "chunk_autoregressive", "dim": 16, "output": "bits", "bit_dim": 8},
+    "transformer": {"name": "chunk_autoregressive", "dim": 16, "inner": "transformer", "output": "linear"},
+}
+OTHER_HEADS = [name for name in HEADS if name != "next_chunk"]
+SLOW_HEADS = ["next_chunk", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHER_HEADS)]
+SAMPLERS = {name: case.options for name, case in CASES.items() if case.role == "sampler"}
+
+
+def built(**blocks: Any) -> SpeechLM:
+    configs = resolve(recipe_from_dict({**RECIPE, **blocks})).part_configs
+    return SpeechLM.from_configs(Codec.from_configs(configs), configs).eval()
+
+
+def speaks(model: SpeechLM) -> dict[str, Tensor]:
+    """Return what a model gives in all ways in which people let it speak."""
+    waveform = torch.zeros(2, 8 * model.codec.facts.chunk_samples_in)
+    prompt = torch.zeros(2, 8, dtype=torch.int64)
+    session = model.session()
+    for row in range(3):
+        session.join(seed=row)
+    session.read(prompt[:1].repeat(3, 1))
+    spoken = [*session.speak(), *session.speak([1]), *session.speak([1, 2])]
+    session.hear(waveform[:1], [0])
+    stream = model.codec.stream(batch_size=2)
+    return {
+        "generate": model.generate(prompt, new_tokens=9),
+        "decode_continuation": model.decode_continuation(prompt, prompt),
+        "score": model.score(prompt, lengths=[8, 5]),
+        "speak": torch.cat([*spoken, *session.speak([0, 1])]),
+        "leave": session.leave(1),
+        "reconstruct": model.codec.reconstruct(waveform, lengths=[waveform.shape[1], 900]),
+        "a stream": stream.decode(stream.encode(waveform)),
+    }
+
+
+@pytest.mark.parametrize("head", SLOW_HEADS)
+def test_a_model_stays_on_the_device_that_it_was_moved_to(head: str) -> None:
+    model = built(head=HEADS[head])
+    with gpu() as device:
+        places = {way: found.device for way, found in speaks(model.to(device)).items()}
+    assert places == dict.fromkeys(places, device)
+
+
+@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "BestOf"])
+@pytest.mark.parametrize("head", SLOW_HEADS)
+def test_whole_steps_can_be_recorded(head: str, sampler: str) -> None:
+    """With every head and sampler: all of the state on the GPU, nothing read, nothing from the CPU."""
+    model = built(head=HEADS[head], sampler=[SAMPLERS[sampler]])
+    with gpu() as device:
+        step, state, uniforms = begun(model.to(device), device)
+        with recording():
+            for _ in range(2):
+                said, *state = step(uniforms, *state)
+    assert {tensor.device for tensor in (said, *state)} == {device}
+    assert said.shape == (2, 4)
+
+
+def begun(model: SpeechLM, device: torch.device) -> tuple[ChunkStep, State, Tensor]:
+    """Return a model's whole step, and state and numbers of two rows."""
+    quantizer = model.codec.quantizer if model.reads_features else None
+    step = ChunkStep(quantizer, model.backbone, model.head, model.sampler)
+    state = step.after(torch.zeros(2, 4, dtype=torch.int64, device=device))
+    state = tuple(tensor.to(device) for tensor in state)
+    return step, state, torch.zeros(2, step.uniforms, device=device)
+
+
+def test_best_of_several_on_a_gpu() -> None:
+    model = built(sampler=[SAMPLERS["BestOf"]])
+    with gpu() as device:
+        model = model.to(device)
+        assert model.generate(torch.zeros(2, 8, dtype=torch.int64), new_tokens=9).device == device
+
+
+REFUSED: dict[str, tuple[Callable[[Tensor], object], str]] = {
+    "a value": (lambda x: int(x.sum()), "reads a value"),
+    "a truth": (lambda x: bool((x > 0).any()), "reads a value"),
+    "a list": (lambda x: x.tolist(), "reads a value"),
+    "a copy": (lambda x: x.cpu(), "brings a tensor"),
+    "places": (lambda x: x.nonzero(), "reads a value"),
+    "a number of the CPU": (lambda x: x + torch.tensor(1.0), "takes .* from the CPU"),
+    "a tensor of the CPU": (lambda x: torch.arange(3).to(x.device), "takes .* from the CPU"),
+}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, which is used instead")
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_cannot_be_recorded_is_refused(what: str) -> None:
+    does, says = REFUSED[what]
+    with gpu() as device:
+        x = torch.zeros(3, device=device)
+        does(x)
+        with recording(), pytest.raises(Unrecordable, match=says):
+            does(x)
+        does(x)
+
+
+def test_tensors_on_two_devices_do_not_meet() -> None:
+    with gpu() as device:
+        x = torch.zeros(3, 3).to(device)
+        assert (x + 1.0 + torch.tensor(1.0)).device == device
+        for wrong in (
+            lambda: x + torch.zeros(3),
+            lambda: x @ torch.zeros(3),
+            lambda: torch.cat([x, torch.zeros(1, 3)]),
+        ):
+            with pytest.raises(RuntimeError, match="device"):
+                wrong()
+
+
+INDICES: list[Any] = [
+    0, -1, slice(1), (slice(None), 2), (..., 0), (None, slice(0, 4, 2)), (0, ..., None, slice(1, None)),
+    ([0, 2],), (slice(None), torch.tensor([1, 0, 1])), (torch.tensor([[0], [1]]), torch.tensor([1, 2])),
+    (0, torch.tensor([0, 2]), slice(None, -1)), torch.tensor(1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("index", INDICES, ids=str)
+def test_indices_mean_what_they_mean(index: Any) -> None:
+    real = torch.zeros(4, 5, 6)
+    with gpu() as device:
+        x = real.to(device)
+        assert x[index].shape == real[index].shape
+        assert x[index].stride() == real[index].stride()
+        x[index] = 1.0
+        x[index] = torch.zeros_like(x[index])[None]
