@@ -7,10 +7,13 @@ from typing import Any
 import pytest
 import torch
 
+from wavslm_core.machine.timings import FOLDER_VARIABLE
 from wavslm_core.model.codec import Codec
 from wavslm_core.model.speech_lm import SpeechLM
 from wavslm_core.recipe.loading import recipe_from_dict
 from wavslm_core.recipe.resolving import resolve
+from wavslm_inductor.kernels import load_kernels
+from wavslm_inductor.packages import has_compiler
 
 FOCAL = {"hidden_dims": [16, 16], "focal_window": 3, "focal_factor": 2, "window_size": 8}
 RECIPE: dict[str, Any] = {
@@ -51,3 +54,13 @@ def model() -> SpeechLM:
 def other_model() -> SpeechLM:
     """A model of the same shape with other weights."""
     return built(1)
+
+
+@pytest.fixture(scope="session")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The operators of this plugin, built and loaded."""
+    if not has_compiler():
+        pytest.skip("no C++ compiler is found here")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(FOLDER_VARIABLE, str(tmp_path_factory.mktemp("kernels")))
+        load_kernels()

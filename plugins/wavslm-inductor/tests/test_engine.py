@@ -14,8 +14,10 @@ from wavslm_core.errors import WavslmError
 from wavslm_core.machine.timings import FOLDER_VARIABLE
 from wavslm_core.model.inference import EngineStep, Way, backbone_flows, chunk_engine, fast_copy
 from wavslm_core.model.speech_lm import SpeechLM
+from wavslm_core.parts.packing import LinearGelu
 from wavslm_inductor import packages
-from wavslm_inductor.engine import PackOnce, compiled
+from wavslm_inductor.engine import compiled
+from wavslm_inductor.linears import CompiledInt8Linear, PackOnce
 
 CHUNK, VOCABULARY = 4, 256
 MINUTE = 3000
@@ -27,6 +29,32 @@ class Counting(nn.Module):
 
     def forward(self, x: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
         return x * count, count + 1
+
+
+class Scaled(nn.Module):
+    """A step whose weights are few enough to be written into what is compiled."""
+
+    def __init__(self, value: float, *, shared: bool = False) -> None:
+        super().__init__()
+        self.value = value
+        self.gain = nn.Parameter(torch.tensor(value))
+        self.shift = nn.Parameter(torch.full((4,), value))
+        self.other = self.shift if shared else nn.Parameter(torch.full((4,), value + 1))
+
+    def forward(self, x: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+        return x * self.gain + self.shift + self.other + torch.tensor([self.value]), count + 1
+
+
+class Wide(nn.Module):
+    """A step whose linears are worth int8."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = LinearGelu(96, 1500), nn.Linear(1500, 96)
+
+    def forward(self, x: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        y = self.second(self.first(x + before))
+        return y, y
 
 
 def count() -> Callable[..., Any]:
@@ -51,9 +79,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def fast(model: SpeechLM, cache: Path) -> SpeechLM:
-    if not packages.has_compiler():
-        pytest.skip("no C++ compiler is found here")
+def fast(model: SpeechLM, cache: Path, kernels: None) -> SpeechLM:
     return whole(model)
 
 
@@ -112,6 +138,36 @@ def test_a_part_alone_steps_by_the_engine_too(model: SpeechLM, fast: SpeechLM) -
     parts = SpeechLM(model.codec, backbone, model.head, model.sampler).eval()
     expected = model.generate(prompt(), new_tokens=200, seed=3)
     assert torch.equal(parts.generate(prompt(), new_tokens=200, seed=3), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("kernels")
+def test_few_weights_are_a_models_own_too(cache: Path) -> None:
+    """Not those of the model that was compiled first, nor two where that one had one."""
+    x, state = torch.randn(1, 4), torch.ones(1)
+    before = len([*cache.glob("*.pt2")])
+    for made in (Scaled(1.0), Scaled(5.0), Scaled(2.0, shared=True)):
+        y, _ = compiled(made, x, (state,), weights="fp32")(x, (state.clone(),))
+        torch.testing.assert_close(y, made(x, state)[0])
+    assert len([*cache.glob("*.pt2")]) - before == 2
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("kernels")
+def test_int8_weights_are_compiled_for_many_weights(cache: Path) -> None:
+    torch.manual_seed(0)
+    wide, x, before = Wide().eval(), torch.randn(1, 4, 96), torch.randn(1, 4, 96)
+    y, (left,) = compiled(wide, x, (before,), weights="int8")(x, (before.clone(),))
+    torch.testing.assert_close(left, y)
+    pack = PackOnce("int8")
+    rounded = nn.Sequential(
+        pack(wide.first.weight, wide.first.bias, activation="gelu"),
+        pack(wide.second.weight, wide.second.bias),
+    )
+    assert [type(linear) for linear in rounded] == [CompiledInt8Linear] * 2
+    torch.testing.assert_close(y, rounded(x + before), atol=1e-5, rtol=1e-4)
+    expected = wide(x, before)[0]
+    assert 1e-4 < (y - expected).norm() / expected.norm() < 0.03
 
 
 def test_weights_that_were_trained_on_are_laid_out_anew() -> None:

@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Callable, MutableMapping
-from typing import Any, Literal
-from weakref import ref
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.weak import WeakIdKeyDictionary
+from torch.export.graph_signature import InputKind
 
-from wavslm_core.plugin import PackLinear, State, WavslmError, pack_module, summary
+from wavslm_core.plugin import State, WavslmError, pack_module, summary
+from wavslm_inductor.kernels import added_products, load_kernels, products
+from wavslm_inductor.linears import PackOnce, laid_out_plainly, linear
 from wavslm_inductor.packages import compiled_package
 
 Step = Callable[[Tensor, State], tuple[Tensor, State]]
-
-
-FEW_ROWS = 16
 
 
 def compiled(step: nn.Module, x: Tensor, state: State, *, weights: str) -> Step:
@@ -33,18 +31,28 @@ def compiled(step: nn.Module, x: Tensor, state: State, *, weights: str) -> Step:
     # A copy of the modules alone: the caller's stay as they are, and weights are shared.
     tensors = [*step.parameters(), *step.buffers()]
     writing = InPlace(copy.deepcopy(step, memo={id(tensor): tensor for tensor in tensors})).eval()
+    load_kernels()
     pack_module(writing, PackOnce(weights))
-    packed = _laid_out_plainly(writing)
+    packed = laid_out_plainly(writing)
     with torch.no_grad():
         program = torch.export.export(writing, (x.contiguous(), *_apart(state)))
         program = program.run_decompositions(
-            {torch.ops.aten.pow.Scalar: _power, torch.ops.aten.linear.default: _linear}
+            {
+                torch.ops.aten.pow.Scalar: _power,
+                torch.ops.aten.linear.default: linear,
+                torch.ops.aten.bmm.default: products,
+                torch.ops.aten.baddbmm.default: added_products,
+            }
         )
+    for spec in program.graph_signature.input_specs:
+        if spec.kind is InputKind.CONSTANT_TENSOR:
+            spec.kind, spec.persistent = InputKind.BUFFER, False
     # What a user knows a step by is the class of its part.
     named = type(getattr(step, "part", step)).__name__
     package = compiled_package(program, named=named)
     held = {**program.state_dict, **program.constants, **packed}
-    made = CompiledStep(package, {name: held[name].detach() for name in package.get_constant_fqns()})
+    constants = {name: held[name].detach() for name in package.get_constant_fqns()}
+    made = CompiledStep(package, constants)
     try:
         made(x, tuple(tensor.clone() for tensor in state))
     except RuntimeError as error:
@@ -102,61 +110,6 @@ class InPlace(nn.Module):
         return y
 
 
-class PackOnce(PackLinear):
-    """Lays weights out once for all steps that read them, as long as one of those is there."""
-
-    def __call__(
-        self, weight_NK: Tensor, bias_N: Tensor | None, *, activation: Literal["none", "gelu"] = "none"
-    ) -> nn.Module:
-        linear = super().__call__(weight_NK, bias_N, activation=activation)
-        packed = getattr(linear, "packed", None)
-        if packed is None or weight_NK.is_inference():
-            return linear
-        # Weights that were trained on meanwhile are others, in the same place.
-        now = (self.weights, weight_NK._version)
-        then, held = _LAID_OUT.get(weight_NK, (None, lambda: None))
-        kept = held() if then == now else None
-        if kept is None:
-            _LAID_OUT[weight_NK] = (now, ref(packed))
-        else:
-            linear.packed = kept
-        return linear
-
-
-Laid = tuple[tuple[str, int] | None, Callable[[], Tensor | None]]
-_LAID_OUT: MutableMapping[Tensor, Laid] = WeakIdKeyDictionary()
-"""Weights to what they were packed as, of which version, and the packed ones, held by the steps alone."""
-
-
 def _power(base: float, exponents: Tensor) -> Tensor:
     """Return powers in the dtype that torch gives them: 2.13 compiles those of one integer to floats."""
     return torch.pow(torch.full_like(exponents, base, dtype=torch.result_type(exponents, base)), exponents)
-
-
-def _linear(x: Tensor, weight_NK: Tensor, bias_N: Tensor | None = None) -> Tensor:
-    """Return a linear; of few rows as a loop over its weights, as to call a product costs more."""
-    if x.numel() // x.shape[-1] > FEW_ROWS:
-        y = x @ weight_NK.mT
-    else:
-        # Taken as it lies in memory, so that what makes it is not made anew for every output.
-        lying = x.contiguous()
-        lying = lying.as_strided(lying.shape, lying.stride())
-        y = (lying.unsqueeze(-2) * weight_NK).sum(dim=-1)
-    return y if bias_N is None else y + bias_N
-
-
-def _laid_out_plainly(module: nn.Module) -> dict[str, Tensor]:
-    """Make buffers of tensors that are mere attributes, in place, so that what is compiled knows their names.
-
-    Those in oneDNN's own layout cannot be compiled against. Plain ones stand for them meanwhile, since its
-    operators take both; returns them by name.
-    """
-    packed = {}
-    for prefix, part in module.named_modules():
-        for name, value in [*vars(part).items()]:
-            if isinstance(value, Tensor):
-                if value.is_mkldnn:
-                    packed[f"{prefix}.{name}"] = value
-                delattr(part, name)
-                part.register_buffer(name, value.to_dense() if value.is_mkldnn else value)
-    return packed

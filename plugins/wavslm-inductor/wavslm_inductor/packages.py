@@ -1,4 +1,4 @@
-"""Packages of compiled steps, in the user's cache: one for each graph and kind of machine, without weights.
+"""What is compiled, in the user's cache: a package for each graph and kind of machine, without weights.
 
 Models of one shape share a package, however they were trained: what it reads of them is told when it is
 loaded. A package holds machine code; it is made here, and taken from this user's own cache alone.
@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.export import ExportedProgram
@@ -29,10 +29,14 @@ from wavslm_core.plugin import (
     summary,
 )
 
+T = TypeVar("T")
+
 OPTIONS: Mapping[str, Any] = {
     "aot_inductor.package_constants_in_so": False,
     # What the processor says of itself is taken at its word: to try each instruction set takes ten seconds.
     "cpp.vec_isa_ok": True,
+    # Numbers of few entries would be written into what is compiled, which other models share.
+    "always_keep_tensor_constants": True,
 }
 SECONDS, SECONDS_A_NODE = 5, 0.05
 """About what compiling takes on a core, with the operators of a graph."""
@@ -43,24 +47,30 @@ def compiled_package(program: ExportedProgram, *, named: str) -> Any:
 
     `named` is what is said while it compiles. Raises: WavslmError where it cannot be compiled.
     """
-    digest = json_digest(_identity(program))
+    return kept(
+        f"{json_digest(_identity(program))}.pt2", lambda path: _compile(program, path, named=named), _load
+    )
+
+
+def kept(name: str, make: Callable[[Path], None], load: Callable[[Path], T]) -> T:
+    """Return what `load` makes of a file of this user's cache, which `make` writes if it is not there."""
     try:
         folder = cache_folder() / "inductor"
-        path = folder / f"{digest}.pt2"
-        with one_at_a_time(folder / f"{digest}.lock"):
+        path = folder / name
+        with one_at_a_time(path.with_suffix(".lock")):
             if path.exists():
                 # One that does not load is made anew.
-                with suppress(RuntimeError):
-                    return _load(path)
+                with suppress(RuntimeError, OSError):
+                    return load(path)
             with replacing(path, durable=False) as beside:
-                _compile(program, beside, named=named)
-            return _load(path)
+                make(beside)
+            return load(path)
     except DataError:
         # A cache that cannot be written is done without; what was loaded needs its file no more.
         with tempfile.TemporaryDirectory(prefix="wavslm-inductor-", ignore_cleanup_errors=True) as temporary:
-            path = Path(temporary) / "step.pt2"
-            _compile(program, path, named=named)
-            return _load(path)
+            path = Path(temporary) / name
+            make(path)
+            return load(path)
 
 
 def _identity(program: ExportedProgram) -> dict[str, Any]:
@@ -74,12 +84,30 @@ def _identity(program: ExportedProgram) -> dict[str, Any]:
         "graph": program.graph_module.code,
         "signature": str(program.graph_signature),
         "tensors": tensors,
+        "same": _same(program),
         "options": {**OPTIONS},
+        "threads": torch.get_num_threads(),
+        **machine(),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Return what machine code depends on that torch's compiler makes here."""
+    return {
         "torch": torch.__version__,
         "processor": processor(),
         "capability": torch.backends.cpu.get_cpu_capability(),
-        "threads": torch.get_num_threads(),
     }
+
+
+def _same(program: ExportedProgram) -> list[list[str]]:
+    """Return names of tensors that lie in one place, which what is compiled reads under one name."""
+    names: dict[object, list[str]] = {}
+    for name, tensor in [*program.state_dict.items(), *program.constants.items()]:
+        if isinstance(tensor, torch.Tensor) and tensor.numel():
+            place = tensor.data_ptr(), tensor.shape, tensor.stride()
+            names.setdefault(place, []).append(name)
+    return [same for same in names.values() if len(same) > 1]
 
 
 def _load(path: Path) -> Any:
@@ -99,24 +127,32 @@ def has_compiler() -> bool:
     return True
 
 
-def _compile(program: ExportedProgram, path: Path, *, named: str) -> None:
-    from torch._inductor import aoti_compile_and_package
-
+def compiling(what: str, seconds: float, compile_it: Callable[[], object]) -> None:
+    """Compile something, and say so. Raises: WavslmError without a compiler, or where it fails."""
     if not has_compiler():
         raise WavslmError(
             "the engine inductor compiles steps, and no C++ compiler is found here: install one "
             "(apt-get install g++), or name one in CXX. Or give engine='torch'"
         )
-    seconds = SECONDS + SECONDS_A_NODE * len(program.graph.nodes)
-    echo(f"compiling the step of {named} for this machine, once: about {seconds:.0f} s", err=True)
+    echo(f"compiling {what} for this machine, once: about {seconds:.0f} s", err=True)
     start = time.monotonic()
     try:
         with quiet():
-            # torch adds to the options that it is given.
-            aoti_compile_and_package(program, package_path=str(path), inductor_configs={**OPTIONS})
+            compile_it()
     except Exception as error:
         raise WavslmError(
-            f"the engine inductor cannot compile the step of {named}: {summary(error)}. Give engine='torch', "
+            f"the engine inductor cannot compile {what}: {summary(error)}. Give engine='torch', "
             "or another compiler in CXX"
         ) from error
     echo(f"compiled in {time.monotonic() - start:.0f} s", err=True)
+
+
+def _compile(program: ExportedProgram, path: Path, *, named: str) -> None:
+    from torch._inductor import aoti_compile_and_package
+
+    # torch adds to the options that it is given.
+    compiling(
+        f"the step of {named}",
+        SECONDS + SECONDS_A_NODE * len(program.graph.nodes),
+        lambda: aoti_compile_and_package(program, package_path=str(path), inductor_configs={**OPTIONS}),
+    )

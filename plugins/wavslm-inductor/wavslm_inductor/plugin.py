@@ -8,7 +8,7 @@ def register_engines(register: RegisterEngine) -> None:
     register(
         "inductor",
         "wavslm_inductor.engine:compiled",
-        weights=("fp32",),
+        weights=("fp32", "int8"),
         about="Steps compiled for this machine, once.",
         whole_chunks=True,
     )

@@ -1,0 +1,69 @@
+"""The operators of `kernels.cpp`, built for this machine once, as compiled steps call them."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from wavslm_core.plugin import json_digest
+from wavslm_inductor.packages import compiling, kept, machine
+
+SOURCE = Path(__file__).with_name("kernels.cpp")
+FLAGS = ("-ftree-loop-vectorize",)
+"""torch turns it off for what it writes, in which vectors are spelt out."""
+BUILT_IN_S = 10
+FEW_ROWS = 16
+"""Up to this many, a product is a loop or a kernel of ours; BLAS would copy what it multiplies with."""
+
+
+@cache
+def load_kernels() -> None:
+    """Make `torch.ops.wavslm_inductor.int8_linear` and `.few_rows_product` known, in this process, once.
+
+    Raises: WavslmError where they cannot be built.
+    """
+    made_of = {"source": hashlib.sha256(SOURCE.read_bytes()).hexdigest(), "flags": [*FLAGS], **machine()}
+    kept(f"{json_digest(made_of)}.so", _build, torch.ops.load_library)
+    torch.library.register_fake("wavslm_inductor::int8_linear", _int8_linear)
+    torch.library.register_fake("wavslm_inductor::few_rows_product", _few_rows_product)
+
+
+def products(a: Tensor, b: Tensor) -> Tensor:
+    """Return (B,M,K) times (B,K,N), with a kernel of ours where M is few and N lies side by side."""
+    ours = a.dtype == b.dtype == torch.float32 and a.shape[1] <= FEW_ROWS and b.stride(2) == 1
+    if not ours:
+        return NotImplemented
+    y: Tensor = torch.ops.wavslm_inductor.few_rows_product(a, b)
+    return y
+
+
+def added_products(given: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """Return `alpha` times the products, and `beta` times what is given."""
+    y = products(a, b)
+    if y is NotImplemented:
+        return y
+    y = y if alpha == 1 else alpha * y
+    return y + given if beta == 1 else y + beta * given
+
+
+def _build(path: Path) -> None:
+    from torch._inductor.cpp_builder import CppBuilder, CppTorchOptions
+    from torch._inductor.cpu_vec_isa import pick_vec_isa
+
+    def build() -> None:
+        options = CppTorchOptions(pick_vec_isa(), warning_all=False, extra_flags=FLAGS)
+        CppBuilder(path.stem, str(SOURCE), options, output_dir=str(path.parent)).build()
+
+    compiling("products of few rows", BUILT_IN_S, build)
+
+
+def _int8_linear(x: Tensor, weights: Tensor, scales: Tensor, sums: Tensor) -> Tensor:
+    return x.new_empty(*x.shape[:-1], len(scales))
+
+
+def _few_rows_product(a: Tensor, b: Tensor) -> Tensor:
+    return a.new_empty(a.shape[0], a.shape[1], b.shape[2])
