@@ -184,8 +184,10 @@ def test_without_a_compiler_it_says_what_to_install(tmp_path: Path, monkeypatch:
     from torch._inductor import config
 
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
-    monkeypatch.setattr(config.cpp, "cxx", ("no-such-compiler",))
-    with pytest.raises(WavslmError, match=r"no C\+\+ compiler is found here: install one .*g\+\+"):
+    with (
+        config.patch({"cpp.cxx": ("no-such-compiler",)}),
+        pytest.raises(WavslmError, match=r"no C\+\+ compiler is found here: install one .*g\+\+"),
+    ):
         count()
     assert not [*tmp_path.rglob("*.pt2")]
 

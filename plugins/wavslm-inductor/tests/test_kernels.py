@@ -25,7 +25,7 @@ weight_NK, bias_N, x = torch.load(sys.argv[1])
 torch.save(CompiledInt8Linear(weight_NK, bias_N, gelu=True)(x), sys.argv[2])
 """
 
-pytestmark = pytest.mark.usefixtures("kernels")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("kernels")]
 
 
 def rounded(x: Tensor) -> Tensor:
@@ -90,7 +90,6 @@ def test_no_number_is_lost_that_is_none() -> None:
         assert not found[1].isfinite().any()
 
 
-@pytest.mark.slow
 def test_a_cpu_without_dot_products_of_bytes_gives_the_same_sums(tmp_path: Path) -> None:
     torch.manual_seed(0)
     given = torch.randn(35, 70), torch.randn(35), torch.randn(3, 2, 70)
