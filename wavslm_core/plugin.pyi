@@ -103,6 +103,7 @@ from wavslm_core.model.folders import (
     load_encoder as load_encoder,
     save_encoder as save_encoder,
 )
+from wavslm_core.model.inference import cpu_only as cpu_only
 from wavslm_core.model.references import find_folder as find_folder
 from wavslm_core.model.session import Session as Session
 from wavslm_core.model.speech_lm import SpeechLM as SpeechLM

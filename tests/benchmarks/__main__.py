@@ -10,6 +10,7 @@ from tests.benchmarks import (
     corpora,
     endurance,
     generation,
+    gpu,
     quality,
     realtime,
     serving,
@@ -21,6 +22,7 @@ from tests.benchmarks.machine import measure_machine
 
 BENCHMARKS = {
     "realtime": realtime.run,
+    "gpu": gpu.run,
     "quality": quality.run,
     "startup": startup.run,
     "codec": codec.run,

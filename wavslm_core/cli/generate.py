@@ -50,7 +50,9 @@ def generate(
     ] = None,
     engine: Annotated[
         str | None,
-        typer.Option(help="What makes the steps: torch, onnxruntime, inductor, or auto, the fastest here."),
+        typer.Option(
+            help="What makes the steps: torch, onnxruntime, inductor, cuda_graphs, or auto, the fastest here."
+        ),
     ] = None,
     device: DeviceOption = AUTO,
 ) -> None:
@@ -64,16 +66,20 @@ def generate(
     from wavslm_core.data.audio_files import AUDIO_SUFFIXES, printable
     from wavslm_core.evaluation.continuations import continue_all
     from wavslm_core.machine.progress import progress_bar
+    from wavslm_core.model.inference import cpu_only
 
     chosen = sampler_options(sampler, options or [])
-    given = {"--weights": weights, "--engine": engine}
-    fast = next((f"{name} {value}" for name, value in given.items() if value is not None), None)
-    target = usable_device(device, cpu_only=fast)
+    target = usable_device(device, cpu_only=cpu_only(weights, engine))
     files = find_files(prompts, AUDIO_SUFFIXES)
     speech_lm = load_speech_lm(model, codec, device=target)
-    speech_lm.make_sampler(chosen)
-    if fast is not None:
-        speech_lm = speech_lm.for_inference(weights=weights or "fp32", engine=engine or "torch")
+    candidates = speech_lm.make_sampler(chosen).config.facts().candidates
+    if weights is not None or engine is not None:
+        speech_lm = speech_lm.for_inference(
+            weights=weights or "fp32",
+            engine=engine or "torch",
+            # All continuations of a prompt are one batch.
+            rows=(continuations * candidates,) if target.type == "cuda" else (1,),
+        )
     rate_hz = speech_lm.codec.sample_rate_in
     recordings = Recordings(files, sample_rate_hz=rate_hz)
     used = []

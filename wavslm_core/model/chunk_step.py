@@ -6,7 +6,7 @@ engines run and exports write. Shapes: B rows, C tokens of a chunk, K uniform nu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -228,12 +228,12 @@ class ChunkStep(nn.Module):
 class WholeChunk(NamedTuple):
     """A chunk of tokens that was drawn in one step of an engine."""
 
-    tokens_1C: Tensor
+    tokens_BC: Tensor
     found: bool
-    """Whether something could be drawn; if not, the head draws nothing from `hidden_1CD` either."""
+    """Whether all rows could draw something; those that could not draw nothing from `hidden_BCD` either."""
     read: Tensor
     """What the backbone is to read of the tokens."""
-    hidden_1CD: Tensor
+    hidden_BCD: Tensor
     features: State
     backbone: State
     state: State
@@ -241,9 +241,12 @@ class WholeChunk(NamedTuple):
 
 
 class ChunkEngine:
-    """Whole steps of one row, made by an engine, over states that may go on part by part at any time."""
+    """Whole steps, made by an engine, over states that may go on part by part at any time."""
 
-    def __init__(self, step: ChunkStep, fast: Callable[[Tensor, State], tuple[Tensor, State]]) -> None:
+    def __init__(
+        self, step: ChunkStep, fast: Mapping[int, Callable[[Tensor, State], tuple[Tensor, State]]]
+    ) -> None:
+        """`fast`: by how many rows there are, which are at one place of their streams."""
         self._step, self._fast = step, fast
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
@@ -253,10 +256,11 @@ class ChunkEngine:
     def __deepcopy__(self, memo: dict[int, Any]) -> ChunkEngine:
         return self
 
-    def draws_as(self, sampler: Sampler) -> bool:
-        """Return whether it draws with such a sampler."""
+    def takes(self, rows: int, sampler: Sampler) -> bool:
+        """Return whether it makes steps of so many rows, which draw with such a sampler."""
         own = self._step.next.sampler
-        return sampler is own or (type(sampler) is type(own) and sampler.config == own.config)
+        alike = sampler is own or (type(sampler) is type(own) and sampler.config == own.config)
+        return alike and rows in self._fast
 
     @stream_mode()
     def __call__(
@@ -270,12 +274,12 @@ class ChunkEngine:
             state = last.state
         else:
             state = join_states(self._own_state(read, draw), features, backbone)
-        said_1C, state = self._fast(draw.uniform(self._step.uniforms), state)
+        said_BC, state = self._fast[len(read)](draw.uniform(self._step.uniforms), state)
         own, features, backbone = self._step.split(state)
         # A copy, since an engine may write where its state lies, and others keep what they are given.
-        return WholeChunk(said_1C, int(said_1C.min()) >= 0, own[0].clone(), own[1], features, backbone, state)
+        return WholeChunk(said_BC, int(said_BC.min()) >= 0, own[0].clone(), own[1], features, backbone, state)
 
     def _own_state(self, read: Tensor, draw: TokenDraw) -> State:
-        before_1C, position, *history = draw.state()
-        hidden_1CD = torch.zeros(1, self._step.next.tokens, self._step.next.width, device=before_1C.device)
-        return (read.clone(), hidden_1CD, before_1C, position, *history)
+        before_BC, position, *history = draw.state()
+        size = len(read), self._step.next.tokens, self._step.next.width
+        return (read.clone(), torch.zeros(size, device=before_BC.device), before_BC, position, *history)

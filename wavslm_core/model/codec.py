@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 from weakref import WeakKeyDictionary
@@ -22,7 +22,7 @@ from wavslm_core.data.arguments import (
 from wavslm_core.errors import RecipeError
 from wavslm_core.model.codec_stream import CodecStream
 from wavslm_core.model.folders import load_parts, loaded_parts, save_parts
-from wavslm_core.model.inference import codec_flows, fast_copy, sizes, turn, ways, worthwhile
+from wavslm_core.model.inference import codec_flows, fast_copy, situation, sizes, turn, ways, worthwhile
 from wavslm_core.model.weights import WeightVersions, weights_digest
 from wavslm_core.parts.blocks import config_from_dict
 from wavslm_core.parts.configs import PartConfig, Role
@@ -30,7 +30,7 @@ from wavslm_core.parts.engines import TORCH
 from wavslm_core.parts.facts import CodecFacts, DecoderFacts, EncoderFacts, QuantizerFacts
 from wavslm_core.parts.interfaces import CheckpointParts, Decoder, Encoder, Quantizer
 from wavslm_core.parts.lengths import valid_mask
-from wavslm_core.parts.packing import refuse_packed
+from wavslm_core.parts.packing import device_type, refuse_packed
 from wavslm_core.parts.plugins import load_registry
 from wavslm_core.parts.promises import check_samples, check_vocabulary, check_width
 from wavslm_core.parts.roles import CODEC_ROLES
@@ -266,21 +266,25 @@ class Codec(nn.Module):
         batch_size = checked_count(batch_size, "batch_size", least=1)
         return CodecStream(self.encoder, self.quantizer, self.decoder, self.facts, batch_size=batch_size)
 
-    def for_inference(self, *, weights: str = "fp32", engine: str = TORCH) -> Codec:
-        """Return a copy of this codec for fast steps on this CPU. Not for training; not for saving.
+    def for_inference(
+        self, *, weights: str = "fp32", engine: str = TORCH, rows: Sequence[int] = (1,)
+    ) -> Codec:
+        """Return a copy of this codec for fast steps where it is. Not for training; not for saving.
 
-        `weights`: "fp32", "bf16", "int8", or "auto". `engine`: "torch", which packs linears; one that a
-        plugin brings ("onnxruntime" of wavslm-onnx, "inductor" of wavslm-inductor), which makes each step of
-        one stream a graph and takes its time to do so; or "auto". With "auto" all that is there is timed,
-        once on a machine for models of these sizes, and the finest weights among the fastest ways are taken.
-        Raises: WavslmError.
+        `weights`: "fp32", "bf16", "int8", or "auto"; on GPUs "fp32". `engine`: "torch", which packs linears
+        for CPUs; one that a plugin brings ("onnxruntime" of wavslm-onnx, "inductor" of wavslm-inductor,
+        "cuda_graphs" of wavslm-cuda-graphs for GPUs), which makes each step of a stream a graph and takes its
+        time to do so; or "auto". With "auto" all that is there is timed, once on a machine for models of
+        these sizes, and the finest weights among the fastest ways are taken. `rows`: the numbers of rows that
+        step through the engine, where it makes steps of several. Raises: WavslmError.
         """
-        flows = codec_flows(self.facts)
+        device = device_type(self)
+        flows = codec_flows(self.facts, device=first_floats(self).device)
         return worthwhile(
-            ways(weights, engine),
-            sizes(self.encoder, self.quantizer, self.decoder),
-            lambda way: fast_copy(self, way, flows),
-            lambda codec: turn(codec, flows),
+            ways(weights, engine, device=device, rows=rows),
+            {**sizes(self.encoder, self.quantizer, self.decoder), **situation(device, rows)},
+            lambda way: fast_copy(self, way, flows, rows=rows),
+            lambda codec: turn(codec, flows, rows=max(rows)),
         )
 
     def checked_tokens(

@@ -62,16 +62,16 @@ class Continuation:
     def _step_whole(self) -> bool:
         """Read what was drawn and draw the next chunk in one step of an engine, if there is one for it."""
         engine = self.model.chunk_engine
-        if engine is None or len(self._drawn_BC) != 1 or not engine.draws_as(self._draw.sampler):
+        if engine is None or not engine.takes(len(self._drawn_BC), self._draw.sampler):
             return False
         read = self.drawn_inputs()
         features, backbone = self._states.get("features", ()), self._states["backbone"]
         self._whole = chunk = engine(read, self._draw, features, backbone, last=self._whole)
         self._states = {"features": chunk.features, "backbone": chunk.backbone}
         if not chunk.found:
-            self._hidden_BCD = chunk.hidden_1CD
+            self._hidden_BCD = chunk.hidden_BCD
             return False
-        self._drawn_BC, self._drawn_inputs = chunk.tokens_1C, chunk.read
+        self._drawn_BC, self._drawn_inputs = chunk.tokens_BC, chunk.read
         self._draw.end_chunk(self._drawn_BC)
         return True
 

@@ -1,8 +1,9 @@
-"""Models as they run fastest on a CPU: which weights and which engine, and parts whose steps an engine makes.
+"""Models as they run fastest: which weights and which engine, and parts whose steps an engine makes.
 
-A step of a batch of one and one chunk goes through the engine; whatever else there is to do (whole
-sequences, several chunks at once, several rows, the very first step of a stream) stays with torch, over the
-same states. So streams may go on in either, and every promise of a part holds with any engine.
+A step of one chunk goes through the engine, of one row or of as many as were asked for; whatever else there
+is to do (whole sequences, several chunks at once, other numbers of rows or rows at different places, the very
+first step of a stream) stays with torch, over the same states. So streams may go on in either, and every
+promise of a part holds with any engine.
 
 All that a language model does for a chunk, from what the backbone reads to the tokens that are drawn, is one
 step of an engine that gains by it, where head and sampler can be made a graph.
@@ -14,7 +15,7 @@ import copy
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any, TypeVar
 
@@ -31,10 +32,12 @@ from wavslm_core.parts.packing import (
     PACKERS,
     ROWS_HINT,
     Int8Linear,
+    device_type,
     inference_copy,
     int8_kernels,
     join_products,
     mark_packed,
+    not_for_gpus,
     packed_copy,
 )
 from wavslm_core.parts.plugins import load_registry
@@ -42,6 +45,7 @@ from wavslm_core.parts.registry import how_to_install, known_providers
 from wavslm_core.parts.streaming import stream_mode
 
 AUTO = "auto"
+CPU = torch.device("cpu")
 WORTH = 0.9
 """Coarser weights are taken where they need at most this share of the time."""
 ROUNDS = 20
@@ -84,28 +88,30 @@ class Traceable(nn.Module):
 
 
 class EngineStep:
-    """Stands for a part's `step`: one chunk of one row goes through the engine, all else through torch."""
+    """Stands for a part's `step`: one chunk goes through the engine, all else through torch."""
 
-    def __init__(self, plain: Step, fast: Step | None, x: Tensor, state: State) -> None:
+    def __init__(self, plain: Step, fast: Mapping[int, Step], x: Tensor, state: State) -> None:
+        """`fast`: by how many rows there are, which are at one place of their streams."""
         self.plain = plain
         self.fast = fast
-        self.kind = x.shape, x.dtype
+        self.kind = x.shape[1:], x.dtype
         self.position = next((place for place, tensor in enumerate(state) if not tensor.ndim), None)
         """Where a position stands in the state (`streaming.new_position`): zero before the first step."""
 
     def __call__(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        if self.fast is None or (x.shape, x.dtype) != self.kind:
+        fast = self.fast.get(len(x))
+        if fast is None or (x.shape[1:], x.dtype) != self.kind:
             return self.plain(x, state)
         if self.position is not None:
             position = state[self.position]
             # Rows have positions of their own where they are at different places of their streams.
             if position.ndim or int(position) == 0:
                 return self.plain(x, state)
-        return self.fast(x, state)
+        return fast(x, state)
 
     def __getstate__(self) -> dict[str, Any]:
         """What an engine made lives in this process: a pickled step is torch's."""
-        return {**self.__dict__, "fast": None}
+        return {**self.__dict__, "fast": {}}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> EngineStep:
         """The copy of a part has the same weights, and shares what the engine made of them."""
@@ -115,11 +121,14 @@ class EngineStep:
         return copied
 
 
-def ways(weights: str, engine: str) -> list[Way]:
+def ways(weights: str, engine: str, *, device: str = "cpu", rows: Sequence[int] = (1,)) -> list[Way]:
     """Return what `weights` and `engine` allow here, the finest weights first, torch before others.
 
-    Raises: WavslmError for what is unknown, not installed, or cannot go together.
+    `device`: the type of device that the model is on. Raises: WavslmError for what is unknown, not installed,
+    or cannot go together.
     """
+    if not rows or any(type(count) is not int or count < 1 for count in rows):
+        raise WavslmError(f"rows={rows!r} must be numbers of 1 or more, such as rows=(1, 4)")
     found = {held.name: held for held in load_registry().engines()}
     kinds = [*PACKERS]
     if weights not in (*kinds, AUTO):
@@ -129,16 +138,58 @@ def ways(weights: str, engine: str) -> list[Way]:
         )
     if engine not in (AUTO, TORCH, *found):
         raise WavslmError(_unknown(engine, found))
+    here = {name: held for name, held in found.items() if held.device == device}
+    if engine == TORCH and device != "cpu":
+        raise not_for_gpus(device)
+    if engine in found and engine not in here:
+        raise _elsewhere(found[engine], device, [AUTO, *([TORCH] if device == "cpu" else []), *here])
+    # To torch, any number of rows is the same.
+    single = [name for name, held in here.items() if not held.any_rows and {*rows} != {1}]
+    if engine in single:
+        others = [name for name, held in found.items() if held.any_rows]
+        raise WavslmError(
+            f"the engine {engine} makes steps of one row, got rows={rows!r}: leave it out"
+            + (f", or give one that makes steps of several: {', '.join(others)}" if others else "")
+        )
     wanted = kinds if weights == AUTO else [weights]
-    engines = [TORCH, *found] if engine == AUTO else [engine]
-    able = {TORCH: tuple(kinds), **{name: held.weights for name, held in found.items()}}
+    engines = [TORCH, *(name for name in here if name not in single)] if engine == AUTO else [engine]
+    able = {
+        AUTO: tuple(kinds) if device == "cpu" else kinds[:1],
+        TORCH: tuple(kinds) if device == "cpu" else kinds[:1],
+        **{name: held.weights for name, held in here.items()},
+    }
     allowed = [Way(kind, name) for kind in wanted for name in engines if kind in able[name]]
     if not allowed:
+        place = "" if device == "cpu" else f" on {device}"
         raise WavslmError(
-            f"the engine {engine} cannot compute with weights='{weights}'; allowed: "
-            f"{', '.join((*able[engine], AUTO))}. Or give engine='{TORCH}'"
+            f"the engine {engine} cannot compute with weights='{weights}'{place}; allowed: "
+            f"{', '.join((*able[engine], AUTO))}"
+            + (f". Or give engine='{TORCH}'" if device == "cpu" else ". Or move the model with .to('cpu')")
         )
     return allowed
+
+
+def cpu_only(weights: str | None, engine: str | None) -> str | None:
+    """Return which of the options `--weights` and `--engine` works on the CPU alone, as given; None: neither.
+
+    None stands for what was not given.
+    """
+    if weights not in (None, "fp32", AUTO):
+        return f"--weights {weights}"
+    others = {held.name for held in load_registry().engines() if held.device != "cpu"}
+    if engine is None:
+        return None if weights is None else f"--weights {weights}"
+    return None if engine == AUTO or engine in others else f"--engine {engine}"
+
+
+def _elsewhere(engine: Engine, device: str, allowed: Sequence[str]) -> WavslmError:
+    """Return what is wrong with an engine for another device than the one the model is on."""
+    missing = engine.device == "cuda" and not torch.cuda.is_available()
+    return WavslmError(
+        f"the engine {engine.name} computes on {engine.device}, but the model is on {device}"
+        + (" and PyTorch sees no CUDA GPU here" if missing else f". Move it with .to('{engine.device}')")
+        + f". Or give another engine: {', '.join(allowed)}"
+    )
 
 
 def _unknown(engine: str, found: Mapping[str, Engine]) -> str:
@@ -216,8 +267,22 @@ def sizes(*parts: Part[Any]) -> dict[str, Any]:
     }
 
 
+def situation(device: str, rows: Sequence[int]) -> dict[str, Any]:
+    """Return what else timings depend on, if it is not a CPU and one row."""
+    if device == "cpu" and {*rows} == {1}:
+        return {}
+    return {"rows": max(rows), "gpu": torch.cuda.get_device_name() if device == "cuda" else device}
+
+
 def packed(module: ModuleT, weights: str) -> ModuleT:
-    """Return a copy whose linears are packed for what is fastest here. Raises: as `packed_copy`."""
+    """Return a copy whose linears are packed for what is fastest here: on GPUs, they are as they were.
+
+    Raises: as `packed_copy`.
+    """
+    if device_type(module) != "cpu":
+        copied = inference_copy(module)
+        mark_packed(copied, weights)
+        return copied
     return packed_copy(module, weights=weights, kernel=fastest_int8_kernel() if weights == "int8" else None)
 
 
@@ -263,13 +328,17 @@ class Flow:
     x: Tensor
     """A chunk of input, of a batch of one."""
 
+    def batch(self, rows: int) -> Flow:
+        """Return the same of so many rows."""
+        return replace(self, x=self.x.repeat(rows, *[1] * (self.x.dim() - 1)))
+
     def of(self, module: nn.Module) -> tuple[Any, Step, Callable[[int], State]]:
         """Return the part of a model, and its two methods."""
         part = module.get_submodule(self.part)
         return part, getattr(part, self.step), getattr(part, self.start)
 
 
-def codec_flows(facts: CodecFacts, *, tokens: int | None = None) -> list[Flow]:
+def codec_flows(facts: CodecFacts, *, tokens: int | None = None, device: torch.device = CPU) -> list[Flow]:
     """Return how a codec steps: by the chunk, and decoding by `tokens` (a chunk by default)."""
     tokens = facts.chunk_tokens if tokens is None else tokens
     frames = facts.frames(tokens)
@@ -284,15 +353,17 @@ def codec_flows(facts: CodecFacts, *, tokens: int | None = None) -> list[Flow]:
     if facts.decoder.streams:
         x = torch.zeros(1, frames, facts.quantizer.output_dim)
         flows.append(Flow("decoder", "step", "init_state", x))
-    return flows
+    return [replace(flow, x=flow.x.to(device)) for flow in flows]
 
 
-def backbone_flows(facts: BackboneFacts, *, width: int, tokens: int) -> list[Flow]:
+def backbone_flows(
+    facts: BackboneFacts, *, width: int, tokens: int, device: torch.device = CPU
+) -> list[Flow]:
     """Return how a backbone steps that reads `tokens` at a time: features of that width, or tokens."""
     if not facts.streams:
         return []
     x = torch.zeros(1, tokens, width) if facts.input == "features" else torch.zeros(1, tokens).long()
-    return [Flow("", "step", "init_state", x)]
+    return [Flow("", "step", "init_state", x.to(device))]
 
 
 def joined_copy(module: ModuleT) -> ModuleT:
@@ -302,11 +373,18 @@ def joined_copy(module: ModuleT) -> ModuleT:
     return source
 
 
-def fast_copy(module: ModuleT, way: Way, flows: Sequence[Flow], *, source: ModuleT | None = None) -> ModuleT:
+def fast_copy(
+    module: ModuleT,
+    way: Way,
+    flows: Sequence[Flow],
+    *,
+    source: ModuleT | None = None,
+    rows: Sequence[int] = (1,),
+) -> ModuleT:
     """Return a copy of a module for inference whose linears are packed and which steps as `way` says.
 
-    `source`: its `joined_copy`, if there is one. Raises: WavslmError as `packed_copy`, and where an engine
-    fails or gives something else than torch.
+    `source`: its `joined_copy`, if there is one. `rows`: for how many of them at a time the engine makes
+    steps. Raises: WavslmError as `packed_copy`, and where an engine fails or gives something else than torch.
     """
     if way.engine == TORCH:
         return packed(module, way.weights)
@@ -320,31 +398,45 @@ def fast_copy(module: ModuleT, way: Way, flows: Sequence[Flow], *, source: Modul
     compiled = _engine(way).load()
     for flow in flows:
         part, plain, start = flow.of(copied)
+        fast: dict[int, Step] = {}
         with stream_mode():
             traced = Traceable(flow.of(source)[0], flow.step)
-            state = start(len(flow.x))
-            fast = compiled(traced, flow.x, state, weights=way.weights)
-            _, begun = plain(flow.x, start(len(flow.x)))
-            _agree(plain, fast, _varied(flow.x), begun, way)
-        setattr(part, flow.step, EngineStep(plain, fast, flow.x, state))
+            for count in dict.fromkeys(rows):
+                x, state = flow.batch(count).x, start(count)
+                fast[count] = compiled(traced, x, state, weights=way.weights)
+                _, begun = plain(x, start(count))
+                _agree(plain, fast[count], _varied(x), begun, way)
+        setattr(part, flow.step, EngineStep(plain, fast, flow.x, start(1)))
     return copied
 
 
 def chunk_engine(
-    quantizer: Quantizer[Any] | None, backbone: Backbone[Any], head: Head[Any], sampler: Sampler, way: Way
+    quantizer: Quantizer[Any] | None,
+    backbone: Backbone[Any],
+    head: Head[Any],
+    sampler: Sampler,
+    way: Way,
+    *,
+    rows: Sequence[int] = (1,),
 ) -> ChunkEngine | None:
     """Return what makes a language model's whole step for a chunk: copies of parts, as `joined_copy` gives.
 
-    None, with a warning, where head or sampler cannot be made a graph: they step as torch does then, the
-    other parts one by one. Raises: WavslmError where it gives something else than torch.
+    `rows`: as in `fast_copy`. None, with a warning, where head or sampler cannot be made a graph: they step
+    as torch does then, the other parts one by one. Raises: WavslmError where it gives something else than
+    torch.
     """
     generator = torch.Generator().manual_seed(0)
+    checks: list[tuple[Step, list[Tensor], State]] = []
+    fast: dict[int, Step] = {}
     try:
         step = ChunkStep(quantizer, backbone, head, sampler).eval()
-        state = step.after(torch.zeros(1, step.next.tokens, dtype=torch.int64))
-        uniforms = [torch.rand(1, step.uniforms, generator=generator) for _ in range(CHECKED_STEPS)]
-        with stream_mode():
-            fast = _engine(way).load()(step, uniforms[0], state, weights=way.weights)
+        device = step.next.device
+        for count in dict.fromkeys(rows):
+            state = step.after(torch.zeros(count, step.next.tokens, dtype=torch.int64, device=device))
+            numbers = torch.rand(CHECKED_STEPS, count, step.uniforms, generator=generator).to(device)
+            with stream_mode():
+                fast[count] = _engine(way).load()(step, numbers[0], state, weights=way.weights)
+            checks.append((fast[count], [*numbers], state))
     except Exception as error:
         described = load_registry().described
         warnings.warn(
@@ -354,7 +446,8 @@ def chunk_engine(
         )
         return None
     with stream_mode():
-        _agree(step.of_torch, fast, uniforms, state, way, hidden=ChunkStep.HIDDEN)
+        for made, inputs, state in checks:
+            _agree(step.of_torch, made, inputs, state, way, hidden=ChunkStep.HIDDEN)
     return ChunkEngine(step, fast)
 
 
@@ -368,9 +461,9 @@ def _engine(way: Way) -> Engine:
 
 
 @stream_mode()
-def turn(module: nn.Module, flows: Sequence[Flow]) -> Callable[[], object]:
-    """Return a call that makes a step of every flow, with their windows full."""
-    states = []
+def turn(module: nn.Module, flows: Sequence[Flow], *, rows: int = 1) -> Callable[[], object]:
+    """Return a call that makes a step of every flow, of so many rows, with their windows full."""
+    states, flows = [], [flow.batch(rows) for flow in flows]
     for flow in flows:
         _, step, start = flow.of(module)
         longer = flow.x.repeat(1, FULL_CHUNKS, *[1] * (flow.x.ndim - 2))
@@ -380,6 +473,8 @@ def turn(module: nn.Module, flows: Sequence[Flow]) -> Callable[[], object]:
     def call() -> None:
         for place, flow in enumerate(flows):
             _, states[place] = flow.of(module)[1](flow.x, states[place])
+        if any(flow.x.is_cuda for flow in flows):
+            torch.cuda.synchronize()
 
     return call
 
@@ -389,7 +484,7 @@ def _varied(x: Tensor) -> list[Tensor]:
     if not x.is_floating_point():
         return [x] * CHECKED_STEPS
     generator = torch.Generator().manual_seed(0)
-    return [x + 0.1 * torch.randn(x.shape, generator=generator) for _ in range(CHECKED_STEPS)]
+    return [x + 0.1 * torch.randn(x.shape, generator=generator).to(x.device) for _ in range(CHECKED_STEPS)]
 
 
 def _agree(

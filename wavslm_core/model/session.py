@@ -282,7 +282,7 @@ class Session:
             return False
         state = self._rows[rows[0]]
         unread = state.hidden_CD is None and len(state.drawn_T) > 0
-        return unread and self._model.chunk_engine.draws_as(state.draw.sampler)
+        return unread and self._model.chunk_engine.takes(1, state.draw.sampler)
 
     def _step_whole(self, row: int) -> None:
         """Read what a row said and draw what it says next; where nothing can be drawn, only read."""
@@ -293,11 +293,11 @@ class Session:
         chunk = engine(read[None], state.draw, features, self._backbone.lend(row), last=state.whole)
         self._backbone.take_back(row, chunk.backbone, len(read))
         if self._shares_features:
-            self._features.take_back(row, chunk.features, chunk.tokens_1C.shape[1])
+            self._features.take_back(row, chunk.features, chunk.tokens_BC.shape[1])
         if not chunk.found:
-            state.have_read(chunk.hidden_1CD[0])
+            state.have_read(chunk.hidden_BCD[0])
             return
-        state.have_drawn(chunk.tokens_1C[0])
+        state.have_drawn(chunk.tokens_BC[0])
         state.whole, state.drawn_input = chunk, chunk.read[0] if self._shares_features else None
 
     def _draw(self, rows: Sequence[int]) -> tuple[dict[int, Tensor], dict[int, Exception]]:

@@ -33,6 +33,7 @@ from wavslm_core.model.inference import (
     joined_copy,
     makes_whole_chunks,
     packed,
+    situation,
     sizes,
     turn,
     ways,
@@ -46,7 +47,7 @@ from wavslm_core.parts.configs import PartConfig, Role
 from wavslm_core.parts.engines import TORCH
 from wavslm_core.parts.facts import BackboneFacts, HeadFacts, codec_problem
 from wavslm_core.parts.interfaces import Backbone, CheckpointParts, Head, Sampler
-from wavslm_core.parts.packing import refuse_packed
+from wavslm_core.parts.packing import device_type, refuse_packed
 from wavslm_core.parts.plugins import load_registry
 from wavslm_core.parts.promises import check_vocabulary
 from wavslm_core.parts.roles import LANGUAGE_ROLES
@@ -279,17 +280,22 @@ class SpeechLM(TokenLM):
         """
         return decode_continuation(self.codec, prompt_BT, new_BT, lengths=lengths, new_lengths=new_lengths)
 
-    def for_inference(self, *, weights: str = "fp32", engine: str = TORCH) -> SpeechLM:
-        """Return a copy, its codec's too, for fast steps on this CPU. Not for training; not for saving.
+    def for_inference(
+        self, *, weights: str = "fp32", engine: str = TORCH, rows: Sequence[int] = (1,)
+    ) -> SpeechLM:
+        """Return a copy, its codec's too, for fast steps where it is. Not for training; not for saving.
 
-        `weights` and `engine` are those of `Codec.for_inference`, which says more. Raises: WavslmError.
+        `weights`, `engine` and `rows` are those of `Codec.for_inference`, which says more. Raises:
+        WavslmError.
         """
         codec, facts, backbone = self.codec, self.codec.facts, self.backbone
         # What is drawn is decoded and read as it comes, if whole chunks of the codec come.
         whole = self.chunk_tokens % facts.chunk_tokens == 0 and not facts.quantizer.variable_rate
-        heard = codec_flows(facts, tokens=self.chunk_tokens if whole else None)
+        device, place = device_type(codec, self), first_floats(self, codec).device
+        allowed = ways(weights, engine, device=device, rows=rows)
+        heard = codec_flows(facts, tokens=self.chunk_tokens if whole else None, device=place)
         width = facts.quantizer.output_dim
-        read = backbone_flows(self.backbone_facts, width=width, tokens=self.chunk_tokens)
+        read = backbone_flows(self.backbone_facts, width=width, tokens=self.chunk_tokens, device=place)
 
         def build(way: Way) -> SpeechLM:
             # The step of a part and the whole step are made of the very same weights.
@@ -297,24 +303,26 @@ class SpeechLM(TokenLM):
             if way.engine != TORCH:
                 joined = joined_copy(codec), joined_copy(backbone)
             made = SpeechLM(
-                fast_copy(codec, way, heard, source=joined[0]),
-                fast_copy(backbone, way, read, source=joined[1]),
+                fast_copy(codec, way, heard, source=joined[0], rows=rows),
+                fast_copy(backbone, way, read, source=joined[1], rows=rows),
                 packed(self.head, way.weights),
                 self.sampler,
             ).eval()
             if makes_whole_chunks(way) and self.streams:
                 decoding = joined[0].quantizer if self.reads_features else None
                 head = joined_copy(self.head)
-                made.chunk_engine = chunk_engine(decoding, joined[1], head, self.sampler, way)
+                made.chunk_engine = chunk_engine(decoding, joined[1], head, self.sampler, way, rows=rows)
             return made
 
         def call(model: SpeechLM) -> Callable[[], object]:
-            said = turn(model.codec, [flow for flow in heard if "encode" not in flow.part + flow.step])
-            thought = turn(model.backbone, read)
+            spoken = [flow for flow in heard if "encode" not in flow.part + flow.step]
+            said = turn(model.codec, spoken, rows=max(rows))
+            thought = turn(model.backbone, read, rows=max(rows))
             return lambda: (said(), thought())
 
         parts = (codec.encoder, codec.quantizer, codec.decoder, backbone, self.head)
-        return worthwhile(ways(weights, engine), sizes(*parts), build, call)
+        key = {**sizes(*parts), **situation(device, rows)}
+        return worthwhile(allowed, key, build, call)
 
     def _checked_prompts(self, prompt_BT: Given, lengths: Given | None) -> tuple[Tensor, Tensor | None]:
         """Return prompts and lengths of at least one token. Raises: ArgumentError."""

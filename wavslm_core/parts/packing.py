@@ -186,6 +186,9 @@ def packed_copy(
     linears of up to so many weights stay as they are; 0 packs all.
     Raises: WavslmError for unknown `weights`, a model that is packed already, or one that is not on the CPU.
     """
+    device = device_type(module)
+    if device != "cpu":
+        raise not_for_gpus(device)
     if weights not in PACKERS:
         raise WavslmError(
             f"weights='{weights}' is not a kind of packed weights; allowed: {', '.join(PACKERS)}."
@@ -198,18 +201,37 @@ def packed_copy(
 
 
 def inference_copy(module: ModuleT) -> ModuleT:
-    """Return a copy in eval mode that shares all weights with the original. Raises: as `packed_copy`."""
+    """Return a copy in eval mode that shares all weights with the original.
+
+    Raises: WavslmError for a model that is packed already.
+    """
     held = next((part.packed_weights for part in module.modules() if hasattr(part, "packed_weights")), None)
     if held is not None:
         raise WavslmError(f"the model is packed as {held} already; pack the one that it was made from")
     tensors = [*module.parameters(), *module.buffers()]
-    devices = {tensor.device.type for tensor in tensors}
-    if devices - {"cpu"}:
-        raise WavslmError(
-            f"packed inference is for the CPU, the model is on {', '.join(sorted(devices))}. "
-            "Move it with .to('cpu'), or use it as it is"
-        )
     return copy.deepcopy(module, memo={id(tensor): tensor for tensor in tensors}).eval()
+
+
+def device_type(*modules: nn.Module) -> str:
+    """Return the type of the device that modules are on; the CPU for those without tensors.
+
+    Raises: WavslmError where they are on several.
+    """
+    tensors = (tensor for module in modules for tensor in (*module.parameters(), *module.buffers()))
+    found = {tensor.device.type for tensor in tensors} or {"cpu"}
+    if len(found) > 1:
+        raise WavslmError(
+            f"the model is on {' and '.join(sorted(found))}; move all of it to one device with .to(…)"
+        )
+    return found.pop()
+
+
+def not_for_gpus(device: str) -> WavslmError:
+    """Return what is wrong with packing a model there."""
+    return WavslmError(
+        f"packed inference is for the CPU, the model is on {device}. Move it with .to('cpu'), or use it as "
+        "it is, or give an engine for it"
+    )
 
 
 def mark_packed(module: nn.Module, weights: str) -> None:

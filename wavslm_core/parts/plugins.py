@@ -256,11 +256,9 @@ def _command_collector(brought: list[Registered], plugin: Plugin) -> RegisterCom
 def _engine_collector(brought: list[Registered], plugin: Plugin) -> RegisterEngine:
     """Return the `register` callable that the hook of engines is given."""
 
-    def register(
-        name: str, target: str, *, weights: tuple[str, ...], about: str, whole_chunks: bool = False
-    ) -> None:
+    def register(name: str, target: str, *, weights: tuple[str, ...], about: str, **options: Any) -> None:
         by = plugin.distribution, plugin.version, plugin.name
-        engine = Engine(name, target, tuple(weights), about, *by, whole_chunks=whole_chunks)
+        engine = Engine(name, target, tuple(weights), about, *by, **options)
         engine.check()
         brought.append(engine)
 

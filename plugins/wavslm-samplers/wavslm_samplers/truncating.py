@@ -92,7 +92,9 @@ def kept_in_nucleus(probabilities_NV: Tensor, p: float) -> Tensor:
             mask_NV = _kept_among(_descending(probabilities_NV), probabilities_NV, p)
         if mask_NV is not None:
             return mask_NV
-    if p < 1 and torch.compiler.is_compiling() and probabilities_NV.shape[-1] > FEW_TOKENS:
+    # On a GPU, hundreds of small steps take longer than to sort.
+    traced = torch.compiler.is_compiling() and not probabilities_NV.is_cuda
+    if p < 1 and traced and probabilities_NV.shape[-1] > FEW_TOKENS:
         return _kept_above_the_last(probabilities_NV, p)
     order_NV = probabilities_NV.argsort(dim=-1, descending=True, stable=True)
     return _first_until(probabilities_NV, order_NV, p)

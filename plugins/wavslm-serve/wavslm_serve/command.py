@@ -59,21 +59,19 @@ def serve(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
 
-    from wavslm_core.plugin import Codec, SpeechLM
+    from wavslm_core.plugin import Codec, SpeechLM, cpu_only
     from wavslm_serve.conversation import Limits
     from wavslm_serve.scheduler import Scheduler
     from wavslm_serve.server import make_server
     from wavslm_serve.trial import fastest_threads
 
-    options = {"--weights": weights, "--engine": engine}
-    fast = next((f"{name} {given}" for name, given in options.items() if given is not None), None)
-    target = choose_device(device, option="--device", cpu_only=fast)
+    target = choose_device(device, option="--device", cpu_only=cpu_only(weights, engine))
     given = None if codec is None else Codec.load(codec, device=target)
     try:
         speech_lm = SpeechLM.load(model, codec=given, device=target)
     except NoCodecError as error:
         raise CheckpointError(f"{error.what}; give another one with --codec") from error
-    if fast is not None:
+    if weights is not None or engine is not None:
         speech_lm = speech_lm.for_inference(weights=weights or "fp32", engine=engine or "torch")
     if threads is None:
         fastest_threads(speech_lm)

@@ -3,6 +3,7 @@
 import copy
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -129,6 +130,23 @@ def test_rows_of_a_session_come_rest_and_go(options: dict[str, Any]) -> None:
         torch.testing.assert_close(given, expected, atol=1e-5, rtol=0.0)
     # Where decoder and backbone read features of different chunks, a session steps part by part.
     assert (len(whole_steps) > 10) == (options not in ({"chunk_tokens": 2}, {"max_run": 3}))
+
+
+def test_batches_draw_in_whole_steps_if_they_were_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = replace(engine_of("exported"), any_rows=True)
+    monkeypatch.setattr(load_registry(), "_engines", {"exported": engine})
+    model, tokens = model_of(), torch.randint(32, (3, 16))
+    fast = model.for_inference(engine="exported", rows=(3, 1))
+    for rows, steps in ((3, 19), (2, 0), (1, 19)):
+        whole_steps.clear()
+        expected = model.generate(tokens[:rows], new_tokens=80, seed=4)
+        assert torch.equal(fast.generate(tokens[:rows], new_tokens=80, seed=4), expected)
+        assert [len(numbers) for numbers in whole_steps] == [rows] * steps
+    # Where rows have nothing to draw from, all that goes wrong is said.
+    with torch.no_grad():
+        model.backbone.gru.weight_ih_l0.fill_(torch.nan)
+    with pytest.raises(CheckpointError, match="gives no number for what comes next"):
+        fast.generate(tokens, new_tokens=8)
 
 
 def test_other_samplers_draw_part_by_part() -> None:

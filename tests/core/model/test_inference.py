@@ -3,6 +3,7 @@
 import copy
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from wavslm_core import SpeechLM
 from wavslm_core.errors import PluginError, WavslmError
 from wavslm_core.machine.timings import FOLDER_VARIABLE
 from wavslm_core.model import inference
-from wavslm_core.model.inference import EngineStep, Way, ways, worth_taking
+from wavslm_core.model.inference import EngineStep, Way, cpu_only, packed, ways, worth_taking
 from wavslm_core.parts.engines import Engine
 from wavslm_core.parts.interfaces import State
 from wavslm_core.parts.plugins import load_registry
 from wavslm_core.testing.fakes import fake_codec, fake_speech_lm
+from wavslm_core.testing.gpu import gpu
 
 CHUNK = 1280
 calls: list[str] = []
@@ -114,6 +116,69 @@ def test_streams_of_a_codec_are_what_it_gives_offline(model: SpeechLM) -> None:
     both = torch.cat([rows.encode(piece.repeat(2, 1)) for piece in waveform.split(CHUNK, dim=1)], dim=1)
     assert torch.equal(both, tokens.repeat(2, 1))
     assert len(calls) == before, "an engine is made for one row"
+
+
+def test_as_many_rows_as_were_asked_for_step_through_an_engine(
+    model: SpeechLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    several = replace(load_registry().engines()[0], any_rows=True)
+    monkeypatch.setattr(load_registry(), "_engines", {"exported": several})
+    fast, waveform = model.codec.for_inference(engine="exported", rows=(2, 3, 2)), recorded(9)
+    for rows in (1, 2, 3, 4):
+        stream, before = fast.stream(batch_size=rows), len(calls)
+        pieces = [stream.encode(piece.repeat(rows, 1)) for piece in waveform.split(CHUNK, dim=1)]
+        assert torch.equal(torch.cat(pieces, dim=1), model.codec.encode(waveform).repeat(rows, 1))
+        assert (len(calls) > before) == (rows in (2, 3))
+    assert [str(way) for way in ways("fp32", "auto", rows=(4,))] == ["fp32, torch", "fp32, exported"]
+
+
+def test_rows_do_not_matter_to_torch_and_rule_out_engines_of_one(model: SpeechLM) -> None:
+    assert ways("fp32", "auto", rows=(1, 4)) == ways("fp32", "torch", rows=(4,)) == [Way("fp32", "torch")]
+    with pytest.raises(WavslmError, match=r"makes steps of one row, got rows=\(1, 4\): leave it out"):
+        model.for_inference(engine="exported", rows=(1, 4))
+    for wrong in ((), (0,), (1.5,), ("2",)):
+        with pytest.raises(WavslmError, match="must be numbers of 1 or more, such as"):
+            model.for_inference(rows=wrong)  # type: ignore[arg-type]
+
+
+def test_engines_belong_to_a_device(model: SpeechLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = load_registry().engines()[0]
+    there = replace(here, name="there", device="cuda")
+    monkeypatch.setattr(load_registry(), "_engines", {"exported": here, "there": there})
+    assert ways("fp32", "auto") == [Way("fp32", "torch"), Way("fp32", "exported")]
+    assert ways("auto", "auto", device="cuda") == [Way("fp32", "torch"), Way("fp32", "there")]
+    missing = "" if torch.cuda.is_available() else " and PyTorch sees no CUDA GPU here"
+    with pytest.raises(WavslmError, match=f"there computes on cuda, but the model is on cpu{missing}"):
+        model.for_inference(engine="there")
+    with pytest.raises(WavslmError, match=r"on cuda\. Move it with \.to\('cpu'\)\. .*: auto, there"):
+        ways("fp32", "exported", device="cuda")
+    with pytest.raises(WavslmError, match=r"auto cannot compute with weights='int8' on cuda; allowed: fp32"):
+        ways("int8", "auto", device="cuda")
+    with pytest.raises(WavslmError, match="packed inference is for the CPU, the model is on cuda"):
+        ways("fp32", "torch", device="cuda")
+    said = {
+        (None, None): None,
+        ("int8", "there"): "--weights int8",
+        ("fp32", None): "--weights fp32",
+        ("auto", "exported"): "--engine exported",
+        (None, "there"): None,
+        ("fp32", "auto"): None,
+    }
+    assert {given: cpu_only(*given) for given in said} == said
+
+
+def test_on_a_gpu_torch_steps_with_the_weights_as_they_are(model: SpeechLM) -> None:
+    with gpu() as device:
+        copied = packed(model.backbone.to(device), "fp32")
+        assert copied.packed_weights == "fp32"
+        assert {weight.device for weight in copied.parameters()} == {device}
+        y, _ = copied.step(torch.zeros(2, 4, 16, device=device), copied.init_state(2))
+        assert y.device == device
+        with pytest.raises(WavslmError, match="the model is on cpu and cuda; move all of it to one device"):
+            model.for_inference()
+        model.codec.to(device)
+        with pytest.raises(WavslmError, match="packed inference is for the CPU, the model is on cuda"):
+            model.codec.for_inference()
 
 
 def test_copies_go_on(model: SpeechLM) -> None:

@@ -1,5 +1,7 @@
 """Engines that plugins bring: registered by name, or refused with what is wrong."""
 
+from dataclasses import replace
+
 import pytest
 
 from wavslm_core.errors import PluginError
@@ -20,6 +22,7 @@ def engine(name: str = "fast", target: str = "a:b", about: str = "Fast.", *weigh
         (engine("fast", "a.b"), "must read 'package.module:function'"),
         (engine("fast", "a:b", "Fast.", "int4"), "must be some of fp32, bf16 and int8"),
         (engine("fast", "a:b", " "), "`about` must say what it is"),
+        (replace(engine(), device="gpu"), "`device` must be cpu or cuda, got 'gpu'"),
     ],
 )
 def test_what_is_wrong_is_said(given: Engine, said: str) -> None:

@@ -1,0 +1,1 @@
+"""Steps of streams on GPUs, recorded once as CUDA graphs and replayed."""
