@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tests.contract.cases import CASES
+from wavslm_core.evaluation.continuations import continue_all
 from wavslm_core.model.chunk_step import ChunkStep
 from wavslm_core.model.codec import Codec
 from wavslm_core.model.speech_lm import SpeechLM
@@ -70,7 +72,10 @@ def speaks(model: SpeechLM) -> dict[str, Tensor]:
     return {
         "generate": model.generate(prompt, new_tokens=9),
         "decode_continuation": model.decode_continuation(prompt, prompt),
-        "score": model.score(prompt, lengths=[8, 5]),
+        "score_speech": model.score_speech(waveform, sample_rate=8000, lengths=[9000, 2560]).log_probs_BT,
+        "continue_speech": model.continue_speech(
+            waveform, sample_rate=16000, seconds=0.2, lengths=[9999, 2560]
+        ),
         "speak": torch.cat([*spoken, *session.speak([0, 1])]),
         "leave": session.leave(1),
         "reconstruct": model.codec.reconstruct(waveform, lengths=[waveform.shape[1], 900]),
@@ -116,6 +121,24 @@ def test_best_of_several_on_a_gpu() -> None:
         assert model.generate(torch.zeros(2, 8, dtype=torch.int64), new_tokens=9).device == device
 
 
+@pytest.mark.slow
+def test_what_is_generated_on_a_gpu_is_written(tmp_path: Path) -> None:
+    """All that `wavslm generate --device cuda` does with recordings."""
+    model, waveform = built(), 0.1 * torch.randn(16000, generator=torch.Generator().manual_seed(0))
+    with gpu() as device:
+        (written,) = continue_all(
+            model.to(device),
+            [("one", waveform)],
+            output=tmp_path,
+            sample_rate_hz=16000,
+            prompt_seconds=0.5,
+            seconds=0.3,
+            count=2,
+        )
+    assert {"prompt.wav", "continuation_0.wav", "continuation_1.wav"} <= {*written["files"]}
+    assert (tmp_path / written["folder"] / "continuation_1.wav").stat().st_size > 1000
+
+
 REFUSED: dict[str, tuple[Callable[[Tensor], object], str]] = {
     "a value": (lambda x: int(x.sum()), "reads a value"),
     "a truth": (lambda x: bool((x > 0).any()), "reads a value"),
@@ -150,6 +173,17 @@ def test_tensors_on_two_devices_do_not_meet() -> None:
         ):
             with pytest.raises(RuntimeError, match="device"):
                 wrong()
+
+
+def test_whole_numbers_that_were_brought_to_a_gpu_are_known_there() -> None:
+    with gpu() as device:
+        lengths = torch.tensor([5, 3]).to(device)
+        assert (lengths * 2 + torch.tensor(1)).tolist() == [11, 7]
+        assert int(torch.full((2,), 4, device=device).sum()) == 8
+        assert (lengths[1:] > 2).nonzero().cpu().tolist() == [[0]]
+        assert torch.arange(3, device=device).flip(0).tolist() == [2, 1, 0]
+        lengths[0] = 9
+        assert lengths.tolist() == ([9, 3] if torch.cuda.is_available() else [0, 0])
 
 
 INDICES: list[Any] = [

@@ -437,6 +437,8 @@ def chunk_engine(
             with stream_mode():
                 fast[count] = _engine(way).load()(step, numbers[0], state, weights=way.weights)
             checks.append((fast[count], [*numbers], state))
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:
         described = load_registry().described
         warnings.warn(

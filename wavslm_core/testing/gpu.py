@@ -5,8 +5,9 @@
         assert y.device == device
 
 Tensors on the CPU are real ones. An operator whose tensors are on two devices fails as it does on a GPU. What
-is read from the GPU is zero. In `recording()`, reading fails, and so does all else that a CUDA graph cannot
-hold. There are no gradients. Where there is a GPU, it is used instead.
+is read from the GPU is zero, unless it is some whole numbers that were brought there or made of such, as
+lengths are. In `recording()`, reading fails, and so does all else that a CUDA graph cannot hold. There are no
+gradients. Where there is a GPU, it is used instead.
 """
 
 from __future__ import annotations
@@ -19,11 +20,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, UnsupportedOperatorException
+from torch._subclasses.fake_tensor import (
+    DynamicOutputShapeException,
+    FakeTensor,
+    FakeTensorMode,
+    UnsupportedOperatorException,
+)
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 aten = torch.ops.aten
+
+FEW = 64
+"""Up to so many whole numbers, values on the GPU are known."""
 
 
 class Unrecordable(RuntimeError):
@@ -87,11 +96,10 @@ class _Simulation(FakeTensorMode):
         if self.records:
             _check_recordable(func, given, kwargs)
         if func is aten._local_scalar_dense.default:
-            return torch.zeros((), dtype=given[0].dtype).item()
-        if func is aten.nonzero.default:
-            return given[0].new_zeros(0, given[0].dim(), dtype=torch.int64)
+            return _value(given[0]).item()
         if func is aten.copy_.default and not isinstance(given[0], FakeTensor):
-            return given[0].zero_()
+            return given[0].copy_(_value(given[1]))
+        computed = _computed(func, args, kwargs)
         self._inside = True
         try:
             args, kwargs = tree_map(self._without_values, (args, kwargs))
@@ -102,9 +110,16 @@ class _Simulation(FakeTensorMode):
                 found = super().__torch_dispatch__(func, types, args, kwargs)
             except UnsupportedOperatorException:
                 found = self._shown_on_cpu(func, args, kwargs)
+            except DynamicOutputShapeException:
+                if computed is None:
+                    computed = func(*tree_map(_zeros, args), **tree_map(_zeros, kwargs))
+                found = tree_map(partial(self._without_values, device="cuda:0"), computed)
         finally:
             self._inside = False
-        return tree_map(_zeros_on_cpu, found)
+        if computed is None:
+            return tree_map(_on_cpu, found)
+        values = iter(tree_leaves(computed))
+        return tree_map(lambda leaf: _with_value(leaf, next(values)), found)
 
     def _without_values(self, leaf: Any, device: str = "cpu") -> Any:
         if not isinstance(leaf, Tensor) or isinstance(leaf, FakeTensor):
@@ -153,9 +168,54 @@ def _zeros(leaf: Any) -> Any:
     return torch.zeros(leaf.shape, dtype=leaf.dtype) if isinstance(leaf, FakeTensor) else leaf
 
 
-def _zeros_on_cpu(leaf: Any) -> Any:
+def _on_cpu(leaf: Any) -> Any:
     """Return zeros for what came from the GPU to the CPU."""
     return _zeros(leaf) if isinstance(leaf, FakeTensor) and leaf.device.type == "cpu" else leaf
+
+
+def _with_value(leaf: Any, value: Any) -> Any:
+    """Return a tensor whose value is known until something is written into it; on the CPU, the value."""
+    if not isinstance(leaf, FakeTensor):
+        return leaf
+    if leaf.device.type == "cpu":
+        return value
+    leaf.known = value, leaf._version  # type: ignore[attr-defined]
+    return leaf
+
+
+def _known(tensor: Tensor) -> Tensor | None:
+    """Return the value of a tensor, if it is known."""
+    if not isinstance(tensor, FakeTensor):
+        return tensor
+    value, version = getattr(tensor, "known", (None, None))
+    return value if version == tensor._version else None
+
+
+def _value(tensor: Tensor) -> Tensor:
+    """Return the value of a tensor of the GPU, or zeros."""
+    value = _known(tensor)
+    return torch.zeros(tensor.shape, dtype=tensor.dtype) if value is None else value
+
+
+def _computed(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """Return what an operator gives of few whole numbers whose values are known; None of all else."""
+    given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+    if func._schema.is_mutable or "empty" in str(func) or not all(map(_whole_and_few, given)):
+        return None
+    if any(_known(tensor) is None for tensor in given):
+        return None
+    kwargs = {**kwargs, **({"device": torch.device("cpu")} if "device" in kwargs else {})}
+    found = func(*tree_map(_real, args), **tree_map(_real, kwargs))
+    leaves = tree_leaves(found)
+    return found if all(isinstance(leaf, Tensor) and _whole_and_few(leaf) for leaf in leaves) else None
+
+
+def _real(leaf: Any) -> Any:
+    return _known(leaf) if isinstance(leaf, Tensor) else leaf
+
+
+def _whole_and_few(tensor: Tensor) -> bool:
+    return not (tensor.is_floating_point() or tensor.is_complex()) and tensor.numel() <= FEW
 
 
 def _check_recordable(func: Any, given: Sequence[Tensor], kwargs: dict[str, Any]) -> None:

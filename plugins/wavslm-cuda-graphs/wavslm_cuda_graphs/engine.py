@@ -28,7 +28,8 @@ FAR = 1000
 def compiled(step: nn.Module, x: Tensor, state: State, *, weights: str) -> Step:
     """Return what maps a chunk and a state, shaped as `x` and `state`, to y and the next state.
 
-    Raises: WavslmError unless they are on a CUDA GPU, and where the step cannot be recorded.
+    Raises: WavslmError unless they are on a CUDA GPU, and where the step cannot be recorded;
+    torch.OutOfMemoryError.
     """
     named = type(getattr(step, "part", step)).__name__
     if not x.is_cuda:
@@ -52,8 +53,9 @@ def on_gpu(call: Call) -> Call:
             call()
     current.wait_stream(beside)
     graph = torch.cuda.CUDAGraph()
-    # Other threads, such as those that load data, may do meanwhile what a recording cannot hold.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+    # Other threads, such as those that load data, may do meanwhile what a recording cannot hold. The stream
+    # is one of this device, which the one that torch takes by itself need not be.
+    with torch.cuda.graph(graph, stream=beside, capture_error_mode="thread_local"):
         y = call()
 
     def replay() -> Tensor:
@@ -86,6 +88,8 @@ class RecordedStep:
             self._added = self._find_added(state, named)
             try:
                 self._replay = record(lambda: self._program(self._x, self._held))
+            except torch.OutOfMemoryError:
+                raise
             except RuntimeError as error:
                 raise WavslmError(
                     f"the engine cuda_graphs cannot record the step of {named}: {error}. Leave the engine "
