@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from wavslm_core.machine.timings import FOLDER_VARIABLE
 from wavslm_core.model.inference import EngineStep, Way, backbone_flows, chunk_engine, fast_copy
 from wavslm_core.model.speech_lm import SpeechLM
 from wavslm_core.parts.packing import LinearGelu
+from wavslm_core.parts.streaming import stream_mode
 from wavslm_inductor import packages
 from wavslm_inductor.engine import compiled
 from wavslm_inductor.linears import CompiledInt8Linear, PackOnce
@@ -168,6 +170,29 @@ def test_int8_weights_are_compiled_for_many_weights(cache: Path) -> None:
     torch.testing.assert_close(y, rounded(x + before), atol=1e-5, rtol=1e-4)
     expected = wide(x, before)[0]
     assert 1e-4 < (y - expected).norm() / expected.norm() < 0.03
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("kernels", "cache")
+@pytest.mark.parametrize("weights", ["fp32", "int8"])
+def test_weights_are_laid_out_for_as_long_as_steps_read_them(weights: str) -> None:
+    """A second step shares them, and those of a model that is gone take no memory."""
+
+    def uses() -> int:
+        return torch._C._storage_Use_Count(wide.first.bias.untyped_storage()._cdata)
+
+    wide, x, before = Wide().eval(), torch.randn(1, 4, 96), torch.randn(1, 4, 96)
+    unused = uses()
+    with stream_mode():
+        # While it compiles, torch keeps what it compiled last.
+        compiled(Wide().eval(), x, (before,), weights=weights)
+        fast = compiled(wide, x, (before,), weights=weights)
+        gc.collect()
+        again = PackOnce(weights)(wide.first.weight, wide.first.bias).packed
+    assert any(tensor is again for tensor in vars(fast)["_constants"].values())
+    del fast, again
+    gc.collect()
+    assert uses() == unused
 
 
 def test_weights_that_were_trained_on_are_laid_out_anew() -> None:

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from wavslm_core.errors import WavslmError
 from wavslm_core.machine.timings import FOLDER_VARIABLE
 from wavslm_core.parts.packing import Int8Linear
-from wavslm_inductor.linears import CompiledInt8Linear
+from wavslm_inductor.kernels import added_products, load_kernels
+from wavslm_inductor.linears import MOST_INPUTS, CompiledInt8Linear, PackOnce
 
 WITHOUT_DOT_PRODUCTS = """
 import sys, torch
@@ -102,6 +104,72 @@ def test_a_cpu_without_dot_products_of_bytes_gives_the_same_sums(tmp_path: Path)
     torch.testing.assert_close(
         found, CompiledInt8Linear(weight_NK, bias_N, gelu=True)(x), atol=1e-6, rtol=1e-5
     )
+
+
+@pytest.mark.parametrize(
+    ("x", "said"),
+    [
+        (torch.ones(2, 80), "80 inputs are given for weights of 72"),
+        (torch.ones(2, 0), "0 inputs are given"),
+        (torch.ones(70, 2).T, "without gaps"),
+        (torch.ones(2, 70).double(), "must be fp32"),
+        (torch.tensor(1.0), "of one dimension or more"),
+    ],
+)
+def test_int8_linears_refuse_what_they_would_misread(x: Tensor, said: str) -> None:
+    linear = CompiledInt8Linear(torch.randn(35, 70), None, gelu=False)
+    operator = torch.ops.wavslm_inductor.int8_linear
+    with pytest.raises(RuntimeError, match=said):
+        operator(x, linear.packed, linear.scales, linear.sums)
+    with pytest.raises(RuntimeError, match="one for each of the outputs"):
+        operator(torch.ones(2, 70), linear.packed, linear.scales[:15], linear.sums[:15])
+    with pytest.raises(RuntimeError, match="weights must be int8"):
+        operator(torch.ones(2, 70), linear.packed.float(), linear.scales, linear.sums)
+
+
+def test_most_inputs_are_still_exact() -> None:
+    """All of them as large as can be; more would pass 32 bits, and such linears are not rounded."""
+    linear = CompiledInt8Linear(torch.ones(16, MOST_INPUTS), None, gelu=False)
+    torch.testing.assert_close(linear(torch.ones(1, MOST_INPUTS)), torch.full((1, 16), float(MOST_INPUTS)))
+    assert type(PackOnce("int8")(torch.ones(16, MOST_INPUTS), None)) is CompiledInt8Linear
+    assert type(PackOnce("int8")(torch.ones(16, MOST_INPUTS + 1), None)) is not CompiledInt8Linear
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "said"),
+    [
+        (torch.ones(3, 2, 4), torch.ones(2, 4, 5), "of the same B and K"),
+        (torch.ones(2, 2, 9), torch.ones(2, 4, 5), "of the same B and K"),
+        (torch.ones(2, 2, 4), torch.ones(2, 4, 5).double(), "takes fp32"),
+        (torch.ones(2, 2, 4), torch.ones(2, 5, 4).mT, "side by side"),
+    ],
+)
+def test_products_refuse_what_they_would_misread(a: Tensor, b: Tensor, said: str) -> None:
+    with pytest.raises(RuntimeError, match=said):
+        torch.ops.wavslm_inductor.few_rows_product(a, b)
+
+
+@pytest.mark.parametrize(("batch", "queries", "inputs"), [(0, 3, 4), (2, 0, 4), (2, 3, 0)])
+def test_products_of_nothing(batch: int, queries: int, inputs: int) -> None:
+    a, b = torch.ones(batch, queries, inputs), torch.ones(batch, inputs, 5)
+    torch.testing.assert_close(torch.ops.wavslm_inductor.few_rows_product(a, b), a @ b)
+
+
+@pytest.mark.parametrize(("beta", "alpha"), [(1, 1), (0.5, 2), (0, 0.25)])
+def test_added_products_are_those_of_torch(beta: float, alpha: float) -> None:
+    """What is given may be no number where it counts for nothing."""
+    a, b = torch.randn(2, 3, 4), torch.randn(2, 4, 5)
+    given = torch.full((2, 3, 5), float("nan")) if beta == 0 else torch.randn(5)
+    expected = torch.baddbmm(given, a, b, beta=beta, alpha=alpha)
+    torch.testing.assert_close(added_products(given, a, b, beta=beta, alpha=alpha), expected)
+
+
+def test_what_cannot_be_loaded_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by the system's error alone: a folder may forbid to run what lies in it."""
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.setattr("wavslm_inductor.kernels._build", lambda path: path.write_bytes(b"no program"))
+    with pytest.raises(WavslmError, match=r"cannot load what it built .* WAVSLM_CACHE"):
+        load_kernels.__wrapped__()
 
 
 @pytest.mark.parametrize("queries", [1, 3, 4, 7, 16])

@@ -9,6 +9,7 @@ import copy
 import operator
 from collections.abc import Callable
 from typing import Any
+from weakref import finalize
 
 import torch
 from torch import Tensor, nn
@@ -51,8 +52,7 @@ def compiled(step: nn.Module, x: Tensor, state: State, *, weights: str) -> Step:
     named = type(getattr(step, "part", step)).__name__
     package = compiled_package(program, named=named)
     held = {**program.state_dict, **program.constants, **packed}
-    constants = {name: held[name].detach() for name in package.get_constant_fqns()}
-    made = CompiledStep(package, constants)
+    made = CompiledStep(package, {name: held[name] for name in package.get_constant_fqns()})
     try:
         made(x, tuple(tensor.clone() for tensor in state))
     except RuntimeError as error:
@@ -66,10 +66,13 @@ class CompiledStep:
     """A compiled step, over the states of any number of streams."""
 
     def __init__(self, package: Any, constants: dict[str, Tensor]) -> None:
-        package.load_constants(constants, use_inactive=False, check_full_update=True, user_managed=True)
+        # Over the same memory: torch's loader keeps what it is given for good.
+        read = {name: tensor.detach() for name, tensor in constants.items()}
+        package.load_constants(read, use_inactive=False, check_full_update=True, user_managed=True)
+        finalize(self, _let_go, [*read.values()]).atexit = False
         self._package = package
         self._constants = constants
-        """What is compiled reads these where they lie."""
+        """What is compiled reads, the very tensors, by which `PackOnce` knows that they are still there."""
         self._left: State | None = None
         """The state that was given back last, which is as it has to be."""
 
@@ -81,6 +84,14 @@ class CompiledStep:
             self._left = state = left if left is not None and same else _apart(state)
         (y,) = self._package.boxed_run([x.contiguous(), *state])
         return y, state
+
+
+def _let_go(tensors: list[Tensor]) -> None:
+    """Empty tensors that nothing reads any more, whoever still holds them."""
+    for tensor in tensors:
+        with torch.inference_mode(tensor.is_inference()):
+            empty = torch.empty(1 if tensor.is_mkldnn else 0, dtype=tensor.dtype)
+            tensor.data = empty.to_mkldnn() if tensor.is_mkldnn else empty
 
 
 def _apart(state: State) -> State:

@@ -19,12 +19,14 @@
 
 namespace {
 
+using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
 constexpr int64_t ROWS = 4;        // that are kept in registers together
 constexpr int64_t OUTPUTS = 16;    // of a linear, likewise
 constexpr int64_t AHEAD = 4096;    // bytes that are asked for before they are needed
 constexpr int64_t COLUMNS = 64;    // of a product, likewise
+constexpr int64_t MOST_INPUTS = 66'000; // of a linear, whose sums of products of bytes are within 32 bits
 constexpr uint32_t bits_of_nan = 0x7fc00000;
 constexpr int64_t WORTH = 1 << 16; // multiplications for which it pays to wake other threads
 
@@ -82,7 +84,23 @@ void int8_rows(
 // y = x Wᵀ. Each row of x (…,K) is rounded to 256 steps between its least and largest number. W (N,K) is
 // `weights` times `scales` (N), laid out as (N / 16, K / 4, 64), and `sums` (N) are those of its rows.
 Tensor int8_linear(Tensor x, Tensor weights, Tensor scales, Tensor sums) {
-  const int64_t groups = weights.size(1), K = x.size(x.dim() - 1), N = scales.size(0), R = x.numel() / K;
+  STD_TORCH_CHECK(
+      x.dim() > 0 && x.scalar_type() == ScalarType::Float && x.is_contiguous(),
+      "int8_linear: x must be fp32, of one dimension or more, and without gaps");
+  STD_TORCH_CHECK(
+      weights.dim() == 3 && weights.scalar_type() == ScalarType::Char && weights.is_contiguous() &&
+          weights.size(2) == 4 * OUTPUTS,
+      "int8_linear: weights must be int8 (N / ", OUTPUTS, ", K / 4, ", 4 * OUTPUTS, "), without gaps");
+  const int64_t groups = weights.size(1), K = x.size(x.dim() - 1), N = scales.numel();
+  STD_TORCH_CHECK(
+      0 < K && K <= MOST_INPUTS && groups == (K + 3) / 4,
+      "int8_linear: ", K, " inputs are given for weights of ", 4 * groups, ", at most ", MOST_INPUTS);
+  STD_TORCH_CHECK(
+      scales.scalar_type() == ScalarType::Float && scales.is_contiguous() &&
+          sums.scalar_type() == ScalarType::Int && sums.is_contiguous() && sums.numel() == N &&
+          weights.size(0) == (N + OUTPUTS - 1) / OUTPUTS,
+      "int8_linear: scales must be fp32 and sums int32, one for each of the outputs of weights");
+  const int64_t R = x.numel() / K;
   std::vector<int64_t> shape;
   for (int64_t d = 0; d + 1 < x.dim(); ++d)
     shape.push_back(x.size(d));
@@ -166,6 +184,12 @@ inline void product_rows(
 
 // y (B,M,N) = a (B,M,K) b (B,K,N), of any strides but that the columns of b lie side by side.
 Tensor few_rows_product(Tensor a, Tensor b) {
+  STD_TORCH_CHECK(
+      a.scalar_type() == ScalarType::Float && b.scalar_type() == ScalarType::Float && a.dim() == 3 &&
+          b.dim() == 3 && a.size(0) == b.size(0) && a.size(2) == b.size(1),
+      "few_rows_product: takes fp32 (B,M,K) and (B,K,N) of the same B and K");
+  STD_TORCH_CHECK(
+      b.size(2) < 2 || b.stride(2) == 1, "few_rows_product: the columns of b must lie side by side");
   const int64_t B = a.size(0), M = a.size(1), K = a.size(2), N = b.size(2);
   Tensor result = torch::stable::new_empty(a, std::vector<int64_t>{B, M, N});
   const auto* left = static_cast<const float*>(a.const_data_ptr());

@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from wavslm_core.plugin import json_digest
+from wavslm_core.plugin import WavslmError, cache_folder, json_digest, summary
 from wavslm_inductor.packages import compiling, kept, machine
 
 SOURCE = Path(__file__).with_name("kernels.cpp")
 FLAGS = ("-ftree-loop-vectorize",)
-"""torch turns it off for what it writes, in which vectors are spelt out."""
+"""torch turns it off for what it writes, in which vectors are spelt out. Only g++ knows it."""
 BUILT_IN_S = 10
 FEW_ROWS = 16
 """Up to this many, a product is a loop or a kernel of ours; BLAS would copy what it multiplies with."""
@@ -24,10 +24,16 @@ FEW_ROWS = 16
 def load_kernels() -> None:
     """Make `torch.ops.wavslm_inductor.int8_linear` and `.few_rows_product` known, in this process, once.
 
-    Raises: WavslmError where they cannot be built.
+    Raises: WavslmError where they cannot be built, or not be loaded from the user's cache.
     """
     made_of = {"source": hashlib.sha256(SOURCE.read_bytes()).hexdigest(), "flags": [*FLAGS], **machine()}
-    kept(f"{json_digest(made_of)}.so", _build, torch.ops.load_library)
+    try:
+        kept(f"{json_digest(made_of)}.so", _build, torch.ops.load_library)
+    except OSError as error:
+        raise WavslmError(
+            f"the engine inductor cannot load what it built in {cache_folder()}: {summary(error)}. Let "
+            "WAVSLM_CACHE name a folder from which programs may run, or give engine='torch'"
+        ) from error
     torch.library.register_fake("wavslm_inductor::int8_linear", _int8_linear)
     torch.library.register_fake("wavslm_inductor::few_rows_product", _few_rows_product)
 
@@ -47,15 +53,19 @@ def added_products(given: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alph
     if y is NotImplemented:
         return y
     y = y if alpha == 1 else alpha * y
+    if beta == 0:
+        # What is given may be anything then, even no number.
+        return y
     return y + given if beta == 1 else y + beta * given
 
 
 def _build(path: Path) -> None:
-    from torch._inductor.cpp_builder import CppBuilder, CppTorchOptions
+    from torch._inductor.cpp_builder import CppBuilder, CppTorchOptions, is_gcc
     from torch._inductor.cpu_vec_isa import pick_vec_isa
 
     def build() -> None:
-        options = CppTorchOptions(pick_vec_isa(), warning_all=False, extra_flags=FLAGS)
+        flags = [flag for flag in FLAGS if is_gcc() or not flag.startswith("-ftree")]
+        options = CppTorchOptions(pick_vec_isa(), warning_all=False, extra_flags=flags)
         CppBuilder(path.stem, str(SOURCE), options, output_dir=str(path.parent)).build()
 
     compiling("products of few rows", BUILT_IN_S, build)

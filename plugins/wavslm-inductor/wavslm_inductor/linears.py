@@ -16,6 +16,8 @@ from wavslm_inductor.kernels import FEW_ROWS
 
 OUTPUTS, INPUTS = 16, 4
 """Of an int8 linear, which lie together in memory (`kernels.cpp`)."""
+MOST_INPUTS = 66_000
+"""Of an int8 linear: sums of more products of bytes would pass 32 bits (`kernels.cpp`)."""
 
 
 class CompiledInt8Linear(nn.Module):
@@ -77,7 +79,7 @@ class PackOnce(PackLinear):
     ) -> nn.Module:
         if self.weights != "int8":
             return super().__call__(weight_NK, bias_N, activation=activation)
-        if weight_NK.numel() <= self.few:
+        if weight_NK.numel() <= self.few or weight_NK.shape[1] > MOST_INPUTS:
             return PackLinear("fp32", few=self.few)(weight_NK, bias_N, activation=activation)
         return CompiledInt8Linear(weight_NK, bias_N, gelu=activation == "gelu")
 
