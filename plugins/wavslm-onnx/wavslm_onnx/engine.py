@@ -42,6 +42,9 @@ def compiled(step: nn.Module, x: Tensor, state: State, *, weights: str) -> Step:
     outputs = ["y", *(f"next_{name}" for name in names)]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    # Each step has threads of its own. Those that wait by spinning would have the cores when the next steps,
+    # in torch or here, want them.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     with tempfile.TemporaryDirectory(prefix="wavslm-onnx-", ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "step.onnx"
