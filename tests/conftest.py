@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.support import Command, Start, call_main, environment_without
+from tests.support import Command, Start, environment_without, run_here
 
 SMALL_RECIPE = """
 name: small
@@ -126,15 +126,13 @@ def start() -> Start:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
     """As `run_command`, but in this process and, unless told otherwise, in the test's own folder."""
-    for key in [key for key in os.environ if key.startswith("WAVSLM")]:
-        monkeypatch.delenv(key)
-    monkeypatch.setenv("COLUMNS", "200")
 
     def call(*arguments: str | Path | bytes, cwd: Path = tmp_path, code: int = 0) -> CompletedProcess[str]:
+        # What the test does next has this folder, too.
         monkeypatch.chdir(cwd)
-        return call_main(*arguments, code=code, monkeypatch=monkeypatch, capsys=capsys)
+        return run_here(*arguments, cwd=cwd, code=code)
 
     return call
 
@@ -150,7 +148,7 @@ def small_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def small_run(small_recipe: Path) -> Path:
     """The run folder of `small_recipe`, finished. Copy it before changing anything in it."""
-    run_command("wavslm-run", small_recipe, "--runs-dir", "runs", cwd=small_recipe.parent)
+    run_here("wavslm-run", small_recipe, "--runs-dir", "runs", cwd=small_recipe.parent)
     (folder,) = (small_recipe.parent / "runs").glob("small-*")
     return folder
 

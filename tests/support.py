@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -40,22 +40,32 @@ PATIENCE_S = 300.0
 """Longer than anything takes on a machine that does five things at once."""
 
 
-def call_main(
-    name: str,
-    *arguments: str | Path | bytes,
-    code: int = 0,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> CompletedProcess[str]:
+def call_main(name: str, *arguments: str | Path | bytes, code: int = 0) -> CompletedProcess[str]:
     """Run an installed command in this process, where torch is imported already."""
-    monkeypatch.setattr(sys, "argv", [name, *map(os.fsdecode, arguments)])
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as leaving:
-        import_module(MAIN[name]).main()
-    printed = capsys.readouterr()
-    assert "--traceback" in arguments or "Traceback" not in printed.err, printed.err
-    assert (leaving.value.code, type(leaving.value.code)) == (code, int), printed
-    return CompletedProcess([], code, printed.out, printed.err)
+    printed = [io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2)]
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        redirect_stdout(printed[0]),
+        redirect_stderr(printed[1]),
+    ):
+        patch.setattr(sys, "argv", [name, *map(os.fsdecode, arguments)])
+        with pytest.raises(SystemExit) as leaving:
+            import_module(MAIN[name]).main()
+    output, errors = (stream.buffer.getvalue().decode() for stream in printed)  # type: ignore[attr-defined]
+    assert "--traceback" in arguments or "Traceback" not in errors, errors
+    assert (leaving.value.code, type(leaving.value.code)) == (code, int), (output, errors)
+    return CompletedProcess([], code, output, errors)
+
+
+def run_here(*arguments: str | Path | bytes, cwd: Path, code: int = 0) -> CompletedProcess[str]:
+    """Run an installed command in this process and a folder, as it runs without variables of ours."""
+    with pytest.MonkeyPatch.context() as patch:
+        for key in [key for key in os.environ if key.startswith("WAVSLM")]:
+            patch.delenv(key)
+        patch.setenv("COLUMNS", "200")
+        patch.chdir(cwd)
+        name, *rest = arguments
+        return call_main(str(name), *rest, code=code)
 
 
 def run_program(*command: str | Path, code: int = 0, **options: Any) -> CompletedProcess[str]:

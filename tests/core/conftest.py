@@ -43,7 +43,6 @@ def command(
     example_loaded: Loaded,
     example_environment: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> Command:
     """Call the entry point of `wavslm_core.cli.<name>` with arguments, in a fresh folder."""
@@ -52,9 +51,7 @@ def command(
     for key in ("PYTHONPATH", "WAVSLM_PLUGINS", "COLUMNS"):
         monkeypatch.setenv(key, example_environment[key])
     programs = {"run": "wavslm-run", "main": "wavslm"}
-    return lambda name, *arguments, **code: call_main(
-        programs[name], *arguments, monkeypatch=monkeypatch, capsys=capsys, **code
-    )
+    return lambda name, *arguments, **code: call_main(programs[name], *arguments, **code)
 
 
 @pytest.fixture

@@ -15,12 +15,13 @@ import sys
 import sysconfig
 import tomllib
 import venv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.docs.markdown import Block, blocks
+from tests.docs.forks import Forks
+from tests.docs.markdown import blocks
 from tests.support import environment_without
 from wavslm_core.parts.checkpoints import HOOK as CHECKPOINTS
 from wavslm_core.parts.commands import HOOK as COMMANDS
@@ -99,53 +100,90 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return programs
 
 
-def run(command: str, folder: Path, programs: Path, settings: Sequence[str] = ()) -> None:
-    environment = {
+def environment(programs: Path) -> dict[str, str]:
+    return {
         **environment_without("WAVSLM"),
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
         # The build backend is there, as after `make run`; fetching it again for each package takes long.
         "PIP_NO_BUILD_ISOLATION": "0",
         "OMP_NUM_THREADS": "1",
     }
-    if command.startswith("make "):
-        command, folder = f"{command} --dry-run", ROOT
-    done = subprocess.run(
-        "; ".join([*settings, shortened(command)]),
+
+
+def in_shell(command: str, folder: Path, programs: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
         shell=True,
         executable="/bin/bash",
         cwd=folder,
-        env=environment,
+        env=environment(programs),
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def run(
+    command: str, folder: Path, programs: Path, settings: Sequence[str] = (), forks: Forks | None = None
+) -> None:
+    """Run a command as a reader's shell does, or, where there are `forks`, have its words from the shell."""
+    if command.startswith("make "):
+        command, folder = f"{command} --dry-run", ROOT
+    command = shortened(command)
+    if forks is None:
+        done = in_shell("; ".join([*settings, command]), folder, programs)
+    else:
+        words = in_shell("; ".join([*settings, f"printf '%s\\0' {command}"]), folder, programs)
+        done = forks.run(*words.stdout.split("\0")[:-1])
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
 
 
-def write_files(page: list[Block], folder: Path) -> None:
-    for block in page:
+def typed(page: str, folder: Path) -> list[list[str]]:
+    """Write the files that a page shows into a folder; return the commands of each block."""
+    read = blocks(ROOT / page)
+    for block in read:
         if block.title is not None:
             path = folder / block.title
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(block.body, encoding="utf-8")
+    found = [block.commands for block in read if block.language == "bash"]
+    assert found
+    return found
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_every_command_runs(page: str, workspace: Path, programs: Path) -> None:
-    read = blocks(ROOT / page)
-    write_files(read, workspace)
-    typed = [block.commands for block in read if block.language == "bash"]
-    assert typed
-    for commands in typed:
+@pytest.fixture
+def forks(workspace: Path, programs: Path) -> Iterator[Forks]:
+    found = Forks(programs / "python", workspace, environment(programs))
+    yield found
+    found.close()
+
+
+ITSELF = ("wavslm-run recipes/wavslm_tiny.yaml", "wavslm generate $RUN ", "wavslm plugins")
+"""How commands of the README begin that are started as a shell does it. The others are forks."""
+
+
+def test_every_command_of_the_readme_runs(workspace: Path, programs: Path, forks: Forks) -> None:
+    itself = []
+    for commands in typed("README.md", workspace):
         # A reader has one shell: what a line sets, the next ones of its block use.
         settings: list[str] = []
         for command in commands:
             if re.match(r"[A-Z]+=", command):
                 settings.append(command)
-            else:
+            elif command == ITSELF[0] or command.startswith((*ITSELF[1:], "make ")):
+                itself.append(command)
                 run(command, workspace, programs, settings)
+            else:
+                run(command, workspace, programs, settings, forks)
+    assert len(itself) == len(ITSELF) + 2
     # A newcomer has it from what the page says, and from nowhere else.
-    assert (programs / "pytest").exists() == (page == "CONTRIBUTING.md")
+    assert not (programs / "pytest").exists()
+
+
+def test_every_command_for_contributors_runs(workspace: Path, programs: Path) -> None:
+    for command in [command for commands in typed("CONTRIBUTING.md", workspace) for command in commands]:
+        run(command, workspace, programs)
+    assert (programs / "pytest").exists()
 
 
 def test_the_readme_python_runs(workspace: Path) -> None:

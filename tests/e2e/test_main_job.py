@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import run_command
-from tests.support import Command
+from tests.support import Command, run_here
 from wavslm_core.data.audio import read_audio
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
@@ -57,7 +56,7 @@ def marks(folder: Path) -> dict[str, float]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("main_job")
     judged = ["stages.evaluate.continuations.count=2", "stages.generate.metrics=[]"]
-    run_command("wavslm-run", TINY, *SHORT_TINY, *judged, cwd=place)
+    run_here("wavslm-run", TINY, *SHORT_TINY, *judged, cwd=place)
     (folder,) = (place / "runs").glob("wavslm_tiny-*")
     return folder
 
@@ -117,7 +116,7 @@ def test_everything_is_there_to_hear_and_see(finished: Path) -> None:
 @pytest.fixture(scope="module")
 def from_nothing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("scratch")
-    run_command("wavslm-run", SCRATCH, *SHORT_SCRATCH, cwd=place)
+    run_here("wavslm-run", SCRATCH, *SHORT_SCRATCH, cwd=place)
     (folder,) = (place / "runs").glob("wavslm_scratch-*")
     return folder
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.conftest import run_command
+from tests.support import run_here
 from wavslm_core.data.audio import read_audio
 from wavslm_core.data.token_store import TokenStore
 from wavslm_core.errors import RecipeError
@@ -40,7 +40,7 @@ REST = "{run: evaluate, metrics: []}, {run: generate, prompts: 1, prompt_seconds
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("units")
     stages = f"stages=[{TRAIN_CODEC}, {{run: tokenize}}, {TRAIN_LM}, {REST}]"
-    run_command("wavslm-run", RECIPE, *PARTS, "data.minutes=2", "data.valid_minutes=0.3", stages, cwd=place)
+    run_here("wavslm-run", RECIPE, *PARTS, "data.minutes=2", "data.valid_minutes=0.3", stages, cwd=place)
     (folder,) = (place / "runs").glob("wavslm_scratch-*")
     return folder
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from importlib.metadata import EntryPoint
 from types import ModuleType
 from typing import Annotated, Any
@@ -37,10 +38,8 @@ def loaded(monkeypatch: pytest.MonkeyPatch, **registers: Any) -> Loaded:
 
 
 @pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    return lambda *arguments, **code: call_main(
-        "wavslm", *arguments, monkeypatch=monkeypatch, capsys=capsys, **code
-    )
+def call() -> Any:
+    return partial(call_main, "wavslm")
 
 
 def test_a_verb_is_listed_and_runs_with_its_options(monkeypatch: pytest.MonkeyPatch, call: Any) -> None:
