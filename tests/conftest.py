@@ -49,12 +49,21 @@ at the end, and in turns, since those of SLURM mostly wait while others compute.
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Collect without the garbage collector: it takes a fifth of the time, and all that is imported stays."""
+    """Collect without the garbage collector: it takes a fifth of the time, and all that is imported stays.
+
+    Nor does it look through that later, again and again and once more at the end.
+    """
     gc.disable()
     try:
         return (yield)
     finally:
+        gc.freeze()
+        gc.set_threshold(10_000)
         gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,15 +2,22 @@
 
 Allowed are submitit's own files of jobs, and what processes of one job tell each other: torch.distributed,
 apart from its checkpoints, and multiprocessing. Tests that tests start unpickle what they pickled themselves.
+
+What such a process imports stays to its end. Python does not look through it again and again for what may
+go: that takes a second where torch is imported.
 """
 
 import _pickle
+import atexit
+import gc
 import os
 import pickle
 import sys
 import traceback
 from typing import Any
 
+gc.set_threshold(10_000)
+atexit.register(gc.freeze)
 EXIT_CODE = 97
 ALLOWED = ("/submitit/", "/torch/distributed/", "/multiprocessing/", "/_pytest/")
 NEVER = ("/torch/distributed/checkpoint/",)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
+import gc
 import os
 import re
 import sys
@@ -33,6 +35,7 @@ def guarded(command: Callable[[list[str]], object]) -> int:
     `--traceback` may stand anywhere among them.
     """
     prepare_output()
+    _let_imports_lie()
     arguments = sys.argv[1:]
     show_traceback = TRACEBACK in arguments
     try:
@@ -53,6 +56,16 @@ def guarded(command: Callable[[list[str]], object]) -> int:
             _say(getattr(error, "details", "") or "".join(traceback.format_exception(error)))
         return _explain(error, show_traceback)
     return 0
+
+
+def _let_imports_lie() -> None:
+    """Keep Python from looking again and again, and once more at the end, for what may go.
+
+    Almost all that there is are torch's modules, and they stay: it takes a second of every command.
+    """
+    gc.set_threshold(10_000)
+    atexit.unregister(gc.freeze)
+    atexit.register(gc.freeze)
 
 
 def _interrupted() -> int:
