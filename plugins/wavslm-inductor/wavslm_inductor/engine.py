@@ -14,6 +14,7 @@ from weakref import finalize
 import torch
 from torch import Tensor, nn
 from torch.export.graph_signature import InputKind
+from torch.utils._python_dispatch import _disable_current_modes
 
 from wavslm_core.plugin import State, WavslmError, pack_module, summary
 from wavslm_inductor.kernels import added_products, load_kernels, products
@@ -89,7 +90,8 @@ class CompiledStep:
 def _let_go(tensors: list[Tensor]) -> None:
     """Empty tensors that nothing reads any more, whoever still holds them."""
     for tensor in tensors:
-        with torch.inference_mode(tensor.is_inference()):
+        # Garbage may be collected in the middle of anything, such as tracing the next step.
+        with _disable_current_modes(), torch.inference_mode(tensor.is_inference()):
             empty = torch.empty(1 if tensor.is_mkldnn else 0, dtype=tensor.dtype)
             tensor.data = empty.to_mkldnn() if tensor.is_mkldnn else empty
 
