@@ -10,15 +10,14 @@ import torch
 
 from tests.benchmarks.machine import time_calls
 from tests.benchmarks.models import build_codec, build_speech_lm
+from tests.benchmarks.realtime import begun, draws, prompt, rebuilds
 from tests.benchmarks.tables import print_table
-from wavslm_core import Codec, SpeechLM
-from wavslm_core.model.continuation import Continuation
+from wavslm_core import SpeechLM
 from wavslm_core.parts.plugins import load_registry
 
 ROWS = (1, 4, 16, 64)
 ENGINE = "cuda_graphs"
 ROUNDS = 50
-PROMPT_TOKENS = 512
 
 
 def run() -> None:
@@ -52,9 +51,9 @@ def _measured(model: SpeechLM, count: int, chunk_ms: float) -> list[list[object]
     """Return the lines of a table for so many rows."""
     ways = {"eager": model, "graphs": model.for_inference(engine=ENGINE, rows=(count,))}
     tasks: dict[str, Callable[[SpeechLM], Callable[[], object]]] = {
-        "tokens": lambda way: _draws(way, count),
+        "tokens": lambda way: draws(way, rows=count),
         "tokens and audio": lambda way: _speaks(way, count),
-        "codec resynthesis": lambda way: _rebuilds(way.codec, count),
+        "codec resynthesis": lambda way: rebuilds(way.codec, rows=count),
     }
     lines: list[list[object]] = []
     for task, begin in tasks.items():
@@ -77,30 +76,7 @@ def _waited(call: Callable[[], object]) -> Callable[[], object]:
     return waited
 
 
-def _prompt(model: SpeechLM, rows: int) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(0)
-    size = model.backbone_facts.window_tokens or PROMPT_TOKENS
-    return torch.randint(0, model.codec.facts.quantizer.vocab_size, (rows, size), generator=generator)
-
-
-def _begun(model: SpeechLM, rows: int) -> Continuation:
-    continuation = Continuation(model, model.sampler, seeds=range(rows))
-    continuation.read(_prompt(model, rows).to(model.token_device))
-    return continuation
-
-
-def _draws(model: SpeechLM, rows: int) -> Callable[[], object]:
-    return _begun(model, rows).next_tokens
-
-
 def _speaks(model: SpeechLM, rows: int) -> Callable[[], object]:
-    continuation, stream = _begun(model, rows), model.codec.stream(batch_size=rows)
-    stream.decode(_prompt(model, rows))
+    continuation, stream = begun(model, rows=rows), model.codec.stream(batch_size=rows)
+    stream.decode(prompt(model, rows=rows))
     return lambda: stream.decode(continuation.next_tokens())
-
-
-def _rebuilds(codec: Codec, rows: int) -> Callable[[], object]:
-    stream, chunk = codec.stream(batch_size=rows), codec.facts.chunk_samples_in
-    waveform_BS = 0.1 * torch.randn(rows, 128 * chunk, generator=torch.Generator().manual_seed(0))
-    stream.decode(stream.encode(waveform_BS))
-    return lambda: stream.decode(stream.encode(waveform_BS[:, :chunk]))

@@ -58,9 +58,9 @@ def _report(name: str, model: SpeechLM) -> None:
     threads = torch.get_num_threads()
     chunk_ms = 1000 * model.chunk_tokens / facts.token_rate_hz
     tasks: dict[str, tuple[Callable[[SpeechLM], Callable[[], object]], list[nn.Module], Goal]] = {
-        "tokens": (_draws, language, TOKENS),
+        "tokens": (draws, language, TOKENS),
         "tokens and audio": (_speaks, [*language, codec.decoder], SPOKEN),
-        "codec resynthesis": (lambda way: _rebuilds(way.codec), [codec], RESYNTHESIS),
+        "codec resynthesis": (lambda way: rebuilds(way.codec), [codec], RESYNTHESIS),
     }
     rows: list[list[object]] = []
     for task, (begin, parts, goal) in tasks.items():
@@ -80,27 +80,33 @@ def _report(name: str, model: SpeechLM) -> None:
     )
 
 
-def _prompt(model: SpeechLM) -> torch.Tensor:
+def prompt(model: SpeechLM, *, rows: int = 1) -> torch.Tensor:
+    """Return tokens that fill the window."""
     generator = torch.Generator().manual_seed(0)
     size = model.backbone_facts.window_tokens or PROMPT_TOKENS
-    return torch.randint(0, model.codec.facts.quantizer.vocab_size, (1, size), generator=generator)
+    return torch.randint(0, model.codec.facts.quantizer.vocab_size, (rows, size), generator=generator)
 
 
-def _draws(model: SpeechLM) -> Callable[[], object]:
-    continuation = Continuation(model, model.sampler, seeds=[0])
-    continuation.read(_prompt(model))
-    return continuation.next_tokens
+def begun(model: SpeechLM, *, rows: int = 1) -> Continuation:
+    """Return continuations whose windows are full."""
+    continuation = Continuation(model, model.sampler, seeds=range(rows))
+    continuation.read(prompt(model, rows=rows).to(model.token_device))
+    return continuation
+
+
+def draws(model: SpeechLM, *, rows: int = 1) -> Callable[[], object]:
+    return begun(model, rows=rows).next_tokens
 
 
 def _speaks(model: SpeechLM) -> Callable[[], object]:
     session = model.session()
     session.join()
-    session.read(_prompt(model))
+    session.read(prompt(model))
     return session.speak
 
 
-def _rebuilds(codec: Codec) -> Callable[[], object]:
-    stream, chunk = codec.stream(), codec.facts.chunk_samples_in
-    waveform = 0.1 * torch.randn(1, 128 * chunk, generator=torch.Generator().manual_seed(0))
-    stream.decode(stream.encode(waveform))
-    return lambda: stream.decode(stream.encode(waveform[:, :chunk]))
+def rebuilds(codec: Codec, *, rows: int = 1) -> Callable[[], object]:
+    stream, chunk = codec.stream(batch_size=rows), codec.facts.chunk_samples_in
+    waveform_BS = 0.1 * torch.randn(rows, 128 * chunk, generator=torch.Generator().manual_seed(0))
+    stream.decode(stream.encode(waveform_BS))
+    return lambda: stream.decode(stream.encode(waveform_BS[:, :chunk]))

@@ -13,35 +13,12 @@ from torch import Tensor
 from tests.contract.cases import CASES
 from wavslm_core.evaluation.continuations import continue_all
 from wavslm_core.model.chunk_step import ChunkStep
-from wavslm_core.model.codec import Codec
 from wavslm_core.model.speech_lm import SpeechLM
 from wavslm_core.parts.interfaces import State
-from wavslm_core.recipe.loading import recipe_from_dict
-from wavslm_core.recipe.resolving import resolve
 from wavslm_core.testing.gpu import Unrecordable, gpu, recording
 
-FOCAL = {"hidden_dims": [16, 16], "focal_window": 3, "focal_factor": 2, "window_size": 8}
-RECIPE: dict[str, Any] = {
-    "name": "small",
-    "encoder": {
-        "name": "wavlm", "causal": True, "hidden_dims": [16, 16], "kernel_sizes": [400, 2],
-        "strides": [160, 2], "num_layers": 1, "dim": 32, "ffn_dim": 32, "num_heads": 2, "conv_pos": 8,
-        "window_size": 16,
-    },
-    "quantizer": {
-        "name": "focalcodec_stream", "codebook_size": 256,
-        "compressor": {**FOCAL, "downscale_factors": [1, 1]},
-        "decompressor": {**FOCAL, "upscale_factors": [1, 1], "last_window_size": 8},
-    },
-    "decoder": {"name": "istft", "n_fft": 1280, "num_layers": 1, "dim": 16, "ffn_dim": 32},
-    "backbone": {
-        "name": "wavlm_upper", "num_layers": 1, "dim": 32, "ffn_dim": 32, "num_heads": 2, "window_size": 16,
-    },
-    "head": {"name": "next_chunk", "chunk_tokens": 4},
-    "sampler": {"name": "top_p", "p": 0.9},
-    "data": {"corpus": "tiny_speech"},
-    "stages": [],
-}  # fmt: skip
+BuildModel = Callable[..., SpeechLM]
+NUCLEUS = {"name": "top_p", "p": 0.9}
 HEADS: dict[str, dict[str, Any]] = {
     "next_chunk": {"name": "next_chunk", "chunk_tokens": 4},
     "bitwise": {"name": "bitwise"},
@@ -51,11 +28,6 @@ HEADS: dict[str, dict[str, Any]] = {
 OTHER_HEADS = [name for name in HEADS if name != "next_chunk"]
 SLOW_HEADS = ["next_chunk", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHER_HEADS)]
 SAMPLERS = {name: case.options for name, case in CASES.items() if case.role == "sampler"}
-
-
-def built(**blocks: Any) -> SpeechLM:
-    configs = resolve(recipe_from_dict({**RECIPE, **blocks})).part_configs
-    return SpeechLM.from_configs(Codec.from_configs(configs), configs).eval()
 
 
 def speaks(model: SpeechLM) -> dict[str, Tensor]:
@@ -84,8 +56,8 @@ def speaks(model: SpeechLM) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("head", SLOW_HEADS)
-def test_a_model_stays_on_the_device_that_it_was_moved_to(head: str) -> None:
-    model = built(head=HEADS[head])
+def test_a_model_stays_on_the_device_that_it_was_moved_to(build_model: BuildModel, head: str) -> None:
+    model = build_model(head=HEADS[head], sampler=NUCLEUS)
     with gpu() as device:
         places = {way: found.device for way, found in speaks(model.to(device)).items()}
     assert places == dict.fromkeys(places, device)
@@ -93,9 +65,9 @@ def test_a_model_stays_on_the_device_that_it_was_moved_to(head: str) -> None:
 
 @pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "BestOf"])
 @pytest.mark.parametrize("head", SLOW_HEADS)
-def test_whole_steps_can_be_recorded(head: str, sampler: str) -> None:
+def test_whole_steps_can_be_recorded(build_model: BuildModel, head: str, sampler: str) -> None:
     """With every head and sampler: all of the state on the GPU, nothing read, nothing from the CPU."""
-    model = built(head=HEADS[head], sampler=[SAMPLERS[sampler]])
+    model = build_model(head=HEADS[head], sampler=[SAMPLERS[sampler]])
     with gpu() as device:
         step, state, uniforms = begun(model.to(device), device)
         with recording():
@@ -114,17 +86,18 @@ def begun(model: SpeechLM, device: torch.device) -> tuple[ChunkStep, State, Tens
     return step, state, torch.zeros(2, step.uniforms, device=device)
 
 
-def test_best_of_several_on_a_gpu() -> None:
-    model = built(sampler=[SAMPLERS["BestOf"]])
+def test_best_of_several_on_a_gpu(build_model: BuildModel) -> None:
+    model = build_model(sampler=[SAMPLERS["BestOf"]])
     with gpu() as device:
         model = model.to(device)
         assert model.generate(torch.zeros(2, 8, dtype=torch.int64), new_tokens=9).device == device
 
 
 @pytest.mark.slow
-def test_what_is_generated_on_a_gpu_is_written(tmp_path: Path) -> None:
+def test_what_is_generated_on_a_gpu_is_written(build_model: BuildModel, tmp_path: Path) -> None:
     """All that `wavslm generate --device cuda` does with recordings."""
-    model, waveform = built(), 0.1 * torch.randn(16000, generator=torch.Generator().manual_seed(0))
+    model = build_model(sampler=NUCLEUS)
+    waveform = 0.1 * torch.randn(16000, generator=torch.Generator().manual_seed(0))
     with gpu() as device:
         (written,) = continue_all(
             model.to(device),

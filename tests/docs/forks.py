@@ -12,17 +12,22 @@ import sys
 import traceback
 from collections.abc import Mapping
 from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
 from subprocess import PIPE, CompletedProcess, Popen
 from tempfile import TemporaryFile
 from typing import IO
 
-MAIN = {"wavslm": "wavslm_core.cli.main", "wavslm-run": "wavslm_core.cli.run"}
+COMMANDS = {
+    command.name: command
+    for command in entry_points(group="console_scripts")
+    if command.module.startswith("wavslm_core.")
+}
 IMPORTED = (
     *("torch", "torch._dynamo", "torch.utils.tensorboard"),
     *("matplotlib.figure", "matplotlib.backends.backend_agg"),
     *("wavslm_core.model.speech_lm", "wavslm_core.training.loop"),
-    *MAIN.values(),
+    *(command.module for command in COMMANDS.values()),
 )
 """What commands import, some of it only in the middle of a run."""
 
@@ -82,7 +87,7 @@ def main() -> None:
     sys.argv = serve(int(sys.argv[1]))
     code = 1
     try:
-        import_module(MAIN[sys.argv[0]]).main()
+        COMMANDS[sys.argv[0]].load()()
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else 1
     except BaseException:

@@ -153,11 +153,8 @@ def ways(weights: str, engine: str, *, device: str = "cpu", rows: Sequence[int] 
         )
     wanted = kinds if weights == AUTO else [weights]
     engines = [TORCH, *(name for name in here if name not in single)] if engine == AUTO else [engine]
-    able = {
-        AUTO: tuple(kinds) if device == "cpu" else kinds[:1],
-        TORCH: tuple(kinds) if device == "cpu" else kinds[:1],
-        **{name: held.weights for name, held in here.items()},
-    }
+    by_torch = kinds if device == "cpu" else kinds[:1]
+    able = {AUTO: by_torch, TORCH: by_torch, **{name: held.weights for name, held in here.items()}}
     allowed = [Way(kind, name) for kind in wanted for name in engines if kind in able[name]]
     if not allowed:
         place = "" if device == "cpu" else f" on {device}"
@@ -429,13 +426,14 @@ def chunk_engine(
     checks: list[tuple[Step, list[Tensor], State]] = []
     fast: dict[int, Step] = {}
     try:
+        compiled = _engine(way).load()
         step = ChunkStep(quantizer, backbone, head, sampler).eval()
         device = step.next.device
         for count in dict.fromkeys(rows):
             state = step.after(torch.zeros(count, step.next.tokens, dtype=torch.int64, device=device))
             numbers = torch.rand(CHECKED_STEPS, count, step.uniforms, generator=generator).to(device)
             with stream_mode():
-                fast[count] = _engine(way).load()(step, numbers[0], state, weights=way.weights)
+                fast[count] = compiled(step, numbers[0], state, weights=way.weights)
             checks.append((fast[count], [*numbers], state))
     except torch.OutOfMemoryError:
         raise

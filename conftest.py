@@ -1,8 +1,8 @@
-"""A small model of the reference parts, whose windows and rings are soon full."""
+"""A small model of the reference parts, for tests of the project's and of its plugins'."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ RECIPE: dict[str, Any] = {
         "window_size": 16,
     },
     "quantizer": {
-        "name": "focalcodec_stream", "codebook_size": 256,
+        "name": "focalcodec_stream",
         "compressor": {**FOCAL, "downscale_factors": [1, 1]},
         "decompressor": {**FOCAL, "upscale_factors": [1, 1], "last_window_size": 8},
     },
@@ -36,18 +36,31 @@ RECIPE: dict[str, Any] = {
 }  # fmt: skip
 
 
-def built(seed: int) -> SpeechLM:
-    torch.manual_seed(seed)
-    configs = resolve(recipe_from_dict(RECIPE)).part_configs
-    return SpeechLM.from_configs(Codec.from_configs(configs), configs).eval()
+class BuildModel(Protocol):
+    """Builds the model, with other blocks of a recipe where they are given."""
+
+    def __call__(self, seed: int = 0, *, codebook_size: int = 256, **blocks: Any) -> SpeechLM: ...
+
+
+@pytest.fixture(scope="session")
+def build_model() -> BuildModel:
+    """A model whose windows and rings are soon full."""
+
+    def build(seed: int = 0, *, codebook_size: int = 256, **blocks: Any) -> SpeechLM:
+        torch.manual_seed(seed)
+        quantizer = {**RECIPE["quantizer"], "codebook_size": codebook_size}
+        configs = resolve(recipe_from_dict({**RECIPE, "quantizer": quantizer, **blocks})).part_configs
+        return SpeechLM.from_configs(Codec.from_configs(configs), configs).eval()
+
+    return build
 
 
 @pytest.fixture(scope="module")
-def model() -> SpeechLM:
-    return built(0)
+def model(build_model: BuildModel) -> SpeechLM:
+    return build_model()
 
 
 @pytest.fixture(scope="module")
-def other_model() -> SpeechLM:
+def other_model(build_model: BuildModel) -> SpeechLM:
     """A model of the same shape with other weights."""
-    return built(1)
+    return build_model(seed=1)
