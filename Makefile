@@ -4,8 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := wavslm_core $(wildcard plugins/*/wavslm_*)
-# What pip does on one core, on all of them. A file that is no Python of ours or theirs stops nobody.
-COMPILE = $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
+# What pip does on one core, on all of them, and Python where it may write. A file that is no Python of ours
+# or theirs stops nobody.
+COMPILE = $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib wavslm_core plugins || true
 export OMP_NUM_THREADS ?= 2
 
 .PHONY: run dev test test-fast check bench clean
@@ -24,7 +25,7 @@ test-fast: $(VENV)/.installed-dev  ## Without what takes more than a few seconds
 check: $(VENV)/.installed-dev  ## Format, lint and types only
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy $(PACKAGES)
+	$(BIN)/mypy --num-workers auto $(PACKAGES)
 
 bench: $(VENV)/.installed-dev  ## Time every part beside the floor that this machine sets
 	$(BIN)/python -m tests.benchmarks
@@ -46,7 +47,8 @@ $(VENV)/.installed: $(VENV)/.backend requirements.txt pyproject.toml $(wildcard 
 	$(COMPILE)
 	touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
+# All at once: each call of pip builds every package of ours.
+$(VENV)/.installed-dev: $(VENV)/.backend requirements.txt requirements-dev.txt pyproject.toml $(wildcard plugins/*/pyproject.toml)
 	$(BIN)/python -m pip install --quiet --no-compile --no-build-isolation -r requirements-dev.txt
 	$(COMPILE)
-	touch $@
+	touch $(VENV)/.installed $@

@@ -51,6 +51,8 @@ WAVLM_UPPER = {
     "vocab_size": 32,
 }
 ODD = {"lookahead_size": 4, "window_size": 13}
+ONE = {"num_layers": 1}
+"""For cases that are about what surrounds the layers."""
 WIDE = {"conv_pos_groups": 1}
 """Groups of so many channels that their convolution is packed."""
 FOCAL_BLOCKS = {"hidden_dims": (16, 16), "focal_window": 3, "focal_factor": 2, "window_size": 8}
@@ -80,9 +82,9 @@ STFT = {"name": "multi_resolution_stft", "window_samples": (512, 64), "channels"
 
 CASES: dict[str, Case] = {
     "WavlmCausal": Case("encoder", WAVLM | {"causal": True}),
-    "WavlmStride": Case("encoder", WAVLM | {"causal": True, "front_end_padding": "stride"}),
+    "WavlmStride": Case("encoder", WAVLM | ONE | {"causal": True, "front_end_padding": "stride"}),
     "WavlmOdd": Case("encoder", WAVLM | {"causal": True, "layer_norm_first": False, "dropout": 0.3} | ODD),
-    "WavlmNorm": Case("encoder", WAVLM | {"causal": True, "final_norm": True, "conv_pos": 9} | WIDE),
+    "WavlmNorm": Case("encoder", WAVLM | ONE | {"causal": True, "final_norm": True, "conv_pos": 9} | WIDE),
     "WavlmInner": Case(
         "encoder",
         WAVLM | {"causal": True, "final_norm": True, "output_layer": 1},
@@ -90,9 +92,9 @@ CASES: dict[str, Case] = {
     ),
     "WavlmFull": Case("encoder", WAVLM),
     "WavlmBase": Case("encoder", WAVLM | {"layer_norm_first": False, "front_end_norm": "group"}),
-    "WavlmLarge": Case("encoder", WAVLM | {"normalize_waveform": True, "conv_bias": True} | WIDE),
+    "WavlmLarge": Case("encoder", WAVLM | ONE | {"normalize_waveform": True, "conv_bias": True} | WIDE),
     "WavlmUpper": Case("backbone", WAVLM_UPPER),
-    "WavlmUpperTokens": Case("backbone", WAVLM_UPPER | {"input": "embedding"}),
+    "WavlmUpperTokens": Case("backbone", WAVLM_UPPER | ONE | {"input": "embedding"}),
     "WavlmUpperOdd": Case("backbone", WAVLM_UPPER | {"input_dim": 16, "dropout": 0.3} | ODD),
     "Focal": Case("quantizer", FOCAL),
     "FocalHalving": Case("quantizer", FOCAL | HALVING),
@@ -100,11 +102,11 @@ CASES: dict[str, Case] = {
     "FocalLong": Case("quantizer", FOCAL | LONG),
     "FocalQuarterFull": Case("quantizer", FOCAL | QUARTER | {"causal": False}),
     "Istft": Case("decoder", {"name": "istft", "n_fft": 160} | DECODER),
-    "IstftHalf": Case("decoder", {"name": "istft", "n_fft": 80} | DECODER),
+    "IstftHalf": Case("decoder", {"name": "istft", "n_fft": 80} | DECODER | ONE),
     "VocosCausal": Case("decoder", {"name": "vocos", "causal": True, "n_fft": 80} | DECODER),
-    "VocosFull": Case("decoder", {"name": "vocos", "causal": False, "n_fft": 130} | DECODER),
+    "VocosFull": Case("decoder", {"name": "vocos", "causal": False, "n_fft": 130} | DECODER | ONE),
     "Wavenext": Case("decoder", {"name": "wavenext"} | DECODER),
-    "WavenextFull": Case("decoder", {"name": "wavenext", "causal": False} | DECODER),
+    "WavenextFull": Case("decoder", {"name": "wavenext", "causal": False} | DECODER | ONE),
     "NextChunk": Case("head", {"name": "next_chunk", "input_dim": 12, "vocab_size": 8, "chunk_tokens": 4}),
     "Greedy": Case("sampler", {"name": "greedy"}),
     "TopP": Case("sampler", {"name": "top_p", "p": 0.7, "temperature": 0.8}),

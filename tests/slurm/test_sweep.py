@@ -107,14 +107,14 @@ def test_what_trials_share_is_computed_once_before_them(submitted: Submitted) ->
     stages = [{**CODEC, "steps": 2}, {"run": "tokenize"}, SMALL_LM]
     recipe = with_sweep(
         submitted.recipe("shared", stages),
-        grid={"head.chunk_tokens": [4, 8], "stages.train_lm.lr": [1e-3, 1e-4]},
-        max_parallel=4,
+        grid={"head.chunk_tokens": [4, 8]},
+        max_parallel=2,
         metric="valid.loss",
     )
     done = submitted.command(recipe, "--wait")
     lines = [line for line in done.stdout.splitlines() if line.startswith("job ")]
     assert "train_codec, tokenize for those that share it, trial 1, logs" in lines[0]
-    assert f"trial 1, 2, 3, 4, after job {lines[0].split()[1].rstrip(':')}" in lines[1]
+    assert f"trial 1, 2, after job {lines[0].split()[1].rstrip(':')}" in lines[1]
     folder = sweep_folder(submitted, "shared")
     first, *others = trials(folder)
     for run in others:
@@ -125,7 +125,7 @@ def test_what_trials_share_is_computed_once_before_them(submitted: Submitted) ->
             "train_lm": None,
         }
         assert (run / "codec" / "model.safetensors").samefile(first / "codec" / "model.safetensors")
-    assert "4 finished" in submitted.wavslm("sweep", "status", folder).stdout
+    assert "2 finished" in submitted.wavslm("sweep", "status", folder).stdout
 
 
 def test_optuna_chooses_in_the_tasks_of_an_array(submitted: Submitted) -> None:

@@ -89,7 +89,7 @@ class _Simulation(FakeTensorMode):
         kwargs = kwargs or {}
         if self._inside:
             return super().__torch_dispatch__(func, types, args, kwargs)
-        given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        given = _tensors(args, kwargs)
         target = torch.device(kwargs.get("device") or "cpu").type
         if target == "cpu" and not any(isinstance(tensor, FakeTensor) for tensor in given):
             return func(*args, **kwargs)
@@ -99,10 +99,11 @@ class _Simulation(FakeTensorMode):
             return _value(given[0]).item()
         if func is aten.copy_.default and not isinstance(given[0], FakeTensor):
             return given[0].copy_(_value(given[1]))
-        computed = _computed(func, args, kwargs)
+        computed = _computed(func, given, args, kwargs)
         self._inside = True
         try:
-            args, kwargs = tree_map(self._without_values, (args, kwargs))
+            if not all(isinstance(tensor, FakeTensor) for tensor in given):
+                args, kwargs = tree_map(self._without_values, (args, kwargs))
             if func is aten.convolution.default:
                 # What chooses the kernel cannot lay out tensors itself.
                 args = tree_map(self._laid_out, args)
@@ -117,7 +118,7 @@ class _Simulation(FakeTensorMode):
         finally:
             self._inside = False
         if computed is None:
-            return tree_map(_on_cpu, found)
+            return _on_cpu(found) if isinstance(found, Tensor) else tree_map(_on_cpu, found)
         values = iter(tree_leaves(computed))
         return tree_map(lambda leaf: _with_value(leaf, next(values)), found)
 
@@ -164,6 +165,17 @@ _SIMULATION = _Simulation()
 """One for all, since what caches keep of one simulation is met in the next."""
 
 
+def _tensors(args: Sequence[object], kwargs: dict[str, object]) -> list[Tensor]:
+    """Return the tensors among what an operator is given, where lists are flat."""
+    given: list[Tensor] = []
+    for item in (*args, *kwargs.values()):
+        if isinstance(item, Tensor):
+            given.append(item)
+        elif isinstance(item, (list, tuple)):
+            given += [leaf for leaf in item if isinstance(leaf, Tensor)]
+    return given
+
+
 def _zeros(leaf: Any) -> Any:
     return torch.zeros(leaf.shape, dtype=leaf.dtype) if isinstance(leaf, FakeTensor) else leaf
 
@@ -197,9 +209,8 @@ def _value(tensor: Tensor) -> Tensor:
     return torch.zeros(tensor.shape, dtype=tensor.dtype) if value is None else value
 
 
-def _computed(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+def _computed(func: Any, given: Sequence[Tensor], args: Any, kwargs: dict[str, Any]) -> Any:
     """Return what an operator gives of few whole numbers whose values are known; None of all else."""
-    given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     if func._schema.is_mutable or "empty" in str(func) or not all(map(_whole_and_few, given)):
         return None
     if any(_known(tensor) is None for tensor in given):
@@ -274,7 +285,9 @@ def _sliced(tensor: Tensor, index: Any) -> tuple[Tensor, list[Tensor | None]]:
         if item is None:
             tensor = tensor.unsqueeze(dim)
         elif isinstance(item, slice):
-            tensor = aten.slice.Tensor(tensor, dim, item.start, item.stop, item.step or 1)
+            # Two of three take all that there is, of which another view says nothing.
+            if item != slice(None):
+                tensor = aten.slice.Tensor(tensor, dim, item.start, item.stop, item.step or 1)
         elif not isinstance(item, Tensor) or item.dim() == 0:
             tensor = tensor.select(dim, int(item))
             continue

@@ -1,8 +1,8 @@
-"""Heads on a source whose entropy is known: a second-order Markov chain over 64 codes with a lasting mood.
+"""Heads on a source whose entropy is known: a second-order Markov chain over 32 codes with a lasting mood.
 
 A sequence's mood (one of two) shifts all its logits, so that the far past matters a little. Given the mood,
 both the entropy of the source and the best that a head can do which draws the tokens of a chunk independently
-are sums over the chain's 64² states; not to know the mood only adds to either.
+are sums over the chain's 32² states; not to know the mood only adds to either.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from wavslm_next_chunk.head import NextChunkHead
 
 pytestmark = pytest.mark.slow
 
-CODES, MOODS, DIM = 64, 2, 48
+CODES, MOODS, DIM = 32, 2, 48
 SIZES: dict[str, Any] = {"input_dim": DIM, "vocab_size": CODES, "chunk_tokens": 4}
 INNER: dict[str, Any] = {**SIZES, "dim": 64}
-STEPS = 200
+STEPS = 110
 
 
 @dataclass(eq=False)

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from wavslm_core.plugin import WavslmError, cache_folder, json_digest, summary
-from wavslm_inductor.packages import compiling, kept, machine
+from wavslm_inductor.packages import VECTORS, compiling, kept, machine
 
 SOURCE = Path(__file__).with_name("kernels.cpp")
 FLAGS = ("-ftree-loop-vectorize",)
 """torch turns it off for what it writes, in which vectors are spelt out. Only g++ knows it."""
-BUILT_IN_S = 10
+BUILT_IN_S = 5
 FEW_ROWS = 16
 """Up to this many, a product is a loop or a kernel of ours; BLAS would copy what it multiplies with."""
 
@@ -60,13 +60,15 @@ def added_products(given: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alph
 
 
 def _build(path: Path) -> None:
+    from torch._inductor import config
     from torch._inductor.cpp_builder import CppBuilder, CppTorchOptions, is_gcc
     from torch._inductor.cpu_vec_isa import pick_vec_isa
 
     def build() -> None:
         flags = [flag for flag in FLAGS if is_gcc() or not flag.startswith("-ftree")]
-        options = CppTorchOptions(pick_vec_isa(), warning_all=False, extra_flags=flags)
-        CppBuilder(path.stem, str(SOURCE), options, output_dir=str(path.parent)).build()
+        with config.patch({**VECTORS}):
+            options = CppTorchOptions(pick_vec_isa(), warning_all=False, extra_flags=flags)
+            CppBuilder(path.stem, str(SOURCE), options, output_dir=str(path.parent)).build()
 
     compiling("products of few rows", BUILT_IN_S, build)
 

@@ -31,10 +31,11 @@ from wavslm_core.plugin import (
 
 T = TypeVar("T")
 
+VECTORS: Mapping[str, Any] = {"cpp.vec_isa_ok": True}
+"""What the processor says of itself is taken at its word: to try each instruction set takes ten seconds."""
 OPTIONS: Mapping[str, Any] = {
+    **VECTORS,
     "aot_inductor.package_constants_in_so": False,
-    # What the processor says of itself is taken at its word: to try each instruction set takes ten seconds.
-    "cpp.vec_isa_ok": True,
     # Numbers of few entries would be written into what is compiled, which other models share.
     "always_keep_tensor_constants": True,
 }

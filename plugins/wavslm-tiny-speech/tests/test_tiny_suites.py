@@ -330,7 +330,7 @@ def test_a_clue_that_always_tells_is_refused() -> None:
         return Take(noise[:right], noise[:wrong], 1000, ("", ""), {})
 
     with pytest.raises(DataError, match="duration would have told right from wrong"):
-        list(balanced(([take(3000, 2000)] for _ in range(10**6)), 4, {"duration": longer}))
+        list(balanced(([take(3000, 2000)] for _ in range(10**6)), 3, {"duration": longer}))
     turns = ([take(3000, 2000) if Random(n).random() < 0.8 else take(2000, 3000)] for n in range(10**6))
     found = [take for _, take, _ in balanced(turns, 40, {"duration": longer})]
     assert sum(len(take.right) - len(take.wrong) for take in found) == 0

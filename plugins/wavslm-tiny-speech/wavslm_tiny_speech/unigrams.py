@@ -44,11 +44,17 @@ class Unigrams:
 
     @classmethod
     def of_corpus(cls, espeak: Espeak, sample_rate_hz: int) -> list[Unigrams]:
-        """Return several unigrams of the first `UTTERANCES` of training, by other clusters each."""
+        """Return several unigrams of the first `UTTERANCES` of training, by other clusters each.
+
+        The same in every suite, so a process finds them once.
+        """
+        if sample_rate_hz in _OF_CORPUS:
+            return _OF_CORPUS[sample_rate_hz]
         config = TinySpeechConfig(sample_rate_hz=sample_rate_hz)
         told = [script(config, "train", number) for number in range(UTTERANCES)]
         waveforms = [record(espeak, text, voice, sample_rate_hz=sample_rate_hz) for text, voice in told]
-        return [cls.of(waveforms, sample_rate_hz, seed=1 + number) for number in range(CLUSTERINGS)]
+        found = [cls.of(waveforms, sample_rate_hz, seed=1 + number) for number in range(CLUSTERINGS)]
+        return _OF_CORPUS.setdefault(sample_rate_hz, found)
 
     @classmethod
     def of(cls, waveforms: Iterable[Samples], sample_rate_hz: int, *, seed: int = 1) -> Unigrams:
@@ -74,6 +80,9 @@ class Unigrams:
             _nearest(_band_levels_db(samples, self.frame), self.centres_KB)
         ]
         return log_probs_T
+
+
+_OF_CORPUS: dict[int, list[Unigrams]] = {}
 
 
 def _band_levels_db(samples: Samples, frame: int) -> Doubles:

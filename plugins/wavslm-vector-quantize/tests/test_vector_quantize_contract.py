@@ -88,3 +88,6 @@ for _same in (
     *(TestBsqFocal, TestVqFocal, TestSimVqFocal, TestResidualFocal, TestFsqMixed),
 ):
     _same.test_export = _same.test_exported_steps = None
+# Nor does a GPU, where each code and each map was.
+for _same in (TestBsqFocal, TestVqFocal, TestSimVqFocal, TestResidualFocal, TestFsqMixed):
+    _same.test_gpu = _same.test_steps_on_a_gpu = _same.test_steps_can_be_recorded = None

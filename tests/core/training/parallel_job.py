@@ -15,6 +15,7 @@ import time
 import traceback
 from datetime import timedelta
 from importlib import import_module
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn
@@ -294,8 +295,9 @@ def do_group(jobs: list[dict[str, Any]], path: Path) -> dict[str, Any]:
 def main() -> None:
     path = Path(sys.argv[1])
     # What training imports only when it comes to it: once here, instead of in each process of each list.
-    for late in ("torch._dynamo", "torch.utils.tensorboard", "matplotlib.figure"):
-        import_module(late)
+    for late in ("torch._dynamo", "torch.utils.tensorboard", "matplotlib.figure", "sklearn.cluster"):
+        if find_spec(late.partition(".")[0]) is not None:
+            import_module(late)
     torch.set_num_threads(1)
     groups = json.loads(path.read_text())
     ends = {name: do_group(jobs, path.with_name(name)) for name, jobs in groups.items()}
