@@ -13,7 +13,7 @@ from wavslm_core.data.audio import read_audio
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 TINY, SCRATCH = RECIPES / "wavslm_tiny.yaml", RECIPES / "wavslm_scratch.yaml"
 SHORT = [
-    "data.minutes=12",
+    "data.minutes=6",
     "data.valid_minutes=0.5",
     "backbone.num_layers=1",
     "stages.train_lm.batch_size=8",
