@@ -14,6 +14,9 @@ import torch
 from tests.support import run_program
 
 ROOT = Path(__file__).resolve().parents[2]
+READ_BYTES = 256 * 2**20
+SIZE = 2048
+PRODUCT_FLOPS = 2 * SIZE**3
 
 
 def time_calls(call: Callable[[], object], *, repeats: int, warm_up: int = 1) -> torch.Tensor:
@@ -32,19 +35,28 @@ def in_turns_ms(calls: Mapping[str, Callable[[], object]], *, rounds: int) -> di
     """Return what each call takes in ms, (rounds, 2): on the clock, and of all threads' processor time.
 
     All take turns, so that other load falls on all. What else runs on the machine adds to the first, little
-    to the second.
+    to the second. Each is called twice in a turn, of which the second counts: caches hold what is its own.
     """
     durations: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
-    for _ in range(2):
-        for call in calls.values():
-            call()
-    for _ in range(rounds):
+    for _ in range(rounds + 1):
         for name, call in calls.items():
+            call()
             start, used = time.perf_counter(), time.process_time()
             call()
             used = time.process_time() - used
             durations[name].append((1000 * (time.perf_counter() - start), 1000 * used))
-    return {name: torch.tensor(taken) for name, taken in durations.items()}
+    return {name: torch.tensor(taken[1:]) for name, taken in durations.items()}
+
+
+def reading() -> Callable[[], object]:
+    """Return what reads `READ_BYTES` from memory: to read weights once takes as long for each of theirs."""
+    return torch.ones(READ_BYTES // 4).sum
+
+
+def multiplying() -> Callable[[], object]:
+    """Return an fp32 matrix product of `PRODUCT_FLOPS`."""
+    left, right = torch.randn(2, SIZE, SIZE)
+    return lambda: left @ right
 
 
 @dataclass(frozen=True)
@@ -59,15 +71,10 @@ class Machine:
 @cache
 def measure_machine() -> Machine:
     """Measure reading bandwidth and the fp32 matrix rate, best of several."""
-    block = torch.ones(64 * 2**20)
-    reading = time_calls(block.sum, repeats=7)[0].item()
-    size = 2048
-    left, right = torch.randn(size, size), torch.randn(size, size)
-    multiplying = time_calls(lambda: left @ right, repeats=7)[0].item()
     return Machine(
         threads=torch.get_num_threads(),
-        bytes_per_s=block.numel() * 4 / reading,
-        flops_per_s=2 * size**3 / multiplying,
+        bytes_per_s=READ_BYTES / time_calls(reading(), repeats=7)[0].item(),
+        flops_per_s=PRODUCT_FLOPS / time_calls(multiplying(), repeats=7)[0].item(),
     )
 
 

@@ -62,11 +62,11 @@ def run() -> None:
     model = SpeechLM.load("tiny")
     waveforms = held_out(model.codec)
     reference = Streamed(model, waveforms, tokens=None)
-    engines = ["torch", *(engine.name for engine in load_registry().engines())]
+    engines: dict[str, tuple[str, ...]] = {"torch": ("fp32", "bf16", "int8")}
+    engines |= {held.name: held.weights for held in load_registry().engines() if held.device == "cpu"}
     rows: list[list[object]] = []
-    for engine in engines:
-        able = {held.name: held.weights for held in load_registry().engines()}
-        for weights in able.get(engine, ("fp32", "bf16", "int8")):
+    for engine, kinds in engines.items():
+        for weights in kinds:
             way = model.for_inference(weights=weights, engine=engine)
             rows.append(
                 [f"{weights}, {engine}", *Streamed(way, waveforms, tokens=reference.tokens).beside(reference)]

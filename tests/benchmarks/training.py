@@ -1,4 +1,7 @@
-"""A training step of the language model at 500 and 1500 tokens: time, peak memory, and the floor."""
+"""A training step of the language model at 500 and 1500 tokens: time, peak memory, and the floor.
+
+The floor is that of fp32 matrix products, which are multiplied in turns with the steps.
+"""
 
 import json
 import sys
@@ -6,11 +9,12 @@ import sys
 import torch
 
 from tests.benchmarks.machine import (
-    measure_machine,
+    PRODUCT_FLOPS,
+    in_turns_ms,
     measured_apart,
+    multiplying,
     peak_memory_mb,
     resident_memory_mb,
-    time_calls,
 )
 from tests.benchmarks.models import build_codec, build_speech_lm
 from tests.benchmarks.tables import print_table
@@ -26,14 +30,11 @@ def run() -> None:
                 # A process each, so that every peak is its own.
                 threads = torch.get_num_threads()
                 result = measured_apart(__spec__.name, size, tokens, precision, threads)
-                flops = 6 * result["parameters"] * tokens
-                floor = flops / measure_machine().flops_per_s if precision == "fp32" else float("nan")
-                rows.append(
-                    [size, tokens, precision, result["step_s"], floor, result["model_mb"], result["peak_mb"]]
-                )
+                step, floor, *memory = (result[key] for key in ("step_s", "floor_s", "model_mb", "peak_mb"))
+                rows.append([size, tokens, precision, step, floor, step / floor, *memory])
     print_table(
         "training step, batch of 1, forward and backward and AdamW",
-        ["size", "tokens", "precision", "takes s", "floor s", "model MB", "peak MB"],
+        ["size", "tokens", "precision", "takes s", "floor s", "× floor", "model MB", "peak MB"],
         rows,
     )
 
@@ -52,13 +53,14 @@ def measure(size: str, tokens: int, precision: str) -> dict[str, float]:
         optimizer.step()
         optimizer.zero_grad()
 
-    durations = time_calls(step, repeats=3 if size == "small" else 2)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
+    taken = in_turns_ms({"multiplying": multiplying(), "step": step}, rounds=3)
+    product_s, step_s = (durations[:, 0].median().item() / 1000 for durations in taken.values())
+    flops = 6 * tokens * sum(parameter.numel() for parameter in model.parameters())
     return {
-        "step_s": durations[0].item(),
+        "step_s": step_s,
+        "floor_s": product_s * flops / PRODUCT_FLOPS,
         "peak_mb": peak_memory_mb(),
         "model_mb": model_mb,
-        "parameters": parameters,
     }
 
 

@@ -81,12 +81,13 @@ def test_rows_of_one_number(value: float) -> None:
     torch.testing.assert_close(found, x, atol=1e-5, rtol=1e-5)
 
 
-def test_no_number_is_lost_that_is_none() -> None:
+@pytest.mark.parametrize(("inputs", "place"), [(8, 3), (40, 3), (40, 35)])
+def test_no_number_is_lost_that_is_none(inputs: int, place: int) -> None:
     """What is not finite must not become a number that looks like any other."""
-    linear = CompiledInt8Linear(torch.randn(16, 8), None, gelu=False)
+    linear = CompiledInt8Linear(torch.randn(16, inputs), None, gelu=False)
     for bad in (float("nan"), float("inf"), float("-inf")):
-        x = torch.randn(2, 8)
-        x[1, 3] = bad
+        x = torch.randn(2, inputs)
+        x[1, place] = bad
         found = linear(x)
         assert found[0].isfinite().all()
         assert not found[1].isfinite().any()

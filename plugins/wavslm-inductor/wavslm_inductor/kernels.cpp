@@ -26,6 +26,7 @@ constexpr int64_t ROWS = 4;        // that are kept in registers together
 constexpr int64_t OUTPUTS = 16;    // of a linear, likewise
 constexpr int64_t AHEAD = 4096;    // bytes that are asked for before they are needed
 constexpr int64_t COLUMNS = 64;    // of a product, likewise
+constexpr int64_t LINE = 16;       // numbers that memory gives at once
 constexpr int64_t MOST_INPUTS = 66'000; // of a linear, whose sums of products of bytes are within 32 bits
 constexpr uint32_t bits_of_nan = 0x7fc00000;
 constexpr int64_t WORTH = 1 << 16; // multiplications for which it pays to wake other threads
@@ -81,6 +82,51 @@ void int8_rows(
   }
 }
 
+struct Range {
+  float least, most;  // with zero among them
+  uint32_t bits;      // of the number that is furthest from zero
+};
+
+inline Range range_of(const float* row, int64_t K) {
+  Range found = {0, 0, 0};
+  int64_t k = 0;
+#ifdef __AVX512VNNI__
+  __m512 least = _mm512_setzero_ps(), most = least;
+  __m512i bits = _mm512_setzero_si512();
+  for (; k + 16 <= K; k += 16) {
+    const __m512 now = _mm512_loadu_ps(row + k);
+    least = _mm512_min_ps(least, now);
+    most = _mm512_max_ps(most, now);
+    bits = _mm512_max_epu32(bits, _mm512_castps_si512(_mm512_abs_ps(now)));
+  }
+  found = {_mm512_reduce_min_ps(least), _mm512_reduce_max_ps(most), _mm512_reduce_max_epu32(bits)};
+#endif
+  for (; k < K; ++k) {
+    uint32_t now;
+    std::memcpy(&now, row + k, 4);
+    found.bits = std::max(found.bits, now & 0x7fffffff);
+    found.least = std::min(found.least, row[k]);
+    found.most = std::max(found.most, row[k]);
+  }
+  return found;
+}
+
+// Steps of a row from the least that a byte can be, `zero` of which are below zero; `per`: steps of one.
+inline void round_row(const float* row, int64_t K, float per, int32_t zero, uint8_t* steps) {
+  int64_t k = 0;
+#ifdef __AVX512VNNI__
+  for (; k + 16 <= K; k += 16) {
+    __m512i q = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(row + k), _mm512_set1_ps(per)));
+    q = _mm512_max_epi32(_mm512_add_epi32(q, _mm512_set1_epi32(zero)), _mm512_setzero_si512());
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(steps + k), _mm512_cvtusepi32_epi8(q));
+  }
+#endif
+  for (; k < K; ++k) {
+    const int32_t q = static_cast<int32_t>(std::nearbyint(row[k] * per)) + zero;
+    steps[k] = static_cast<uint8_t>(std::min(std::max(q, 0), 255));
+  }
+}
+
 // y = x Wᵀ. Each row of x (…,K) is rounded to 256 steps between its least and largest number. W (N,K) is
 // `weights` times `scales` (N), laid out as (N / 16, K / 4, 64), and `sums` (N) are those of its rows.
 Tensor int8_linear(Tensor x, Tensor weights, Tensor scales, Tensor sums) {
@@ -119,29 +165,18 @@ Tensor int8_linear(Tensor x, Tensor weights, Tensor scales, Tensor sums) {
     int32_t zeros[ROWS];
     for (int64_t r = 0; r < count; ++r) {
       const float* row = from + (first + r) * K;
-      float least = 0, most = 0;
-      uint32_t bits = 0;
-      for (int64_t k = 0; k < K; ++k) {
-        uint32_t now;
-        std::memcpy(&now, row + k, 4);
-        bits = std::max(bits, now & 0x7fffffff);
-        least = std::min(least, row[k]);
-        most = std::max(most, row[k]);
-      }
+      const Range range = range_of(row, K);
       // What is no number must not become one; compilers are told that there are only numbers.
-      if (bits >= 0x7f800000) {
+      if (range.bits >= 0x7f800000) {
         std::memcpy(steps + r, &bits_of_nan, 4);
         zeros[r] = 0;
         std::fill_n(rows.data() + 4 * r * groups, K, 1);
         continue;
       }
-      steps[r] = std::max(most - least, 1e-30f) / 255;
+      steps[r] = std::max(range.most - range.least, 1e-30f) / 255;
       const float per = 1 / steps[r];
-      zeros[r] = static_cast<int32_t>(std::nearbyint(-least * per));
-      for (int64_t k = 0; k < K; ++k) {
-        const int32_t q = static_cast<int32_t>(std::nearbyint(row[k] * per)) + zeros[r];
-        rows[4 * r * groups + k] = static_cast<uint8_t>(std::min(std::max(q, 0), 255));
-      }
+      zeros[r] = static_cast<int32_t>(std::nearbyint(-range.least * per));
+      round_row(row, K, per, zeros[r], rows.data() + 4 * r * groups);
     }
     float* to = y + first * N;
     switch (count) {
@@ -155,18 +190,21 @@ Tensor int8_linear(Tensor x, Tensor weights, Tensor scales, Tensor sums) {
 }
 
 // M rows times `width` columns, which lie side by side in b.
-template <int M, bool WHOLE>
+template <int M, bool WHOLE, bool APART>
 inline void product_tile(
-    const float* a, int64_t a_m, int64_t a_k, const float* b, int64_t b_k, float* y, int64_t K, int64_t N,
-    int64_t width) {
+    const float* a, int64_t a_m, int64_t a_k, const float* b, int64_t b_k, const float* soon, float* y,
+    int64_t K, int64_t N, int64_t width) {
   float total[M][COLUMNS] = {};
   const int64_t columns = WHOLE ? COLUMNS : width;
-  for (int64_t k = 0; k < K; ++k)
+  for (int64_t k = 0; k < K; ++k) {
+    for (int64_t j = 0; APART && j < COLUMNS; j += LINE)
+      __builtin_prefetch(soon + k * COLUMNS + j);
     for (int m = 0; m < M; ++m) {
       const float times = a[m * a_m + k * a_k];
       for (int64_t j = 0; j < columns; ++j)
         total[m][j] = __builtin_fmaf(times, b[k * b_k + j], total[m][j]);
     }
+  }
   for (int m = 0; m < M; ++m)
     for (int64_t j = 0; j < columns; ++j)
       y[m * N + j] = total[m][j];
@@ -174,12 +212,14 @@ inline void product_tile(
 
 template <int M>
 inline void product_rows(
-    const float* a, int64_t a_m, int64_t a_k, const float* b, int64_t b_k, float* y, int64_t K, int64_t N,
-    int64_t width) {
-  if (width == COLUMNS)
-    product_tile<M, true>(a, a_m, a_k, b, b_k, y, K, N, width);
+    const float* a, int64_t a_m, int64_t a_k, const float* b, int64_t b_k, const float* soon, float* y,
+    int64_t K, int64_t N, int64_t width) {
+  if (width < COLUMNS)
+    product_tile<M, false, false>(a, a_m, a_k, b, b_k, soon, y, K, N, width);
+  else if (soon)
+    product_tile<M, true, true>(a, a_m, a_k, b, b_k, soon, y, K, N, width);
   else
-    product_tile<M, false>(a, a_m, a_k, b, b_k, y, K, N, width);
+    product_tile<M, true, false>(a, a_m, a_k, b, b_k, soon, y, K, N, width);
 }
 
 // y (B,M,N) = a (B,M,K) b (B,K,N), of any strides but that the columns of b lie side by side.
@@ -201,15 +241,17 @@ Tensor few_rows_product(Tensor a, Tensor b) {
   for (int64_t i = 0; i < B; ++i)
     for (int64_t tile = 0; tile < tiles; ++tile) {
       const int64_t n = tile * COLUMNS, width = std::min(COLUMNS, N - n);
+      // Where the rows of a tile lie apart, the matrix after this one is asked for as it lies in memory.
+      const float* soon = tiles > 1 && i + 1 < B ? right + (i + 1) * b_b + tile * K * COLUMNS : nullptr;
       for (int64_t m = 0; m < M; m += ROWS) {
         const float* rows = left + i * a_b + m * a_m;
         const float* columns = right + i * b_b + n;
         float* to = y + (i * M + m) * N + n;
         switch (std::min(ROWS, M - m)) {
-          case 1: product_rows<1>(rows, a_m, a_k, columns, b_k, to, K, N, width); break;
-          case 2: product_rows<2>(rows, a_m, a_k, columns, b_k, to, K, N, width); break;
-          case 3: product_rows<3>(rows, a_m, a_k, columns, b_k, to, K, N, width); break;
-          default: product_rows<4>(rows, a_m, a_k, columns, b_k, to, K, N, width);
+          case 1: product_rows<1>(rows, a_m, a_k, columns, b_k, soon, to, K, N, width); break;
+          case 2: product_rows<2>(rows, a_m, a_k, columns, b_k, soon, to, K, N, width); break;
+          case 3: product_rows<3>(rows, a_m, a_k, columns, b_k, soon, to, K, N, width); break;
+          default: product_rows<4>(rows, a_m, a_k, columns, b_k, soon, to, K, N, width);
         }
       }
     }

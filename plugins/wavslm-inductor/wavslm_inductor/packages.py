@@ -36,6 +36,8 @@ VECTORS: Mapping[str, Any] = {"cpp.vec_isa_ok": True}
 OPTIONS: Mapping[str, Any] = {
     **VECTORS,
     "aot_inductor.package_constants_in_so": False,
+    # What several read is computed once, such as the bias on attention, which all layers share.
+    "realize_opcount_threshold": 10,
     # Numbers of few entries would be written into what is compiled, which other models share.
     "always_keep_tensor_constants": True,
 }
