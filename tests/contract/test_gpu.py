@@ -57,7 +57,8 @@ def speaks(model: SpeechLM) -> dict[str, Tensor]:
     }
 
 
-@pytest.mark.parametrize("head", SLOW_HEADS)
+@pytest.mark.slow
+@pytest.mark.parametrize("head", HEADS)
 def test_a_model_stays_on_the_device_that_it_was_moved_to(build_model: BuildModel, head: str) -> None:
     model = build_model(codebook_size=FEW, head=HEADS[head], sampler=NUCLEUS)
     with gpu() as device:

@@ -371,6 +371,7 @@ def failures(config: Config, target: type, folder: Path, caplog: pytest.LogCaptu
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "whole"),
     [
@@ -387,6 +388,7 @@ def test_what_the_broken_ones_were_made_from_is_whole(
     assert failures(config, whole, tmp_path, caplog) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "broken", "checks"),
     [

@@ -24,6 +24,8 @@ MINUTE = 3000
 ROWS = (1, 3)
 replays: list[str] = []
 
+pytestmark = pytest.mark.slow
+
 
 def repeated(step: nn.Module, x: Tensor, state: State, *, weights: str) -> RecordedStep:
     """The engine with calls that are made again in the place of a recording: all but the GPU."""

@@ -16,6 +16,8 @@ from wavslm_core.parts.interfaces import State
 from wavslm_core.testing.gpu import gpu, recording
 from wavslm_cuda_graphs.program import in_place_program
 
+pytestmark = pytest.mark.slow
+
 
 def whole_step(model: SpeechLM, rows: int) -> tuple[ChunkStep, Tensor, State]:
     """Return a model's whole step, and uniform numbers and a state for it."""

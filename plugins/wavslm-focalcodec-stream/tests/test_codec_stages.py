@@ -106,6 +106,7 @@ def alone(options: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in options.items() if key != "adversarial"}
 
 
+@pytest.mark.slow
 def test_each_learns(done: tuple[StageContext, Any], folder: Path, stages: dict[str, dict[str, Any]]) -> None:
     _, results = done
     for name, part in (("train_decoder", 0.85), ("train_quantizer", 0.7)):

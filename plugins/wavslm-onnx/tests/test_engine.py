@@ -29,6 +29,7 @@ def speech() -> torch.Tensor:
     return 0.1 * torch.randn(1, 40 * CHUNK, generator=torch.Generator().manual_seed(2))
 
 
+@pytest.mark.slow
 def test_a_codec_of_small_parts_streams_as_it_is(speech: torch.Tensor) -> None:
     torch.manual_seed(0)
     codec = fake_codec()

@@ -54,9 +54,9 @@ CONFIGS: tuple[SuiteConfig, ...] = (
 FRAME = 320
 CLUSTERS = 64
 
-TestTinySwuggy = contract_tests(TinySwuggyConfig(pairs=2))
-TestTinySblimp = contract_tests(TinySblimpConfig(pairs=2))
-TestTinySalmon = contract_tests(TinySalmonConfig(pairs=2))
+TestTinySwuggy = pytest.mark.slow(contract_tests(TinySwuggyConfig(pairs=2)))
+TestTinySblimp = pytest.mark.slow(contract_tests(TinySblimpConfig(pairs=2)))
+TestTinySalmon = pytest.mark.slow(contract_tests(TinySalmonConfig(pairs=2)))
 TestTinyStorycloze = contract_tests(TinyStoryclozeConfig(pairs=2))
 
 
