@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := wavslm_core $(wildcard plugins/*/wavslm_*)
+MADE_OF = $(VENV)/.backend requirements.txt pyproject.toml $(wildcard plugins/*/pyproject.toml)
 # What pip does on one core, on all of them, and Python where it may write. A file that is no Python of ours
 # or theirs stops nobody. What is hardly ever imported waits until it is.
 RARE = /tests/|/transformers/models/(?!auto|hubert|wav2vec2|wavlm|whisper)
@@ -43,13 +44,13 @@ $(VENV)/.backend: $(VENV)/bin/python constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt hatchling editables
 	touch $@
 
-$(VENV)/.installed: $(VENV)/.backend requirements.txt pyproject.toml $(wildcard plugins/*/pyproject.toml)
+$(VENV)/.installed: $(MADE_OF)
 	$(BIN)/python -m pip install --quiet --no-compile --no-build-isolation -r requirements.txt
 	$(COMPILE)
 	touch $@
 
 # All at once: each call of pip builds every package of ours.
-$(VENV)/.installed-dev: $(VENV)/.backend requirements.txt requirements-dev.txt pyproject.toml $(wildcard plugins/*/pyproject.toml)
+$(VENV)/.installed-dev: $(MADE_OF) requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --no-compile --no-build-isolation -r requirements-dev.txt
 	$(COMPILE)
 	touch $(VENV)/.installed $@

@@ -16,6 +16,7 @@ from tests.benchmarks.tables import print_table
 from wavslm_core import Codec, SpeechLM
 from wavslm_core.data.corpora import open_split
 from wavslm_core.evaluation.config import StoiConfig
+from wavslm_core.model.inference import AUTO, ways
 from wavslm_core.model.sampling import draw_ids
 from wavslm_core.parts.configs import DataConfig
 from wavslm_core.parts.interfaces import Draw, Sampler, SamplingContext
@@ -62,15 +63,11 @@ def run() -> None:
     model = SpeechLM.load("tiny")
     waveforms = held_out(model.codec)
     reference = Streamed(model, waveforms, tokens=None)
-    engines: dict[str, tuple[str, ...]] = {"torch": ("fp32", "bf16", "int8")}
-    engines |= {held.name: held.weights for held in load_registry().engines() if held.device == "cpu"}
     rows: list[list[object]] = []
-    for engine, kinds in engines.items():
-        for weights in kinds:
-            way = model.for_inference(weights=weights, engine=engine)
-            rows.append(
-                [f"{weights}, {engine}", *Streamed(way, waveforms, tokens=reference.tokens).beside(reference)]
-            )
+    for way in ways(AUTO, AUTO):
+        fast = model.for_inference(weights=way.weights, engine=way.engine)
+        found = Streamed(fast, waveforms, tokens=reference.tokens).beside(reference)
+        rows.append([f"{way.weights}, {way.engine}", *found])
     print_table(
         f"quality: tiny, {sum(map(len, waveforms)) / 16000:.0f} s of unseen voices, against plain fp32 "
         f"(STOI {reference.stoi:.4f}, {reference.bits:.3f} bits a token)",

@@ -17,7 +17,7 @@ from tests.benchmarks.models import build_codec, build_speech_lm
 from tests.benchmarks.tables import print_table
 from wavslm_core import Codec, SpeechLM
 from wavslm_core.model.continuation import Continuation
-from wavslm_core.parts.plugins import load_registry
+from wavslm_core.model.inference import AUTO, ways
 
 ROUNDS = {"small": 100, "full": 40, "tiny": 100}
 PROMPT_TOKENS = 512
@@ -45,12 +45,9 @@ def run() -> None:
 
 
 def _report(name: str, model: SpeechLM) -> None:
-    ways = {"fp32, plain": model}
-    engines: dict[str, tuple[str, ...]] = {"torch": ("fp32", "bf16", "int8")}
-    engines |= {held.name: held.weights for held in load_registry().engines() if held.device == "cpu"}
-    for engine, kinds in engines.items():
-        for weights in kinds:
-            ways[f"{weights}, {engine}"] = model.for_inference(weights=weights, engine=engine)
+    packed = {"fp32, plain": model}
+    for way in ways(AUTO, AUTO):
+        packed[f"{way.weights}, {way.engine}"] = model.for_inference(weights=way.weights, engine=way.engine)
     codec, facts = model.codec, model.codec.facts
     language = [model.backbone, model.head]
     if model.reads_features:
@@ -65,7 +62,7 @@ def _report(name: str, model: SpeechLM) -> None:
     }
     rows: list[list[object]] = []
     for task, (begin, parts, goal) in tasks.items():
-        calls = {READING: reading(), **{way: begin(packed) for way, packed in ways.items()}}
+        calls = {READING: reading(), **{name: begin(fast) for name, fast in packed.items()}}
         taken = in_turns_ms(calls, rounds=ROUNDS[name])
         read_ms, read_cpu = taken.pop(READING).quantile(0.5, dim=0).tolist()
         for way, durations in taken.items():
